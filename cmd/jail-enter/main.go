@@ -1,0 +1,19 @@
+// Command jail-enter is the login shell of a jailed account, and sshd's
+// ForceCommand for it. It asks the account's jail for a session and stands in
+// for it on the host: see jail-enter(8).
+
+// The runtime would read cgroup files of the host and keep them open
+// (go.dev/issue/73193).
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+package main
+
+import (
+	"syscall"
+
+	"jail/internal/enter"
+	"jail/internal/sys"
+)
+
+func main() { syscall.Exit(enter.Run(sys.Args(), syscall.Environ())) }

@@ -1,0 +1,278 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"jail/config"
+	"jail/internal/admin"
+	"jail/internal/jail"
+	"jail/internal/run"
+	"jail/internal/serve"
+)
+
+const usage = `Usage: jail-init [--config FILE] [--runtime-dir DIR] VERB [ARGUMENT...]
+
+    serve                     hold the sockets of every login, start jails on demand
+    run NAME | UID            start one jail of the registry and stay with it
+    run -u UID -r ROOTFS [-g GID] [-n NAME] [-s SHELL] [-m JPATH=RPATH]... [-c]
+                              make a jail without a registry; -c stays with it
+    check                     look for faults in the registry
+    ps                        show the jails
+    stop NAME | --all         end a jail; --grace DURATION (default 5s)
+    version
+
+An ordinary user runs jails of their own, from $XDG_CONFIG_HOME/jail/jail.toml.
+See jail-init(8), jail.toml(5).
+`
+
+// version is set by the build.
+var version = "development"
+
+// Exit statuses, of jail-init(8).
+const (
+	exitFailure = 1
+	exitUsage   = 64 // EX_USAGE, sysexits(3)
+)
+
+// common are the options that may stand before or after the verb.
+type common struct {
+	config     string
+	runtimeDir string
+	rootless   bool
+}
+
+func defaults() common {
+	if os.Geteuid() == 0 {
+		return common{config.DefaultPath, config.DefaultRuntimeDir, false}
+	}
+	conf := os.Getenv("XDG_CONFIG_HOME")
+	if conf == "" {
+		conf = filepath.Join(os.Getenv("HOME"), ".config")
+	}
+	run := os.Getenv("XDG_RUNTIME_DIR")
+	if run == "" {
+		run = "/run/user/" + strconv.Itoa(os.Getuid())
+	}
+	return common{filepath.Join(conf, "jail", "jail.toml"), filepath.Join(run, "jail"), true}
+}
+
+func (c *common) flags(name string) *flag.FlagSet {
+	fs := flag.NewFlagSet(name, flag.ContinueOnError)
+	fs.SetOutput(os.Stderr)
+	fs.Usage = func() { fmt.Fprint(os.Stderr, usage) }
+	fs.StringVar(&c.config, "config", c.config, "")
+	fs.StringVar(&c.runtimeDir, "runtime-dir", c.runtimeDir, "")
+	return fs
+}
+
+// command runs a verb and returns the exit status.
+func command(args []string) int {
+	c := defaults()
+	fs := c.flags("jail-init")
+	if status, stop := parsed(fs.Parse(args)); stop {
+		return status
+	}
+	if fs.NArg() == 0 {
+		fmt.Fprint(os.Stderr, usage)
+		return exitUsage
+	}
+	verb, rest := fs.Arg(0), fs.Args()[1:]
+	var err error
+	switch verb {
+	case "serve":
+		if rest, err = c.parse(verb, rest, 0); err == nil {
+			err = serve.Run(serve.Options{ConfigPath: c.config, RuntimeDir: c.runtimeDir, Rootless: c.rootless, Log: os.Stderr})
+		}
+	case "run":
+		err = c.run(rest)
+	case "check":
+		if rest, err = c.parse(verb, rest, 0); err == nil {
+			return admin.Check(c.admin())
+		}
+	case "ps":
+		if rest, err = c.parse(verb, rest, 0); err == nil {
+			err = admin.PS(c.admin())
+		}
+	case "stop":
+		err = c.stop(rest)
+	case "version":
+		fmt.Println("jail-init", version)
+	case "help":
+		fmt.Print(usage)
+	default:
+		err = usageError("unknown verb " + strconv.Quote(verb) + "; jail-init help lists them")
+	}
+	return report(err)
+}
+
+func (c *common) admin() admin.Options {
+	return admin.Options{ConfigPath: c.config, RuntimeDir: c.runtimeDir, Rootless: c.rootless, Stdout: os.Stdout, Stderr: os.Stderr}
+}
+
+type usageError string
+
+func (e usageError) Error() string { return string(e) }
+
+func parsed(err error) (status int, stop bool) {
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0, true
+	case err != nil:
+		return exitUsage, true
+	}
+	return 0, false
+}
+
+// errReported is an error that package flag has printed already.
+var errReported = errors.New("reported")
+
+func report(err error) int {
+	var u usageError
+	var many config.Errors
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errReported):
+		return exitUsage
+	case errors.As(err, &u):
+		fmt.Fprintln(os.Stderr, "jail-init: "+string(u))
+		return exitUsage
+	case errors.As(err, &many):
+		for _, e := range many {
+			fmt.Fprintln(os.Stderr, "jail-init: "+e.Error())
+		}
+	default:
+		fmt.Fprintln(os.Stderr, "jail-init: "+err.Error())
+	}
+	return exitFailure
+}
+
+// parse parses the options behind a verb; want is how many arguments follow.
+func (c *common) parse(verb string, args []string, want int) ([]string, error) {
+	fs := c.flags(verb)
+	return c.finish(fs, verb, args, want)
+}
+
+func (c *common) finish(fs *flag.FlagSet, verb string, args []string, want int) ([]string, error) {
+	if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
+		os.Exit(0)
+	} else if err != nil {
+		return nil, errReported
+	}
+	if want >= 0 && fs.NArg() != want {
+		return nil, usageError(fmt.Sprintf("%s takes %d arguments, not %d; jail-init help shows them", verb, want, fs.NArg()))
+	}
+	return fs.Args(), nil
+}
+
+func (c *common) stop(args []string) error {
+	fs := c.flags("stop")
+	all := fs.Bool("all", false, "")
+	grace := fs.Duration("grace", 5*time.Second, "")
+	names, err := c.finish(fs, "stop", args, -1)
+	if err != nil {
+		return err
+	}
+	if *all {
+		names = admin.Running(c.admin())
+	} else if len(names) != 1 || !jail.ValidName(names[0]) {
+		return usageError("stop takes the name of one jail, or --all")
+	}
+	var errs []error
+	for _, n := range names {
+		if err := admin.Stop(c.admin(), n, *grace); err != nil && !*all {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// mountList collects -m.
+type mountList []jail.Mount
+
+func (m *mountList) String() string { return "" }
+
+func (m *mountList) Set(s string) error {
+	target, source, ok := strings.Cut(s, "=")
+	if !ok || !filepath.IsAbs(target) || !filepath.IsAbs(source) || target == "/" {
+		return errors.New("must be JPATH=RPATH, two absolute paths")
+	}
+	*m = append(*m, jail.Mount{Source: filepath.Clean(source), Target: filepath.Clean(target)})
+	return nil
+}
+
+// idFlag is a uid or gid.
+type idFlag struct {
+	value uint32
+	set   bool
+}
+
+func (f *idFlag) String() string { return "" }
+
+func (f *idFlag) Set(s string) error {
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err != nil || !jail.ValidID(uint32(n)) {
+		return errors.New("must be a number from 1 to 4294967294, and not 65535")
+	}
+	f.value, f.set = uint32(n), true
+	return nil
+}
+
+func (c *common) run(args []string) error {
+	fs := c.flags("run")
+	var uid, gid idFlag
+	var mounts mountList
+	fs.Var(&uid, "u", "")
+	fs.Var(&gid, "g", "")
+	fs.Var(&mounts, "m", "")
+	name := fs.String("n", "", "")
+	rootfs := fs.String("r", "", "")
+	shell := fs.String("s", "", "")
+	stay := fs.Bool("c", false, "")
+	noUserns := fs.Bool("no-userns", false, "")
+	names, err := c.finish(fs, "run", args, -1)
+	if err != nil {
+		return err
+	}
+	opt := run.Options{ConfigPath: c.config, RuntimeDir: c.runtimeDir, Rootless: c.rootless, Stderr: os.Stderr}
+	if !uid.set {
+		if len(names) != 1 || gid.set || *rootfs != "" || *shell != "" || *name != "" || len(mounts) > 0 {
+			return usageError("run takes the name of a jail, or -u UID -r ROOTFS; jail-init help shows both")
+		}
+		return run.Named(opt, names[0])
+	}
+	switch {
+	case len(names) > 0:
+		return usageError("run -u takes no name of a jail; -n gives the user's name inside")
+	case !filepath.IsAbs(*rootfs):
+		return usageError("run -u needs -r ROOTFS, an absolute path")
+	case *shell != "" && !filepath.IsAbs(*shell):
+		return usageError("-s needs an absolute path")
+	case *name != "" && !jail.ValidName(*name):
+		return usageError("-n: not a user name")
+	case c.rootless && int(uid.value) != os.Getuid():
+		return usageError("-u: an ordinary user can only make a jail for their own uid, " + strconv.Itoa(os.Getuid()))
+	}
+	spec := jail.Spec{
+		Name: "u" + strconv.FormatUint(uint64(uid.value), 10), Rootfs: filepath.Clean(*rootfs), Mounts: mounts,
+		Logins: []jail.Login{{
+			HostUID: jail.HostUID(uid.value), UID: jail.UID(uid.value), GID: jail.GID(gid.value), HasGID: gid.set,
+			JailName: *name, Shell: *shell,
+		}},
+	}
+	spec.Hostname = spec.Name
+	switch {
+	case c.rootless:
+		spec.Userns = jail.Userns{Enabled: true, Base: uid.value, Size: 1}
+	case !*noUserns:
+		spec.Userns = config.AutoRangeFor(spec.Name)
+	}
+	return run.Letters(opt, spec, *stay)
+}

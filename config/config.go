@@ -1,0 +1,116 @@
+// Package config reads the registry: the TOML files that say which host login
+// lands in which jail. What leaves it is a list of jail.Spec without a known
+// fault, or every fault at once, each with its file, line and key.
+//
+// Only programs on the host side import it. It never writes, and looks at the
+// file system only as far as Options allow.
+package config
+
+import (
+	"strconv"
+	"strings"
+
+	"jail/internal/jail"
+)
+
+// DefaultPath is the registry. Its drop-ins are the *.toml files of the
+// directory "jail.d" beside it, in lexical order.
+const DefaultPath = "/etc/jail/jail.toml"
+
+// DefaultRuntimeDir holds one control socket per host login.
+const DefaultRuntimeDir = "/run/jail"
+
+// Options say on whose behalf, and against which host, a registry is judged.
+// The zero value is the system registry of this host.
+type Options struct {
+	// Rootless judges a registry for an unprivileged caller: files owned by
+	// the caller's effective uid are accepted beside root's, directories
+	// above may be world-writable if sticky, a login need not be an
+	// unprivileged account (it is the caller's own), and userns "auto" means
+	// the caller's own ids.
+	Rootless bool
+	// Passwd, Group, SubUID and SubGID are the text of the host's files of
+	// that name; nil reads them from /etc.
+	Passwd, Group, SubUID, SubGID []byte
+	// SkipFS leaves out every check that looks at the file system beyond
+	// reading the registry: its owner and mode, rootfs and mount sources.
+	SkipFS bool
+	// RuntimeDir is the directory no jail may see; "" is DefaultRuntimeDir.
+	RuntimeDir string
+
+	euid *uint32 // the effective uid to assume; nil asks the kernel
+}
+
+// Registry is a registry without a known fault.
+type Registry struct {
+	// Jails are sorted by name.
+	Jails []jail.Spec
+	// Warnings are what an administrator should know although the registry
+	// is used as it is.
+	Warnings []Error
+}
+
+// Jail returns the jail of that name, or nil.
+func (r *Registry) Jail(name string) *jail.Spec {
+	for i := range r.Jails {
+		if r.Jails[i].Name == name {
+			return &r.Jails[i]
+		}
+	}
+	return nil
+}
+
+// Login returns the login of that exact name and its jail, or nils.
+func (r *Registry) Login(name string) (*jail.Spec, *jail.Login) {
+	return r.login(func(l *jail.Login) bool { return l.Name == name })
+}
+
+// HostUID returns the login with that uid on the host and its jail, or nils.
+func (r *Registry) HostUID(uid jail.HostUID) (*jail.Spec, *jail.Login) {
+	return r.login(func(l *jail.Login) bool { return l.HostUID == uid })
+}
+
+func (r *Registry) login(match func(*jail.Login) bool) (*jail.Spec, *jail.Login) {
+	for i := range r.Jails {
+		for j := range r.Jails[i].Logins {
+			if l := &r.Jails[i].Logins[j]; match(l) {
+				return &r.Jails[i], l
+			}
+		}
+	}
+	return nil, nil
+}
+
+// Error is one fault of a registry, or one warning about it.
+type Error struct {
+	File string // path of the registry file, or of the directory at fault
+	Line int    // line of the key; 0 when the file itself is at fault, not a line of it
+	Key  string // dotted path of the key, "" when there is none
+	Msg  string // what is wrong, what to do
+}
+
+// Error returns "file:line: key: what, what to do".
+func (e Error) Error() string {
+	var b strings.Builder
+	b.WriteString(e.File)
+	if e.Line > 0 {
+		b.WriteString(":" + strconv.Itoa(e.Line))
+	}
+	if e.Key != "" {
+		b.WriteString(": " + e.Key)
+	}
+	b.WriteString(": " + e.Msg)
+	return b.String()
+}
+
+// Errors are all the faults of a registry, sorted by file and line.
+type Errors []Error
+
+// Error returns one fault per line.
+func (es Errors) Error() string {
+	lines := make([]string, len(es))
+	for i, e := range es {
+		lines[i] = e.Error()
+	}
+	return strings.Join(lines, "\n")
+}

@@ -1,0 +1,352 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxFile bounds one registry file; a thousand jails fit many times over.
+const maxFile = 4 << 20
+
+// openPath opens an absolute path none of whose components is a symbolic
+// link, so that what was checked is what the name means to everybody.
+func openPath(p string, flags uint64) (int, error) {
+	return openBelow(unix.AT_FDCWD, p, flags)
+}
+
+func openBelow(dir int, p string, flags uint64) (int, error) {
+	how := unix.OpenHow{
+		Flags:   flags | unix.O_CLOEXEC | unix.O_NOCTTY,
+		Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
+	}
+	if flags&unix.O_PATH != 0 {
+		how.Flags &^= unix.O_NOCTTY // openat2 refuses flags that O_PATH ignores
+	}
+	for {
+		fd, err := unix.Openat2(dir, p, &how)
+		if err != unix.EINTR {
+			return fd, err
+		}
+	}
+}
+
+// dirsAbove calls f with the status of every directory above one, up to /.
+// dir is a clean path, fd its descriptor.
+func dirsAbove(fd int, dir string, f func(dir string, st *unix.Stat_t)) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	below := fd
+	defer func() {
+		if below != fd {
+			unix.Close(below)
+		}
+	}()
+	for dir != "/" {
+		up, err := openBelow(below, "..", unix.O_PATH|unix.O_DIRECTORY)
+		if err != nil {
+			return err
+		}
+		if below != fd {
+			unix.Close(below)
+		}
+		below, dir = up, path.Dir(dir)
+		if err := unix.Fstat(up, &st); err != nil {
+			return err
+		}
+		f(dir, &st)
+	}
+	return nil
+}
+
+func idOf(st *unix.Stat_t) fileID { return fileID{uint64(st.Dev), st.Ino} }
+
+// readRegistry reads the main file and its drop-ins, each judged by the
+// descriptor it is read from (C1).
+func readRegistry(ps *problems, main string, opt Options) []source {
+	dir := filepath.Dir(main)
+	fd, err := openPath(dir, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		ps.errorf(origin{file: dir}, "%s", ownFault(dir, err, "create it with a jail.toml in it"))
+		return nil
+	}
+	defer unix.Close(fd)
+	checkDir(ps, fd, dir, opt)
+	if !opt.SkipFS {
+		err := dirsAbove(fd, dir, func(dir string, st *unix.Stat_t) { checkDirStat(ps, dir, st, opt) })
+		if err != nil {
+			ps.errorf(origin{file: dir}, "the directories above cannot be checked: %v, correct their permissions", err)
+		}
+	}
+	var sources []source
+	if text, ok := readFile(ps, fd, main, opt); ok {
+		sources = append(sources, source{main, text})
+	}
+
+	dropins := filepath.Join(dir, "jail.d")
+	sub, err := openBelow(fd, "jail.d", unix.O_RDONLY|unix.O_DIRECTORY)
+	if errors.Is(err, unix.ENOENT) {
+		return sources
+	}
+	if err != nil {
+		ps.errorf(origin{file: dropins}, "%s", ownFault(dropins, err, ""))
+		return sources
+	}
+	d := os.NewFile(uintptr(sub), dropins)
+	defer d.Close()
+	checkDir(ps, sub, dropins, opt)
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		ps.errorf(origin{file: dropins}, "cannot be listed: %v, correct its permissions", errno(err))
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if strings.HasPrefix(name, ".") || !strings.HasSuffix(name, ".toml") {
+			continue
+		}
+		p := filepath.Join(dropins, name)
+		if text, ok := readFile(ps, sub, p, opt); ok {
+			sources = append(sources, source{p, text})
+		}
+	}
+	return sources
+}
+
+// readFile reads the registry file p, whose directory is dir.
+func readFile(ps *problems, dir int, p string, opt Options) ([]byte, bool) {
+	o := origin{file: p}
+	// O_NONBLOCK: neither a FIFO nor a lease may hold us up.
+	fd, err := openBelow(dir, filepath.Base(p), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK)
+	if err != nil {
+		ps.errorf(o, "%s", ownFault(p, err, "create it with the line: version = 1"))
+		return nil, false
+	}
+	f := os.NewFile(uintptr(fd), p)
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		ps.errorf(o, "cannot be checked: %v", err)
+		return nil, false
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		ps.errorf(o, "is not a regular file, replace it with one")
+		return nil, false
+	}
+	if st.Size > maxFile {
+		ps.errorf(o, "is larger than %d MiB, split it into files in jail.d", maxFile>>20)
+		return nil, false
+	}
+	if !opt.SkipFS {
+		checkFileStat(ps, p, &st, opt)
+	}
+	text := make([]byte, st.Size+1)
+	n := 0
+	for n < len(text) {
+		m, err := unix.Read(fd, text[n:])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			ps.errorf(o, "cannot be read: %v", err)
+			return nil, false
+		}
+		if m == 0 {
+			break
+		}
+		n += m
+	}
+	if int64(n) > st.Size {
+		ps.errorf(o, "is being written to, try again")
+		return nil, false
+	}
+	return text[:n], true
+}
+
+func checkDir(ps *problems, fd int, dir string, opt Options) {
+	if opt.SkipFS {
+		return
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		ps.errorf(origin{file: dir}, "cannot be checked: %v", err)
+		return
+	}
+	checkDirStat(ps, dir, &st, opt)
+}
+
+// checkDirStat refuses a directory in which somebody else could put another
+// registry.
+func checkDirStat(ps *problems, dir string, st *unix.Stat_t, opt Options) {
+	// In a sticky directory nobody renames another's entries. That is good
+	// enough for a caller's own registry, not for the host's.
+	if opt.Rootless && st.Mode&unix.S_ISVTX != 0 && trustedOwner(st.Uid, opt) {
+		return
+	}
+	// Inside a user namespace, root's own / belongs to the overflow id.
+	unmapped := opt.Rootless && st.Uid == nobody
+	checkStat(ps, dir, st, opt, unmapped)
+}
+
+func checkFileStat(ps *problems, p string, st *unix.Stat_t, opt Options) {
+	checkStat(ps, p, st, opt, false)
+	if st.Nlink > 1 {
+		ps.errorf(origin{file: p}, "has %d names (hard links), so its owner may edit it under another; replace it with a copy", st.Nlink)
+	}
+}
+
+func checkStat(ps *problems, p string, st *unix.Stat_t, opt Options, anyOwner bool) {
+	if !anyOwner && !trustedOwner(st.Uid, opt) {
+		owner := "root"
+		if opt.Rootless {
+			owner = uintString(*opt.euid)
+		}
+		ps.errorf(origin{file: p}, "belongs to uid %d, who could change the registry; chown %s %s", st.Uid, owner, p)
+	}
+	switch st.Mode & 0o022 {
+	case 0o022:
+		ps.errorf(origin{file: p}, "is writable by its group and by everybody, chmod go-w %s", p)
+	case 0o020:
+		ps.errorf(origin{file: p}, "is writable by its group, chmod g-w %s", p)
+	case 0o002:
+		ps.errorf(origin{file: p}, "is writable by everybody, chmod o-w %s", p)
+	}
+}
+
+func trustedOwner(uid uint32, opt Options) bool {
+	return uid == 0 || opt.Rootless && uid == *opt.euid
+}
+
+// look names a path and, if it is there, what it and those above it are.
+func (v *validator) look(p string) place {
+	pl := newPlace(p)
+	if v.opt.SkipFS {
+		return pl
+	}
+	if fd, err := openPath(p, unix.O_PATH|unix.O_DIRECTORY); err == nil {
+		defer unix.Close(fd)
+		_, _ = identify(&pl, fd, p, nil)
+	}
+	return pl
+}
+
+// identify adds to pl what fd and the directories above it are. fd may be a
+// file's; then the directories are found by name.
+func identify(pl *place, fd int, p string, each func(string, *unix.Stat_t)) (mode uint32, err error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return 0, err
+	}
+	pl.self = append(pl.self, idOf(&st))
+	mode = st.Mode
+	visit := func(dir string, st *unix.Stat_t) {
+		pl.above = append(pl.above, idOf(st))
+		if each != nil {
+			each(dir, st)
+		}
+	}
+	if mode&unix.S_IFMT != unix.S_IFDIR {
+		p = path.Dir(p)
+		if fd, err = openPath(p, unix.O_PATH|unix.O_DIRECTORY); err != nil {
+			return mode, err
+		}
+		defer unix.Close(fd)
+		if err := unix.Fstat(fd, &st); err != nil {
+			return mode, err
+		}
+		visit(p, &st)
+	}
+	return mode, dirsAbove(fd, p, visit)
+}
+
+// openRootfs finds a rootfs and reports what is wrong with where it lies.
+func (v *validator) openRootfs(r value[string]) place {
+	pl := newPlace(r.v)
+	if v.opt.SkipFS {
+		return pl
+	}
+	fd, err := openPath(r.v, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		v.errorf(r.origin, "%s", openFault(r.v, err, "create it or correct the path"))
+		return pl
+	}
+	defer unix.Close(fd)
+	open, parent := true, path.Dir(r.v)
+	_, err = identify(&pl, fd, r.v, func(dir string, st *unix.Stat_t) {
+		if st.Mode&unix.S_IXOTH == 0 {
+			open = false
+		}
+		loose := st.Mode&0o022 != 0 && st.Mode&unix.S_ISVTX == 0
+		if !v.opt.Rootless && (st.Uid != 0 || loose) {
+			v.warnf(r.origin, "somebody besides root may write to %s and so replace the rootfs, chown root %s and chmod go-w %s", dir, dir, dir)
+		}
+	})
+	if err != nil {
+		v.errorf(r.origin, "the directories above cannot be checked: %v, correct their permissions", err)
+	}
+	switch {
+	case !open:
+	case isSystemDir(parent):
+		v.warnf(r.origin, "every host user can reach set-uid files in it, move it into a directory of its own (mkdir -m 0700)")
+	default:
+		v.warnf(r.origin, "every host user can reach set-uid files in it, chmod 0700 %s", parent)
+	}
+	return pl
+}
+
+// openSource finds a mount source and reports what is wrong with it.
+func (v *validator) openSource(src value[string]) place {
+	pl := newPlace(src.v)
+	if v.opt.SkipFS {
+		return pl
+	}
+	fd, err := openPath(src.v, unix.O_PATH)
+	if err != nil {
+		v.errorf(src.origin, "%s", openFault(src.v, err, "create it or remove the mount"))
+		return pl
+	}
+	defer unix.Close(fd)
+	mode, err := identify(&pl, fd, src.v, nil)
+	if err != nil {
+		v.errorf(src.origin, "%s cannot be checked: %v, correct the permissions above it", src.v, err)
+		return pl
+	}
+	if t := mode & unix.S_IFMT; t != unix.S_IFDIR && t != unix.S_IFREG {
+		v.errorf(src.origin, "%s is neither a directory nor a regular file, show the directory it is in", src.v)
+	}
+	return pl
+}
+
+// openFault says why a path could not be opened and what to do about it.
+func openFault(p string, err error, missing string) string {
+	switch {
+	case errors.Is(err, unix.ELOOP):
+		link := p
+		for dir := p; dir != "/" && dir != "."; dir = path.Dir(dir) {
+			if fi, err := os.Lstat(dir); err == nil && fi.Mode()&os.ModeSymlink != 0 {
+				link = dir
+			}
+		}
+		return link + " is a symbolic link, write the path it stands for"
+	case errors.Is(err, unix.ENOENT):
+		return p + " does not exist, " + missing
+	case errors.Is(err, unix.ENOTDIR):
+		return p + " is not a directory, correct the path"
+	case errors.Is(err, unix.EACCES):
+		return p + " cannot be reached (permission denied), run this as root or correct the permissions"
+	case errors.Is(err, unix.ENOSYS):
+		return p + " cannot be opened safely: this kernel lacks openat2(2), use Linux 5.14 or later"
+	}
+	return p + " cannot be opened: " + err.Error() + ", correct the path"
+}
+
+// ownFault is openFault for a path the Error names already.
+func ownFault(p string, err error, missing string) string {
+	return strings.TrimPrefix(openFault(p, err, missing), p+" ")
+}

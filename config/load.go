@@ -1,0 +1,78 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+)
+
+// source is the text of one registry file.
+type source struct {
+	path string
+	text []byte
+}
+
+// Load reads the registry at path and its drop-ins.
+//
+// When anything is wrong with it the error is of type Errors and holds every
+// fault found; the Registry is then not nil but has no jails, only the
+// warnings, so that whoever ignores the error admits nobody.
+func Load(path string, opt Options) (*Registry, error) {
+	var ps problems
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		ps.errorf(origin{file: path}, "%v, give an absolute path", err)
+		return &Registry{}, ps.errors
+	}
+	opt = opt.complete(&ps)
+	sources := readRegistry(&ps, abs, opt)
+	return build(&ps, abs, sources, opt)
+}
+
+// complete fills in what the caller left to the host.
+func (opt Options) complete(ps *problems) Options {
+	if opt.euid == nil {
+		euid := uint32(os.Geteuid())
+		opt.euid = &euid
+	}
+	if opt.RuntimeDir == "" {
+		opt.RuntimeDir = DefaultRuntimeDir
+	}
+	opt.RuntimeDir = filepath.Clean(opt.RuntimeDir)
+	for _, f := range []struct {
+		text     *[]byte
+		path     string
+		required bool
+	}{
+		{&opt.Passwd, "/etc/passwd", true},
+		{&opt.Group, "/etc/group", true},
+		{&opt.SubUID, "/etc/subuid", false},
+		{&opt.SubGID, "/etc/subgid", false},
+	} {
+		if *f.text != nil {
+			continue
+		}
+		text, err := os.ReadFile(f.path)
+		if err != nil && (f.required || !os.IsNotExist(err)) {
+			ps.errorf(origin{file: f.path}, "cannot be read (%v), the registry cannot be checked without it", errno(err))
+		}
+		*f.text = text
+	}
+	return opt
+}
+
+// build turns the registry's text into a Registry. path is the main file's.
+func build(ps *problems, path string, sources []source, opt Options) (*Registry, error) {
+	v := &validator{problems: ps, opt: opt, host: parseHost(opt), registry: path}
+	for _, src := range sources {
+		if doc := parse(ps, src.path, src.text); doc != nil {
+			v.add(doc, src.path == path)
+		}
+	}
+	jails := v.finish()
+	reg := &Registry{Warnings: ps.warnings.sorted()}
+	if errs := ps.errors.sorted(); len(errs) > 0 {
+		return reg, errs
+	}
+	reg.Jails = jails
+	return reg, nil
+}

@@ -1,0 +1,265 @@
+package config
+
+import (
+	"sort"
+	"strconv"
+)
+
+// document is one registry file: the main file or a drop-in.
+type document struct {
+	path string
+	// Version is the format of the file. Required in every file; must be 1.
+	Version value[int64] `toml:"version"`
+	// Defaults holds settings for every jail that does not have its own. It
+	// belongs in the main file: a drop-in describes jails only.
+	Defaults defaultsTable `toml:"defaults"`
+	// Jails are the jails, [jail.NAME]. NAME is a lower-case letter or _
+	// followed by up to 31 lower-case letters, digits, _ and -.
+	Jails jailTables `toml:"jail"`
+}
+
+// defaultsTable is [defaults].
+type defaultsTable struct {
+	origin
+	settings
+}
+
+func (t *defaultsTable) decode(ps *problems, o origin, p *position, v any) {
+	t.origin = o
+	decodeTable(ps, o, p, v, t)
+}
+
+// jailTable is [jail.NAME].
+type jailTable struct {
+	origin
+	name string
+	// Rootfs is the directory that is / inside: an absolute host path
+	// without a symbolic link in it. Required. No two jails share one or lie
+	// inside one another.
+	Rootfs value[string] `toml:"rootfs"`
+	// Users are the host logins that land in this jail. Required: an array
+	// of names, or a table with one entry per name. A login belongs to one
+	// jail, is in the host's passwd, and is no system or administrator's
+	// account.
+	Users usersKey `toml:"users"`
+	// UID is the uid inside for every user without one of its own. Without
+	// it the uid inside is the login's uid on the host.
+	UID value[int64] `toml:"uid"`
+	settings
+}
+
+// settings are the keys that [defaults] and [jail.NAME] share.
+type settings struct {
+	// GID is the primary group inside for every user without one of its own.
+	// Without it the jail's passwd decides, and where that has no entry, the
+	// uid is used.
+	GID value[int64] `toml:"gid"`
+	// Hostname is the host name inside, at most 64 characters. The default
+	// is the jail's name.
+	Hostname value[string] `toml:"hostname"`
+	// Userns is the id map: "auto" (the default) maps ids 0 to 65535 to a
+	// range of host ids that nothing else uses, { base = N, size = N } to the
+	// range given, and false not at all: a uid inside is then that very uid
+	// on the host.
+	Userns usernsKey `toml:"userns"`
+	// IdleTimeout is how long a jail without a session and without a process
+	// of its own keeps running, as "90s", "15m" (the default) or "1h30m";
+	// "0" is for ever.
+	IdleTimeout value[string] `toml:"idle_timeout"`
+	// Autostart starts the jail with the host instead of at the first login.
+	// The default is false.
+	Autostart value[bool] `toml:"autostart"`
+	// ContainerRoot, with userns = false, lets set-uid programs inside work
+	// and uid 0 keep some capabilities. The default is false. Without
+	// meaning where userns is on: root inside is then nobody on the host.
+	ContainerRoot value[bool] `toml:"container_root"`
+	// Env is added to the environment of every session. A jail's variables
+	// are added to those of [defaults] and win over them.
+	Env envKey `toml:"env"`
+	// Mounts are host directories and files shown inside, in this order. A
+	// jail's are made after those of [defaults]; one with the same target
+	// takes the other's place.
+	Mounts mountsKey `toml:"mounts"`
+	// Limits bound what the jail as a whole may use. Each one not given
+	// comes from [defaults]; without that there is no limit of ours.
+	Limits limitsTable `toml:"limits"`
+}
+
+// userTable is one entry of [jail.NAME.users].
+type userTable struct {
+	origin
+	login string
+	// UID is the uid inside. The default is the jail's uid, then the login's
+	// uid on the host.
+	UID value[int64] `toml:"uid"`
+	// GID is the primary group inside. The default is the jail's gid, then
+	// what the jail's passwd says, then the uid.
+	GID value[int64] `toml:"gid"`
+	// Name is the user name inside. The default is what the jail's passwd
+	// says of the uid.
+	Name value[string] `toml:"name"`
+	// Shell is the login shell inside, an absolute path there. The default
+	// is what the jail's passwd says.
+	Shell value[string] `toml:"shell"`
+	// Home is the home directory inside, an absolute path there. The default
+	// is what the jail's passwd says.
+	Home value[string] `toml:"home"`
+}
+
+// mountTable is one element of mounts.
+type mountTable struct {
+	origin
+	// Source is the host directory or file: an absolute path without a
+	// symbolic link in it. Required. Neither the host's own file systems nor
+	// the control sockets can be shown.
+	Source value[string] `toml:"source"`
+	// Target is the absolute path inside. Required.
+	Target value[string] `toml:"target"`
+	// ReadOnly makes the mount, and all that is mounted below its source,
+	// read-only. The default is false.
+	ReadOnly value[bool] `toml:"readonly"`
+}
+
+// limitsTable is [jail.NAME.limits].
+type limitsTable struct {
+	// Memory is the most memory, as "512M" or "1G" (K, M, G and T are powers
+	// of 1024).
+	Memory value[string] `toml:"memory"`
+	// CPU is the most processor time, in percent of one processor: "200%" is
+	// two processors.
+	CPU value[string] `toml:"cpu"`
+	// Pids is the most processes and threads.
+	Pids value[int64] `toml:"pids"`
+}
+
+func (t *limitsTable) decode(ps *problems, o origin, p *position, v any) {
+	decodeTable(ps, o, p, v, t)
+}
+
+// usernsTable is the long form of userns.
+type usernsTable struct {
+	// Base is the first host id of the range. Required, never 0.
+	Base value[int64] `toml:"base"`
+	// Size is the number of ids. Required; 65536 suits every system.
+	Size value[int64] `toml:"size"`
+}
+
+// jailTables are all the [jail.NAME] of a file, by line.
+type jailTables []jailTable
+
+func (ts *jailTables) decode(ps *problems, o origin, p *position, v any) {
+	table, ok := v.(map[string]any)
+	if !ok {
+		wrongType(ps, o, v, "a table, write [jail.NAME]")
+		return
+	}
+	for _, name := range keysOf(table) {
+		at := p.at(name)
+		t := jailTable{origin: origin{o.file, at.line, o.below(name)}, name: name}
+		decodeTable(ps, t.origin, at, table[name], &t)
+		*ts = append(*ts, t)
+	}
+	sort.SliceStable(*ts, func(i, j int) bool { return (*ts)[i].line < (*ts)[j].line })
+}
+
+// usersKey is users in either form.
+type usersKey struct {
+	origin
+	broken bool // given, but of the wrong type
+	list   []userTable
+}
+
+func (u *usersKey) decode(ps *problems, o origin, p *position, v any) {
+	u.origin = o
+	const want = "an array of login names, or a table with one entry per login"
+	if table, ok := v.(map[string]any); ok {
+		for _, login := range keysOf(table) {
+			at := p.at(login)
+			t := userTable{origin: origin{o.file, at.line, o.below(login)}, login: login}
+			decodeTable(ps, t.origin, at, table[login], &t)
+			u.list = append(u.list, t)
+		}
+		return
+	}
+	list, ok := items(v)
+	if !ok {
+		u.broken = true
+		wrongType(ps, o, v, want)
+		return
+	}
+	for i, item := range list {
+		at := origin{o.file, p.item(i).line, o.key}
+		login, ok := item.(string)
+		if !ok {
+			u.broken = true
+			wrongType(ps, at, item, "an array of login names in quotes")
+			continue
+		}
+		u.list = append(u.list, userTable{origin: at, login: login})
+	}
+}
+
+// usernsKey is userns in any of its three forms.
+type usernsKey struct {
+	origin
+	off   bool         // false
+	fixed *usernsTable // { base, size }
+}
+
+func (u *usernsKey) decode(ps *problems, o origin, p *position, v any) {
+	u.origin = o
+	const want = `"auto", false or { base = N, size = N }`
+	switch v := v.(type) {
+	case string:
+		if v != "auto" {
+			ps.errorf(o, "%q is not a mode, must be %s", v, want)
+		}
+	case bool:
+		if v {
+			ps.errorf(o, `cannot be true, must be %s`, want)
+		}
+		u.off = !v
+	case map[string]any:
+		u.fixed = &usernsTable{}
+		decodeTable(ps, o, p, v, u.fixed)
+	default:
+		wrongType(ps, o, v, want)
+	}
+}
+
+// envKey is env, by name.
+type envKey map[string]value[string]
+
+func (e *envKey) decode(ps *problems, o origin, p *position, v any) {
+	table, ok := v.(map[string]any)
+	if !ok {
+		wrongType(ps, o, v, `a table such as { NAME = "value" }`)
+		return
+	}
+	*e = make(envKey)
+	for _, name := range keysOf(table) {
+		at := p.at(name)
+		var val value[string]
+		val.decode(ps, origin{o.file, at.line, o.below(name)}, at, table[name])
+		if val.usable() {
+			(*e)[name] = val
+		}
+	}
+}
+
+// mountsKey is mounts, in order.
+type mountsKey []mountTable
+
+func (m *mountsKey) decode(ps *problems, o origin, p *position, v any) {
+	list, ok := items(v)
+	if !ok {
+		wrongType(ps, o, v, "an array of tables such as [ { source = \"/srv/www\", target = \"/var/www\" } ]")
+		return
+	}
+	for i, item := range list {
+		at := p.item(i)
+		t := mountTable{origin: origin{o.file, at.line, o.key + "[" + strconv.Itoa(i) + "]"}}
+		decodeTable(ps, t.origin, at, item, &t)
+		*m = append(*m, t)
+	}
+}

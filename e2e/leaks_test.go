@@ -1,0 +1,216 @@
+package e2e
+
+import (
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// snapshot is what a test must leave as it was. Every map's value describes
+// its key for the message.
+type snapshot struct {
+	processes   map[string]string // by pid and start time
+	mounts      map[string]string
+	files       map[string]string // in the places shared by all: /tmp, /run, ptys
+	descriptors map[string]string // of the processes of ours that stay, their number
+}
+
+// leaving is how long the last processes of a session may take to be gone
+// after its client.
+const leaving = 10 * time.Second
+
+// watch fails the test if it leaves anything behind. It also shows the logs of
+// a test that failed.
+func watch(t *testing.T) {
+	t.Helper()
+	logs := make(map[string]int64)
+	for _, name := range []string{"serve.log", "sshd.plain.log", "sshd.forced.log", "sshd.login.log"} {
+		if info, err := os.Stat(world.log(name)); err == nil {
+			logs[name] = info.Size()
+		} else {
+			logs[name] = 0
+		}
+	}
+	before := takeSnapshot()
+	t.Cleanup(func() {
+		var left []string
+		if !poll(leaving, func() bool {
+			left = before.changes(takeSnapshot())
+			return len(left) == 0
+		}) {
+			t.Errorf("left behind:\n\t%s", strings.Join(left, "\n\t"))
+			before.killNew()
+		}
+		if !t.Failed() {
+			return
+		}
+		for _, name := range slices.Sorted(maps.Keys(logs)) {
+			if text := world.tail(name, logs[name]); text != "" {
+				t.Logf("%s:\n%s", name, text)
+			}
+		}
+	})
+}
+
+func takeSnapshot() snapshot {
+	s := snapshot{
+		processes:   make(map[string]string),
+		mounts:      make(map[string]string),
+		files:       make(map[string]string),
+		descriptors: make(map[string]string),
+	}
+	all := processes()
+	roots := world.standingRoots()
+	for pid, p := range all {
+		if p.standing(all, roots) {
+			continue
+		}
+		key := fmt.Sprintf("%d/%s", pid, p.start)
+		s.processes[key] = fmt.Sprintf("process %d (parent %d): %s", pid, p.parent, p.args)
+		if strings.HasPrefix(p.args, "jail-init") || strings.HasPrefix(p.args, initPath) {
+			fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+			if err == nil {
+				text := fmt.Sprintf("%d descriptors in process %d: %s", len(fds), pid, p.args)
+				s.descriptors[text] = text
+			}
+		}
+	}
+	mounts, _ := os.ReadFile("/proc/self/mountinfo")
+	for line := range strings.Lines(string(mounts)) {
+		s.mounts[line] = "mount " + strings.TrimSpace(line)
+	}
+	for _, place := range []string{"/tmp", "/run", "/dev/pts"} {
+		filepath.WalkDir(place, func(path string, _ fs.DirEntry, err error) error {
+			// Each connection has one such file (ExposeAuthInfo), and some
+			// connections outlive the test.
+			if err == nil && !strings.HasPrefix(path, "/tmp/sshauth.") {
+				s.files[path] = "file " + path
+			}
+			return nil
+		})
+	}
+	return s
+}
+
+func (s snapshot) changes(now snapshot) []string {
+	var list []string
+	compare := func(before, after map[string]string) {
+		for key, text := range after {
+			if _, ok := before[key]; !ok {
+				list = append(list, "new: "+text)
+			}
+		}
+		for key, text := range before {
+			if _, ok := after[key]; !ok {
+				list = append(list, "gone: "+text)
+			}
+		}
+	}
+	compare(s.processes, now.processes)
+	compare(s.mounts, now.mounts)
+	compare(s.files, now.files)
+	compare(s.descriptors, now.descriptors)
+	slices.Sort(list)
+	return list
+}
+
+// killNew spares the next tests what this one left.
+func (s snapshot) killNew() {
+	for key := range takeSnapshot().processes {
+		if _, ok := s.processes[key]; ok {
+			continue
+		}
+		pid, _, _ := strings.Cut(key, "/")
+		if n, err := strconv.Atoi(pid); err == nil && n != os.Getpid() {
+			syscall.Kill(n, syscall.SIGKILL)
+		}
+	}
+}
+
+// process is one line of a process list.
+type process struct {
+	pid, parent int
+	start       string // time, in ticks since boot
+	args        string
+	state       string
+}
+
+// processes lists the tests' pid namespace, jails included; zombies are their
+// parents' affair only as long as these take no notice.
+func processes() map[int]process {
+	all := make(map[int]process)
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		stat, err := os.ReadFile(filepath.Join("/proc", e.Name(), "stat"))
+		if err != nil {
+			continue
+		}
+		// The command's name in brackets may itself have any character.
+		open, end := strings.IndexByte(string(stat), '('), strings.LastIndexByte(string(stat), ')')
+		fields := strings.Fields(string(stat[end+1:]))
+		if open < 0 || len(fields) < 20 {
+			continue
+		}
+		p := process{pid: pid, state: fields[0], start: fields[19]}
+		p.parent, _ = strconv.Atoi(fields[1])
+		args, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		p.args = strings.TrimSpace(strings.ReplaceAll(string(args), "\x00", " "))
+		if p.args == "" {
+			p.args = "[" + string(stat[open+1:end]) + "]"
+		}
+		all[pid] = p
+	}
+	return all
+}
+
+// standing reports whether p only keeps a standing connection open: its root,
+// or one of the sshd below it, but none of the sessions.
+func (p process) standing(all map[int]process, roots map[int]bool) bool {
+	if roots[p.pid] {
+		return true
+	}
+	if !strings.HasPrefix(p.args, "sshd: ") {
+		return false
+	}
+	for parent, ok := all[p.parent]; ok; parent, ok = all[parent.parent] {
+		if roots[parent.pid] {
+			return true
+		}
+	}
+	return false
+}
+
+// running returns the processes whose arguments contain text.
+func running(text string) []process {
+	var found []process
+	for _, p := range processes() {
+		if strings.Contains(p.args, text) && p.state != "Z" && p.pid != os.Getpid() {
+			found = append(found, p)
+		}
+	}
+	return found
+}
+
+// jailPIDs returns every PID 1 of that jail, as the host sees it: none or one,
+// if all is well.
+func jailPIDs(name string) []int {
+	var pids []int
+	for pid, p := range processes() {
+		if p.args == "jail-init: "+name {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}

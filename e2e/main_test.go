@@ -1,0 +1,257 @@
+// Package e2e tests the programs as their users meet them: a real sshd, a real
+// ssh, real su, real root file systems, and plain sshd beside them as the
+// oracle.
+//
+// What the machine must provide: root with CAP_SYS_ADMIN (mount, pid and user
+// namespaces, overlayfs on tmpfs, file systems below /var/tmp that can be
+// idmapped), Linux 5.14 or newer, and on PATH: go, sshd, ssh, ssh-keygen, su,
+// sudo, runuser, login, nsenter, newuidmap, mmdebstrap, and busybox linked
+// statically. The first run needs a Debian mirror for mmdebstrap; the tree it
+// makes is kept.
+//
+// Nothing of the machine is changed but /var/tmp and the kept trees: the tests
+// run in mount and pid namespaces of their own, with a copy of /etc, an
+// overlay on /usr, and empty /run, /srv, /tmp, /var/lib/jail and /var/log.
+//
+// Environment:
+//
+//	JAIL_TEST_BIN=DIR       use the programs in DIR instead of building them
+//	JAIL_TEST_TREES=DIR     keep the root file systems in DIR instead of build/trees
+//	JAIL_TEST_LOGS=DIR      keep the logs of sshd and of jail-init in DIR
+//	JAIL_TEST_MUST_RUN=1    a test that would skip fails
+package e2e
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The test binary runs three times, one inside the other: the outermost one
+// builds what is needed, PID 1 of the namespaces furnishes them and reaps, the
+// innermost runs the tests. stageEnv tells which one this is.
+const (
+	stageEnv  = "JAIL_TEST_STAGE"
+	stageInit = "init"
+	stageRun  = "run"
+
+	scratchEnv = "JAIL_TEST_SCRATCH"
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(testMain(m))
+}
+
+func testMain(m *testing.M) int {
+	flag.Parse()
+	switch os.Getenv(stageEnv) {
+	case stageInit:
+		return initMain()
+	case stageRun:
+		return runMain(m)
+	}
+	if flag.Lookup("test.list").Value.String() != "" {
+		return m.Run()
+	}
+	if os.Getuid() != 0 {
+		if mustRun() {
+			fmt.Fprintln(os.Stderr, "e2e: root is needed")
+			return 1
+		}
+		fmt.Fprintln(os.Stderr, "e2e: skipped, root is needed")
+		return 0
+	}
+	status, err := outerMain()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
+	return status
+}
+
+func mustRun() bool { return os.Getenv("JAIL_TEST_MUST_RUN") == "1" }
+
+// skip leaves out a test for want of a facility of the kernel's.
+func skip(t *testing.T, reason string) {
+	t.Helper()
+	if mustRun() {
+		t.Fatalf("cannot be skipped: %s", reason)
+	}
+	t.Skip(reason)
+}
+
+// outerMain builds programs and trees, then runs the rest in new namespaces.
+func outerMain() (int, error) {
+	scratch, err := os.MkdirTemp("/var/tmp", "jail-e2e-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(scratch)
+	// The one place to mount on that a machine may lack.
+	if err := os.Mkdir("/var/lib/jail", 0o755); err == nil {
+		defer os.Remove("/var/lib/jail")
+	}
+	if err := buildPrograms(filepath.Join(scratch, "bin")); err != nil {
+		return 0, err
+	}
+	if err := copyTrees(scratch); err != nil {
+		return 0, err
+	}
+
+	self, err := os.Executable()
+	if err != nil {
+		return 0, err
+	}
+	cmd := exec.Command(self, os.Args[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), stageEnv+"="+stageInit, scratchEnv+"="+scratch)
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID,
+		Pdeathsig:  syscall.SIGKILL,
+	}
+	signal.Ignore(syscall.SIGINT, syscall.SIGQUIT) // go test sends these to all of us
+	err = cmd.Run()
+	if cmd.ProcessState == nil {
+		return 0, err
+	}
+	return exitStatus(cmd.ProcessState), nil
+}
+
+func exitStatus(state *os.ProcessState) int {
+	if ws, ok := state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		return 128 + int(ws.Signal())
+	}
+	return state.ExitCode()
+}
+
+// buildPrograms puts the three programs and the argv shell into dir.
+func buildPrograms(dir string) error {
+	root, err := moduleRoot()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	packages := []string{"./e2e/testdata/argv"}
+	if prebuilt := os.Getenv("JAIL_TEST_BIN"); prebuilt != "" {
+		for _, name := range programNames() {
+			if err := command("cp", filepath.Join(prebuilt, name), dir); err != nil {
+				return err
+			}
+		}
+	} else {
+		packages = append(packages, "./cmd/jail-enter", "./cmd/jail-init", "./cmd/jail-keys")
+	}
+	build := exec.Command("go", append([]string{"build", "-o", dir + "/"}, packages...)...)
+	build.Dir = root
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return nil
+}
+
+func moduleRoot() (string, error) {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return "", fmt.Errorf("go list -m: %w", err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// initMain is PID 1 of the tests' pid namespace: everything a test leaves
+// behind becomes its child and dies with it.
+func initMain() int {
+	if err := furnish(os.Getenv(scratchEnv)); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e: furnishing the namespaces:", err)
+		return 1
+	}
+	os.Setenv(stageEnv, stageRun)
+	os.Setenv("TMPDIR", filepath.Join(os.Getenv(scratchEnv), "tmp"))
+	// Its own path may be below /tmp, which is covered by now.
+	process, err := os.StartProcess("/proc/self/exe", os.Args, &os.ProcAttr{
+		Env:   os.Environ(),
+		Files: []*os.File{os.Stdin, os.Stdout, os.Stderr},
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
+	for {
+		var ws unix.WaitStatus
+		pid, err := unix.Wait4(-1, &ws, 0, nil)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			fmt.Fprintln(os.Stderr, "e2e: wait4:", err)
+			return 1
+		case pid == process.Pid && ws.Exited():
+			return ws.ExitStatus()
+		case pid == process.Pid && ws.Signaled():
+			return 128 + int(ws.Signal())
+		}
+	}
+}
+
+func runMain(m *testing.M) int {
+	// No core files, whatever dies; and the mask an administrator has.
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e: setrlimit:", err)
+		return 1
+	}
+	unix.Umask(0o022)
+	w, err := newWorld(os.Getenv(scratchEnv))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
+	world = w
+	status := m.Run()
+	if err := w.close(); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		status = max(status, 1)
+	}
+	return status
+}
+
+// command runs a program to its end; its output is in the error.
+func command(name string, args ...string) error {
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", strings.Join(append([]string{name}, args...), " "), err, out)
+	}
+	return nil
+}
+
+// deadline bounds every wait: long enough for a busy machine, short enough to
+// fail while somebody is still looking.
+const deadline = 30 * time.Second
+
+// eventually polls until cond holds. It is for what the tests cannot be told
+// of: another process's end, a file another process writes.
+func eventually(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	if !poll(deadline, cond) {
+		t.Fatalf("still not so after %v: %s", deadline, what)
+	}
+}
+
+func poll(limit time.Duration, cond func() bool) bool {
+	for end := time.Now().Add(limit); ; time.Sleep(5 * time.Millisecond) {
+		if cond() {
+			return true
+		}
+		if time.Now().After(end) {
+			return false
+		}
+	}
+}

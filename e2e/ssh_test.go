@@ -1,0 +1,404 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sort"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
+)
+
+// door is a way from ssh into a session; it is also the host's name in the
+// client's configuration.
+type door string
+
+const (
+	plain  door = "plain"  // no jail: sshd, chroot, the user's shell. The oracle.
+	forced door = "forced" // ForceCommand, keys through jail-keys
+	login  door = "login"  // jail-enter as nothing but the login shell
+)
+
+var (
+	jailDoors = []door{forced, login}
+	allDoors  = []door{plain, forced, login}
+)
+
+// user is the login to name to sshd.
+func (d door) user(a account) string {
+	if d == plain {
+		return a.name
+	}
+	return a.login
+}
+
+// root is where the Debian tree behind the door is seen on the host.
+func (d door) root() string {
+	if d == plain {
+		return oracleRoot
+	}
+	return debianRoot
+}
+
+const sshdCommon = `
+HostKey ` + sshDir + `/host_key
+PidFile none
+UsePAM yes
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PrintMotd no
+PrintLastLog no
+UseDNS no
+MaxSessions 1000
+AcceptEnv LANG LC_* GIT_PROTOCOL COLORTERM
+Subsystem sftp /usr/lib/openssh/sftp-server
+LogLevel VERBOSE
+`
+
+const sshdPlain = `
+Match User %s
+	ChrootDirectory ` + oracleRoot + `
+	AuthorizedKeysFile ` + sshDir + `/id.pub
+`
+
+// sshdForced is the block the manual recommends.
+const sshdForced = `
+Match User %s
+	ForceCommand exec ` + enterPath + ` --forced
+	AuthorizedKeysFile none
+	AuthorizedKeysCommand ` + keysPath + ` %%u %%t %%k
+	AuthorizedKeysCommandUser root
+	AuthorizedPrincipalsFile none
+	ExposeAuthInfo yes
+	PermitUserRC no
+	X11Forwarding no
+	AllowStreamLocalForwarding no
+	PermitTunnel no
+	AllowAgentForwarding no
+	AllowTcpForwarding yes
+	GatewayPorts no
+	HostbasedAuthentication no
+`
+
+const sshdLogin = `
+Match User %s
+	AuthorizedKeysFile ` + sshDir + `/id.pub
+	PermitUserRC no
+	X11Forwarding no
+`
+
+func sshdConfig(d door) string { return sshDir + "/sshd_config." + string(d) }
+
+// writeSSHFiles makes the keys and both sides' configurations.
+func writeSSHFiles(scratch string) error {
+	for _, key := range []string{keyFile, sshDir + "/host_key"} {
+		if err := command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", key); err != nil {
+			return err
+		}
+	}
+	var inside, outside []string
+	for _, a := range debianAccounts {
+		inside = append(inside, a.name)
+		outside = append(outside, a.login)
+	}
+	for _, a := range append([]account{centos}, spares...) {
+		outside = append(outside, a.login)
+	}
+	block := func(text string, users []string) string { return fmt.Sprintf(text, strings.Join(users, ",")) }
+	hostKey, err := os.ReadFile(sshDir + "/host_key.pub")
+	if err != nil {
+		return err
+	}
+	files := map[string]string{
+		sshdConfig(plain):       sshdCommon + block(sshdPlain, inside),
+		sshdConfig(forced):      sshdCommon + block(sshdForced, outside),
+		sshdConfig(login):       sshdCommon + block(sshdLogin, outside),
+		sshDir + "/known_hosts": "* " + string(hostKey),
+	}
+	client := fmt.Sprintf("IdentityFile %s\nIdentitiesOnly yes\nUserKnownHostsFile %s/known_hosts\nGlobalKnownHostsFile none\nBatchMode yes\nLogLevel ERROR\n", keyFile, sshDir)
+	for _, d := range allDoors {
+		client += fmt.Sprintf("Host %s\n\tProxyCommand %s\n", d, strings.Join(sshd(d, scratch), " "))
+	}
+	files[sshDir+"/config"] = client
+	for path, text := range files {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sshd is the command that serves one connection on its standard input.
+func sshd(d door, scratch string) []string {
+	args := []string{"/usr/sbin/sshd", "-i", "-f", sshdConfig(d), "-E", filepath.Join(scratch, "logs", "sshd."+string(d)+".log")}
+	if d == plain {
+		args = append([]string{"nsenter", "--mount=" + filepath.Join(scratch, oracleNS)}, args...)
+	}
+	return args
+}
+
+// ask is a request for one session.
+type ask struct {
+	as    account // the zero value is work
+	cmd   string
+	shell bool // a shell, not a command
+	stdin string
+	env   []string  // NAME=VALUE, sent by the client
+	tty   *terminal // asks for one
+	wire  bool      // by the Go client: signals are told apart, nothing is interpreted on the way
+}
+
+// terminal is what a client says of its terminal.
+type terminal struct {
+	term       string
+	rows, cols int
+	modes      ssh.TerminalModes
+}
+
+// result is what a client learns of a session.
+type result struct {
+	stdout, stderr string
+	status         int    // -1 after death by signal, seen by the Go client
+	signal         string // known to the Go client only
+}
+
+func (a ask) account() account {
+	if a.as.login == "" {
+		return work
+	}
+	return a.as
+}
+
+// run holds one session and returns its result.
+func run(t testing.TB, d door, a ask) result {
+	t.Helper()
+	if a.wire {
+		return runWire(t, d, a)
+	}
+	return runSSH(t, d, a)
+}
+
+// sshArgs are the arguments of ssh up to the command: multiplexed over a
+// standing connection if there is one for that door and login.
+func sshArgs(d door, as account, options ...string) []string {
+	args := []string{"-F", sshDir + "/config", "-l", d.user(as)}
+	if path := world.master(d, as); path != "" {
+		args = append(args, "-S", path)
+	}
+	return append(append(args, options...), "--", string(d))
+}
+
+func runSSH(t testing.TB, d door, a ask) result {
+	t.Helper()
+	var options []string
+	environment := os.Environ()
+	for _, entry := range a.env {
+		name, _, _ := strings.Cut(entry, "=")
+		options = append(options, "-o", "SendEnv="+name)
+		environment = append(environment, entry)
+	}
+	if a.tty != nil {
+		options = append(options, "-tt")
+		environment = append(environment, "TERM="+a.tty.term)
+	}
+	args := sshArgs(d, a.account(), options...)
+	if !a.shell {
+		args = append(args, a.cmd)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*deadline)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "ssh", args...)
+	cmd.Env = environment
+	return runCommand(t, cmd, strings.NewReader(a.stdin))
+}
+
+// runCommand runs a client program to its end.
+func runCommand(t testing.TB, cmd *exec.Cmd, stdin io.Reader) result {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &stdout, &stderr
+	cmd.WaitDelay = deadline
+	err := cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit) && exit.ExitCode() >= 0:
+	case errors.Is(err, syscall.EPIPE): // the session did not want all of stdin
+	case err != nil:
+		t.Fatalf("%s: %v\nstdout: %.500q\nstderr: %.500q", strings.Join(cmd.Args, " "), err, stdout.String(), stderr.String())
+	}
+	return result{stdout: stdout.String(), stderr: stderr.String(), status: cmd.ProcessState.ExitCode()}
+}
+
+func runWire(t testing.TB, d door, a ask) result {
+	t.Helper()
+	l := open(t, d, a)
+	go func() {
+		io.WriteString(l.in, a.stdin) // ends early if the session does
+		l.in.Close()
+	}()
+	return l.wait()
+}
+
+// live is a session of the Go client that a test talks with.
+type live struct {
+	dialogue
+	session *ssh.Session
+	stderr  lockedBuffer
+	ended   chan error
+	read    *sync.WaitGroup
+}
+
+// open starts a session and returns while it runs. What it says on standard
+// output can be read with expect, or all at once with wait.
+func open(t testing.TB, d door, a ask) *live {
+	t.Helper()
+	l := start(t, d, a)
+	l.listen()
+	return l
+}
+
+// start is open without a reader: output piles up in the channel's window
+// until listen is called.
+func start(t testing.TB, d door, a ask) *live {
+	t.Helper()
+	session, err := world.client(t, d, a.account()).NewSession()
+	require.NoError(t, err, "session through %s", d)
+	for _, entry := range a.env {
+		name, value, _ := strings.Cut(entry, "=")
+		// sshd refuses what AcceptEnv does not list; the session goes on.
+		_ = session.Setenv(name, value)
+	}
+	if a.tty != nil {
+		require.NoError(t, session.RequestPty(a.tty.term, a.tty.rows, a.tty.cols, a.tty.modes))
+	}
+	l := &live{session: session, ended: make(chan error, 1), read: new(sync.WaitGroup)}
+	l.t = t
+	l.in, err = session.StdinPipe()
+	require.NoError(t, err)
+	l.source, err = session.StdoutPipe()
+	require.NoError(t, err)
+	stderr, err := session.StderrPipe()
+	require.NoError(t, err)
+	l.read.Go(func() { io.Copy(&l.stderr, stderr) })
+	if a.shell {
+		err = session.Shell()
+	} else {
+		err = session.Start(a.cmd)
+	}
+	require.NoError(t, err, "request through %s", d)
+	go func() { l.ended <- session.Wait() }()
+	t.Cleanup(func() { session.Close() })
+	return l
+}
+
+func (l *live) listen() { l.read.Go(l.dialogue.listen) }
+
+// wait returns the result once the channel is closed.
+func (l *live) wait() result {
+	l.t.Helper()
+	var r result
+	select {
+	case err := <-l.ended:
+		var exit *ssh.ExitError
+		switch {
+		case errors.As(err, &exit) && exit.Signal() != "":
+			r.status, r.signal = -1, exit.Signal()
+		case errors.As(err, &exit):
+			r.status = exit.ExitStatus()
+		case err != nil:
+			l.t.Fatalf("session ended without a status: %v\nstdout: %.500q\nstderr: %.500q", err, l.heard(), l.stderr.String())
+		}
+	case <-time.After(2 * deadline):
+		l.t.Fatalf("session still open after %v\nstdout: %.500q\nstderr: %.500q", 2*deadline, l.heard(), l.stderr.String())
+	}
+	l.read.Wait()
+	r.stdout, r.stderr = l.heard(), l.stderr.String()
+	return r
+}
+
+// resize tells the session of a new window size.
+func (l *live) resize(rows, cols int) {
+	l.t.Helper()
+	require.NoError(l.t, l.session.WindowChange(rows, cols))
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// dial makes a connection of the Go client to an sshd of its own and returns
+// it with the process.
+func dial(d door, as account, scratch string) (*ssh.Client, *exec.Cmd, error) {
+	key, err := os.ReadFile(keyFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	signer, err := ssh.ParsePrivateKey(key)
+	if err != nil {
+		return nil, nil, err
+	}
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	ours, theirs := os.NewFile(uintptr(fds[0]), "client"), os.NewFile(uintptr(fds[1]), "sshd")
+	defer ours.Close()
+	defer theirs.Close()
+	argv := sshd(d, scratch)
+	server := exec.Command(argv[0], argv[1:]...)
+	server.Env = []string{"PATH=" + os.Getenv("PATH")}
+	server.Stdin, server.Stdout = theirs, theirs
+	if err := server.Start(); err != nil {
+		return nil, nil, err
+	}
+	conn, err := net.FileConn(ours)
+	if err != nil {
+		return nil, nil, err
+	}
+	config := &ssh.ClientConfig{
+		User:            d.user(as),
+		Auth:            []ssh.AuthMethod{ssh.PublicKeys(signer)},
+		HostKeyCallback: ssh.InsecureIgnoreHostKey(), // a socket pair cannot be intercepted
+		Timeout:         deadline,
+	}
+	c, channels, requests, err := ssh.NewClientConn(conn, string(d), config)
+	if err != nil {
+		conn.Close()
+		server.Wait()
+		return nil, nil, fmt.Errorf("%s as %s: %w", d, config.User, err)
+	}
+	return ssh.NewClient(c, channels, requests), server, nil
+}
+
+// sortedLines is for output whose order nobody promises.
+func sortedLines(s string) []string {
+	lines := strings.Split(strings.TrimSuffix(s, "\n"), "\n")
+	sort.Strings(lines)
+	return lines
+}

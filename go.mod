@@ -1,0 +1,15 @@
+module jail
+
+go 1.26.0
+
+require (
+	github.com/BurntSushi/toml v1.6.0
+	golang.org/x/sys v0.49.0
+)
+
+require (
+	github.com/creack/pty v1.1.24
+	github.com/stretchr/testify v1.12.1
+	go.yaml.in/yaml/v3 v3.0.5
+	golang.org/x/crypto v0.58.0
+)

@@ -1,0 +1,144 @@
+// Package admin holds the administrator's verbs of jail-init: check, ps, stop and
+// exec. Results go to standard output, everything about them to standard error,
+// and nothing that comes from inside a jail is printed unquoted.
+package admin
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"jail/config"
+	"jail/internal/control"
+	"jail/internal/jail"
+	"jail/internal/sys"
+	"jail/internal/wire"
+)
+
+// Options are what the command line says.
+type Options struct {
+	ConfigPath     string
+	RuntimeDir     string
+	Rootless       bool
+	Stdout, Stderr io.Writer
+}
+
+// Check reads the registry and prints every fault. It returns the exit status:
+// 0 if there is nothing to say, 1 with errors, 2 with warnings only.
+func Check(opt Options) int {
+	reg, err := config.Load(opt.ConfigPath, config.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir})
+	if reg != nil {
+		for _, w := range reg.Warnings {
+			fmt.Fprintf(opt.Stdout, "warning: %s\n", w.Error())
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(opt.Stdout, err)
+		return 1
+	}
+	if len(reg.Warnings) > 0 {
+		return 2
+	}
+	return 0
+}
+
+// PS prints the jails of the registry and those that run without one.
+func PS(opt Options) error {
+	names := map[string]*jail.Spec{}
+	reg, err := config.Load(opt.ConfigPath, config.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir})
+	if err == nil {
+		for i := range reg.Jails {
+			names[reg.Jails[i].Name] = &reg.Jails[i]
+		}
+	} else if !errors.Is(err, os.ErrNotExist) {
+		fmt.Fprintf(opt.Stderr, "jail-init: the registry has faults (jail-init check), only running jails are shown\n")
+	}
+	entries, _ := os.ReadDir(filepath.Join(opt.RuntimeDir, "ctl"))
+	for _, e := range entries {
+		if _, known := names[e.Name()]; !known && jail.ValidName(e.Name()) {
+			names[e.Name()] = nil
+		}
+	}
+	sorted := make([]string, 0, len(names))
+	for n := range names {
+		sorted = append(sorted, n)
+	}
+	sort.Strings(sorted)
+	tw := tabwriter.NewWriter(opt.Stdout, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(tw, "JAIL\tSTATE\tPID\tSESSIONS\tSERVED\tROOTFS")
+	for _, n := range sorted {
+		root := "-"
+		if names[n] != nil {
+			root = names[n].Rootfs
+		}
+		c, err := control.Open(opt.RuntimeDir, n, false)
+		if err != nil {
+			if names[n] != nil {
+				fmt.Fprintf(tw, "%s\t%s\t-\t-\t-\t%s\n", n, "stopped", root)
+			}
+			continue
+		}
+		state := "running"
+		switch {
+		case c.Status.Stopping:
+			state = "stopping"
+		case c.Status.Sessions == 0 && !c.Status.Processes:
+			state = "idle"
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%d\t%d\t%d\t%s\n", n, state, c.PID, c.Status.Sessions, c.Status.Served, root)
+		c.Close()
+	}
+	return tw.Flush()
+}
+
+// Stop ends a jail and waits until it is gone. grace is what its processes get
+// to end by themselves. A PID 1 that does not answer is killed, and everything
+// in the jail with it.
+func Stop(opt Options, name string, grace time.Duration) error {
+	c, err := control.Open(opt.RuntimeDir, name, false)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.Send(wire.AppendStop(nil, wire.Stop{GraceMillis: uint32(grace.Milliseconds())}), nil); err != nil {
+		return err
+	}
+	wait := int(grace.Milliseconds()) + 3000
+	n, err := sys.Poll([]sys.PollFD{{FD: int32(c.PIDFD), Events: sys.PollIn}}, wait)
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		if err := sys.PidfdSendSignal(c.PIDFD, 9); err != nil {
+			return fmt.Errorf("kill PID 1 of jail %s: %w", name, err)
+		}
+		if n, err = sys.Poll([]sys.PollFD{{FD: int32(c.PIDFD), Events: sys.PollIn}}, 10_000); err != nil || n == 0 {
+			return fmt.Errorf("jail %s does not end: a process in it cannot be killed, probably it waits for a dead file system", name)
+		}
+	}
+	return nil
+}
+
+// Running returns the names of the jails that have a control socket.
+func Running(opt Options) []string {
+	entries, _ := os.ReadDir(filepath.Join(opt.RuntimeDir, "ctl"))
+	var names []string
+	for _, e := range entries {
+		if jail.ValidName(e.Name()) {
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}
+
+// Quote makes text safe for a terminal.
+func Quote(s string) string {
+	q := strconv.QuoteToASCII(s)
+	return q[1 : len(q)-1]
+}

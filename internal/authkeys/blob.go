@@ -1,0 +1,212 @@
+package authkeys
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"strings"
+)
+
+var (
+	errBase64 = errors.New("not base64")
+	// ErrType means a key type this package does not know.
+	ErrType = errors.New("unknown key type")
+	errBlob = errors.New("malformed key")
+)
+
+// field checks one string of a key's public part.
+type field func([]byte) bool
+
+// keyTypes are the public parts, in order, after the type's name.
+var keyTypes = map[string][]field{
+	"ssh-rsa":                            {mpint, mpint},
+	"ssh-dss":                            {mpint, mpint, mpint, mpint},
+	"ssh-ed25519":                        {sized(32)},
+	"ecdsa-sha2-nistp256":                {named("nistp256"), point(32)},
+	"ecdsa-sha2-nistp384":                {named("nistp384"), point(48)},
+	"ecdsa-sha2-nistp521":                {named("nistp521"), point(66)},
+	"sk-ssh-ed25519@openssh.com":         {sized(32), application},
+	"sk-ecdsa-sha2-nistp256@openssh.com": {named("nistp256"), point(32), application},
+}
+
+const certSuffix = "-cert-v01@openssh.com"
+
+// plainType returns the type of the key in a certificate of type typ.
+func plainType(typ string) (plain string, cert bool) {
+	base, cert := strings.CutSuffix(typ, certSuffix)
+	if !cert {
+		return typ, false
+	}
+	if strings.HasPrefix(base, "sk-") {
+		base += "@openssh.com"
+	}
+	return base, true
+}
+
+// decodeBlob decodes a key of that type and checks its form. Two encodings of
+// one key would let a line match in sshd and not here: only one is accepted.
+func decodeBlob(typ, b64 string) ([]byte, error) {
+	plain, _ := plainType(typ)
+	if _, known := keyTypes[plain]; !known {
+		return nil, ErrType
+	}
+	// The decoder would skip line ends.
+	if b64 == "" || strings.ContainsAny(b64, "\r\n") {
+		return nil, errBase64
+	}
+	blob, err := base64.StdEncoding.Strict().DecodeString(b64)
+	if err != nil {
+		return nil, errBase64
+	}
+	if _, err := readBlob(typ, blob, true); err != nil {
+		return nil, err
+	}
+	return blob, nil
+}
+
+// readBlob checks that blob is a key of type typ and nothing more. For a
+// certificate it returns the key that signed it.
+func readBlob(typ string, blob []byte, certAllowed bool) (ca []byte, err error) {
+	plain, isCert := plainType(typ)
+	fields, known := keyTypes[plain]
+	if !known || isCert && !certAllowed {
+		return nil, ErrType
+	}
+	r := reader{blob}
+	name, ok := r.str()
+	if !ok || string(name) != typ {
+		return nil, errBlob
+	}
+	if isCert {
+		if _, ok := r.str(); !ok { // nonce
+			return nil, errBlob
+		}
+	}
+	for _, valid := range fields {
+		if s, ok := r.str(); !ok || !valid(s) {
+			return nil, errBlob
+		}
+	}
+	if isCert {
+		if ca, ok = r.certificate(); !ok {
+			return nil, errBlob
+		}
+	}
+	if len(r.b) != 0 {
+		return nil, errBlob
+	}
+	return ca, nil
+}
+
+// certificate reads what follows the public part (PROTOCOL.certkeys).
+func (r *reader) certificate() (ca []byte, ok bool) {
+	const (
+		serialAndType = 8 + 4
+		validity      = 8 + 8
+	)
+	for _, skip := range []func() bool{
+		func() bool { return r.skip(serialAndType) },
+		r.skipStr, // key id
+		r.skipStr, // principals
+		func() bool { return r.skip(validity) },
+		r.skipStr, // critical options
+		r.skipStr, // extensions
+		r.skipStr, // reserved
+	} {
+		if !skip() {
+			return nil, false
+		}
+	}
+	ca, ok = r.str()
+	if !ok || !r.skipStr() { // signature
+		return nil, false
+	}
+	caType, ok := (&reader{ca}).str()
+	if !ok {
+		return nil, false
+	}
+	_, err := readBlob(string(caType), ca, false)
+	return ca, err == nil
+}
+
+// An Offer is the key or certificate a client offers.
+type Offer struct {
+	Type string
+	Blob []byte
+	CA   []byte // of a certificate, the blob of the key that signed it
+}
+
+// ParseOffer reads a key as sshd passes it on (%t and %k) or notes it in
+// SSH_USER_AUTH. The signature of a certificate is sshd's to check.
+func ParseOffer(typ, b64 string) (Offer, error) {
+	blob, err := decodeBlob(typ, b64)
+	if err != nil {
+		return Offer{}, err
+	}
+	ca, err := readBlob(typ, blob, true)
+	return Offer{typ, blob, ca}, err
+}
+
+// Matches reports whether sshd would consider the line for the offered key:
+// the same key, or for a certificate, the authority that signed it.
+// Whether the line's options then allow it is another question.
+func (k *Key) Matches(o Offer) bool {
+	if o.CA != nil {
+		return k.CertAuthority && bytes.Equal(k.Blob, o.CA)
+	}
+	return !k.CertAuthority && bytes.Equal(k.Blob, o.Blob)
+}
+
+// reader reads the wire encoding of RFC 4251, section 5.
+type reader struct{ b []byte }
+
+func (r *reader) str() ([]byte, bool) {
+	if len(r.b) < 4 {
+		return nil, false
+	}
+	n := binary.BigEndian.Uint32(r.b)
+	if uint64(n) > uint64(len(r.b)-4) {
+		return nil, false
+	}
+	s := r.b[4 : 4+n]
+	r.b = r.b[4+n:]
+	return s, true
+}
+
+func (r *reader) skipStr() bool {
+	_, ok := r.str()
+	return ok
+}
+
+func (r *reader) skip(n int) bool {
+	if len(r.b) < n {
+		return false
+	}
+	r.b = r.b[n:]
+	return true
+}
+
+func sized(n int) field { return func(s []byte) bool { return len(s) == n } }
+
+func named(name string) field { return func(s []byte) bool { return string(s) == name } }
+
+// point is an uncompressed point, the only form sshd takes.
+func point(coordinate int) field {
+	return func(s []byte) bool { return len(s) == 1+2*coordinate && s[0] == 4 }
+}
+
+// application is a security key's "ssh:…", a C string to sshd.
+func application(s []byte) bool { return bytes.IndexByte(s, 0) < 0 }
+
+// mpint is a positive number without a superfluous zero byte in front.
+func mpint(s []byte) bool {
+	const maxBytes = 16384/8 + 1
+	switch {
+	case len(s) == 0 || len(s) > maxBytes || s[0] >= 0x80:
+		return false
+	case s[0] == 0:
+		return len(s) > 1 && s[1] >= 0x80
+	}
+	return true
+}

@@ -1,0 +1,147 @@
+// Package control is the host's end of a jail's control socket: what serve and
+// the administrator's verbs ask a running PID 1.
+//
+// PID 1 may have been taken over by the tenant, so nothing it answers is acted
+// on beyond what the kernel vouches for: its pid.
+package control
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+
+	"jail/internal/fdsock"
+	"jail/internal/sys"
+	"jail/internal/wire"
+)
+
+// answerWait is how long PID 1 may take to answer, in milliseconds.
+const answerWait = 3000
+
+// ErrNotRunning is returned when nobody is behind a jail's control socket.
+var ErrNotRunning = errors.New("the jail is not running")
+
+// Conn is a control connection to a running jail.
+type Conn struct {
+	FD     int
+	PIDFD  int // of PID 1; the caller closes it
+	PID    int
+	Status wire.Status
+	m      sys.MsgBuf
+}
+
+// Open connects to the jail name and makes sure who is there. The pid comes
+// from the kernel (SCM_CREDENTIALS, unix(7)); it is asked for once more after a
+// pidfd was opened for it, so that it cannot have been given to somebody else
+// meanwhile.
+func Open(runtimeDir, name string, wantLog bool) (*Conn, error) {
+	fd, err := fdsock.Dial(fdsock.ControlPath(runtimeDir, name))
+	switch err {
+	case nil:
+	case syscall.ENOENT, syscall.ECONNREFUSED:
+		return nil, ErrNotRunning
+	default:
+		return nil, fmt.Errorf("connect to jail %s: %w", name, err)
+	}
+	c := &Conn{FD: fd, PIDFD: -1}
+	if err := c.identify(wantLog); err != nil {
+		c.Close()
+		return nil, fmt.Errorf("jail %s: %w", name, err)
+	}
+	return c, nil
+}
+
+func (c *Conn) identify(wantLog bool) error {
+	if err := sys.PassCredentials(c.FD); err != nil {
+		return err
+	}
+	if err := c.hello(wantLog); err != nil {
+		return err
+	}
+	pid := c.PID
+	var err error
+	if c.PIDFD, err = sys.PidfdOpen(pid); err != nil {
+		return fmt.Errorf("open pidfd of process %d: %w", pid, err)
+	}
+	if err := c.hello(wantLog); err != nil {
+		return err
+	}
+	if c.PID != pid {
+		return errors.New("PID 1 changed while it was asked")
+	}
+	return nil
+}
+
+func (c *Conn) hello(wantLog bool) error {
+	if err := sys.SendMsg(c.FD, wire.AppendHello(nil, wantLog), nil, true, &c.m); err != nil {
+		return err
+	}
+	for {
+		typ, body, err := c.Recv(answerWait)
+		if err != nil {
+			return err
+		}
+		if typ == wire.TypeLog {
+			continue
+		}
+		if typ != wire.TypeStatus {
+			return wire.ErrMalformed
+		}
+		if c.Status, err = wire.DecodeStatus(body); err != nil {
+			return err
+		}
+		if c.m.CredPID <= 0 {
+			return errors.New("its pid is not visible here")
+		}
+		c.PID = int(c.m.CredPID)
+		return nil
+	}
+}
+
+// Recv receives one message; ms bounds the wait, -1 is for ever. Descriptors
+// that come along are closed, except by RecvFD.
+func (c *Conn) Recv(ms int) (wire.Type, []byte, error) {
+	typ, body, fds, err := c.RecvFDs(ms)
+	sys.CloseAll(fds)
+	return typ, body, err
+}
+
+// RecvFDs is Recv with the descriptors handed to the caller.
+func (c *Conn) RecvFDs(ms int) (wire.Type, []byte, []int, error) {
+	n, err := sys.Poll([]sys.PollFD{{FD: int32(c.FD), Events: sys.PollIn}}, ms)
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	if n == 0 {
+		return 0, nil, nil, syscall.ETIMEDOUT
+	}
+	buf := make([]byte, 8192)
+	n, err = sys.RecvMsg(c.FD, buf, true, &c.m)
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	fds := append([]int(nil), c.m.FDs...)
+	if n == 0 {
+		sys.CloseAll(fds)
+		return 0, nil, nil, syscall.ECONNRESET
+	}
+	typ, _, body, err := wire.Header(buf[:n])
+	if err != nil {
+		sys.CloseAll(fds)
+		return 0, nil, nil, err
+	}
+	return typ, body, fds, nil
+}
+
+// Send sends a message.
+func (c *Conn) Send(p []byte, fds []int) error {
+	return sys.SendMsg(c.FD, p, fds, true, &c.m)
+}
+
+// Close closes the connection and the pidfd.
+func (c *Conn) Close() {
+	sys.Close(c.FD)
+	if c.PIDFD >= 0 {
+		sys.Close(c.PIDFD)
+	}
+}

@@ -1,0 +1,389 @@
+// Package enter is the program jail-enter: one end of a login, on the host, with
+// the login's own uid and no privilege.
+//
+// What is printed where: standard output carries nothing but the session's
+// bytes. Standard error carries the session's and, if there is no session or its
+// jail goes away, one line of ours. The exit status is the command's, or 125.
+//
+// It is started for every login and there is one for every session, so its
+// imports are a reviewed list (cmd/jail-enter/testdata/deps.txt).
+package enter
+
+import (
+	"syscall"
+
+	"jail/internal/environ"
+	"jail/internal/sys"
+	"jail/internal/tty"
+	"jail/internal/wire"
+)
+
+// exitFailure is the status of every failure of ours.
+const exitFailure = 125
+
+// How long to go on trying while a jail or its supervisor restarts, and how
+// long to wait for an answer, in milliseconds.
+const (
+	retryConnect = 2_000
+	retryAnswer  = 15_000
+	retryPause   = 20
+	answerWait   = 60_000
+)
+
+// session is one login's state.
+type session struct {
+	in   invocation
+	req  wire.Request
+	pass []int // descriptors that travel with the request
+	m    sys.MsgBuf
+
+	conn    int
+	signals int // pipe of caught signals
+	pid     uint32
+	master  int
+
+	ttyFD    int // the caller's terminal; -1 without
+	modes    wire.Termios
+	raw      bool
+	termIn   int // descriptor to read keys from; -1 if stdin is no terminal
+	termOut  int // descriptor to write the terminal's output to
+	outIsDup bool
+
+	relays []*relay
+}
+
+// Run is the program. It returns the exit status, or does not return when the
+// session died of a signal.
+func Run(argv, env []string) int {
+	_ = sys.SetDumpable(false) // other processes of this uid are the tenant's
+	s := &session{in: parse(argv), conn: -1, master: -1, ttyFD: -1, termIn: -1, termOut: -1}
+	s.in.resolve(env)
+	if err := s.prepare(env); err != "" {
+		return complain("cannot enter the jail: " + err)
+	}
+	packet, err := wire.AppendRequest(nil, &s.req)
+	if err != nil {
+		return complain("cannot enter the jail: the command line and environment are too long")
+	}
+	status, done := s.begin(packet)
+	if done {
+		return status
+	}
+	return s.relay()
+}
+
+// prepare fills in the request.
+func (s *session) prepare(env []string) string {
+	if s.in.login {
+		s.req.Flags |= wire.FlagLogin
+	}
+	if s.in.forced {
+		s.req.Flags |= wire.FlagForced
+	}
+	s.req.Args = make([][]byte, 0, len(s.in.args))
+	for _, a := range s.in.args {
+		s.req.Args = append(s.req.Args, []byte(a))
+	}
+	for _, e := range env {
+		b := []byte(e)
+		if environ.Allowed(b) && len(b) <= wire.MaxString && len(s.req.Env) < wire.MaxEnv {
+			s.req.Env = append(s.req.Env, b)
+		}
+	}
+	for fd := 0; fd < 3; fd++ {
+		if err := s.classify(fd); err != nil {
+			return err.Error()
+		}
+	}
+	if s.ttyFD < 0 {
+		return ""
+	}
+	s.req.Winsize, _ = tty.GetWinsize(s.ttyFD)
+	s.req.Termios = s.modes
+	if s.termIn < 0 {
+		// Nothing of ours makes this terminal raw, so it goes on processing
+		// output and echoing by itself; the one inside must not do it too.
+		s.req.Termios.Oflag &^= syscall.OPOST
+	}
+	return ""
+}
+
+// classify judges one of the caller's descriptors by itself. A pipe or a stream
+// socket travels with the request, so that the command works on sshd's own. A
+// terminal makes a terminal session. Anything else, a file, a directory, a
+// device, stays here and is relayed through a pipe: given to the jail it would
+// be a piece of the host there (CVE-2024-21626).
+func (s *session) classify(fd int) error {
+	var st syscall.Stat_t
+	if err := syscall.Fstat(fd, &st); err != nil {
+		s.req.Stdio[fd] = wire.StdioNull
+		return nil
+	}
+	switch st.Mode & syscall.S_IFMT {
+	case syscall.S_IFIFO:
+		if !isAnonymous(fd) {
+			break
+		}
+		// With shifted ids the command could not open /dev/stdout, since the
+		// pipe's owner means nothing inside. Nobody gets at the pipe who may not
+		// look into the process's descriptors anyway.
+		if st.Uid == uint32(syscall.Geteuid()) && st.Mode&0o666 != 0o666 {
+			_ = syscall.Fchmod(fd, 0o666)
+		}
+		s.attach(fd, fd)
+		return nil
+	case syscall.S_IFSOCK:
+		typ, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_TYPE)
+		if err == nil && typ == syscall.SOCK_STREAM {
+			s.attach(fd, fd)
+			return nil
+		}
+	case syscall.S_IFCHR:
+		if modes, err := tty.GetTermios(fd); err == nil {
+			s.req.Stdio[fd] = wire.StdioTTY
+			if s.ttyFD < 0 {
+				s.ttyFD, s.modes = fd, modes
+			}
+			if fd == 0 {
+				s.termIn = 0
+			} else if s.termOut < 0 {
+				s.termOut = fd
+			}
+			return nil
+		}
+		if st.Rdev == 1<<8|3 { // /dev/null
+			s.req.Stdio[fd] = wire.StdioNull
+			return nil
+		}
+	}
+	r, w, err := sys.Pipe()
+	if err != nil {
+		return err
+	}
+	_ = syscall.Fchmod(r, 0o666)
+	if fd == 0 {
+		s.attach(fd, r)
+		s.relays = append(s.relays, newRelay(0, w, r))
+	} else {
+		s.attach(fd, w)
+		s.relays = append(s.relays, newRelay(r, fd, w))
+	}
+	return nil
+}
+
+func (s *session) attach(fd, use int) {
+	s.req.Stdio[fd] = wire.StdioPassed
+	s.pass = append(s.pass, use)
+}
+
+// isAnonymous reports whether a FIFO is a pipe(2) and not a file with a name.
+func isAnonymous(fd int) bool {
+	var st syscall.Statfs_t
+	return syscall.Fstatfs(fd, &st) == nil && st.Type == 0x50495045 // PIPEFS_MAGIC, statfs(2)
+}
+
+// begin gets the session started: it connects, sends the request, and waits for
+// the answer. A jail that is just starting, stopping or restarting costs a
+// retry, never the login, up to the moment the request has been answered.
+func (s *session) begin(packet []byte) (status int, done bool) {
+	path := s.in.runtimeDir + "/" + decimal(syscall.Getuid()) + "/sock"
+	if len(path) > 107 {
+		return complain("cannot enter the jail: the path of its control socket is too long"), true
+	}
+	start := sys.MonotonicMillis()
+	for {
+		answered, err := s.try(path, packet)
+		if answered {
+			return s.answer()
+		}
+		waited := sys.MonotonicMillis() - start
+		switch err {
+		case syscall.ENOENT, syscall.ECONNREFUSED:
+			// With nobody behind the socket there is no use in waiting long.
+			if waited > retryConnect {
+				return complain("cannot enter the jail: no jail answers for uid " + decimal(syscall.Getuid()) +
+					"; is jail-init running, and is this login in the registry (jail-init check)?"), true
+			}
+		case syscall.ECONNRESET, syscall.EPIPE, syscall.EAGAIN:
+			if waited > retryAnswer {
+				return complain("cannot enter the jail: it closed the connection, again and again"), true
+			}
+		case syscall.EACCES, syscall.EPERM:
+			return complain("cannot enter the jail: this uid may not use the control socket"), true
+		case syscall.EMSGSIZE:
+			return complain("cannot enter the jail: the command line and environment are too long"), true
+		case syscall.ETIMEDOUT:
+			return complain("cannot enter the jail: no answer within a minute"), true
+		default:
+			return complain("cannot enter the jail: " + err.Error()), true
+		}
+		pause := syscall.Timespec{Nsec: retryPause * 1e6}
+		_ = syscall.Nanosleep(&pause, nil)
+	}
+}
+
+// defaultPacket is what fits a socket's send buffer as it comes
+// (net.core.wmem_default).
+const defaultPacket = 160 << 10
+
+// try connects, sends the request and waits until the answer is there to be
+// read.
+func (s *session) try(path string, packet []byte) (answered bool, err error) {
+	fd, err := sys.Seqpacket()
+	if err != nil {
+		return false, err
+	}
+	fail := func(err error) (bool, error) {
+		sys.Close(fd)
+		return false, err
+	}
+	if err := sys.Connect(fd, path); err != nil {
+		return fail(err)
+	}
+	if len(packet) > defaultPacket {
+		_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_SNDBUF, wire.MaxPacket/2+32<<10)
+	}
+	if err := sys.SendMsg(fd, packet, s.pass, true, &s.m); err != nil {
+		return fail(err)
+	}
+	if s.signals == 0 {
+		s.prepareSignals() // the jail is at work meanwhile
+	}
+	fds := []sys.PollFD{{FD: int32(fd), Events: sys.PollIn}}
+	n, err := sys.Poll(fds, answerWait)
+	if err != nil {
+		return fail(err)
+	}
+	if n == 0 {
+		return fail(syscall.ETIMEDOUT)
+	}
+	var peek [1]byte
+	got, _, err := syscall.Recvfrom(fd, peek[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	if err == nil && got == 0 {
+		err = syscall.ECONNRESET
+	}
+	if err != nil {
+		return fail(err)
+	}
+	s.conn = fd
+	return true, nil
+}
+
+// caught are the signals that are passed on, or that say something about the
+// terminal. A login shell gets those of a client's request from sshd
+// (session.c:session_signal_req).
+var caught = []syscall.Signal{
+	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM,
+	syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGTSTP, syscall.SIGCONT,
+}
+
+func (s *session) prepareSignals() {
+	s.signals, _ = sys.CatchSignals(caught...)
+}
+
+// answer reads PID 1's, or serve's, first message.
+func (s *session) answer() (status int, done bool) {
+	var buf [1024]byte
+	n, err := sys.RecvMsg(s.conn, buf[:], true, &s.m)
+	fds := s.m.FDs
+	if err != nil || n == 0 {
+		return s.broken(), true
+	}
+	typ, _, body, err := wire.Header(buf[:n])
+	if err == wire.ErrVersion {
+		sys.CloseAll(fds)
+		return complain("cannot enter the jail: it speaks another version of the protocol; it has to be restarted"), true
+	}
+	switch {
+	case err == nil && typ == wire.TypeRefused && len(fds) == 0:
+		r, err := wire.DecodeRefused(body)
+		if err == nil {
+			return refused(r), true
+		}
+	case err == nil && typ == wire.TypeStarted:
+		st, err := wire.DecodeStarted(body)
+		if err != nil {
+			break
+		}
+		s.pid = st.PID
+		if s.req.TTY() {
+			if len(fds) != 1 || !isMaster(fds[0]) {
+				break
+			}
+			s.master = fds[0]
+		} else if len(fds) != 0 {
+			break
+		}
+		for _, r := range s.relays {
+			sys.Close(r.given) // the jail has its own copy
+		}
+		return 0, false
+	}
+	sys.CloseAll(fds)
+	return s.broken(), true
+}
+
+// isMaster reports whether fd is the master of a pty and nothing else: what
+// comes from the jail may be anything.
+func isMaster(fd int) bool {
+	var st syscall.Stat_t
+	if syscall.Fstat(fd, &st) != nil || st.Mode&syscall.S_IFMT != syscall.S_IFCHR {
+		return false
+	}
+	if _, err := tty.Number(fd); err != nil {
+		return false
+	}
+	return sys.SetNonblock(fd) == nil
+}
+
+func refused(r wire.Refused) int {
+	id := ""
+	if r.ID != "" {
+		id = " (id " + quote(r.ID) + ")"
+	}
+	complain("cannot enter the jail: " + quote(r.Text) + id)
+	if r.Status == 126 || r.Status == 127 {
+		return int(r.Status)
+	}
+	return exitFailure
+}
+
+// broken is for a peer that does not keep to the protocol.
+func (s *session) broken() int {
+	return complain("cannot enter the jail: its answer makes no sense")
+}
+
+// complain prints one line and returns the status that goes with it.
+func complain(text string) int {
+	_, _ = sys.Write(2, []byte("jail-enter: "+text+"\n"))
+	return exitFailure
+}
+
+// quote makes text from the jail safe to print on the host's terminal.
+func quote(text string) string {
+	const hex = "0123456789abcdef"
+	out := make([]byte, 0, len(text))
+	for i := 0; i < len(text); i++ {
+		if c := text[i]; c >= 0x20 && c < 0x7f {
+			out = append(out, c)
+		} else {
+			out = append(out, '\\', 'x', hex[c>>4], hex[c&15])
+		}
+	}
+	return string(out)
+}
+
+func decimal(n int) string {
+	if n < 0 {
+		return "-1"
+	}
+	var b [20]byte
+	i := len(b)
+	for {
+		i--
+		b[i] = byte('0' + n%10)
+		if n /= 10; n == 0 {
+			return string(b[i:])
+		}
+	}
+}

@@ -1,0 +1,45 @@
+// Package environ decides which variables of a login's environment may enter a
+// jail. jail-enter asks before it sends, PID 1 asks again before it uses: an
+// allow-list, because what is dangerous to some program inside cannot be listed
+// (THREATS S6).
+package environ
+
+// allowed are the names that pass; a trailing * stands for any ending.
+var allowed = []string{
+	"TERM", "COLORTERM", "LANG", "LANGUAGE", "LC_*",
+	"SSH_CONNECTION", "SSH_CLIENT", "GIT_PROTOCOL",
+}
+
+// Name returns the name of a NAME=VALUE entry, or "" if it has none that a
+// shell would take: [A-Za-z_][A-Za-z0-9_]*.
+func Name(entry []byte) []byte {
+	for i, c := range entry {
+		switch {
+		case c == '=' && i > 0:
+			return entry[:i]
+		case c >= 'A' && c <= 'Z', c >= 'a' && c <= 'z', c == '_':
+		case i > 0 && c >= '0' && c <= '9':
+		default:
+			return nil
+		}
+	}
+	return nil
+}
+
+// Allowed reports whether entry, NAME=VALUE, may enter a jail.
+func Allowed(entry []byte) bool {
+	name := Name(entry)
+	if name == nil {
+		return false
+	}
+	for _, a := range allowed {
+		if n := len(a) - 1; a[n] == '*' {
+			if len(name) > n && string(name[:n]) == a[:n] {
+				return true
+			}
+		} else if string(name) == a {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,157 @@
+// Package fdsock makes the host-side sockets of a jail and talks over them: one
+// listener for each login, at DIR/UID/sock, and one for the host's root, at
+// DIR/ctl/NAME, DIR being the runtime directory.
+package fdsock
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"jail/internal/jail"
+	"jail/internal/sys"
+)
+
+// maxPath is the longest path a unix socket can have (unix(7)).
+const maxPath = 107
+
+// backlog is how many connections wait for a jail that starts or is busy; the
+// kernel lowers it to net.core.somaxconn.
+const backlog = 4096
+
+// LoginPath is the path of a login's socket.
+func LoginPath(runtimeDir string, uid jail.HostUID) string {
+	return filepath.Join(runtimeDir, strconv.FormatUint(uint64(uid), 10), "sock")
+}
+
+// ControlPath is the path of a jail's control socket.
+func ControlPath(runtimeDir, name string) string { return filepath.Join(runtimeDir, "ctl", name) }
+
+// PrepareDir makes the runtime directory, owned by the caller and writable by
+// nobody else, or makes sure that it is.
+func PrepareDir(dir string) error {
+	if !filepath.IsAbs(dir) || filepath.Clean(dir) != dir {
+		return fmt.Errorf("runtime directory %q: must be an absolute path without . or ..", dir)
+	}
+	if len(ControlPath(dir, "12345678901234567890123456789012"))+8 > maxPath {
+		return fmt.Errorf("runtime directory %s: too long for the sockets in it (unix(7)); use a shorter path", dir)
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	if err := ownDir(dir, 0o711); err != nil {
+		return err
+	}
+	return ownDir(filepath.Join(dir, "ctl"), 0o700)
+}
+
+func ownDir(dir string, mode os.FileMode) error {
+	if err := os.Mkdir(dir, mode); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	var st syscall.Stat_t
+	if err := syscall.Lstat(dir, &st); err != nil {
+		return &os.PathError{Op: "lstat", Path: dir, Err: err}
+	}
+	if st.Mode&syscall.S_IFMT != syscall.S_IFDIR || st.Uid != uint32(os.Geteuid()) {
+		return fmt.Errorf("%s: must be a directory owned by uid %d; remove what is there", dir, os.Geteuid())
+	}
+	if st.Mode&0o7777 != uint32(mode) {
+		if err := os.Chmod(dir, mode); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ListenLogin makes the socket of a login, which only that uid may connect to.
+func ListenLogin(runtimeDir string, uid jail.HostUID) (int, error) {
+	path := LoginPath(runtimeDir, uid)
+	if err := ownDir(filepath.Dir(path), 0o711); err != nil {
+		return -1, err
+	}
+	return listen(path, int(uid))
+}
+
+// ListenControl makes the control socket of a jail, for the caller's uid.
+func ListenControl(runtimeDir, name string) (int, error) {
+	return listen(ControlPath(runtimeDir, name), os.Geteuid())
+}
+
+// listen makes a listening socket at path. It is complete before it appears
+// there: until then nobody but the caller can reach it, whatever the umask is,
+// because its mode at birth is 0600 (the caller has set umask 0077) and it
+// belongs to the caller. A socket left by somebody who is gone is replaced.
+func listen(path string, uid int) (fd int, err error) {
+	if len(path) > maxPath {
+		return -1, fmt.Errorf("%s: too long for a socket", path)
+	}
+	fd, err = sys.Seqpacket()
+	if err != nil {
+		return -1, fmt.Errorf("make socket: %w", err)
+	}
+	tmp := filepath.Join(filepath.Dir(path), ".new")
+	defer func() {
+		if err != nil {
+			sys.Close(fd)
+			_ = os.Remove(tmp)
+			fd = -1
+		}
+	}()
+	_ = os.Remove(tmp)
+	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: tmp}); err != nil {
+		return fd, fmt.Errorf("bind %s: %w", tmp, err)
+	}
+	if err := os.Chmod(tmp, 0o600); err != nil {
+		return fd, err
+	}
+	if uid != os.Geteuid() {
+		if err := os.Lchown(tmp, uid, -1); err != nil {
+			return fd, err
+		}
+	}
+	if err := syscall.Listen(fd, backlog); err != nil {
+		return fd, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return fd, err
+	}
+	return fd, nil
+}
+
+// Dial connects to a socket.
+func Dial(path string) (int, error) {
+	fd, err := sys.Seqpacket()
+	if err != nil {
+		return -1, err
+	}
+	if err := sys.Connect(fd, path); err != nil {
+		sys.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// CheckListener makes sure that a descriptor that was passed in is a listening
+// SOCK_SEQPACKET unix socket, and returns the path it is bound to.
+func CheckListener(fd int) (string, error) {
+	typ, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_TYPE)
+	if err != nil || typ != syscall.SOCK_SEQPACKET {
+		return "", fmt.Errorf("descriptor %d is not a SOCK_SEQPACKET socket (ListenSequentialPacket=)", fd)
+	}
+	if on, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_ACCEPTCONN); err != nil || on == 0 {
+		return "", fmt.Errorf("descriptor %d is not a listening socket (Accept=no)", fd)
+	}
+	sa, err := syscall.Getsockname(fd)
+	if err != nil {
+		return "", fmt.Errorf("descriptor %d: %w", fd, err)
+	}
+	unix, ok := sa.(*syscall.SockaddrUnix)
+	if !ok || unix.Name == "" || unix.Name[0] != '/' {
+		return "", fmt.Errorf("descriptor %d is not bound to a path", fd)
+	}
+	return unix.Name, nil
+}

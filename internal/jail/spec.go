@@ -1,0 +1,127 @@
+// Package jail holds the description of one jail: resolved, validated data
+// without behaviour. The registry (package config) and the command line of
+// "jail-init run" produce it; the launcher and PID 1 consume it and never look
+// at the registry themselves.
+package jail
+
+import "time"
+
+// HostUID is a uid as the host's kernel and passwd database know it.
+type HostUID uint32
+
+// HostGID is a gid on the host.
+type HostGID uint32
+
+// UID is a uid as the jail's own passwd knows it: the id stored on the
+// rootfs's disk, whatever id map is in force.
+type UID uint32
+
+// GID is a gid as the jail's own group file knows it.
+type GID uint32
+
+// Spec is one jail. A Spec that left package config is valid: every path is
+// absolute and clean, every id is in range, every name matches ValidName.
+// It is immutable from then on (a reload makes new Specs; a running jail keeps
+// the one it was started with).
+type Spec struct {
+	// Name is the jail's name in the registry; it appears in the title of
+	// PID 1, in log lines and in file names, so it matches ValidName.
+	Name string
+	// Rootfs is the absolute, clean host path of the root directory.
+	Rootfs string
+	// Hostname is the UTS node name inside, at most 64 bytes.
+	Hostname string
+	// Userns says which id map the jail runs with.
+	Userns Userns
+	// IdleTimeout is how long a jail without a session and without any
+	// process besides PID 1 lives on; 0 means for ever.
+	IdleTimeout time.Duration
+	// Autostart starts the jail together with "jail-init serve".
+	Autostart bool
+	// ContainerRoot lets set-uid programs inside work, and uid 0 keep the
+	// capabilities of the profile, in root mode. In userns mode it is
+	// implied.
+	ContainerRoot bool
+	// Env is added to every session's environment, NAME=VALUE, sorted.
+	Env []string
+	// Mounts are bind mounts from the host, in the order they are made.
+	Mounts []Mount
+	// Limits are the resource limits promised by the registry. A limit that
+	// cannot be kept makes the start fail.
+	Limits Limits
+	// Logins are the host logins that land in this jail. At least one.
+	Logins []Login
+}
+
+// Userns is the id map of a jail.
+type Userns struct {
+	// Enabled is false in root mode (userns = false).
+	Enabled bool
+	// Base is the first host id of the range; the jail's id N is the host's
+	// Base+N for N < Size. Base is never 0.
+	Base uint32
+	// Size is the number of ids mapped.
+	Size uint32
+}
+
+// Mount is one bind mount.
+type Mount struct {
+	Source   string // absolute, clean host path
+	Target   string // absolute, clean path inside
+	ReadOnly bool   // recursively read-only
+}
+
+// Limits are resource limits; a zero field means "not promised".
+type Limits struct {
+	MemoryBytes uint64 // memory.max
+	CPUPercent  uint32 // cpu.max, in percent of one processor
+	Pids        uint32 // pids.max
+}
+
+// Login is one host login and the identity it takes inside.
+type Login struct {
+	// Name is the host login name ("" for "jail-init run -u", which knows
+	// only the uid).
+	Name string
+	// HostUID is the login's uid on the host; it names the control socket.
+	HostUID HostUID
+	// UID is the uid inside.
+	UID UID
+	// GID is the primary group inside when HasGID; otherwise the jail's
+	// passwd decides, and where it has no entry the uid is used.
+	GID    GID
+	HasGID bool
+	// JailName, Home and Shell override what the jail's passwd says; empty
+	// means no override.
+	JailName string
+	Home     string
+	Shell    string
+}
+
+// MaxNameLen is the longest name ValidName accepts, as useradd(8) has it.
+const MaxNameLen = 32
+
+// ValidName reports whether s may name a jail or a login:
+// ^[a-z_][a-z0-9_-]{0,31}$. Only such names ever reach a path, an argument
+// vector or a socket name.
+func ValidName(s string) bool {
+	if len(s) == 0 || len(s) > MaxNameLen {
+		return false
+	}
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case c >= 'a' && c <= 'z', c == '_':
+		case i > 0 && (c >= '0' && c <= '9' || c == '-'):
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// ValidID reports whether id may be used as a uid or gid: not 0, not the
+// 16-bit and 32-bit "no change" values (setresuid(2); CVE-2019-14287).
+func ValidID(id uint32) bool {
+	return id != 0 && id != 0xFFFF && id != 0xFFFFFFFF
+}

@@ -1,0 +1,85 @@
+package keys
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"jail/internal/jail"
+)
+
+// dropTo leaves nothing but the rights of the login's files' owner: the uid
+// inside, which is the uid on disk, whatever id map the jail runs with. An
+// ordinary user stays who he is.
+//
+// Tested as a process: TestProcess/"privileges are gone before the rootfs is read".
+func dropTo(login *jail.Login) error {
+	if os.Geteuid() != 0 {
+		return undumpable()
+	}
+	uid, gid := uint32(login.UID), uint32(login.UID)
+	if login.HasGID {
+		gid = uint32(login.GID)
+	}
+	// Both are numbers from a file; -1 would mean "leave it", and leave root
+	// (CVE-2019-14287).
+	if !jail.ValidID(uid) || !jail.ValidID(gid) {
+		return fmt.Errorf("cannot read files as uid %d, gid %d", uid, gid)
+	}
+	// Groups first: they take privilege to change, which the uid takes away.
+	// sshd's own must not stay (CVE-2021-41617). Package syscall, unlike
+	// x/sys/unix, changes every thread of the process.
+	if err := syscall.Setgroups(nil); err != nil {
+		return fmt.Errorf("setgroups: %w", err)
+	}
+	if err := syscall.Setresgid(int(gid), int(gid), int(gid)); err != nil {
+		return fmt.Errorf("setresgid %d: %w", gid, err)
+	}
+	if err := syscall.Setresuid(int(uid), int(uid), int(uid)); err != nil {
+		return fmt.Errorf("setresuid %d: %w", uid, err)
+	}
+	if err := verifyDropped(int(uid), int(gid)); err != nil {
+		return err
+	}
+	return undumpable()
+}
+
+var errNotDropped = errors.New("privileges are still there after dropping them")
+
+// verifyDropped trusts no return value of the calls before.
+func verifyDropped(uid, gid int) error {
+	r, e, s := unix.Getresuid()
+	if r != uid || e != uid || s != uid {
+		return errNotDropped
+	}
+	if r, e, s = unix.Getresgid(); r != gid || e != gid || s != gid {
+		return errNotDropped
+	}
+	if groups, err := unix.Getgroups(); err != nil || len(groups) != 0 {
+		return errNotDropped
+	}
+	// With SECBIT_NO_SETUID_FIXUP or SECBIT_KEEP_CAPS they would have stayed.
+	var caps [2]unix.CapUserData
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	if err := unix.Capget(&header, &caps[0]); err != nil {
+		return fmt.Errorf("capget: %w", err)
+	}
+	for _, c := range caps {
+		if c.Effective != 0 || c.Permitted != 0 {
+			return errNotDropped
+		}
+	}
+	return nil
+}
+
+// undumpable keeps a process of the same uid from attaching to us: the jail's
+// uid may be somebody's on the host. Last, for a change of uid sets it anew.
+func undumpable() error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("prctl PR_SET_DUMPABLE: %w", err)
+	}
+	return nil
+}

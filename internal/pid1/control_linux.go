@@ -1,0 +1,141 @@
+package pid1
+
+import (
+	"syscall"
+
+	"jail/internal/sys"
+	"jail/internal/wire"
+)
+
+// control handles one message of the host's root.
+func (l *loop) control(i int) {
+	c := l.conns[i]
+	if c.execAs != nil {
+		id := c.execAs
+		l.request(i, id)
+		return
+	}
+	buf := make([]byte, 16<<10)
+	n, err := sys.RecvMsg(c.fd, buf, false, &l.m)
+	if err == syscall.EAGAIN {
+		return
+	}
+	fds := append([]int(nil), l.m.FDs...)
+	if err != nil || n == 0 {
+		sys.CloseAll(fds)
+		l.drop(i)
+		return
+	}
+	typ, flags, body, err := wire.Header(buf[:n])
+	if err == nil {
+		err = l.order(c, typ, flags, body, &fds)
+	}
+	sys.CloseAll(fds)
+	if err != nil {
+		l.drop(i)
+	}
+}
+
+// order carries out one control message. It takes from fds what it keeps.
+func (l *loop) order(c *conn, typ wire.Type, flags uint16, body []byte, fds *[]int) error {
+	want := 0
+	if typ == wire.TypeAddLogin {
+		want = 1
+	}
+	if len(*fds) != want {
+		return wire.ErrMalformed
+	}
+	switch typ {
+	case wire.TypeHello:
+		if len(body) != 0 {
+			return wire.ErrMalformed
+		}
+		c.wantLog = flags&wire.FlagWantLog != 0
+		st := wire.Status{
+			Name: l.setup.Name, Sessions: uint32(l.sessions), Served: l.served,
+			Processes: l.children, Stopping: l.stopping,
+		}
+		return sys.SendMsg(c.fd, wire.AppendStatus(nil, &st), nil, false, &l.m)
+	case wire.TypeStop:
+		stop, err := wire.DecodeStop(body)
+		if err != nil {
+			return err
+		}
+		l.stop(stop.GraceMillis)
+		return nil
+	case wire.TypeAddLogin:
+		id, err := wire.DecodeAddLogin(body)
+		if err != nil {
+			return err
+		}
+		// A supervisor that has restarted brings a new listener for a login that
+		// has one. Who waits on the old one is taken first.
+		for i := range l.listeners {
+			if l.listeners[i].fd >= 0 && l.listeners[i].id.HostUID == id.HostUID {
+				l.accept(l.listeners[i].fd, i)
+				sys.Close(l.listeners[i].fd)
+				l.listeners[i].fd = -1
+			}
+		}
+		if err := l.addListener((*fds)[0], id); err != nil {
+			return err
+		}
+		*fds = nil
+		return nil
+	case wire.TypeDropLogin:
+		uid, err := wire.DecodeDropLogin(body)
+		if err != nil {
+			return err
+		}
+		l.dropLogin(uid)
+		return nil
+	case wire.TypeExec:
+		id, err := wire.DecodeExec(body)
+		if err != nil {
+			return err
+		}
+		c.execAs = &id
+		return nil
+	}
+	return wire.ErrMalformed
+}
+
+// stop begins the end: no more logins are accepted, they wait for the next
+// start; every process is asked to end, and made to when the grace is over.
+// Shells ignore SIGTERM and obey SIGHUP, daemons the other way round.
+func (l *loop) stop(graceMillis uint32) {
+	if !l.stopping {
+		l.stopping = true
+		for i := range l.listeners {
+			if l.listeners[i].fd >= 0 {
+				l.unwatch(l.listeners[i].fd)
+			}
+		}
+		for i, c := range l.conns {
+			if c.state == pending {
+				l.drop(i) // its client has no answer yet and connects again
+			}
+		}
+		_ = syscall.Kill(-1, syscall.SIGHUP)
+		_ = syscall.Kill(-1, syscall.SIGTERM)
+		_ = syscall.Kill(-1, syscall.SIGCONT)
+		l.stopAt = sys.MonotonicMillis() + int64(graceMillis)
+	}
+	l.stopAt = min(l.stopAt, sys.MonotonicMillis()+int64(graceMillis))
+}
+
+// dropLogin closes the listener of a login that may no longer enter. Its
+// sessions go on, as they would if an account were locked.
+func (l *loop) dropLogin(hostUID uint32) {
+	for i := range l.listeners {
+		if l.listeners[i].fd >= 0 && l.listeners[i].id.HostUID == hostUID {
+			for j, c := range l.conns {
+				if c.state == pending && c.login == i {
+					l.drop(j)
+				}
+			}
+			sys.Close(l.listeners[i].fd)
+			l.listeners[i].fd = -1
+		}
+	}
+}

@@ -1,0 +1,645 @@
+package pid1
+
+import (
+	"fmt"
+	"syscall"
+
+	"jail/internal/rootfs"
+	"jail/internal/session"
+	"jail/internal/sys"
+	"jail/internal/wire"
+)
+
+// Limits of one jail. They bound what a peer can make PID 1 hold.
+const (
+	maxSessions  = 1000 // at once
+	maxPending   = 64   // connections that have not sent their request yet
+	requestWait  = 2000 // milliseconds a connection may take to send it
+	maxSlots     = 32   // sessions between clone and exec at once
+	execDeadline = 10_000
+	tick         = 1000 // milliseconds between looks for orphans
+	acceptBatch  = 16
+	maxSignals   = 16 // messages read from one session's connection at a time
+)
+
+// kind says what an epoll event's descriptor is; it travels in the event
+// together with an index.
+type kind int32
+
+const (
+	kindListener kind = iota
+	kindControl       // the control listener
+	kindConn
+	kindChild // a session leader's pidfd
+)
+
+// listener is one login's.
+type listener struct {
+	fd int
+	id wire.Identity
+}
+
+type state uint8
+
+const (
+	free    state = iota
+	pending       // connected, no request yet
+	running       // a session runs
+	orphan        // a session runs, its connection is gone
+	admin         // a control connection
+)
+
+// conn is a connection, the session that came of it, or both.
+type conn struct {
+	state   state
+	fd      int
+	login   int // index of its listener; -1 for the control listener
+	since   int64
+	pid     int
+	pidfd   int
+	tty     bool
+	wantLog bool
+	execAs  *wire.Identity // control: the next request is for this identity
+	slot    *session.Slot  // while the child may not have executed yet
+	parked  bool           // not watched until a slot is free
+}
+
+type loop struct {
+	setup *wire.Setup
+	jail  *session.Jail
+	root  *rootfs.Root
+	epfd  int
+	ctl   int
+
+	listeners []listener
+	conns     []*conn
+	freeConns []int
+	byPID     map[int]int
+	slots     []*session.Slot
+	busySlots []*session.Slot
+	paused    bool // accepting stopped for want of descriptors
+	parked    bool // a connection waits for a slot
+
+	sessions int
+	waiting  int // connections in state pending
+	served   uint64
+	children bool // there was a child at the last look
+	lastReap int64
+	idle     int64 // since when nothing has been going on; 0 if something is
+
+	stopping bool
+	stopAt   int64 // when SIGKILL follows
+	killed   bool
+
+	m   sys.MsgBuf
+	out []byte
+	seq uint64
+}
+
+func newLoop(s *wire.Setup, root *rootfs.Root, ctl int, logins []int) (*loop, error) {
+	l := &loop{setup: s, root: root, jail: jailOf(s, root), ctl: ctl, byPID: map[int]int{}, out: make([]byte, 0, 1024)}
+	// Sessions get their own limit; PID 1 needs two descriptors for each.
+	var lim syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim) == nil && lim.Cur < lim.Max {
+		lim.Cur = lim.Max
+		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &lim)
+	}
+	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})
+	var err error
+	if l.epfd, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("make epoll: %w", err)
+	}
+	for i, fd := range logins {
+		if err := l.addListener(fd, s.Logins[i]); err != nil {
+			return nil, err
+		}
+	}
+	if err := l.watch(ctl, kindControl, 0); err != nil {
+		return nil, err
+	}
+	// The launcher's socket is the first control connection.
+	i := l.newConn(&conn{state: admin, fd: setupFD, login: -1, wantLog: true})
+	if err := sys.SetNonblock(setupFD); err != nil {
+		return nil, err
+	}
+	if _, err := sys.Fcntl(setupFD, syscall.F_SETFD, syscall.FD_CLOEXEC); err != nil {
+		return nil, err
+	}
+	return l, l.watch(setupFD, kindConn, i)
+}
+
+func (l *loop) addListener(fd int, id wire.Identity) error {
+	if err := sys.SetNonblock(fd); err != nil {
+		return fmt.Errorf("listener: %w", err)
+	}
+	for i := range l.listeners {
+		if l.listeners[i].fd < 0 && !l.waitsOn(i) {
+			l.listeners[i] = listener{fd, id}
+			return l.watch(fd, kindListener, i)
+		}
+	}
+	l.listeners = append(l.listeners, listener{fd, id})
+	return l.watch(fd, kindListener, len(l.listeners)-1)
+}
+
+// waitsOn reports whether a connection that came from listener i has still to
+// send its request, for which its identity is needed.
+func (l *loop) waitsOn(i int) bool {
+	for _, c := range l.conns {
+		if c.state == pending && c.login == i {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *loop) watch(fd int, k kind, index int) error {
+	ev := sys.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(k), Pad: int32(index)}
+	return syscall.EpollCtl(l.epfd, syscall.EPOLL_CTL_ADD, fd, &ev)
+}
+
+func (l *loop) unwatch(fd int) { _ = syscall.EpollCtl(l.epfd, syscall.EPOLL_CTL_DEL, fd, nil) }
+
+func (l *loop) newConn(c *conn) int {
+	c.pidfd = -1
+	c.since = sys.MonotonicMillis()
+	if n := len(l.freeConns); n > 0 {
+		i := l.freeConns[n-1]
+		l.freeConns = l.freeConns[:n-1]
+		*l.conns[i] = *c
+		return i
+	}
+	l.conns = append(l.conns, c)
+	return len(l.conns) - 1
+}
+
+// run is the loop. It returns when the jail is to end; every process but this
+// one is gone by then.
+func (l *loop) run() int {
+	events := make([]sys.EpollEvent, 64)
+	for {
+		n, err := sys.EpollWait(l.epfd, events, l.timeout())
+		if err != nil && err != syscall.EINTR {
+			l.log("epoll: " + err.Error())
+			return 1
+		}
+		reap := err == syscall.EINTR // SIGCHLD, most likely
+		for _, ev := range events[:max(n, 0)] {
+			i := int(ev.Pad)
+			switch kind(ev.Fd) {
+			case kindListener:
+				l.accept(l.listeners[i].fd, i)
+			case kindControl:
+				l.accept(l.ctl, -1)
+			case kindConn:
+				l.readable(i)
+			case kindChild:
+				reap = true
+			}
+		}
+		now := sys.MonotonicMillis()
+		if reap || now-l.lastReap >= tick {
+			l.reap()
+			l.lastReap = now
+		}
+		l.expire(now)
+		if l.done(now) {
+			return 0
+		}
+	}
+}
+
+// timeout is how long epoll may wait, in milliseconds.
+func (l *loop) timeout() int {
+	if l.paused || len(l.busySlots) == maxSlots {
+		return 20
+	}
+	if l.stopping {
+		return 50
+	}
+	switch {
+	case l.waiting > 0, l.children, len(l.busySlots) > 0:
+		return tick
+	case l.idle != 0 && l.setup.IdleMillis > 0:
+		left := l.idle + int64(l.setup.IdleMillis) - sys.MonotonicMillis()
+		return int(min(max(left, 0), 1<<30))
+	}
+	return -1
+}
+
+// accept takes what waits on a listener. A client sends its request at once, so
+// it is usually there to be read.
+func (l *loop) accept(listener, login int) {
+	for n := 0; n < acceptBatch && !l.stopping; n++ {
+		fd, err := sys.Accept(listener)
+		switch err {
+		case nil:
+		case syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS:
+			l.pause()
+			return
+		default: // EAGAIN, or a peer that has gone
+			return
+		}
+		if login >= 0 && !l.peerIs(fd, &l.listeners[login].id) {
+			sys.Close(fd)
+			continue
+		}
+		c := &conn{state: pending, fd: fd, login: login}
+		if login < 0 {
+			c.state = admin
+		} else {
+			if l.waiting >= maxPending {
+				l.dropOldest()
+			}
+			l.waiting++
+		}
+		i := l.newConn(c)
+		if err := l.watch(fd, kindConn, i); err != nil {
+			l.drop(i)
+			continue
+		}
+		l.readable(i)
+	}
+}
+
+// peerIs checks who connected, where that can be seen: in a user namespace
+// every uid of the host reads 65534 (user_namespaces(7)), and the socket's
+// owner and mode alone decide.
+func (l *loop) peerIs(fd int, id *wire.Identity) bool {
+	if l.setup.Userns {
+		return true
+	}
+	cred, err := sys.PeerCred(fd)
+	return err == nil && (cred.Uid == id.HostUID || cred.Uid == 0)
+}
+
+// pause stops accepting until a descriptor is free; the queue holds.
+func (l *loop) pause() {
+	if l.paused {
+		return
+	}
+	l.paused = true
+	for i := range l.listeners {
+		if l.listeners[i].fd >= 0 {
+			l.unwatch(l.listeners[i].fd)
+		}
+	}
+	l.log("out of descriptors: logins wait")
+}
+
+func (l *loop) resume() {
+	l.paused = false
+	for i := range l.listeners {
+		if l.listeners[i].fd >= 0 {
+			_ = l.watch(l.listeners[i].fd, kindListener, i)
+		}
+	}
+}
+
+func (l *loop) dropOldest() {
+	oldest := -1
+	for i, c := range l.conns {
+		if c.state == pending && (oldest < 0 || c.since < l.conns[oldest].since) {
+			oldest = i
+		}
+	}
+	if oldest >= 0 {
+		l.drop(oldest)
+	}
+}
+
+// drop closes a connection and frees its place, or leaves the session without
+// one.
+func (l *loop) drop(i int) {
+	c := l.conns[i]
+	if c.state == pending {
+		l.waiting--
+	}
+	if c.fd >= 0 {
+		sys.Close(c.fd) // leaves the epoll set by itself
+		c.fd = -1
+	}
+	if c.pid != 0 {
+		c.state = orphan
+		return
+	}
+	*c = conn{}
+	l.freeConns = append(l.freeConns, i)
+}
+
+// readable handles what a connection has sent.
+func (l *loop) readable(i int) {
+	c := l.conns[i]
+	switch c.state {
+	case pending:
+		l.request(i, &l.listeners[c.login].id)
+	case running:
+		l.messages(i)
+	case admin:
+		l.control(i)
+	}
+}
+
+// slot returns memory for a new session, nil if all of it is held by children
+// that have not executed yet.
+func (l *loop) slot() *session.Slot {
+	l.collectSlots()
+	if n := len(l.slots); n > 0 {
+		s := l.slots[n-1]
+		l.slots = l.slots[:n-1]
+		return s
+	}
+	if len(l.busySlots) >= maxSlots {
+		return nil
+	}
+	return session.NewSlot()
+}
+
+func (l *loop) collectSlots() {
+	kept := l.busySlots[:0]
+	for _, s := range l.busySlots {
+		switch {
+		case s.Child.Pending():
+			kept = append(kept, s)
+		case len(l.slots) < 2:
+			l.slots = append(l.slots, s)
+		}
+	}
+	clear(l.busySlots[len(kept):])
+	l.busySlots = kept
+}
+
+// request reads a Request and starts its session. Anything else closes the
+// connection.
+func (l *loop) request(i int, id *wire.Identity) {
+	c := l.conns[i]
+	s := l.slot()
+	if s == nil {
+		// Every slot is held by a child that cannot execute. The request stays
+		// in the socket until one can.
+		c.parked, l.parked = true, true
+		l.unwatch(c.fd)
+		return
+	}
+	n, err := sys.RecvMsg(c.fd, s.Buf, false, &l.m)
+	fds := l.m.FDs
+	defer sys.CloseAll(fds)
+	busy := false
+	defer func() {
+		if !busy {
+			l.slots = append(l.slots, s)
+		}
+	}()
+	if err == syscall.EAGAIN {
+		return
+	}
+	if err != nil || n == 0 {
+		l.drop(i)
+		return
+	}
+	err = wire.DecodeRequest(s.Buf[:n], &s.Req)
+	if err == wire.ErrVersion {
+		l.refuse(i, 125, "this jail runs another version of the protocol; it has to be restarted (jail stop "+l.setup.Name+")")
+		return
+	}
+	if err != nil || len(fds) != s.Req.FDs() {
+		l.drop(i)
+		return
+	}
+	if l.sessions >= maxSessions {
+		l.refuse(i, 125, "the jail has as many sessions as it can hold")
+		return
+	}
+	st, refusal := l.jail.Start(s, id, fds)
+	if refusal != nil {
+		if st.Master >= 0 {
+			sys.Close(st.Master)
+		}
+		l.refuse(i, refusal.Status, refusal.Text)
+		return
+	}
+	busy = true
+	l.busySlots = append(l.busySlots, s)
+	if c.state == pending {
+		l.waiting--
+	}
+	c.state, c.pid, c.pidfd, c.tty, c.slot = running, st.PID, st.PIDFD, st.Master >= 0, s
+	c.since = sys.MonotonicMillis()
+	l.byPID[st.PID] = i
+	l.sessions++
+	l.served++
+	l.children, l.idle = true, 0
+	_ = l.watch(st.PIDFD, kindChild, i)
+	l.out = wire.AppendStarted(l.out[:0], wire.Started{PID: uint32(st.PID)})
+	if c.tty {
+		err = sys.SendMsg(c.fd, l.out, []int{st.Master}, false, &l.m)
+		sys.Close(st.Master) // the only copy is the client's: its death hangs up
+	} else {
+		err = sys.SendMsg(c.fd, l.out, nil, false, &l.m)
+	}
+	if err != nil {
+		l.hangup(i)
+	}
+}
+
+// refuse answers a request with a reason and logs it under the same id.
+func (l *loop) refuse(i int, status uint8, text string) {
+	c := l.conns[i]
+	id := l.newID()
+	l.out = wire.AppendRefused(l.out[:0], wire.Refused{Status: status, ID: id, Text: text})
+	_ = sys.SendMsg(c.fd, l.out, nil, false, &l.m)
+	who := "control"
+	if c.login >= 0 {
+		who = decimal(uint64(l.listeners[c.login].id.HostUID))
+	}
+	l.log("id=" + id + " login=" + who + " refused: " + text)
+	l.drop(i)
+}
+
+// newID makes an id that is unique enough to find a line in a log.
+func (l *loop) newID() string {
+	const letters = "abcdefghijkmnpqrstuvwxyz23456789"
+	l.seq++
+	x := uint64(sys.MonotonicMillis())<<20 ^ l.seq*0x9e3779b97f4a7c15
+	x ^= x >> 29
+	x *= 0xbf58476d1ce4e5b9
+	var b [wire.IDLen]byte
+	for i := range b {
+		b[i] = letters[x>>(59-5*i)&31]
+	}
+	return string(b[:])
+}
+
+// messages handles what the client of a running session sends: signals, or its
+// end.
+func (l *loop) messages(i int) {
+	c := l.conns[i]
+	var buf [64]byte
+	for n := 0; n < maxSignals; n++ {
+		got, err := sys.RecvMsg(c.fd, buf[:], false, &l.m)
+		if err == syscall.EAGAIN {
+			return
+		}
+		sys.CloseAll(l.m.FDs)
+		var sig wire.Signal
+		if err == nil && got > 0 {
+			var typ wire.Type
+			var body []byte
+			if typ, _, body, err = wire.Header(buf[:got]); err == nil && typ == wire.TypeSignal && len(l.m.FDs) == 0 {
+				sig, err = wire.DecodeSignal(body)
+			}
+		}
+		if err != nil || sig.Number == 0 {
+			l.hangup(i)
+			return
+		}
+		l.kill(c, syscall.Signal(sig.Number))
+	}
+}
+
+// kill signals a session's process group. The leader has not been reaped, so
+// neither number can be anybody else's.
+func (l *loop) kill(c *conn, sig syscall.Signal) {
+	if syscall.Kill(-c.pid, sig) != nil {
+		_ = syscall.Kill(c.pid, sig) // it has not called setsid yet
+	}
+}
+
+// hangup ends the connection of a running session whose client is gone. A
+// client only goes before its session when it was killed with SIGKILL, or broke
+// the protocol: without a terminal the command dies of the same, which is what
+// sshd's kill would have done to it; with one, closing the master has hung up
+// already.
+func (l *loop) hangup(i int) {
+	c := l.conns[i]
+	if !c.tty {
+		l.kill(c, syscall.SIGKILL)
+	}
+	l.drop(i)
+}
+
+// reap is the only place that waits. It collects every child that has ended,
+// sessions and orphans, and reports the sessions.
+func (l *loop) reap() {
+	for {
+		var ws syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG, nil)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil || pid <= 0 {
+			l.children = err == nil
+			return
+		}
+		if i, ok := l.byPID[pid]; ok {
+			l.exited(i, ws)
+		}
+	}
+}
+
+func (l *loop) exited(i int, ws syscall.WaitStatus) {
+	c := l.conns[i]
+	delete(l.byPID, c.pid)
+	sys.Close(c.pidfd)
+	l.sessions--
+	c.pid = 0
+	if c.fd >= 0 {
+		e := wire.Exited{Code: uint8(ws.ExitStatus())}
+		if ws.Signaled() {
+			e = wire.Exited{Signal: uint8(ws.Signal())}
+		}
+		l.out = wire.AppendExited(l.out[:0], e)
+		_ = sys.SendMsg(c.fd, l.out, nil, false, &l.m)
+	}
+	l.drop(i)
+}
+
+// expire ends what has taken too long.
+func (l *loop) expire(now int64) {
+	if l.waiting > 0 {
+		for i, c := range l.conns {
+			if c.state == pending && now-c.since > requestWait {
+				l.drop(i)
+			}
+		}
+	}
+	if len(l.busySlots) > 0 {
+		l.collectSlots()
+	}
+	if len(l.busySlots) > 0 {
+		// A child that has its identity but not its program can be stopped by
+		// the tenant (SIGSTOP); it is not waited for longer than this.
+		for _, c := range l.conns {
+			if c.slot == nil {
+				continue
+			}
+			if !c.slot.Child.Pending() || c.pid == 0 {
+				c.slot = nil
+			} else if now-c.since > execDeadline {
+				_ = sys.PidfdSendSignal(c.pidfd, syscall.SIGKILL)
+			}
+		}
+	}
+	if l.paused {
+		l.resume()
+	}
+	if l.parked && len(l.busySlots) < maxSlots {
+		l.parked = false
+		for i, c := range l.conns {
+			if c.parked {
+				c.parked = false
+				_ = l.watch(c.fd, kindConn, i)
+			}
+		}
+	}
+}
+
+// done decides whether the jail ends now.
+func (l *loop) done(now int64) bool {
+	if l.stopping {
+		if !l.children {
+			return true
+		}
+		if now >= l.stopAt {
+			// Whatever is still there gets no say. A fork bomb loses: SIGKILL
+			// reaches every process of the namespace in one call.
+			_ = syscall.Kill(-1, syscall.SIGKILL)
+		}
+		l.reap()
+		return !l.children
+	}
+	if l.sessions > 0 || l.children || l.waiting > 0 {
+		l.idle = 0
+		return false
+	}
+	if l.idle == 0 {
+		l.idle = now
+	}
+	return l.setup.IdleMillis > 0 && now-l.idle >= int64(l.setup.IdleMillis)
+}
+
+// log sends a line to everybody on the control socket who wants them. Nobody
+// may be there; then the line is lost.
+func (l *loop) log(text string) {
+	var p []byte
+	for _, c := range l.conns {
+		if c.state == admin && c.wantLog && c.fd >= 0 {
+			if p == nil {
+				p = wire.AppendText(nil, wire.TypeLog, text)
+			}
+			_ = sys.SendMsg(c.fd, p, nil, false, &l.m)
+		}
+	}
+}
+
+func decimal(n uint64) string {
+	var b [20]byte
+	i := len(b)
+	for {
+		i--
+		b[i] = byte('0' + n%10)
+		if n /= 10; n == 0 {
+			return string(b[i:])
+		}
+	}
+}

@@ -1,0 +1,168 @@
+// Package pid1 is the jail's first process: the supervisor that accepts logins,
+// starts their sessions, reaps, and says how they ended.
+//
+// It is one thread in one epoll loop, and nothing in the loop waits for anybody:
+// not for a peer, not for a child, not for the host. It holds no descriptor of
+// the host but its listeners, its connections and the pipe that is its
+// descriptor 2, and after Run has set itself up it can do nothing outside the
+// jail: treat it as something the tenant may take over.
+package pid1
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"jail/internal/confine"
+	"jail/internal/rootfs"
+	"jail/internal/session"
+	"jail/internal/sys"
+	"jail/internal/wire"
+)
+
+// TitlePrefix begins argv[0] of a PID 1; the jail's name follows.
+const TitlePrefix = "jail-init: "
+
+// setupFD is the socket to the launcher.
+const setupFD = 3
+
+// IsRole reports whether this process is to be a PID 1: it is process 1 of its
+// PID namespace and was given the title by the launcher. A tenant who executes
+// /proc/1/exe is neither.
+func IsRole(argv0 string) bool {
+	return syscall.Getpid() == 1 && strings.HasPrefix(argv0, TitlePrefix)
+}
+
+// handled are the signals that keep the Go runtime's handlers: SIGCHLD, so that
+// it ends an epoll wait, and SIGURG, by which the scheduler preempts.
+const handled = 1<<(syscall.SIGCHLD-1) | 1<<(syscall.SIGURG-1)
+
+// Run is the whole life of PID 1. It returns the exit status, which nobody but
+// the launcher looks at.
+func Run() int {
+	runtime.LockOSThread()
+	// The collector runs rarely in a program that reuses its memory; a small
+	// heap target keeps the idle process small.
+	debug.SetGCPercent(25)
+	_ = sys.SetDumpable(false)
+	sys.SetComm("jail-init")
+
+	var m sys.MsgBuf
+	s, tree, ctl, mounts, logins, err := receiveSetup(&m)
+	if err != nil {
+		return fail(&m, err)
+	}
+	root, err := rootfs.Apply(s, tree, mounts)
+	if err != nil {
+		return fail(&m, err)
+	}
+	if err := syscall.Sethostname([]byte(s.Hostname)); err != nil {
+		return fail(&m, fmt.Errorf("set hostname: %w", err))
+	}
+	if err := ownNull(root.Dev); err != nil {
+		return fail(&m, err)
+	}
+	syscall.Umask(0o022)
+	l, err := newLoop(s, root, ctl, logins)
+	if err != nil {
+		return fail(&m, err)
+	}
+	if err := giveUp(s); err != nil {
+		return fail(&m, err)
+	}
+	if err := sys.SendMsg(setupFD, wire.AppendReady(nil), nil, false, &m); err != nil {
+		return 1 // the launcher has given up on us
+	}
+	return l.run()
+}
+
+// fail tells the launcher why there will be no jail.
+func fail(m *sys.MsgBuf, err error) int {
+	_ = sys.SendMsg(setupFD, wire.AppendText(nil, wire.TypeFailed, err.Error()), nil, false, m)
+	return 1
+}
+
+// receiveSetup receives the launcher's one message.
+func receiveSetup(m *sys.MsgBuf) (s *wire.Setup, tree, ctl int, mounts, logins []int, err error) {
+	buf := make([]byte, 64<<10)
+	n, err := sys.RecvMsg(setupFD, buf, true, m)
+	if err != nil {
+		return nil, -1, -1, nil, nil, fmt.Errorf("receive set-up: %w", err)
+	}
+	typ, _, body, err := wire.Header(buf[:n])
+	if err == nil && typ != wire.TypeSetup {
+		err = wire.ErrMalformed
+	}
+	if err == nil {
+		s, err = wire.DecodeSetup(body)
+	}
+	if err == nil && len(m.FDs) != s.FDs() {
+		err = wire.ErrMalformed
+	}
+	if err != nil {
+		return nil, -1, -1, nil, nil, fmt.Errorf("receive set-up: %w", err)
+	}
+	fds := append([]int(nil), m.FDs...)
+	take := func() int { fd := fds[0]; fds = fds[1:]; return fd }
+	tree = -1
+	if s.Rootfs == "" {
+		tree = take()
+	}
+	ctl = take()
+	for _, mt := range s.Mounts {
+		if mt.Source == "" {
+			mounts = append(mounts, take())
+		}
+	}
+	return s, tree, ctl, mounts, fds, nil
+}
+
+// ownNull replaces the host's /dev/null on 0 and 1 with the jail's.
+func ownNull(dev int) error {
+	null, err := sys.Openat2(dev, "null", syscall.O_RDWR, sys.ResolveBeneath|sys.ResolveNoSymlinks)
+	if err != nil {
+		return fmt.Errorf("open /dev/null: %w", err)
+	}
+	defer sys.Close(null)
+	return errors.Join(sys.Dup2(null, 0), sys.Dup2(null, 1))
+}
+
+// giveUp takes on, for good, what the sessions will inherit. The bounding set,
+// the Landlock domain, no_new_privs and the keyring are in place since before
+// this program was executed; what is left is the filter, which must come while
+// there is CAP_SYS_ADMIN to install it without no_new_privs, and then the
+// capabilities themselves, both on every thread.
+func giveUp(s *wire.Setup) error {
+	if err := sys.SeccompAllThreads(confine.Filter()); err != nil {
+		return fmt.Errorf("install seccomp filter: %w", err)
+	}
+	sets := confine.CapsFor(s.Userns, s.ContainerRoot)
+	if err := sys.CapSetAllThreads(sets.PID1); err != nil {
+		return fmt.Errorf("drop capabilities: %w", err)
+	}
+	if got, err := sys.CapEffective(); err != nil || got != sets.PID1 {
+		return fmt.Errorf("drop capabilities: have %x, want %x (%v)", got, sets.PID1, err)
+	}
+	// As the init of a PID namespace this process cannot be hurt by a signal
+	// whose disposition is the default (pid_namespaces(7)); the Go runtime's
+	// handlers take that protection away, so they go. A fault of our own still
+	// kills: the kernel forces those.
+	for sig := 1; sig <= 64; sig++ {
+		if handled&(1<<(sig-1)) == 0 {
+			sys.SetSignal(sig, false)
+		}
+	}
+	return nil
+}
+
+// jailOf makes the sessions' common part.
+func jailOf(s *wire.Setup, root *rootfs.Root) *session.Jail {
+	return &session.Jail{
+		Root: root.Dir, Pts: root.Pts, Dev: root.Dev,
+		Env: s.Env, NoSetgroups: s.NoSetgroups, HardFiles: s.HardFiles,
+		KeepSignals: ^uint64(handled),
+	}
+}

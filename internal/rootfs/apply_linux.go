@@ -1,0 +1,528 @@
+package rootfs
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+
+	"jail/internal/sys"
+	"jail/internal/wire"
+)
+
+// Root holds the descriptors that PID 1 keeps of the mounts it made itself, so
+// that nothing the tenant mounts, links or renames later comes between.
+type Root struct {
+	Dir  int // the root directory, read-only, exclusively locked (flock(2))
+	Proc int // the procfs
+	Dev  int // the tmpfs at /dev
+	Pts  int // the devpts
+}
+
+// beneath are the rules for every path below a rootfs: no symlink anywhere, no
+// magic link, no way out (CVE-2019-19921, CVE-2021-30465, CVE-2023-27561).
+const beneath = sys.ResolveInRoot | sys.ResolveNoSymlinks | sys.ResolveNoMagiclinks
+
+const dirFlags = sys.OPath | syscall.O_DIRECTORY
+
+// ErrBusy is returned when another container holds the rootfs.
+var ErrBusy = errors.New("another jail runs on this rootfs")
+
+type builder struct {
+	s      *wire.Setup
+	root   Root
+	top    int // the root directory, O_PATH
+	nodes  map[string]int
+	mounts []int
+}
+
+// Apply makes the calling process's mount namespace, a fresh copy of the
+// host's, into the jail's. tree is the detached rootfs, or -1 if s.Rootfs says
+// where to clone it from; mounts are the trees of those s.Mounts that have no
+// Source. All of them are consumed. The process's root and working directory
+// are the jail's afterwards, and nothing of the host is mounted any more.
+//
+// The order matters: propagation is cut first, since a mount still shared with
+// the host would carry everything that follows back to it
+// (mount_namespaces(7), SHARED SUBTREES); what is needed of the host is opened
+// next; then the host goes; and only then anything below the rootfs is touched.
+func Apply(s *wire.Setup, tree int, mounts []int) (*Root, error) {
+	b := &builder{s: s, root: Root{Dir: -1, Proc: -1, Dev: -1, Pts: -1}, mounts: mounts, nodes: map[string]int{}}
+	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+		return nil, fmt.Errorf("make mounts private: %w", err)
+	}
+	if s.Rootfs != "" {
+		var err error
+		if tree, err = b.ownTree(); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.lock(tree); err != nil {
+		return nil, err
+	}
+	if s.Userns {
+		if err := b.openNodes(); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.openBinds(); err != nil {
+		return nil, err
+	}
+	// In a user namespace a procfs may only be mounted while another, with
+	// nothing hidden in it, is in sight (mount_too_revealing, fs/namespace.c).
+	proc, err := newMount("proc", nil, sys.MountAttrNosuid|sys.MountAttrNodev|sys.MountAttrNoexec)
+	if err == syscall.EPERM {
+		err = errors.New("not permitted; the host's /proc must be mounted, with nothing mounted over parts of it")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("/proc: %w", err)
+	}
+	b.root.Proc = proc
+	if err := b.pivot(tree); err != nil {
+		return nil, err
+	}
+	for _, op := range Plan(s) {
+		if err := b.do(op); err != nil {
+			return nil, fmt.Errorf("%s: %w", op.Target, err)
+		}
+	}
+	for _, fd := range b.nodes {
+		sys.Close(fd)
+	}
+	sys.Close(b.top)
+	return &b.root, nil
+}
+
+// ownTree clones the rootfs in the process's own mount namespace, which is what
+// an unprivileged launcher cannot do for it. Mounts below it come along, since
+// the kernel does not let a less privileged namespace see beneath them.
+func (b *builder) ownTree() (int, error) {
+	dir, err := sys.Openat2(sys.AtFDCWD, b.s.Rootfs, dirFlags, sys.ResolveNoSymlinks|sys.ResolveNoMagiclinks)
+	if err != nil {
+		return -1, fmt.Errorf("open rootfs: %w", err)
+	}
+	defer sys.Close(dir)
+	var st syscall.Stat_t
+	if err := syscall.Fstat(dir, &st); err != nil {
+		return -1, fmt.Errorf("stat rootfs: %w", err)
+	}
+	if uint64(st.Dev) != b.s.Dev || st.Ino != b.s.Ino {
+		return -1, errors.New("the rootfs is not the directory that was checked")
+	}
+	tree, err := sys.OpenTree(dir, "", sys.OpenTreeClone|sys.AtEmptyPath|sys.AtRecursive)
+	if err != nil {
+		return -1, fmt.Errorf("clone rootfs: %w", err)
+	}
+	if err := sys.MountSetattr(tree, sys.MountAttrNodev, -1, true); err != nil {
+		return -1, fmt.Errorf("set rootfs nodev: %w", err)
+	}
+	return tree, nil
+}
+
+// lock takes the rootfs for this jail. The lock is on an open file of the
+// clone, so that the descriptor PID 1 keeps leads nowhere but to its own root.
+func (b *builder) lock(tree int) error {
+	fd, err := sys.Openat2(tree, ".", syscall.O_RDONLY|syscall.O_DIRECTORY, sys.ResolveBeneath)
+	if err != nil {
+		return fmt.Errorf("open rootfs: %w", err)
+	}
+	b.root.Dir = fd
+	err = syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB)
+	if err == syscall.EWOULDBLOCK {
+		return ErrBusy
+	}
+	if err != nil {
+		return fmt.Errorf("lock rootfs: %w", err)
+	}
+	return nil
+}
+
+// openNodes clones the host's device nodes, because mknod(2) is not to be had
+// in a user namespace, and makes sure that they are what they are called.
+func (b *builder) openNodes() error {
+	for _, op := range nodes {
+		fd, err := sys.OpenTree(sys.AtFDCWD, op.Target, sys.OpenTreeClone)
+		if err != nil {
+			return fmt.Errorf("clone the host's %s: %w", op.Target, err)
+		}
+		if err := checkNode(fd, op); err != nil {
+			return err
+		}
+		b.nodes[op.Target] = fd
+	}
+	return nil
+}
+
+func checkNode(fd int, op Op) error {
+	var st syscall.Stat_t
+	if err := syscall.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Mode&syscall.S_IFMT != syscall.S_IFCHR || st.Rdev != uint64(op.Major<<8|op.Minor) {
+		return fmt.Errorf("%s is not the character device %d:%d", op.Target, op.Major, op.Minor)
+	}
+	return nil
+}
+
+// openBinds clones the sources that did not come as descriptors.
+func (b *builder) openBinds() error {
+	all := make([]int, 0, len(b.s.Mounts))
+	given := b.mounts
+	for _, m := range b.s.Mounts {
+		if m.Source == "" {
+			all, given = append(all, given[0]), given[1:]
+			continue
+		}
+		fd, err := sys.Openat2(sys.AtFDCWD, m.Source, sys.OPath, sys.ResolveNoSymlinks|sys.ResolveNoMagiclinks)
+		if err != nil {
+			return fmt.Errorf("open %s: %w", m.Source, err)
+		}
+		tree, err := sys.OpenTree(fd, "", sys.OpenTreeClone|sys.AtEmptyPath|sys.AtRecursive)
+		sys.Close(fd)
+		if err != nil {
+			return fmt.Errorf("clone %s: %w", m.Source, err)
+		}
+		attr := uint64(sys.MountAttrNodev | sys.MountAttrNosuid | sys.MountAttrNosymfollow)
+		if m.ReadOnly {
+			attr |= sys.MountAttrRdonly
+		}
+		if err := sys.MountSetattr(tree, attr, -1, true); err != nil {
+			return fmt.Errorf("set attributes of %s: %w", m.Source, err)
+		}
+		all = append(all, tree)
+	}
+	b.mounts = all
+	return nil
+}
+
+// pivot puts the tree over the host's root, makes it the root and lets the old
+// one go. chroot(2) alone would leave a way back (chroot(2), "double chroot").
+func (b *builder) pivot(tree int) error {
+	slash, err := sys.Openat2(sys.AtFDCWD, "/", dirFlags, 0)
+	if err != nil {
+		return fmt.Errorf("open /: %w", err)
+	}
+	err = sys.MoveMount(tree, slash)
+	sys.Close(slash)
+	if err != nil {
+		return fmt.Errorf("attach rootfs: %w", err)
+	}
+	if err := syscall.Fchdir(tree); err != nil {
+		return fmt.Errorf("enter rootfs: %w", err)
+	}
+	if err := syscall.PivotRoot(".", "."); err != nil {
+		return fmt.Errorf("pivot_root: %w", err)
+	}
+	// The old root is stacked on the new one now, and "." is still the old.
+	if err := syscall.Unmount(".", syscall.MNT_DETACH); err != nil {
+		return fmt.Errorf("detach the host's root: %w", err)
+	}
+	if err := syscall.Chdir("/"); err != nil {
+		return fmt.Errorf("enter /: %w", err)
+	}
+	b.top = tree
+	return nil
+}
+
+// open opens a path below the root without following anything.
+func (b *builder) open(path string, flags int) (int, error) {
+	return sys.Openat2(b.top, path, flags, beneath)
+}
+
+// ensureDir opens the directory path below the root, and makes it, and those
+// above it, where they are missing.
+func (b *builder) ensureDir(path string) (int, error) {
+	fd, err := b.open(path, dirFlags)
+	if err == nil || err != syscall.ENOENT {
+		return fd, why(err)
+	}
+	parent, base := split(path)
+	dir, err := b.ensureDir(parent)
+	if err != nil {
+		return -1, err
+	}
+	defer sys.Close(dir)
+	if err := sys.Mkdirat(dir, base, 0o755); err != nil && err != syscall.EEXIST {
+		return -1, fmt.Errorf("make directory: %w", err)
+	}
+	fd, err = sys.Openat2(dir, base, dirFlags, beneath)
+	return fd, why(err)
+}
+
+// why says what an administrator can do about what openat2 found.
+func why(err error) error {
+	switch err {
+	case syscall.ELOOP:
+		return errors.New("is or contains a symbolic link, where a directory must be")
+	case syscall.ENOTDIR:
+		return errors.New("is not a directory")
+	}
+	return err
+}
+
+func split(path string) (dir, base string) {
+	i := strings.LastIndexByte(path, '/')
+	if i == 0 {
+		return "/", path[1:]
+	}
+	return path[:i], path[i+1:]
+}
+
+// in opens the directory of path, which lies in a file system made before, and
+// returns the last element of path.
+func (b *builder) in(path string) (int, string, error) {
+	parent, base := split(path)
+	fd, err := b.open(parent, dirFlags)
+	return fd, base, err
+}
+
+func (b *builder) do(op Op) error {
+	switch op.Kind {
+	case Proc:
+		target, err := b.ensureDir(op.Target)
+		if err != nil {
+			return err
+		}
+		defer sys.Close(target)
+		if err := sys.MoveMount(b.root.Proc, target); err != nil {
+			return fmt.Errorf("attach proc: %w", err)
+		}
+		if b.s.Userns {
+			return b.noNestedUserns()
+		}
+		return nil
+	case Tmpfs:
+		attr := uint64(sys.MountAttrNosuid | sys.MountAttrNodev)
+		if op.Target == "/dev" {
+			attr = sys.MountAttrNosuid | sys.MountAttrNoexec
+		}
+		if op.ReadOnly {
+			attr |= sys.MountAttrRdonly | sys.MountAttrNoexec
+		}
+		fd, err := b.mountNew(op, "tmpfs", attr)
+		if op.Target == "/dev" {
+			b.root.Dev = fd
+		} else if fd >= 0 {
+			sys.Close(fd)
+		}
+		return err
+	case Devpts:
+		fd, err := b.mountNew(op, "devpts", sys.MountAttrNosuid|sys.MountAttrNoexec)
+		b.root.Pts = fd
+		return err
+	case Mqueue:
+		fd, err := b.mountNew(op, "mqueue", sys.MountAttrNosuid|sys.MountAttrNodev|sys.MountAttrNoexec)
+		if err == nil {
+			sys.Close(fd)
+		}
+		return err
+	case ReadOnly:
+		return b.readOnly(op)
+	case Mask:
+		return b.mask(op)
+	case Dir:
+		dir, base, err := b.in(op.Target)
+		if err != nil {
+			return err
+		}
+		defer sys.Close(dir)
+		return sys.Mkdirat(dir, base, 0o755)
+	case Link:
+		dir, base, err := b.in(op.Target)
+		if err != nil {
+			return err
+		}
+		defer sys.Close(dir)
+		return sys.Symlinkat(op.Source, dir, base)
+	case Node:
+		return b.node(op)
+	case Bind:
+		return b.bind(op)
+	}
+	return errors.New("unknown step")
+}
+
+// noNestedUserns forbids user namespaces below this one, a door to most of the
+// kernel's privilege bugs (CVE-2022-0185, CVE-2024-1086). The seccomp filter
+// does it too; this holds for what no filter sees.
+func (b *builder) noNestedUserns() error {
+	fd, err := sys.Openat2(b.root.Proc, "sys/user/max_user_namespaces", syscall.O_WRONLY, beneath|sys.ResolveNoXdev)
+	if err != nil {
+		return fmt.Errorf("open user.max_user_namespaces: %w", err)
+	}
+	defer sys.Close(fd)
+	if _, err := sys.Write(fd, []byte("0")); err != nil {
+		return fmt.Errorf("write user.max_user_namespaces: %w", err)
+	}
+	return nil
+}
+
+// mountNew mounts a new file system of the given type at op.Target and returns
+// its root.
+func (b *builder) mountNew(op Op, fstype string, attr uint64) (int, error) {
+	var target int
+	var err error
+	if op.Optional {
+		target, err = b.open(op.Target, dirFlags)
+		if err == syscall.ENOENT {
+			return -1, nil
+		}
+		err = why(err)
+	} else {
+		target, err = b.ensureDir(op.Target)
+	}
+	if err != nil {
+		return -1, err
+	}
+	defer sys.Close(target)
+	fd, err := newMount(fstype, op.Options, attr)
+	if err != nil {
+		return -1, err
+	}
+	if err := sys.MoveMount(fd, target); err != nil {
+		sys.Close(fd)
+		return -1, fmt.Errorf("attach %s: %w", fstype, err)
+	}
+	return fd, nil
+}
+
+// procPath opens a file of the procfs just mounted; -1 if there is none.
+func (b *builder) procPath(op Op) (int, error) {
+	fd, err := sys.Openat2(b.root.Proc, strings.TrimPrefix(op.Target, "/proc/"), sys.OPath, beneath|sys.ResolveNoXdev)
+	if err == syscall.ENOENT {
+		return -1, nil
+	}
+	return fd, err
+}
+
+func (b *builder) readOnly(op Op) error {
+	target, err := b.procPath(op)
+	if target < 0 {
+		return err
+	}
+	defer sys.Close(target)
+	tree, err := sys.OpenTree(target, "", sys.OpenTreeClone|sys.AtEmptyPath)
+	if err != nil {
+		return err
+	}
+	defer sys.Close(tree)
+	attr := uint64(sys.MountAttrRdonly | sys.MountAttrNosuid | sys.MountAttrNodev | sys.MountAttrNoexec)
+	if err := sys.MountSetattr(tree, attr, -1, false); err != nil {
+		return err
+	}
+	return sys.MoveMount(tree, target)
+}
+
+// mask covers a directory with an empty one and anything else with the jail's
+// own /dev/null, both made here and never opened by a path the tenant could
+// have put something at (CVE-2025-31133).
+func (b *builder) mask(op Op) error {
+	target, err := b.procPath(op)
+	if target < 0 {
+		return err
+	}
+	defer sys.Close(target)
+	var st syscall.Stat_t
+	if err := syscall.Fstat(target, &st); err != nil {
+		return err
+	}
+	var cover int
+	if st.Mode&syscall.S_IFMT == syscall.S_IFDIR {
+		cover, err = newMount("tmpfs", [][2]string{{"mode", "555"}, {"size", "4k"}, {"nr_inodes", "2"}},
+			sys.MountAttrRdonly|sys.MountAttrNosuid|sys.MountAttrNodev|sys.MountAttrNoexec)
+	} else {
+		cover, err = sys.OpenTree(b.root.Dev, "null", sys.OpenTreeClone)
+	}
+	if err != nil {
+		return err
+	}
+	defer sys.Close(cover)
+	return sys.MoveMount(cover, target)
+}
+
+// newMount returns a detached mount of a new file system.
+func newMount(fstype string, options [][2]string, attr uint64) (int, error) {
+	fs, err := sys.Fsopen(fstype)
+	if err != nil {
+		return -1, fmt.Errorf("open %s: %w", fstype, err)
+	}
+	defer sys.Close(fs)
+	for _, o := range options {
+		if err := sys.FsconfigString(fs, o[0], o[1]); err != nil {
+			return -1, fmt.Errorf("set %s option %s: %w", fstype, o[0], err)
+		}
+	}
+	if err := sys.FsconfigCreate(fs); err != nil {
+		return -1, fmt.Errorf("create %s: %w", fstype, err)
+	}
+	fd, err := sys.Fsmount(fs, attr)
+	if err == syscall.EPERM {
+		return -1, err
+	}
+	if err != nil {
+		return -1, fmt.Errorf("mount %s: %w", fstype, err)
+	}
+	return fd, nil
+}
+
+// node makes a device node: a real one, or a mount of the host's.
+func (b *builder) node(op Op) error {
+	dir, base, err := b.in(op.Target)
+	if err != nil {
+		return err
+	}
+	defer sys.Close(dir)
+	host, ok := b.nodes[op.Target]
+	if !ok {
+		old := syscall.Umask(0)
+		defer syscall.Umask(old)
+		return syscall.Mknodat(dir, base, syscall.S_IFCHR|0o666, int(op.Major<<8|op.Minor))
+	}
+	fd, err := sys.Openat2Mode(dir, base, syscall.O_CREAT|syscall.O_EXCL|syscall.O_WRONLY|syscall.O_NOFOLLOW, 0o644, beneath)
+	if err != nil {
+		return err
+	}
+	defer sys.Close(fd)
+	return sys.MoveMount(host, fd)
+}
+
+// bind attaches a mount of the registry.
+func (b *builder) bind(op Op) error {
+	tree := b.mounts[op.Index]
+	defer sys.Close(tree)
+	var st syscall.Stat_t
+	if err := syscall.Fstat(tree, &st); err != nil {
+		return err
+	}
+	var target int
+	var err error
+	if st.Mode&syscall.S_IFMT == syscall.S_IFDIR {
+		target, err = b.ensureDir(op.Target)
+	} else {
+		target, err = b.ensureFile(op.Target)
+	}
+	if err != nil {
+		return err
+	}
+	defer sys.Close(target)
+	return sys.MoveMount(tree, target)
+}
+
+func (b *builder) ensureFile(path string) (int, error) {
+	fd, err := b.open(path, sys.OPath)
+	if err != syscall.ENOENT {
+		return fd, why(err)
+	}
+	parent, base := split(path)
+	dir, err := b.ensureDir(parent)
+	if err != nil {
+		return -1, err
+	}
+	defer sys.Close(dir)
+	fd, err = sys.Openat2Mode(dir, base, syscall.O_CREAT|syscall.O_EXCL|syscall.O_WRONLY|syscall.O_NOFOLLOW, 0o644, beneath)
+	if err != nil {
+		return -1, err
+	}
+	sys.Close(fd)
+	return b.open(path, sys.OPath)
+}

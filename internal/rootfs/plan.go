@@ -1,0 +1,118 @@
+// Package rootfs makes a jail's mount namespace out of a root directory whose
+// owner may have put anything anywhere in it: symlinks, FIFOs, other mounts, and
+// may be renaming them meanwhile. Plan says what is mounted where, as data;
+// Apply does it, by descriptor.
+package rootfs
+
+import "jail/internal/wire"
+
+// Kind says what an Op does.
+type Kind int
+
+// The kinds of Op.
+const (
+	Proc     Kind = iota // a new procfs at Target
+	ReadOnly             // a read-only bind of Target on itself, below /proc
+	Mask                 // hide Target, below /proc, if it exists
+	Tmpfs                // a tmpfs at Target with Options
+	Dir                  // a directory, in a tmpfs made before
+	Node                 // a device node, in a tmpfs made before
+	Link                 // a symlink to Source, in a tmpfs made before
+	Devpts               // a new devpts at Target with Options
+	Mqueue               // the IPC namespace's message queues at Target
+	Bind                 // mount number Index of the set-up
+)
+
+// Op is one step.
+type Op struct {
+	Kind   Kind
+	Target string // absolute path inside
+	Source string // Link: what it says; Bind: the host path, if PID 1 opens it
+	// Options are the file system's parameters.
+	Options [][2]string
+	// Major and Minor are a Node's device.
+	Major, Minor uint32
+	Index        int
+	ReadOnly     bool
+	// Optional steps are left out where their target is missing.
+	Optional bool
+}
+
+// node are the device nodes of a jail. There is no console, kmsg, mem, fuse,
+// net/tun, kvm, vsock or loop.
+var nodes = []Op{
+	{Kind: Node, Target: "/dev/null", Major: 1, Minor: 3},
+	{Kind: Node, Target: "/dev/zero", Major: 1, Minor: 5},
+	{Kind: Node, Target: "/dev/full", Major: 1, Minor: 7},
+	{Kind: Node, Target: "/dev/random", Major: 1, Minor: 8},
+	{Kind: Node, Target: "/dev/urandom", Major: 1, Minor: 9},
+	{Kind: Node, Target: "/dev/tty", Major: 5, Minor: 0},
+}
+
+// readOnlyProc are writable or triggering parts of procfs that a root inside
+// must not write (in root mode it is the host's root).
+var readOnlyProc = []string{"sys", "sysrq-trigger", "irq", "bus", "fs", "mtrr"}
+
+// maskedProc are parts of procfs that tell about the host or drive it.
+var maskedProc = []string{
+	"kcore", "kmsg", "keys", "key-users", "latency_stats", "timer_list", "timer_stats",
+	"sched_debug", "scsi", "acpi", "asound", "kallsyms", "config.gz", "iomem", "ioports",
+	"slabinfo", "vmallocinfo", "pagetypeinfo", "kpagecount", "kpageflags", "kpagecgroup",
+	"dynamic_debug", "vmcore",
+}
+
+// Plan returns the steps that turn the bare rootfs of s, already the root
+// directory, into that of a jail, in order.
+func Plan(s *wire.Setup) []Op {
+	ops := []Op{{Kind: Proc, Target: "/proc"}}
+	for _, p := range readOnlyProc {
+		ops = append(ops, Op{Kind: ReadOnly, Target: "/proc/" + p, Optional: true})
+	}
+	ops = append(ops, Op{Kind: Tmpfs, Target: "/dev", Options: [][2]string{
+		{"mode", "755"}, {"size", "64k"}, {"nr_inodes", "256"},
+	}})
+	ops = append(ops, nodes...)
+	ops = append(ops,
+		Op{Kind: Link, Target: "/dev/fd", Source: "/proc/self/fd"},
+		Op{Kind: Link, Target: "/dev/stdin", Source: "/proc/self/fd/0"},
+		Op{Kind: Link, Target: "/dev/stdout", Source: "/proc/self/fd/1"},
+		Op{Kind: Link, Target: "/dev/stderr", Source: "/proc/self/fd/2"},
+		Op{Kind: Link, Target: "/dev/ptmx", Source: "pts/ptmx"},
+		Op{Kind: Dir, Target: "/dev/pts"},
+		Op{Kind: Dir, Target: "/dev/shm"},
+		Op{Kind: Dir, Target: "/dev/mqueue"},
+	)
+	// Files are masked by the /dev/null just made.
+	for _, p := range maskedProc {
+		ops = append(ops, Op{Kind: Mask, Target: "/proc/" + p, Optional: true})
+	}
+	pts := [][2]string{{"newinstance", ""}, {"mode", "620"}, {"ptmxmode", "666"}, {"max", decimal(s.PtyMax)}}
+	if !s.NoSetgroups {
+		// Group tty; without a range of ids there is no group 5 to map.
+		pts = append(pts, [2]string{"gid", "5"})
+	}
+	ops = append(ops,
+		Op{Kind: Devpts, Target: "/dev/pts", Options: pts},
+		Op{Kind: Tmpfs, Target: "/dev/shm", Options: [][2]string{{"mode", "1777"}, {"size", "64m"}, {"nr_inodes", "16k"}}},
+		Op{Kind: Mqueue, Target: "/dev/mqueue"},
+		// No sysfs: that of the host's network namespace cannot be had in a user
+		// namespace, and the host's own is full of knobs.
+		Op{Kind: Tmpfs, Target: "/sys", ReadOnly: true, Optional: true, Options: [][2]string{{"mode", "555"}, {"size", "4k"}, {"nr_inodes", "2"}}},
+	)
+	for i, m := range s.Mounts {
+		ops = append(ops, Op{Kind: Bind, Target: m.Target, Source: m.Source, ReadOnly: m.ReadOnly, Index: i})
+	}
+	return ops
+}
+
+func decimal(n uint32) string {
+	var b [10]byte
+	i := len(b)
+	for {
+		i--
+		b[i] = byte('0' + n%10)
+		if n /= 10; n == 0 {
+			return string(b[i:])
+		}
+	}
+}

@@ -1,0 +1,238 @@
+// Package run is "jail-init run": one jail, without a supervisor. With a name it
+// starts that jail of the registry and stays with it, on sockets of its own or
+// on those systemd hands over. With letters it makes a jail without a registry.
+package run
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"jail/config"
+	"jail/internal/fdsock"
+	"jail/internal/jail"
+	"jail/internal/launch"
+	"jail/internal/sys"
+	"jail/internal/wire"
+)
+
+// Options are what the command line says.
+type Options struct {
+	ConfigPath string
+	RuntimeDir string
+	Rootless   bool
+	Stderr     io.Writer
+}
+
+// stopGrace is what the processes of a jail get to end by themselves.
+const stopGrace = 5 * time.Second
+
+// Named starts the jail name of the registry, or the one the host uid name
+// belongs to, and returns when it has ended.
+func Named(opt Options, name string) error {
+	reg, err := config.Load(opt.ConfigPath, config.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir})
+	if err != nil {
+		return err
+	}
+	spec := reg.Jail(name)
+	if uid, err := strconv.ParseUint(name, 10, 32); err == nil {
+		spec, _ = reg.HostUID(jail.HostUID(uid))
+	}
+	if spec == nil {
+		return fmt.Errorf("no jail %q in %s, and no login with that uid; jail-init check lists them", name, opt.ConfigPath)
+	}
+	return start(opt, *spec, true)
+}
+
+// Letters starts a jail that no registry knows. Without stay it goes on by
+// itself: PID 1 holds its sockets, and nothing is left on the host.
+func Letters(opt Options, spec jail.Spec, stay bool) error { return start(opt, spec, stay) }
+
+func start(opt Options, spec jail.Spec, stay bool) error {
+	syscall.Umask(0o077)
+	var made []string
+	var fds []int
+	defer func() {
+		for _, p := range made {
+			_ = os.Remove(p)
+			_ = os.Remove(filepath.Dir(p))
+		}
+	}()
+	given, err := activated(opt.RuntimeDir, &spec)
+	if err != nil {
+		return err
+	}
+	if err := fdsock.PrepareDir(opt.RuntimeDir); err != nil {
+		return err
+	}
+	if given != nil {
+		fds = given
+	} else {
+		for _, lg := range spec.Logins {
+			if c, err := fdsock.Dial(fdsock.LoginPath(opt.RuntimeDir, lg.HostUID)); err == nil {
+				sys.Close(c)
+				return fmt.Errorf("somebody listens for uid %d already (jail-init serve, or a running jail)", lg.HostUID)
+			}
+			fd, err := fdsock.ListenLogin(opt.RuntimeDir, lg.HostUID)
+			if err != nil {
+				return err
+			}
+			fds = append(fds, fd)
+			made = append(made, fdsock.LoginPath(opt.RuntimeDir, lg.HostUID))
+		}
+	}
+	l, err := launch.New()
+	if err != nil {
+		return err
+	}
+	for _, w := range l.Warnings() {
+		fmt.Fprintf(opt.Stderr, "jail-init: warning: %s\n", w)
+	}
+	ctl, err := fdsock.ListenControl(opt.RuntimeDir, spec.Name)
+	if err != nil {
+		return err
+	}
+	ctlPath := fdsock.ControlPath(opt.RuntimeDir, spec.Name)
+	sigs := make(chan os.Signal, 8)
+	signal.Notify(sigs, syscall.SIGTERM, syscall.SIGINT)
+	j, err := l.Start(&spec, fds, ctl)
+	sys.Close(ctl)
+	if err != nil {
+		if !errors.Is(err, launch.ErrBusy) {
+			_ = os.Remove(ctlPath)
+		}
+		return fmt.Errorf("jail %s: %w", spec.Name, err)
+	}
+	if !stay {
+		made = nil
+		return nil
+	}
+	made = append(made, ctlPath)
+	notify("READY=1")
+	return follow(opt, j, spec.Name, sigs)
+}
+
+// activated takes the listeners systemd passes (sd_listen_fds(3)); nil if there
+// are none. Which login one is for is in its path, RUNTIMEDIR/UID/sock.
+func activated(runtimeDir string, spec *jail.Spec) ([]int, error) {
+	defer func() {
+		for _, v := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
+			_ = os.Unsetenv(v)
+		}
+	}()
+	n, err := strconv.Atoi(os.Getenv("LISTEN_FDS"))
+	if pid := os.Getenv("LISTEN_PID"); err != nil || n <= 0 || pid != strconv.Itoa(os.Getpid()) {
+		return nil, nil
+	}
+	byUID := map[jail.HostUID]int{}
+	for fd := 3; fd < 3+n; fd++ {
+		syscall.CloseOnExec(fd)
+		path, err := fdsock.CheckListener(fd)
+		if err != nil {
+			return nil, err
+		}
+		uid, err := strconv.ParseUint(filepath.Base(filepath.Dir(path)), 10, 32)
+		if err != nil || fdsock.LoginPath(runtimeDir, jail.HostUID(uid)) != path {
+			return nil, fmt.Errorf("socket %s: must be %s/UID/sock", path, runtimeDir)
+		}
+		byUID[jail.HostUID(uid)] = fd
+	}
+	var fds []int
+	var logins []jail.Login
+	for _, lg := range spec.Logins {
+		if fd, ok := byUID[lg.HostUID]; ok {
+			fds, logins = append(fds, fd), append(logins, lg)
+			delete(byUID, lg.HostUID)
+		}
+	}
+	for uid := range byUID {
+		return nil, fmt.Errorf("uid %d has a socket but is no login of jail %s", uid, spec.Name)
+	}
+	spec.Logins = logins
+	return fds, nil
+}
+
+// follow prints what the jail says until it ends, and ends it when told to.
+func follow(opt Options, j *launch.Jail, name string, sigs <-chan os.Signal) error {
+	stop := make(chan struct{})
+	go func() {
+		<-sigs
+		close(stop)
+		var m sys.MsgBuf
+		_ = sys.SendMsg(j.Conn, wire.AppendStop(nil, wire.Stop{GraceMillis: uint32(stopGrace.Milliseconds())}), nil, true, &m)
+		select {
+		case <-sigs: // a second one is impatient
+		case <-time.After(stopGrace + 5*time.Second):
+		}
+		_ = sys.PidfdSendSignal(j.PIDFD, syscall.SIGKILL)
+	}()
+	fds := []sys.PollFD{
+		{FD: int32(j.PIDFD), Events: sys.PollIn}, {FD: int32(j.Conn), Events: sys.PollIn}, {FD: int32(j.Stderr), Events: sys.PollIn},
+	}
+	var m sys.MsgBuf
+	buf := make([]byte, 4096)
+	for {
+		if _, err := sys.Poll(fds, -1); err != nil {
+			return err
+		}
+		if fds[1].Revents != 0 {
+			n, err := sys.RecvMsg(j.Conn, buf, false, &m)
+			sys.CloseAll(m.FDs)
+			if err == nil && n > 0 {
+				if typ, _, body, err := wire.Header(buf[:n]); err == nil && typ == wire.TypeLog {
+					if text, err := wire.DecodeText(body); err == nil {
+						fmt.Fprintf(opt.Stderr, "jail-init: jail %s: %s\n", name, quote(text))
+					}
+				}
+			} else if err != syscall.EAGAIN {
+				fds[1].FD = -1
+			}
+		}
+		if fds[2].Revents != 0 {
+			if n, _ := sys.Read(j.Stderr, buf); n > 0 {
+				fmt.Fprintf(opt.Stderr, "jail-init: jail %s: stderr: %s\n", name, quote(string(buf[:n])))
+			} else {
+				fds[2].FD = -1
+			}
+		}
+		if fds[0].Revents != 0 {
+			break
+		}
+	}
+	var ws syscall.WaitStatus
+	_, _ = syscall.Wait4(j.PID, &ws, 0, nil)
+	select {
+	case <-stop:
+		return nil
+	default:
+	}
+	if ws.Signaled() {
+		return fmt.Errorf("jail %s: PID 1 died of signal %d (%v)", name, ws.Signal(), ws.Signal())
+	}
+	return nil
+}
+
+func notify(state string) {
+	path := os.Getenv("NOTIFY_SOCKET")
+	if path == "" {
+		return
+	}
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer sys.Close(fd)
+	_ = syscall.Sendto(fd, []byte(state), 0, &syscall.SockaddrUnix{Name: strings.Replace(path, "@", "\x00", 1)})
+}
+
+func quote(s string) string {
+	q := strconv.QuoteToASCII(s)
+	return q[1 : len(q)-1]
+}

@@ -1,0 +1,359 @@
+// Package session makes one login inside a jail: it turns a request and the
+// identity that belongs to the listener it came from into a process, with its
+// user, groups, directory, environment, terminal and descriptors.
+//
+// It runs in PID 1, on a jail's own files and a tenant's bytes, and is written
+// to use the same memory again for every session.
+package session
+
+import (
+	"syscall"
+
+	"jail/internal/environ"
+	"jail/internal/passwd"
+	"jail/internal/sys"
+	"jail/internal/wire"
+)
+
+// Limits of what is read and made for one session.
+const (
+	maxDatabase = 1 << 20 // of a passwd or group file
+	maxGroups   = 256     // supplementary groups
+)
+
+// defaultPath is what Debian's sshd gives its users; superPath is for uid 0
+// (session.c:do_setup_env).
+const (
+	defaultPath = "PATH=/usr/local/bin:/usr/bin:/bin:/usr/games"
+	superPath   = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+)
+
+// Jail is what all sessions of a jail have in common.
+type Jail struct {
+	Root int // the root directory
+	Pts  int // the devpts
+	Dev  int // the /dev tmpfs
+
+	Env         []string // of the registry
+	NoSetgroups bool
+	HardFiles   uint64
+	// KeepSignals are the signals whose disposition in PID 1 is the default.
+	KeepSignals uint64
+
+	passwd, group []byte // read buffers
+}
+
+// Refusal is a reason why there is no session, for the user's eyes.
+type Refusal struct {
+	Status uint8
+	Text   string
+}
+
+// Slot is the memory of one session while it starts. It must not be used again
+// before Child.Pending reports false.
+type Slot struct {
+	Child *sys.Child
+	Req   wire.Request
+	Buf   []byte // the request's packet; Req points into it
+
+	arena      []byte
+	argv, envp []*byte
+}
+
+// NewSlot returns an empty Slot.
+func NewSlot() *Slot { return &Slot{Child: sys.NewChild(), Buf: make([]byte, wire.MaxPacket)} }
+
+// cstr copies the parts into the arena as one C string.
+func (s *Slot) cstr(parts ...string) *byte {
+	start := len(s.arena)
+	for _, p := range parts {
+		s.arena = append(s.arena, p...)
+	}
+	s.arena = append(s.arena, 0)
+	return &s.arena[start]
+}
+
+func (s *Slot) bytes(parts ...string) []byte {
+	start := len(s.arena)
+	for _, p := range parts {
+		s.arena = append(s.arena, p...)
+	}
+	return s.arena[start:len(s.arena):len(s.arena)]
+}
+
+// Started is a session that runs.
+type Started struct {
+	PID, PIDFD int
+	Master     int // of its terminal; -1 without
+}
+
+// Start starts the session s.Req asks for. fds are the descriptors that came
+// with the request, in the order of its Stdio; they stay the caller's.
+func (j *Jail) Start(s *Slot, id *wire.Identity, fds []int) (Started, *Refusal) {
+	st := Started{Master: -1}
+	c := s.Child
+	c.Reset()
+	s.arena = s.arena[:0]
+
+	user, refusal := j.user(id, c)
+	if refusal != nil {
+		return st, refusal
+	}
+
+	for _, fd := range fds {
+		if !passable(fd) {
+			return st, &Refusal{125, "a descriptor that is neither a pipe nor a stream socket"}
+		}
+	}
+	slave, null := -1, -1
+	defer func() {
+		if slave >= 0 {
+			sys.Close(slave)
+		}
+		if null >= 0 {
+			sys.Close(null)
+		}
+	}()
+	ttyName := ""
+	if s.Req.TTY() {
+		var err error
+		var n int
+		if st.Master, slave, n, err = openTTY(j.Pts, user.UID, &s.Req); err != nil {
+			return st, &Refusal{125, "cannot open a terminal: " + reason(err)}
+		}
+		ttyName = "/dev/pts/" + decimal(n)
+		c.CttyFD = slave
+	}
+	for i, kind := range s.Req.Stdio {
+		switch kind {
+		case wire.StdioPassed:
+			c.FDs[i], fds = fds[0], fds[1:]
+		case wire.StdioTTY:
+			c.FDs[i] = slave
+		case wire.StdioNull:
+			if null < 0 {
+				var err error
+				null, err = sys.Openat2(j.Dev, "null", syscall.O_RDWR, sys.ResolveNoSymlinks|sys.ResolveBeneath)
+				if err != nil {
+					return st, &Refusal{125, "cannot open /dev/null: " + reason(err)}
+				}
+			}
+			c.FDs[i] = null
+		}
+	}
+
+	shell := user.Shell
+	s.argv = s.argv[:0]
+	dash := ""
+	if s.Req.Flags&wire.FlagLogin != 0 {
+		dash = "-"
+	}
+	c.Path = s.cstr(shell)
+	s.argv = append(s.argv, s.cstr(dash, base(shell)))
+	for _, a := range s.Req.Args {
+		s.argv = append(s.argv, cptr(a))
+	}
+	s.argv = append(s.argv, nil)
+	j.environment(s, &user, ttyName)
+
+	c.Argv, c.Envp = s.argv, s.envp
+	c.ExecMsg = s.bytes(shell, ": ")
+	c.Dir = s.cstr(user.Home)
+	c.DirMsg = s.bytes("Could not chdir to home directory ", user.Home, ": ")
+	c.Setsid = true
+	c.SetFiles, c.HardFiles = true, j.HardFiles
+	c.KeepSignals = j.KeepSignals
+	c.SetCred, c.KeepGroups = true, j.NoSetgroups
+	c.UID, c.GID = user.UID, user.GID
+
+	var err error
+	st.PID, st.PIDFD, err = sys.Fork(c)
+	if err != nil {
+		if st.Master >= 0 {
+			sys.Close(st.Master)
+		}
+		return st, &Refusal{125, "cannot start a process: " + reason(err)}
+	}
+	return st, nil
+}
+
+// user says who the identity is inside, from the jail's own passwd and group,
+// and puts its supplementary groups into c.
+func (j *Jail) user(id *wire.Identity, c *sys.Child) (passwd.Entry, *Refusal) {
+	u := passwd.Entry{Name: id.Name, UID: id.UID, GID: id.UID, Home: "/"}
+	var err error
+	if j.passwd, err = readSmall(j.Root, "/etc/passwd", j.passwd); err != nil && err != syscall.ENOENT {
+		return u, &Refusal{125, "cannot read /etc/passwd of the jail: " + reason(err)}
+	}
+	entry, ok := passwd.ByUID(j.passwd, id.UID)
+	switch {
+	case ok:
+		u = entry
+	case id.Name == "" && id.Shell == "":
+		// getpwuid(3) fails, so there is nobody to log in; a name or a shell in
+		// the registry is what makes a rootfs without passwd usable.
+		return u, &Refusal{125, "uid " + decimal(int(id.UID)) + " has no entry in the jail's /etc/passwd; add one, or give name and shell in the registry"}
+	}
+	if id.HasGID {
+		u.GID = id.GID
+	}
+	for _, o := range []struct {
+		dst *string
+		src string
+	}{{&u.Name, id.Name}, {&u.Home, id.Home}, {&u.Shell, id.Shell}} {
+		if o.src != "" {
+			*o.dst = o.src
+		}
+	}
+	if u.Name == "" {
+		u.Name = decimal(int(u.UID))
+	}
+	if u.Home == "" {
+		u.Home = "/"
+	}
+	if u.Shell == "" {
+		u.Shell = "/bin/sh" // passwd(5)
+	}
+	if j.group, err = readSmall(j.Root, "/etc/group", j.group); err != nil && err != syscall.ENOENT {
+		return u, &Refusal{125, "cannot read /etc/group of the jail: " + reason(err)}
+	}
+	c.Groups = append(c.Groups[:0], u.GID)
+	c.Groups = passwd.Groups(c.Groups, j.group, u.Name, false, maxGroups)
+	return u, nil
+}
+
+// environment builds s.envp in the order sshd has (session.c:do_setup_env).
+func (j *Jail) environment(s *Slot, u *passwd.Entry, ttyName string) {
+	env := append(s.envp[:0], s.cstr("USER=", u.Name), s.cstr("LOGNAME=", u.Name), s.cstr("HOME=", u.Home))
+	path := defaultPath
+	if u.UID == 0 {
+		path = superPath
+	}
+	env = append(env, s.cstr(path), s.cstr("SHELL=", u.Shell))
+	for _, e := range s.Req.Env {
+		name := environ.Name(e)
+		if !environ.Allowed(e) || j.sets(name) || string(name) == "TERM" && ttyName == "" {
+			continue
+		}
+		env = append(env, cptr(e))
+	}
+	if ttyName != "" {
+		env = append(env, s.cstr("SSH_TTY=", ttyName))
+	}
+	for _, e := range j.Env {
+		env = append(env, s.cstr(e))
+	}
+	s.envp = append(env, nil)
+}
+
+// sets reports whether the registry sets the variable.
+func (j *Jail) sets(name []byte) bool {
+	for _, e := range j.Env {
+		if len(e) > len(name) && e[len(name)] == '=' && e[:len(name)] == string(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// cptr returns b as a C string; wire promises the NUL behind it.
+func cptr(b []byte) *byte { return &b[:len(b)+1][0] }
+
+func base(path string) string {
+	for i := len(path) - 1; i >= 0; i-- {
+		if path[i] == '/' {
+			return path[i+1:]
+		}
+	}
+	return path
+}
+
+// readSmall reads a file of the jail into buf's memory. The path may go through
+// symlinks, since that is how distributions have it, but only the jail's; a
+// FIFO, a device, a file under lease or of more than a megabyte is an error at
+// once (fcntl(2), F_SETLEASE: O_NONBLOCK makes the open fail instead of wait).
+func readSmall(root int, path string, buf []byte) ([]byte, error) {
+	fd, err := sys.Openat2(root, path, syscall.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, sys.ResolveInRoot|sys.ResolveNoMagiclinks)
+	if err != nil {
+		return buf[:0], err
+	}
+	defer sys.Close(fd)
+	var st syscall.Stat_t
+	if err := syscall.Fstat(fd, &st); err != nil {
+		return buf[:0], err
+	}
+	if st.Mode&syscall.S_IFMT != syscall.S_IFREG {
+		return buf[:0], syscall.EINVAL
+	}
+	if st.Size > maxDatabase {
+		return buf[:0], syscall.EFBIG
+	}
+	if int64(cap(buf)) <= st.Size {
+		buf = make([]byte, 0, st.Size+512)
+	}
+	buf = buf[:0]
+	for len(buf) < cap(buf) {
+		n, err := sys.Read(fd, buf[len(buf):cap(buf)])
+		if err != nil {
+			return buf[:0], err
+		}
+		if n == 0 {
+			return buf, nil
+		}
+		buf = buf[:len(buf)+n]
+	}
+	return buf[:0], syscall.EFBIG // it grew while it was read
+}
+
+// passable reports whether fd is what may be passed into a session: a pipe or a
+// connected stream socket, opened for real (K7).
+func passable(fd int) bool {
+	var st syscall.Stat_t
+	if syscall.Fstat(fd, &st) != nil {
+		return false
+	}
+	if fl, err := sys.Fcntl(fd, syscall.F_GETFL, 0); err != nil || fl&sys.OPath != 0 {
+		return false
+	}
+	switch st.Mode & syscall.S_IFMT {
+	case syscall.S_IFIFO:
+		return true
+	case syscall.S_IFSOCK:
+		typ, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_TYPE)
+		if err != nil || typ != syscall.SOCK_STREAM {
+			return false
+		}
+		listening, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_ACCEPTCONN)
+		return err == nil && listening == 0
+	}
+	return false
+}
+
+// reason puts an error in words without package fmt.
+func reason(err error) string {
+	switch err {
+	case syscall.ELOOP, syscall.EXDEV:
+		return "a symbolic link leads out of it"
+	case syscall.EINVAL:
+		return "it is not a regular file"
+	case syscall.EFBIG:
+		return "it is larger than 1 MiB"
+	case syscall.ENOSPC:
+		return "all terminals of the jail are in use"
+	case syscall.EAGAIN:
+		return "resource temporarily unavailable (a process limit, or a lease on the file)"
+	}
+	return err.Error()
+}
+
+func decimal(n int) string {
+	var b [20]byte
+	i := len(b)
+	for {
+		i--
+		b[i] = byte('0' + n%10)
+		if n /= 10; n == 0 {
+			return string(b[i:])
+		}
+	}
+}

@@ -1,0 +1,33 @@
+#include "textflag.h"
+
+// func cloneVM(flags, stack, pidfd, tid uintptr, c *Child) (r, errno uintptr)
+//
+// clone(2) with its own stack for the child, which goes to child(c) and never
+// comes back. The child shares the parent's memory, so it must not return
+// through the parent's frames.
+TEXT ·cloneVM(SB),NOSPLIT|NOFRAME,$0-56
+	MOVQ	flags+0(FP), DI
+	MOVQ	stack+8(FP), SI
+	MOVQ	pidfd+16(FP), DX
+	MOVQ	tid+24(FP), R10
+	MOVQ	c+32(FP), R12
+	MOVQ	$0, R8
+	MOVQ	$56, AX	// SYS_clone
+	SYSCALL
+	TESTQ	AX, AX
+	JEQ	inchild
+	CMPQ	AX, $0xfffffffffffff001
+	JCC	failed
+	MOVQ	AX, r+40(FP)
+	MOVQ	$0, errno+48(FP)
+	RET
+failed:
+	NEGQ	AX
+	MOVQ	$-1, r+40(FP)
+	MOVQ	AX, errno+48(FP)
+	RET
+inchild:
+	SUBQ	$32, SP
+	MOVQ	R12, 0(SP)
+	CALL	·child(SB)
+	INT	$3

@@ -1,0 +1,183 @@
+//go:build linux
+
+package sys
+
+import (
+	"syscall"
+	"unsafe"
+)
+
+// MaxMsgFDs is the largest number of descriptors SendMsg sends and RecvMsg
+// keeps (SCM_MAX_FD is 253, unix(7)).
+const MaxMsgFDs = 200
+
+const (
+	cmsgHdrLen     = 16
+	scmRights      = 1
+	scmCredentials = 2
+	msgCmsgCloexec = 0x40000000
+	msgNosignal    = 0x4000
+	msgTrunc       = 0x20
+	msgCtrunc      = 0x8
+	msgDontwait    = 0x40
+	soPasscred     = 16
+	siocInq        = 0x541B
+	ucredLen       = 12
+	ctrlBufLen     = cmsgHdrLen + 4*(MaxMsgFDs+1) + cmsgHdrLen + 16
+)
+
+// MsgBuf is the scratch space of RecvMsg and SendMsg, reused from call to call
+// so that neither allocates. One per thread that uses them.
+type MsgBuf struct {
+	hdr  syscall.Msghdr
+	iov  syscall.Iovec
+	ctrl [ctrlBufLen]byte
+	// FDs are the descriptors of the last RecvMsg; the caller owns them.
+	FDs []int
+	// CredPID is the pid of SCM_CREDENTIALS of the last RecvMsg, or 0.
+	CredPID int32
+	store   [MaxMsgFDs + 1]int
+}
+
+// SendMsg sends one packet with descriptors. With wait false it fails with
+// EAGAIN rather than wait. SIGPIPE is never raised.
+func SendMsg(fd int, p []byte, fds []int, wait bool, m *MsgBuf) error {
+	if len(fds) > MaxMsgFDs {
+		return syscall.EINVAL
+	}
+	m.iov = syscall.Iovec{}
+	if len(p) > 0 {
+		m.iov.Base = &p[0]
+	}
+	m.iov.SetLen(len(p))
+	m.hdr = syscall.Msghdr{Iov: &m.iov, Iovlen: 1}
+	if len(fds) > 0 {
+		h := (*syscall.Cmsghdr)(unsafe.Pointer(&m.ctrl[0]))
+		h.Len = uint64(cmsgHdrLen + 4*len(fds))
+		h.Level, h.Type = syscall.SOL_SOCKET, scmRights
+		for i, f := range fds {
+			*(*int32)(unsafe.Pointer(&m.ctrl[cmsgHdrLen+4*i])) = int32(f)
+		}
+		m.hdr.Control = &m.ctrl[0]
+		m.hdr.Controllen = uint64((cmsgHdrLen + 4*len(fds) + 7) &^ 7)
+	}
+	flags := uintptr(msgNosignal)
+	if !wait {
+		flags |= msgDontwait
+	}
+	for {
+		_, _, e := syscall.Syscall(syscall.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&m.hdr)), flags)
+		if e != syscall.EINTR {
+			return justErr(e)
+		}
+	}
+}
+
+// RecvMsg receives one packet into p and its descriptors into m.FDs, all
+// close-on-exec. A packet longer than p, or control data that did not fit, is
+// EMSGSIZE, and its descriptors are closed. n is 0 at the end of the stream.
+func RecvMsg(fd int, p []byte, wait bool, m *MsgBuf) (n int, err error) {
+	m.FDs, m.CredPID = m.store[:0], 0
+	m.iov = syscall.Iovec{Base: &p[0]}
+	m.iov.SetLen(len(p))
+	m.hdr = syscall.Msghdr{Iov: &m.iov, Iovlen: 1, Control: &m.ctrl[0], Controllen: ctrlBufLen}
+	flags := uintptr(msgCmsgCloexec)
+	if !wait {
+		flags |= msgDontwait
+	}
+	var r uintptr
+	var e Errno
+	for {
+		r, _, e = syscall.Syscall(syscall.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&m.hdr)), flags)
+		if e != syscall.EINTR {
+			break
+		}
+	}
+	if e != 0 {
+		return 0, e
+	}
+	bad := m.hdr.Flags&(msgTrunc|msgCtrunc) != 0
+	for off, end := 0, int(m.hdr.Controllen); off+cmsgHdrLen <= end; {
+		h := (*syscall.Cmsghdr)(unsafe.Pointer(&m.ctrl[off]))
+		if h.Len < cmsgHdrLen || off+int(h.Len) > end {
+			bad = true
+			break
+		}
+		data := m.ctrl[off+cmsgHdrLen : off+int(h.Len)]
+		switch {
+		case h.Level == syscall.SOL_SOCKET && h.Type == scmRights:
+			for i := 0; i+4 <= len(data); i += 4 {
+				f := int(*(*int32)(unsafe.Pointer(&data[i])))
+				if len(m.FDs) < MaxMsgFDs {
+					m.FDs = append(m.FDs, f)
+				} else {
+					Close(f)
+					bad = true
+				}
+			}
+		case h.Level == syscall.SOL_SOCKET && h.Type == scmCredentials && len(data) >= ucredLen:
+			m.CredPID = *(*int32)(unsafe.Pointer(&data[0]))
+		default:
+			bad = true
+		}
+		off += (int(h.Len) + 7) &^ 7
+	}
+	if bad {
+		CloseAll(m.FDs)
+		m.FDs = m.store[:0]
+		return 0, syscall.EMSGSIZE
+	}
+	return int(r), nil
+}
+
+// PassCredentials asks the kernel to attach SCM_CREDENTIALS to every packet
+// that fd receives.
+func PassCredentials(fd int) error {
+	return syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, soPasscred, 1)
+}
+
+// NextPacket returns the length of the packet that RecvMsg would return next
+// (SIOCINQ, unix(7)); 0 if there is none.
+func NextPacket(fd int) (int, error) {
+	var n int32
+	err := IoctlPtr(fd, siocInq, unsafe.Pointer(&n))
+	return int(n), err
+}
+
+// Accept is accept4(2) with SOCK_CLOEXEC and SOCK_NONBLOCK, without the peer's
+// address.
+func Accept(fd int) (int, error) {
+	r, _, e := syscall.RawSyscall6(syscall.SYS_ACCEPT4, uintptr(fd), 0, 0, syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0, 0)
+	return fdErr(r, e)
+}
+
+// PeerCred returns SO_PEERCRED: who connected, or who made the pair.
+func PeerCred(fd int) (*syscall.Ucred, error) {
+	return syscall.GetsockoptUcred(fd, syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+}
+
+// Seqpacket makes a SOCK_SEQPACKET unix socket.
+func Seqpacket() (int, error) {
+	return syscall.Socket(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
+}
+
+// Connect connects fd to the pathname socket path, which is at most 107 bytes
+// long (unix(7)).
+func Connect(fd int, path string) error {
+	for {
+		err := syscall.Connect(fd, &syscall.SockaddrUnix{Name: path})
+		if err != syscall.EINTR {
+			return err
+		}
+	}
+}
+
+// EpollEvent is struct epoll_event.
+type EpollEvent = syscall.EpollEvent
+
+// EpollWait waits for events; ms is -1 for ever. EINTR is returned as such: a
+// caller may want to know that a signal came.
+func EpollWait(epfd int, events []EpollEvent, ms int) (int, error) {
+	r, _, e := syscall.Syscall6(syscall.SYS_EPOLL_PWAIT, uintptr(epfd), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), uintptr(ms), 0, 8)
+	return fdErr(r, e)
+}

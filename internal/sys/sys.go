@@ -1,0 +1,491 @@
+//go:build linux
+
+// Package sys wraps the Linux calls this project needs and package syscall
+// lacks, each with EINTR handled and close-on-exec set. It is the only package
+// with unsafe code and raw system call numbers, and it imports nothing but
+// syscall, because jail-enter and PID 1 are built on it.
+package sys
+
+import (
+	"syscall"
+	"unsafe"
+)
+
+// Errno is a system call's error.
+type Errno = syscall.Errno
+
+func fdErr(r uintptr, e Errno) (int, error) {
+	if e != 0 {
+		return -1, e
+	}
+	return int(r), nil
+}
+
+func justErr(e Errno) error {
+	if e != 0 {
+		return e
+	}
+	return nil
+}
+
+// cstr returns s as a C string. It panics on an interior NUL, which every
+// caller has excluded.
+func cstr(s string) *byte {
+	p, err := syscall.BytePtrFromString(s)
+	if err != nil {
+		panic("sys: NUL in string")
+	}
+	return p
+}
+
+// Flags of openat2(2), open_tree(2), move_mount(2), mount_setattr(2),
+// fsopen(2) and fsconfig(2) that package syscall does not have.
+const (
+	ResolveNoXdev       = 0x01
+	ResolveNoMagiclinks = 0x02
+	ResolveNoSymlinks   = 0x04
+	ResolveBeneath      = 0x08
+	ResolveInRoot       = 0x10
+
+	OPath = 0x200000
+
+	AtFDCWD           = -100
+	AtEmptyPath       = 0x1000
+	AtRecursive       = 0x8000
+	AtSymlinkNofollow = 0x100
+
+	OpenTreeClone   = 1
+	OpenTreeCloexec = 0x80000
+
+	MoveMountFEmptyPath = 0x4
+	MoveMountTEmptyPath = 0x40
+
+	MountAttrRdonly      = 0x1
+	MountAttrNosuid      = 0x2
+	MountAttrNodev       = 0x4
+	MountAttrNoexec      = 0x8
+	MountAttrIDMap       = 0x100000
+	MountAttrNosymfollow = 0x200000
+)
+
+const (
+	sysOpenTree         = 428
+	sysMoveMount        = 429
+	sysFsopen           = 430
+	sysFsconfig         = 431
+	sysFsmount          = 432
+	sysPidfdSendSignal  = 424
+	sysPidfdOpen        = 434
+	sysClone3           = 435
+	sysCloseRange       = 436
+	sysOpenat2          = 437
+	sysPidfdGetfd       = 438
+	sysMountSetattr     = 442
+	sysLandlockCreate   = 444
+	sysLandlockRestrict = 446
+	sysMemfdCreate      = 319
+	sysExecveat         = 322
+	sysKeyctl           = 250
+	sysSeccomp          = 317
+)
+
+type openHow struct{ flags, mode, resolve uint64 }
+
+// Openat2 opens path below dirFD under the given resolve rules (openat2(2)).
+// O_CLOEXEC is always added. EAGAIN, which a rename during the walk causes, is
+// retried a bounded number of times.
+func Openat2(dirFD int, path string, flags int, resolve uint64) (int, error) {
+	return Openat2Mode(dirFD, path, flags, 0, resolve)
+}
+
+// Openat2Mode is Openat2 with a mode, for O_CREAT.
+func Openat2Mode(dirFD int, path string, flags int, mode uint32, resolve uint64) (int, error) {
+	how := openHow{flags: uint64(flags | syscall.O_CLOEXEC), mode: uint64(mode), resolve: resolve}
+	p := cstr(path)
+	for try := 0; ; try++ {
+		r, _, e := syscall.Syscall6(sysOpenat2, uintptr(dirFD), uintptr(unsafe.Pointer(p)),
+			uintptr(unsafe.Pointer(&how)), unsafe.Sizeof(how), 0, 0)
+		if e == syscall.EINTR || e == syscall.EAGAIN && try < 16 {
+			continue
+		}
+		return fdErr(r, e)
+	}
+}
+
+// OpenTree is open_tree(2) with OPEN_TREE_CLOEXEC.
+func OpenTree(dirFD int, path string, flags int) (int, error) {
+	r, _, e := syscall.Syscall(sysOpenTree, uintptr(dirFD), uintptr(unsafe.Pointer(cstr(path))), uintptr(flags|OpenTreeCloexec))
+	return fdErr(r, e)
+}
+
+// MoveMount attaches the mount at fromFD (a detached tree) to the object toFD
+// refers to. No path takes part.
+func MoveMount(fromFD, toFD int) error {
+	empty := cstr("")
+	_, _, e := syscall.Syscall6(sysMoveMount, uintptr(fromFD), uintptr(unsafe.Pointer(empty)),
+		uintptr(toFD), uintptr(unsafe.Pointer(empty)), MoveMountFEmptyPath|MoveMountTEmptyPath, 0)
+	return justErr(e)
+}
+
+type mountAttr struct{ set, clear, propagation, usernsFD uint64 }
+
+// MountSetattr sets attributes on the mount at fd, and on the mounts below it
+// when recursive (mount_setattr(2)). usernsFD is the user namespace whose map
+// MountAttrIDMap applies, or -1.
+func MountSetattr(fd int, set uint64, usernsFD int, recursive bool) error {
+	attr := mountAttr{set: set}
+	if usernsFD >= 0 {
+		attr.set |= MountAttrIDMap
+		attr.usernsFD = uint64(usernsFD)
+	}
+	flags := AtEmptyPath
+	if recursive {
+		flags |= AtRecursive
+	}
+	_, _, e := syscall.Syscall6(sysMountSetattr, uintptr(fd), uintptr(unsafe.Pointer(cstr(""))),
+		uintptr(flags), uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr), 0)
+	return justErr(e)
+}
+
+// Fsopen is fsopen(2).
+func Fsopen(name string) (int, error) {
+	r, _, e := syscall.Syscall(sysFsopen, uintptr(unsafe.Pointer(cstr(name))), 1 /* FSOPEN_CLOEXEC */, 0)
+	return fdErr(r, e)
+}
+
+// FsconfigString sets a string parameter of a file system being configured; an
+// empty value sets a flag.
+func FsconfigString(fd int, key, value string) error {
+	cmd, val := uintptr(1), unsafe.Pointer(nil) // FSCONFIG_SET_STRING
+	if value == "" {
+		cmd = 0 // FSCONFIG_SET_FLAG
+	} else {
+		val = unsafe.Pointer(cstr(value))
+	}
+	_, _, e := syscall.Syscall6(sysFsconfig, uintptr(fd), cmd, uintptr(unsafe.Pointer(cstr(key))), uintptr(val), 0, 0)
+	return justErr(e)
+}
+
+// FsconfigCreate creates the superblock.
+func FsconfigCreate(fd int) error {
+	_, _, e := syscall.Syscall6(sysFsconfig, uintptr(fd), 6 /* FSCONFIG_CMD_CREATE */, 0, 0, 0, 0)
+	return justErr(e)
+}
+
+// Fsmount makes a detached mount of a created superblock.
+func Fsmount(fd int, attr uint64) (int, error) {
+	r, _, e := syscall.Syscall(sysFsmount, uintptr(fd), 1 /* FSMOUNT_CLOEXEC */, uintptr(attr))
+	return fdErr(r, e)
+}
+
+// Mkdirat is mkdirat(2).
+func Mkdirat(dirFD int, name string, mode uint32) error { return syscall.Mkdirat(dirFD, name, mode) }
+
+// Symlinkat is symlinkat(2).
+func Symlinkat(target string, dirFD int, name string) error {
+	_, _, e := syscall.Syscall(syscall.SYS_SYMLINKAT, uintptr(unsafe.Pointer(cstr(target))), uintptr(dirFD), uintptr(unsafe.Pointer(cstr(name))))
+	return justErr(e)
+}
+
+// Fstatat is fstatat(2).
+func Fstatat(dirFD int, name string, st *syscall.Stat_t, flags int) error {
+	_, _, e := syscall.Syscall6(syscall.SYS_NEWFSTATAT, uintptr(dirFD), uintptr(unsafe.Pointer(cstr(name))), uintptr(unsafe.Pointer(st)), uintptr(flags), 0, 0)
+	return justErr(e)
+}
+
+// Ioctl is ioctl(2) with an integer argument.
+func Ioctl(fd int, req, arg uintptr) (int, error) {
+	r, _, e := syscall.RawSyscall(syscall.SYS_IOCTL, uintptr(fd), req, arg)
+	return fdErr(r, e)
+}
+
+// IoctlPtr is ioctl(2) with a pointer argument.
+func IoctlPtr(fd int, req uintptr, arg unsafe.Pointer) error {
+	_, _, e := syscall.RawSyscall(syscall.SYS_IOCTL, uintptr(fd), req, uintptr(arg))
+	return justErr(e)
+}
+
+// PidfdOpen is pidfd_open(2); the descriptor is close-on-exec by definition.
+func PidfdOpen(pid int) (int, error) {
+	r, _, e := syscall.RawSyscall(sysPidfdOpen, uintptr(pid), 0, 0)
+	return fdErr(r, e)
+}
+
+// PidfdSendSignal is pidfd_send_signal(2).
+func PidfdSendSignal(pidfd int, sig syscall.Signal) error {
+	_, _, e := syscall.RawSyscall6(sysPidfdSendSignal, uintptr(pidfd), uintptr(sig), 0, 0, 0, 0)
+	return justErr(e)
+}
+
+// CloseRange closes the descriptors first to last (close_range(2)).
+func CloseRange(first, last uint) error {
+	_, _, e := syscall.RawSyscall(sysCloseRange, uintptr(first), uintptr(last), 0)
+	return justErr(e)
+}
+
+// Prctl is prctl(2).
+func Prctl(op, arg2, arg3, arg4, arg5 uintptr) (int, error) {
+	r, _, e := syscall.RawSyscall6(syscall.SYS_PRCTL, op, arg2, arg3, arg4, arg5, 0)
+	return fdErr(r, e)
+}
+
+// SetComm sets the calling thread's name, at most 15 bytes
+// (PR_SET_NAME, prctl(2)).
+func SetComm(name string) {
+	_, _ = Prctl(15, uintptr(unsafe.Pointer(cstr(name))), 0, 0, 0)
+}
+
+// SetDumpable sets or clears the process's dumpable attribute
+// (PR_SET_DUMPABLE, prctl(2)): while it is clear, nobody without CAP_SYS_PTRACE
+// may attach to the process or open its files in /proc.
+func SetDumpable(on bool) error {
+	v := uintptr(0)
+	if on {
+		v = 1
+	}
+	_, err := Prctl(syscall.PR_SET_DUMPABLE, v, 0, 0, 0)
+	return err
+}
+
+// Pipe is pipe2(2) with O_CLOEXEC.
+func Pipe() (r, w int, err error) {
+	var p [2]int
+	err = syscall.Pipe2(p[:], syscall.O_CLOEXEC)
+	return p[0], p[1], err
+}
+
+// Fcntl is fcntl(2) with an integer argument.
+func Fcntl(fd, cmd, arg int) (int, error) {
+	r, _, e := syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(fd), uintptr(cmd), uintptr(arg))
+	return fdErr(r, e)
+}
+
+// SetNonblock sets O_NONBLOCK.
+func SetNonblock(fd int) error {
+	fl, err := Fcntl(fd, syscall.F_GETFL, 0)
+	if err != nil {
+		return err
+	}
+	_, err = Fcntl(fd, syscall.F_SETFL, fl|syscall.O_NONBLOCK)
+	return err
+}
+
+// Dup2 is dup3(2) without flags: newFD is not close-on-exec.
+func Dup2(oldFD, newFD int) error {
+	_, _, e := syscall.RawSyscall(syscall.SYS_DUP3, uintptr(oldFD), uintptr(newFD), 0)
+	return justErr(e)
+}
+
+// Close closes fd. The error says nothing useful for the descriptors here, and
+// the descriptor is gone in any case (close(2)).
+func Close(fd int) { _, _, _ = syscall.RawSyscall(syscall.SYS_CLOSE, uintptr(fd), 0, 0) }
+
+// CloseAll closes every descriptor in fds.
+func CloseAll(fds []int) {
+	for _, fd := range fds {
+		Close(fd)
+	}
+}
+
+// PollFD is struct pollfd.
+type PollFD struct {
+	FD      int32
+	Events  int16
+	Revents int16
+}
+
+// Events of poll(2).
+const (
+	PollIn   = 0x1
+	PollOut  = 0x4
+	PollErr  = 0x8
+	PollHup  = 0x10
+	PollNval = 0x20
+)
+
+// Poll waits for events for at most ms milliseconds, for ever if ms is
+// negative (poll(2)). EINTR is retried only when waiting for ever.
+func Poll(fds []PollFD, ms int) (int, error) {
+	var p unsafe.Pointer
+	if len(fds) > 0 {
+		p = unsafe.Pointer(&fds[0])
+	}
+	for {
+		r, _, e := syscall.Syscall(syscall.SYS_POLL, uintptr(p), uintptr(len(fds)), uintptr(ms))
+		if e == syscall.EINTR && ms < 0 {
+			continue
+		}
+		if e == syscall.EINTR {
+			return 0, nil
+		}
+		return fdErr(r, e)
+	}
+}
+
+// Read is read(2), EINTR retried.
+func Read(fd int, p []byte) (int, error) {
+	for {
+		n, err := syscall.Read(fd, p)
+		if err != syscall.EINTR {
+			return n, err
+		}
+	}
+}
+
+// Write is write(2), EINTR retried.
+func Write(fd int, p []byte) (int, error) {
+	for {
+		n, err := syscall.Write(fd, p)
+		if err != syscall.EINTR {
+			return n, err
+		}
+	}
+}
+
+// MonotonicMillis is CLOCK_BOOTTIME in milliseconds: it never jumps, and counts
+// the time a machine sleeps.
+func MonotonicMillis() int64 {
+	var ts syscall.Timespec
+	_, _, _ = syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, 7, uintptr(unsafe.Pointer(&ts)), 0)
+	return ts.Sec*1000 + ts.Nsec/1e6
+}
+
+// SetSignal sets the disposition of sig to SIG_DFL or, when ignore, SIG_IGN,
+// behind the Go runtime's back (rt_sigaction(2)).
+func SetSignal(sig int, ignore bool) {
+	sa := kernelSigaction{}
+	if ignore {
+		sa.handler = 1
+	}
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&sa)), 0, 8, 0, 0)
+}
+
+type kernelSigaction struct {
+	handler, flags, restorer uintptr
+	mask                     uint64
+}
+
+// DieBySignal ends the process by sig, as if nothing had ever handled it, so
+// that the parent's wait status tells it. No core is dumped. It returns only if
+// sig does not kill.
+func DieBySignal(sig int) {
+	lim := syscall.Rlimit{}
+	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &lim)
+	SetSignal(sig, false)
+	mask := uint64(0)
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, 2 /* SIG_SETMASK */, uintptr(unsafe.Pointer(&mask)), 0, 8, 0, 0)
+	_ = syscall.Kill(syscall.Getpid(), syscall.Signal(sig))
+	// A process-directed signal may go to another thread; it kills all the same,
+	// a moment later.
+	ts := syscall.Timespec{Sec: 1}
+	_ = syscall.Nanosleep(&ts, nil)
+}
+
+// Caps is a capability set (capabilities(7)), bit N for capability N.
+type Caps uint64
+
+// The capabilities this project names.
+const (
+	CapChown          Caps = 1 << 0
+	CapDacOverride    Caps = 1 << 1
+	CapFowner         Caps = 1 << 3
+	CapFsetid         Caps = 1 << 4
+	CapKill           Caps = 1 << 5
+	CapSetgid         Caps = 1 << 6
+	CapSetuid         Caps = 1 << 7
+	CapSetpcap        Caps = 1 << 8
+	CapNetBindService Caps = 1 << 10
+	CapSysChroot      Caps = 1 << 18
+	CapSysPtrace      Caps = 1 << 19
+	CapSysAdmin       Caps = 1 << 21
+	CapSysResource    Caps = 1 << 24
+	CapMknod          Caps = 1 << 27
+	CapSetfcap        Caps = 1 << 31
+)
+
+type capHeader struct {
+	version uint32
+	pid     int32
+}
+
+type capData struct {
+	effLo, permLo, inhLo uint32
+	effHi, permHi, inhHi uint32
+}
+
+const capVersion3 = 0x20080522
+
+// CapSetAllThreads sets the permitted and effective sets of every thread of
+// the process to caps and empties the inheritable one; the ambient set follows
+// (capset(2)). It needs a program without cgo.
+func CapSetAllThreads(caps Caps) error {
+	hdr := &capHeader{version: capVersion3}
+	lo, hi := uint32(caps), uint32(caps>>32)
+	data := &capData{effLo: lo, permLo: lo, effHi: hi, permHi: hi}
+	_, _, e := syscall.AllThreadsSyscall(syscall.SYS_CAPSET, uintptr(unsafe.Pointer(hdr)), uintptr(unsafe.Pointer(data)), 0)
+	return justErr(e)
+}
+
+// CapEffective returns the calling thread's effective set.
+func CapEffective() (Caps, error) {
+	hdr := capHeader{version: capVersion3}
+	var data capData
+	_, _, e := syscall.RawSyscall(syscall.SYS_CAPGET, uintptr(unsafe.Pointer(&hdr)), uintptr(unsafe.Pointer(&data)), 0)
+	return Caps(data.effLo) | Caps(data.effHi)<<32, justErr(e)
+}
+
+// LandlockABI returns the kernel's Landlock version, 0 if there is none.
+func LandlockABI() int {
+	r, _, e := syscall.RawSyscall(sysLandlockCreate, 0, 0, 1 /* LANDLOCK_CREATE_RULESET_VERSION */)
+	if e != 0 {
+		return 0
+	}
+	return int(r)
+}
+
+// LandlockScopes makes a ruleset that only scopes abstract unix sockets and
+// signals to the domain; it needs Landlock ABI 6, Linux 6.12 (landlock(7)).
+func LandlockScopes() (int, error) {
+	attr := [3]uint64{0, 0, 1<<0 | 1<<1} // handled fs, handled net, scoped
+	r, _, e := syscall.RawSyscall(sysLandlockCreate, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr), 0)
+	return fdErr(r, e)
+}
+
+// SockFilter is one instruction of a classic BPF program.
+type SockFilter struct {
+	Code   uint16
+	JT, JF uint8
+	K      uint32
+}
+
+// SeccompAllThreads installs prog on every thread (SECCOMP_FILTER_FLAG_TSYNC,
+// seccomp(2)). The caller has no_new_privs set or CAP_SYS_ADMIN.
+func SeccompAllThreads(prog []SockFilter) error {
+	fprog := struct {
+		len    uint16
+		filter *SockFilter
+	}{uint16(len(prog)), &prog[0]}
+	r, _, e := syscall.RawSyscall(sysSeccomp, 1 /* SET_MODE_FILTER */, 1 /* TSYNC */, uintptr(unsafe.Pointer(&fprog)))
+	if e == 0 && r != 0 {
+		return syscall.EBUSY // the id of a thread that could not follow
+	}
+	return justErr(e)
+}
+
+// Eventfd is eventfd(2), close-on-exec and non-blocking.
+func Eventfd() (int, error) {
+	r, _, e := syscall.RawSyscall(syscall.SYS_EVENTFD2, 0, syscall.O_CLOEXEC|syscall.O_NONBLOCK, 0)
+	return fdErr(r, e)
+}
+
+// EventfdAdd makes an eventfd readable.
+func EventfdAdd(fd int) {
+	one := [8]byte{1}
+	_, _ = Write(fd, one[:])
+}
+
+// EventfdClear makes it unreadable again.
+func EventfdClear(fd int) {
+	var b [8]byte
+	_, _ = Read(fd, b[:])
+}

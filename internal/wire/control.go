@@ -1,0 +1,244 @@
+package wire
+
+// Identity is who a session runs as: a host login and what the registry says
+// about its place inside. The fields mirror jail.Login; package wire keeps its
+// own copy so that it depends on nothing.
+type Identity struct {
+	HostUID  uint32
+	UID, GID uint32
+	HasGID   bool
+	Name     string
+	Home     string
+	Shell    string
+}
+
+// maxPath bounds names and paths in control and set-up messages (PATH_MAX).
+const maxPath = 4096
+
+func putIdentity(b []byte, id *Identity) []byte {
+	b = putU32(putU32(putU32(b, id.HostUID), id.UID), id.GID)
+	b = putBool(b, id.HasGID)
+	return putString(putString(putString(b, id.Name), id.Home), id.Shell)
+}
+
+func (r *reader) identity() Identity {
+	return Identity{
+		HostUID: r.u32(), UID: r.u32(), GID: r.u32(), HasGID: r.boolean(),
+		Name: r.str(maxPath), Home: r.str(maxPath), Shell: r.str(maxPath),
+	}
+}
+
+// FlagWantLog in a Hello asks for the jail's log lines from then on.
+const FlagWantLog uint16 = 1 << 0
+
+// AppendHello asks for a Status. A receiver that has set SO_PASSCRED learns with
+// the answer, from the kernel, the pid of PID 1 on the host.
+func AppendHello(dst []byte, wantLog bool) []byte {
+	if wantLog {
+		return header(dst, TypeHello, FlagWantLog)
+	}
+	return header(dst, TypeHello, 0)
+}
+
+// Status describes a running jail.
+type Status struct {
+	Name      string
+	Sessions  uint32 // sessions in progress
+	Served    uint64 // sessions since the start
+	Processes bool   // there are processes besides PID 1
+	Stopping  bool   // the jail is on its way down
+}
+
+// AppendStatus encodes s.
+func AppendStatus(dst []byte, s *Status) []byte {
+	dst = putString(header(dst, TypeStatus, 0), s.Name)
+	dst = putU64(putU32(dst, s.Sessions), s.Served)
+	return putBool(putBool(dst, s.Processes), s.Stopping)
+}
+
+// DecodeStatus decodes the body of a TypeStatus packet.
+func DecodeStatus(body []byte) (Status, error) {
+	in := reader{b: body}
+	s := Status{
+		Name: in.str(maxPath), Sessions: in.u32(), Served: in.u64(),
+		Processes: in.boolean(), Stopping: in.boolean(),
+	}
+	return s, in.done()
+}
+
+// Stop ends the jail: every process gets SIGHUP and SIGTERM, and SIGKILL after
+// GraceMillis milliseconds.
+type Stop struct{ GraceMillis uint32 }
+
+// AppendStop encodes s.
+func AppendStop(dst []byte, s Stop) []byte {
+	return putU32(header(dst, TypeStop, 0), s.GraceMillis)
+}
+
+// DecodeStop decodes the body of a TypeStop packet.
+func DecodeStop(body []byte) (Stop, error) {
+	in := reader{b: body}
+	s := Stop{GraceMillis: in.u32()}
+	return s, in.done()
+}
+
+// AppendAddLogin encodes a login whose listener travels with the packet.
+func AppendAddLogin(dst []byte, id *Identity) []byte {
+	return putIdentity(header(dst, TypeAddLogin, 0), id)
+}
+
+// DecodeAddLogin decodes the body of a TypeAddLogin packet.
+func DecodeAddLogin(body []byte) (Identity, error) {
+	in := reader{b: body}
+	id := in.identity()
+	return id, in.done()
+}
+
+// AppendDropLogin encodes the host uid of a login that may no longer enter.
+func AppendDropLogin(dst []byte, hostUID uint32) []byte {
+	return putU32(header(dst, TypeDropLogin, 0), hostUID)
+}
+
+// DecodeDropLogin decodes the body of a TypeDropLogin packet.
+func DecodeDropLogin(body []byte) (uint32, error) {
+	in := reader{b: body}
+	uid := in.u32()
+	return uid, in.done()
+}
+
+// AppendExec announces that the next packet on this control connection is a
+// Request to be run as id.
+func AppendExec(dst []byte, id *Identity) []byte {
+	return putIdentity(header(dst, TypeExec, 0), id)
+}
+
+// DecodeExec decodes the body of a TypeExec packet.
+func DecodeExec(body []byte) (Identity, error) {
+	in := reader{b: body}
+	id := in.identity()
+	return id, in.done()
+}
+
+// AppendText encodes a message that is only a text: TypeLog, TypeFailed.
+func AppendText(dst []byte, t Type, text string) []byte {
+	return putString(header(dst, t, 0), clip(text))
+}
+
+// DecodeText decodes the body of a TypeLog or TypeFailed packet.
+func DecodeText(body []byte) (string, error) {
+	in := reader{b: body}
+	s := in.str(MaxText)
+	return s, in.done()
+}
+
+// AppendReady encodes TypeReady.
+func AppendReady(dst []byte) []byte { return header(dst, TypeReady, 0) }
+
+// Mount is one bind mount of a Setup.
+type Mount struct {
+	// Target is where it goes, a clean absolute path inside.
+	Target string
+	// Source is the host path to open; empty when the mount travels as a
+	// descriptor, which it does unless the launcher is not root.
+	Source   string
+	ReadOnly bool
+}
+
+// Setup is everything PID 1 has to know. With it travel, in this order: the
+// rootfs tree (absent if Rootfs is set), the control listener, one tree for each
+// mount without Source, one listener for each login.
+type Setup struct {
+	Name     string
+	Hostname string
+	// Rootfs is the path PID 1 has to clone itself, in rootless mode; Dev and
+	// Ino are what the opened directory must be.
+	Rootfs        string
+	Dev, Ino      uint64
+	Userns        bool
+	ContainerRoot bool
+	// NoSetgroups says that setgroups(2) is denied in the user namespace, as
+	// it is without a subordinate range (user_namespaces(7)).
+	NoSetgroups bool
+	// Landlock is the ABI that was applied before PID 1 started, or 0.
+	Landlock uint8
+	// IdleMillis is how long an idle jail lives, in milliseconds; 0 is for ever.
+	IdleMillis uint64
+	// PtyMax bounds the terminals of the jail (devpts max=).
+	PtyMax uint32
+	// HardFiles is the hard RLIMIT_NOFILE of sessions; the soft one is 1024.
+	HardFiles uint64
+	Env       []string
+	Mounts    []Mount
+	Logins    []Identity
+}
+
+// maxList bounds Env, Mounts and Logins of a Setup.
+const maxList = 64
+
+// AppendSetup encodes s; it fails with ErrTooLong on more than 64 mounts,
+// logins or environment entries.
+func AppendSetup(dst []byte, s *Setup) ([]byte, error) {
+	if len(s.Env) > maxList || len(s.Mounts) > maxList || len(s.Logins) > maxList {
+		return nil, ErrTooLong
+	}
+	dst = putString(putString(putString(header(dst, TypeSetup, 0), s.Name), s.Hostname), s.Rootfs)
+	dst = putU64(putU64(dst, s.Dev), s.Ino)
+	dst = putBool(putBool(putBool(dst, s.Userns), s.ContainerRoot), s.NoSetgroups)
+	dst = append(dst, s.Landlock)
+	dst = putU64(putU32(putU64(dst, s.IdleMillis), s.PtyMax), s.HardFiles)
+	dst = putU16(dst, uint16(len(s.Env)))
+	for _, e := range s.Env {
+		dst = putString(dst, e)
+	}
+	dst = putU16(dst, uint16(len(s.Mounts)))
+	for _, m := range s.Mounts {
+		dst = putBool(putString(putString(dst, m.Target), m.Source), m.ReadOnly)
+	}
+	dst = putU16(dst, uint16(len(s.Logins)))
+	for i := range s.Logins {
+		dst = putIdentity(dst, &s.Logins[i])
+	}
+	if len(dst) > MaxPacket {
+		return nil, ErrTooLong
+	}
+	return dst, nil
+}
+
+// DecodeSetup decodes the body of a TypeSetup packet.
+func DecodeSetup(body []byte) (*Setup, error) {
+	in := reader{b: body}
+	s := &Setup{
+		Name: in.str(maxPath), Hostname: in.str(maxPath), Rootfs: in.str(maxPath),
+		Dev: in.u64(), Ino: in.u64(),
+		Userns: in.boolean(), ContainerRoot: in.boolean(), NoSetgroups: in.boolean(),
+		Landlock:   in.u8(),
+		IdleMillis: in.u64(), PtyMax: in.u32(), HardFiles: in.u64(),
+	}
+	for n := int(in.u16()); n > 0 && !in.bad; n-- {
+		s.Env = append(s.Env, in.str(MaxString))
+	}
+	for n := int(in.u16()); n > 0 && !in.bad; n-- {
+		s.Mounts = append(s.Mounts, Mount{Target: in.str(maxPath), Source: in.str(maxPath), ReadOnly: in.boolean()})
+	}
+	for n := int(in.u16()); n > 0 && !in.bad; n-- {
+		s.Logins = append(s.Logins, in.identity())
+	}
+	if len(s.Env) > maxList || len(s.Mounts) > maxList || len(s.Logins) > maxList {
+		return nil, ErrMalformed
+	}
+	return s, in.done()
+}
+
+// FDs is the number of descriptors that travel with s.
+func (s *Setup) FDs() int {
+	n := 1 + len(s.Logins)
+	if s.Rootfs == "" {
+		n++
+	}
+	for _, m := range s.Mounts {
+		if m.Source == "" {
+			n++
+		}
+	}
+	return n
+}

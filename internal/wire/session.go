@@ -1,0 +1,249 @@
+package wire
+
+// Stdio says what one of a session's descriptors 0, 1, 2 is. Each is judged by
+// itself (THREATS: a terminal on descriptor 2 alone is still a terminal).
+type Stdio uint8
+
+const (
+	// StdioNull is the jail's own /dev/null: the caller's descriptor was the
+	// host's, or closed.
+	StdioNull Stdio = 0
+	// StdioPassed is a pipe or a stream socket that travels with the request.
+	StdioPassed Stdio = 1
+	// StdioTTY is the session's own terminal.
+	StdioTTY Stdio = 2
+)
+
+// Request flags.
+const (
+	// FlagLogin asks for a login shell: a dash before argv[0].
+	FlagLogin uint16 = 1 << 0
+	// FlagForced says that sshd's ForceCommand started jail-enter.
+	FlagForced uint16 = 1 << 1
+
+	requestFlags = FlagLogin | FlagForced
+)
+
+// Winsize is a terminal's size in characters and pixels (TIOCGWINSZ).
+type Winsize struct{ Rows, Cols, XPixel, YPixel uint16 }
+
+// NCCS is the number of control characters in Termios (struct termios2).
+const NCCS = 19
+
+// Termios holds the caller's terminal modes (TCGETS2, ioctl_tty(2)). PID 1
+// sets them on the session's terminal before the command starts, as sshd does.
+type Termios struct {
+	Iflag, Oflag, Cflag, Lflag uint32
+	Line                       uint8
+	CC                         [NCCS]uint8
+	Ispeed, Ospeed             uint32
+}
+
+// Request asks for a session. It names no user, uid, path or jail: who asks
+// follows from the listener the connection came from.
+type Request struct {
+	Flags   uint16
+	Stdio   [3]Stdio
+	Winsize Winsize
+	Termios Termios
+	// Args are the arguments of the jail's shell after argv[0].
+	Args [][]byte
+	// Env are NAME=VALUE entries, to be filtered by the receiver.
+	Env [][]byte
+}
+
+// TTY reports whether the request asks for a terminal.
+func (r *Request) TTY() bool {
+	return r.Stdio[0] == StdioTTY || r.Stdio[1] == StdioTTY || r.Stdio[2] == StdioTTY
+}
+
+// FDs is the number of descriptors that travel with the request.
+func (r *Request) FDs() int {
+	n := 0
+	for _, k := range r.Stdio {
+		if k == StdioPassed {
+			n++
+		}
+	}
+	return n
+}
+
+// requestFixed is the length of a Request's body before its strings.
+const requestFixed = 4 + 8 + 44 + 4
+
+// AppendRequest encodes r. It fails with ErrTooLong when r exceeds a limit.
+func AppendRequest(dst []byte, r *Request) ([]byte, error) {
+	if len(r.Args) > MaxArgs || len(r.Env) > MaxEnv {
+		return nil, ErrTooLong
+	}
+	total := HeaderLen + requestFixed
+	for _, s := range r.Args {
+		if len(s) > MaxString {
+			return nil, ErrTooLong
+		}
+		total += 5 + len(s)
+	}
+	for _, s := range r.Env {
+		if len(s) > MaxString {
+			return nil, ErrTooLong
+		}
+		total += 5 + len(s)
+	}
+	if total > MaxPacket {
+		return nil, ErrTooLong
+	}
+	if cap(dst)-len(dst) < total {
+		grown := make([]byte, len(dst), len(dst)+total)
+		copy(grown, dst)
+		dst = grown
+	}
+	dst = header(dst, TypeRequest, r.Flags)
+	dst = append(dst, byte(r.Stdio[0]), byte(r.Stdio[1]), byte(r.Stdio[2]), 0)
+	dst = putU16(putU16(dst, r.Winsize.Rows), r.Winsize.Cols)
+	dst = putU16(putU16(dst, r.Winsize.XPixel), r.Winsize.YPixel)
+	t := &r.Termios
+	dst = putU32(putU32(putU32(putU32(dst, t.Iflag), t.Oflag), t.Cflag), t.Lflag)
+	dst = append(append(dst, t.Line), t.CC[:]...)
+	dst = putU32(putU32(dst, t.Ispeed), t.Ospeed)
+	dst = putU16(putU16(dst, uint16(len(r.Args))), uint16(len(r.Env)))
+	for _, s := range r.Args {
+		dst = append(append(putU32(dst, uint32(len(s))), s...), 0)
+	}
+	for _, s := range r.Env {
+		dst = append(append(putU32(dst, uint32(len(s))), s...), 0)
+	}
+	return dst, nil
+}
+
+// DecodeRequest decodes a whole packet into r, reusing r's slices. The strings
+// in r.Args and r.Env point into packet and are each followed by a NUL there.
+func DecodeRequest(packet []byte, r *Request) error {
+	if len(packet) > MaxPacket {
+		return ErrMalformed
+	}
+	typ, flags, body, err := Header(packet)
+	if err != nil {
+		return err
+	}
+	if typ != TypeRequest || flags&^requestFlags != 0 {
+		return ErrMalformed
+	}
+	in := reader{b: body}
+	r.Flags = flags
+	for i := range r.Stdio {
+		r.Stdio[i] = Stdio(in.u8())
+		if r.Stdio[i] > StdioTTY {
+			return ErrMalformed
+		}
+	}
+	if in.u8() != 0 {
+		return ErrMalformed
+	}
+	r.Winsize = Winsize{in.u16(), in.u16(), in.u16(), in.u16()}
+	r.Termios = Termios{Iflag: in.u32(), Oflag: in.u32(), Cflag: in.u32(), Lflag: in.u32()}
+	r.Termios.Line = in.u8()
+	copy(r.Termios.CC[:], in.take(NCCS))
+	r.Termios.Ispeed, r.Termios.Ospeed = in.u32(), in.u32()
+	argc, envc := int(in.u16()), int(in.u16())
+	if argc > MaxArgs || envc > MaxEnv {
+		return ErrMalformed
+	}
+	r.Args, r.Env = r.Args[:0], r.Env[:0]
+	for i := 0; i < argc && !in.bad; i++ {
+		r.Args = append(r.Args, in.cstring(MaxString))
+	}
+	for i := 0; i < envc && !in.bad; i++ {
+		r.Env = append(r.Env, in.cstring(MaxString))
+	}
+	return in.done()
+}
+
+// Started says that a session runs.
+type Started struct {
+	// PID is the session leader's pid inside the jail.
+	PID uint32
+}
+
+// AppendStarted encodes s.
+func AppendStarted(dst []byte, s Started) []byte {
+	return putU32(header(dst, TypeStarted, 0), s.PID)
+}
+
+// Exited reports how a session's command ended.
+type Exited struct {
+	// Signal is the signal that killed it, or 0.
+	Signal uint8
+	// Code is its exit status when Signal is 0.
+	Code uint8
+}
+
+// AppendExited encodes e.
+func AppendExited(dst []byte, e Exited) []byte {
+	return append(header(dst, TypeExited, 0), e.Signal, e.Code)
+}
+
+// Refused says why there is no session.
+type Refused struct {
+	// Status is what jail-enter exits with: 125, 126 or 127.
+	Status uint8
+	// ID is the id that the log line carries too, IDLen letters and digits,
+	// or "" if nothing was logged.
+	ID string
+	// Text is one line for the user. The receiver prints it quoted.
+	Text string
+}
+
+// AppendRefused encodes r, shortening its text to MaxText bytes.
+func AppendRefused(dst []byte, r Refused) []byte {
+	dst = append(header(dst, TypeRefused, 0), r.Status)
+	id := r.ID
+	if len(id) > IDLen {
+		id = id[:IDLen]
+	}
+	return putString(putString(dst, id), clip(r.Text))
+}
+
+// Signal asks PID 1 to send a signal to the session's process group.
+type Signal struct{ Number uint8 }
+
+// AppendSignal encodes s.
+func AppendSignal(dst []byte, s Signal) []byte {
+	return append(header(dst, TypeSignal, 0), s.Number)
+}
+
+// DecodeStarted decodes the body of a TypeStarted packet.
+func DecodeStarted(body []byte) (Started, error) {
+	in := reader{b: body}
+	s := Started{PID: in.u32()}
+	return s, in.done()
+}
+
+// DecodeExited decodes the body of a TypeExited packet.
+func DecodeExited(body []byte) (Exited, error) {
+	in := reader{b: body}
+	e := Exited{Signal: in.u8(), Code: in.u8()}
+	if e.Signal > 64 || e.Signal != 0 && e.Code != 0 {
+		return Exited{}, ErrMalformed
+	}
+	return e, in.done()
+}
+
+// DecodeRefused decodes the body of a TypeRefused packet.
+func DecodeRefused(body []byte) (Refused, error) {
+	in := reader{b: body}
+	r := Refused{Status: in.u8(), ID: in.str(IDLen), Text: in.str(MaxText)}
+	return r, in.done()
+}
+
+// DecodeSignal decodes the body of a TypeSignal packet. Only the signals that
+// sshd delivers on a client's request are accepted, and SIGCONT.
+func DecodeSignal(body []byte) (Signal, error) {
+	in := reader{b: body}
+	s := Signal{Number: in.u8()}
+	switch s.Number {
+	case 1, 2, 3, 9, 10, 12, 15, 18: // HUP INT QUIT KILL USR1 USR2 TERM CONT
+	default:
+		return Signal{}, ErrMalformed
+	}
+	return s, in.done()
+}
