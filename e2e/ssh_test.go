@@ -390,6 +390,7 @@ func dial(d door, as account, scratch string) (*ssh.Client, *exec.Cmd, error) {
 	c, channels, requests, err := ssh.NewClientConn(conn, string(d), config)
 	if err != nil {
 		conn.Close()
+		ours.Close()
 		server.Wait()
 		return nil, nil, fmt.Errorf("%s as %s: %w", d, config.User, err)
 	}

@@ -67,8 +67,8 @@ func TestCase23Terminal(t *testing.T) {
 		same(t, ask{cmd: "stty -a; tty", tty: xterm()})
 	})
 	t.Run("a file is no terminal", func(t *testing.T) {
-		r := same(t, ask{cmd: "tty; stty -a; echo ${SSH_TTY-unset} ${TERM-unset}"})
-		assert.Equal(t, "not a tty\nunset unset\n", r.stdout)
+		r := same(t, ask{cmd: "tty; stty -a; printenv SSH_TTY TERM"})
+		assert.Equal(t, "not a tty\n", r.stdout)
 	})
 }
 
@@ -193,7 +193,8 @@ func TestCase08TerminalDoesNotWait(t *testing.T) {
 
 		// One that ignores the hang-up goes on, without the terminal.
 		note, gate := inHome(t, d, "case08"), inHome(t, d, "case08.gate")
-		r = run(t, d, onTTY("(trap '' HUP; until [ -e case08.gate ]; do sleep 0.01; done; echo late; echo done >case08) & exit 3"))
+		inHome(t, d, "case08.up")
+		r = run(t, d, onTTY("(trap '' HUP; >case08.up; until [ -e case08.gate ]; do sleep 0.01; done; echo late; echo done >case08) & until [ -e case08.up ]; do :; done; exit 3"))
 		assert.Equal(t, result{status: 3}, r)
 		require.NoError(t, os.WriteFile(gate, nil, 0o644))
 		eventually(t, "the background process has gone on", func() bool { return contents(note) == "done\n" })

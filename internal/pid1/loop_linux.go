@@ -114,6 +114,9 @@ func newLoop(s *wire.Setup, root *rootfs.Root, ctl int, logins []int) (*loop, er
 			return nil, err
 		}
 	}
+	if err := sys.SetNonblock(ctl); err != nil {
+		return nil, fmt.Errorf("control listener: %w", err)
+	}
 	if err := l.watch(ctl, kindControl, 0); err != nil {
 		return nil, err
 	}
