@@ -65,7 +65,7 @@ UseDNS no
 MaxSessions 1000
 AcceptEnv LANG LC_* GIT_PROTOCOL COLORTERM
 Subsystem sftp /usr/lib/openssh/sftp-server
-LogLevel VERBOSE
+LogLevel INFO
 `
 
 const sshdPlain = `

@@ -283,11 +283,6 @@ func (s *server) stop() error {
 // watches what it leaves behind.
 func standard(t *testing.T) {
 	t.Helper()
-	if devPlain {
-		world.keepMaster(t, plain, work)
-		watch(t)
-		return
-	}
 	reg := standardRegistry()
 	if s := world.server; s != nil && (s.registry.text != reg.text || s.ended()) {
 		require.NoError(t, s.stop())

@@ -1,40 +1,148 @@
 package sys
 
 import (
+	"os"
+	"strings"
 	"syscall"
 	"testing"
-	"unsafe"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
+
+// start runs argv with its descriptors 1 and 2 on a pipe and returns the status
+// and what came out.
+func start(t *testing.T, c *Child, argv ...string) (syscall.WaitStatus, string) {
+	t.Helper()
+	r, w, err := Pipe()
+	require.NoError(t, err)
+	null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+	require.NoError(t, err)
+	c.FDs = [4]int{null, w, w, -1}
+	c.Path = cstr(argv[0])
+	for _, a := range argv {
+		c.Argv = append(c.Argv, cstr(a))
+	}
+	c.Argv = append(c.Argv, nil)
+	c.Envp = []*byte{nil}
+	pid, pidfd, err := Fork(c)
+	require.NoError(t, err)
+	Close(w)
+	Close(null)
+	defer Close(pidfd)
+	f := os.NewFile(uintptr(r), "pipe")
+	defer f.Close()
+	var out strings.Builder
+	buf := make([]byte, 4096)
+	for {
+		n, err := f.Read(buf)
+		out.Write(buf[:n])
+		if err != nil {
+			break
+		}
+	}
+	var ws syscall.WaitStatus
+	_, err = syscall.Wait4(pid, &ws, 0, nil)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return !c.Pending() }, 5*time.Second, time.Millisecond, "the memory is free once the child has ended")
+	return ws, out.String()
+}
+
+func TestForkExecutes(t *testing.T) {
+	c := NewChild()
+	c.Setsid, c.Umask, c.Dir = true, 0o27, cstr("/usr")
+	ws, out := start(t, c, "/bin/sh", "-c", `pwd; umask; echo $0 $1; ls /proc/self/fd | tr '\n' ' '; exit 7`, "zero", "one")
+	assert.Equal(t, 7, ws.ExitStatus())
+	assert.Equal(t, "/usr\n0027\nzero one\n0 1 2 3 ", out, "descriptor 3 is ls's own")
+}
+
+func TestForkSaysWhyLikeSSHD(t *testing.T) {
+	c := NewChild()
+	c.Dir, c.DirMsg = cstr("/does/not/exist"), []byte("Could not chdir to home directory /does/not/exist: ")
+	ws, out := start(t, c, "/bin/sh", "-c", "pwd")
+	assert.Zero(t, ws.ExitStatus())
+	cwd, _ := os.Getwd()
+	assert.Equal(t, "Could not chdir to home directory /does/not/exist: No such file or directory\n"+cwd+"\n", out)
+
+	c = NewChild()
+	c.ExecMsg = []byte("/nowhere/sh: ")
+	ws, out = start(t, c, "/nowhere/sh")
+	assert.Equal(t, 1, ws.ExitStatus())
+	assert.Equal(t, "/nowhere/sh: No such file or directory\n", out)
+}
+
+func TestForkLeavesSignalsDefault(t *testing.T) {
+	SetSignal(int(syscall.SIGUSR2), true)
+	defer SetSignal(int(syscall.SIGUSR2), false)
+	ws, out := start(t, NewChild(), "/bin/sh", "-c", "grep -E 'Sig(Blk|Ign)' /proc/self/status")
+	assert.Zero(t, ws.ExitStatus())
+	assert.Equal(t, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n", out)
+}
+
+// TestForkDoesNotWaitForAStoppedChild is the storm of SIGSTOP that freezes a
+// vforking parent: a child that is kept from executing holds up nobody else.
+func TestForkDoesNotWaitForAStoppedChild(t *testing.T) {
+	r, w, err := Pipe()
+	require.NoError(t, err)
+	defer Close(r)
+	stuck := NewChild()
+	stuck.SyncFD = r // it waits here, between clone and exec
+	stuck.Path, stuck.Argv, stuck.Envp = cstr("/bin/true"), []*byte{cstr("true"), nil}, []*byte{nil}
+	pid, pidfd, err := Fork(stuck)
+	require.NoError(t, err)
+	require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
+	for i := 0; i < 20; i++ {
+		ws, out := start(t, NewChild(), "/bin/echo", "alive")
+		assert.Zero(t, ws.ExitStatus())
+		assert.Equal(t, "alive\n", out)
+	}
+	assert.True(t, stuck.Pending())
+	require.NoError(t, PidfdSendSignal(pidfd, syscall.SIGKILL))
+	_, err = syscall.Wait4(pid, nil, 0, nil)
+	require.NoError(t, err)
+	assert.Eventually(t, func() bool { return !stuck.Pending() }, 5*time.Second, time.Millisecond)
+	Close(pidfd)
+	Close(w)
+}
+
+func TestForkTakesAnIdentity(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	c := NewChild()
+	c.SetCred, c.UID, c.GID, c.Groups = true, 4242, 4243, []uint32{4243, 4244}
+	_, out := start(t, c, "/bin/sh", "-c", "id -u; id -g; id -G; grep CapEff /proc/self/status")
+	assert.Equal(t, "4242\n4243\n4243 4244\nCapEff:\t0000000000000000\n", out)
+
+	c = NewChild()
+	c.SetCred, c.UID, c.GID = true, 0xffffffff, 0xffffffff
+	ws, out := start(t, c, "/bin/sh", "-c", "id -u")
+	assert.Equal(t, ChildNoCred, ws.ExitStatus(), "setresuid(-1) changes nothing and is found out")
+	assert.Empty(t, out)
+}
 
 func BenchmarkFork(b *testing.B) {
 	for i := 0; i < b.N; i++ {
 		c := NewChild()
-		c.Path = cstr("/bin/true")
-		a := cstr("true")
-		c.Argv = []*byte{a, nil}
-		c.Envp = []*byte{nil}
-		c.Setsid = true
-		pid, fd, err := Fork(c)
+		c.Path, c.Argv, c.Envp = cstr("/bin/true"), []*byte{cstr("true"), nil}, []*byte{nil}
+		pid, pidfd, err := Fork(c)
 		if err != nil {
 			b.Fatal(err)
 		}
-		var ws syscall.WaitStatus
-		syscall.Wait4(pid, &ws, 0, nil)
-		Close(fd)
-		if ws != 0 {
-			b.Fatal(ws)
+		_, _ = syscall.Wait4(pid, nil, 0, nil)
+		Close(pidfd)
+		for c.Pending() {
 		}
-	}
-}
-func BenchmarkForkExec(b *testing.B) {
-	for i := 0; i < b.N; i++ {
-		pid, err := syscall.ForkExec("/bin/true", []string{"true"}, &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Setsid: true}})
-		if err != nil {
-			b.Fatal(err)
-		}
-		var ws syscall.WaitStatus
-		syscall.Wait4(pid, &ws, 0, nil)
 	}
 }
 
-var _ unsafe.Pointer
+func BenchmarkForkExec(b *testing.B) {
+	for i := 0; i < b.N; i++ {
+		pid, err := syscall.ForkExec("/bin/true", []string{"true"}, &syscall.ProcAttr{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		_, _ = syscall.Wait4(pid, nil, 0, nil)
+	}
+}

@@ -1,0 +1,214 @@
+package wire
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func sampleRequest() *Request {
+	return &Request{
+		Flags:   FlagLogin | FlagForced,
+		Stdio:   [3]Stdio{StdioPassed, StdioTTY, StdioNull},
+		Winsize: Winsize{24, 80, 640, 480},
+		Termios: Termios{Iflag: 1, Oflag: 2, Cflag: 3, Lflag: 4, Line: 5, CC: [NCCS]uint8{6, 7}, Ispeed: 8, Ospeed: 9},
+		Args:    [][]byte{[]byte("-c"), []byte("echo \xff\n'$x'"), {}},
+		Env:     [][]byte{[]byte("LANG=C"), []byte("TERM=")},
+	}
+}
+
+func TestRequestRoundTrip(t *testing.T) {
+	want := sampleRequest()
+	p, err := AppendRequest(nil, want)
+	require.NoError(t, err)
+	var got Request
+	require.NoError(t, DecodeRequest(p, &got))
+	assert.Equal(t, *want, got)
+	assert.Equal(t, 1, got.FDs())
+	assert.True(t, got.TTY())
+	for _, s := range append(got.Args, got.Env...) {
+		assert.Zero(t, s[:len(s)+1][len(s)], "a string is followed by NUL, for execve")
+	}
+}
+
+func TestMalformedRequestIsRefused(t *testing.T) {
+	good, err := AppendRequest(nil, sampleRequest())
+	require.NoError(t, err)
+	change := func(at int, b byte) []byte {
+		p := bytes.Clone(good)
+		p[at] = b
+		return p
+	}
+	for claim, c := range map[string]struct {
+		packet []byte
+		err    error
+	}{
+		"nothing":                       {nil, ErrMalformed},
+		"half a header":                 {good[:2], ErrMalformed},
+		"another version":               {change(0, Version+1), ErrVersion},
+		"another type":                  {change(1, byte(TypeStarted)), ErrMalformed},
+		"an unknown flag":               {change(2, 0x80), ErrMalformed},
+		"an unknown kind of descriptor": {change(4, 3), ErrMalformed},
+		"padding that is not zero":      {change(7, 1), ErrMalformed},
+		"one byte too few":              {good[:len(good)-1], ErrMalformed},
+		"one byte too many":             {append(bytes.Clone(good), 0), ErrMalformed},
+		"more arguments than announced": {change(HeaderLen+4+8+44, 1), ErrMalformed},
+		"fewer arguments":               {change(HeaderLen+4+8+44, 9), ErrMalformed},
+		"too many arguments":            {change(HeaderLen+4+8+44+1, 0xff), ErrMalformed},
+		"too many variables":            {change(HeaderLen+4+8+44+3, 0xff), ErrMalformed},
+		"a NUL inside a string":         {bytes.Replace(good, []byte("echo"), []byte("ec\x00o"), 1), ErrMalformed},
+		"a string without its NUL":      {bytes.Replace(good, []byte("-c\x00"), []byte("-cx"), 1), ErrMalformed},
+		"a string longer than the rest": {bytes.Replace(good, []byte{2, 0, 0, 0, '-'}, []byte{2, 0, 0, 1, '-'}, 1), ErrMalformed},
+		"a length that overflows":       {bytes.Replace(good, []byte{2, 0, 0, 0, '-'}, []byte{0xff, 0xff, 0xff, 0xff, '-'}, 1), ErrMalformed},
+		"a packet over the limit":       {make([]byte, MaxPacket+1), ErrMalformed},
+	} {
+		var r Request
+		assert.ErrorIs(t, DecodeRequest(c.packet, &r), c.err, claim)
+	}
+}
+
+func TestRequestOverALimitIsNotEncoded(t *testing.T) {
+	long := bytes.Repeat([]byte("x"), MaxString+1)
+	for claim, r := range map[string]*Request{
+		"an argument over MAX_ARG_STRLEN": {Args: [][]byte{long}},
+		"a variable over MAX_ARG_STRLEN":  {Env: [][]byte{long}},
+		"too many arguments":              {Args: make([][]byte, MaxArgs+1)},
+		"too many variables":              {Env: make([][]byte, MaxEnv+1)},
+		"too much in all":                 {Args: [][]byte{long[1:], long[1:], long[1:]}},
+	} {
+		_, err := AppendRequest(nil, r)
+		assert.ErrorIs(t, err, ErrTooLong, claim)
+	}
+	_, err := AppendRequest(nil, &Request{Args: [][]byte{long[1:], long[1:]}})
+	assert.NoError(t, err, "two arguments of the largest size fit")
+}
+
+func TestOtherMessagesRoundTrip(t *testing.T) {
+	body := func(p []byte, want Type) []byte {
+		typ, _, b, err := Header(p)
+		require.NoError(t, err)
+		require.Equal(t, want, typ)
+		return b
+	}
+	st, err := DecodeStarted(body(AppendStarted(nil, Started{7}), TypeStarted))
+	require.NoError(t, err)
+	assert.Equal(t, Started{7}, st)
+	for _, e := range []Exited{{0, 255}, {Signal: 9}, {Signal: 64}} {
+		got, err := DecodeExited(body(AppendExited(nil, e), TypeExited))
+		require.NoError(t, err)
+		assert.Equal(t, e, got)
+	}
+	r := Refused{Status: 125, ID: "abcdefgh", Text: "no\x1b[31m"}
+	gotR, err := DecodeRefused(body(AppendRefused(nil, r), TypeRefused))
+	require.NoError(t, err)
+	assert.Equal(t, r, gotR)
+	long := AppendRefused(nil, Refused{Text: strings.Repeat("x", 9999) + "\x00", ID: "more than eight"})
+	gotR, err = DecodeRefused(body(long, TypeRefused))
+	require.NoError(t, err)
+	assert.Len(t, gotR.Text, MaxText)
+	assert.Len(t, gotR.ID, IDLen)
+	sig, err := DecodeSignal(body(AppendSignal(nil, Signal{15}), TypeSignal))
+	require.NoError(t, err)
+	assert.Equal(t, Signal{15}, sig)
+
+	id := Identity{HostUID: 1, UID: 2, GID: 3, HasGID: true, Name: "bob", Home: "/home/bob", Shell: "/bin/zsh"}
+	gotID, err := DecodeAddLogin(body(AppendAddLogin(nil, &id), TypeAddLogin))
+	require.NoError(t, err)
+	assert.Equal(t, id, gotID)
+	s := &Setup{
+		Name: "n", Hostname: "h", Dev: 1 << 40, Ino: 2, Userns: true, ContainerRoot: true, Landlock: 7,
+		IdleMillis: 900_000, PtyMax: 256, HardFiles: 1 << 20, Env: []string{"A=b"},
+		Mounts: []Mount{{Target: "/t", ReadOnly: true}, {Target: "/u", Source: "/s"}}, Logins: []Identity{id},
+	}
+	p, err := AppendSetup(nil, s)
+	require.NoError(t, err)
+	gotS, err := DecodeSetup(body(p, TypeSetup))
+	require.NoError(t, err)
+	assert.Equal(t, s, gotS)
+	assert.Equal(t, 4, gotS.FDs(), "tree, control listener, one mount, one login")
+	status := Status{Name: "n", Sessions: 3, Served: 1 << 33, Processes: true}
+	gotStatus, err := DecodeStatus(body(AppendStatus(nil, &status), TypeStatus))
+	require.NoError(t, err)
+	assert.Equal(t, status, gotStatus)
+}
+
+func TestImpossibleEndIsRefused(t *testing.T) {
+	for claim, b := range map[string][]byte{
+		"a signal there is not": {65, 0},
+		"a signal and a status": {9, 1},
+		"too short":             {9},
+		"too long":              {9, 0, 0},
+	} {
+		_, err := DecodeExited(b)
+		assert.ErrorIs(t, err, ErrMalformed, claim)
+	}
+	for _, n := range []byte{0, 17, 19, 64, 255} {
+		_, err := DecodeSignal([]byte{n})
+		assert.ErrorIs(t, err, ErrMalformed, "signal %d is not for a client to send", n)
+	}
+}
+
+// TestDocument holds docs/protocol.md to the constants here.
+func TestDocument(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/protocol.md")
+	require.NoError(t, err)
+	for name, typ := range map[string]Type{
+		"Request": TypeRequest, "Started": TypeStarted, "Exited": TypeExited, "Refused": TypeRefused,
+		"Signal": TypeSignal, "Hello": TypeHello, "Status": TypeStatus, "Stop": TypeStop,
+		"AddLogin": TypeAddLogin, "DropLogin": TypeDropLogin, "Log": TypeLog, "Exec": TypeExec,
+		"Setup": TypeSetup, "Ready": TypeReady, "Failed": TypeFailed,
+	} {
+		assert.Contains(t, string(doc), "| "+strconv.Itoa(int(typ))+" | "+name+" |")
+	}
+	for name, v := range map[string]int{
+		"MaxPacket": MaxPacket, "MaxString": MaxString, "MaxArgs": MaxArgs, "MaxEnv": MaxEnv, "MaxText": MaxText, "MaxFDs": MaxFDs,
+	} {
+		assert.Contains(t, string(doc), "| "+name+" | "+strconv.Itoa(v)+" |")
+	}
+	assert.Contains(t, string(doc), "Version "+strconv.Itoa(Version)+".")
+}
+
+func FuzzRequest(f *testing.F) {
+	good, _ := AppendRequest(nil, sampleRequest())
+	f.Add(good)
+	f.Add([]byte{Version, byte(TypeRequest), 0, 0})
+	f.Fuzz(func(t *testing.T, p []byte) {
+		var r Request
+		if DecodeRequest(p, &r) != nil {
+			return
+		}
+		again, err := AppendRequest(nil, &r)
+		require.NoError(t, err)
+		require.Equal(t, p, again, "what decodes has one encoding")
+	})
+}
+
+func FuzzBodies(f *testing.F) {
+	s, _ := AppendSetup(nil, &Setup{Name: "n", Logins: []Identity{{Name: "x"}}})
+	f.Add(s[HeaderLen:])
+	f.Add(AppendRefused(nil, Refused{Text: "x"})[HeaderLen:])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		// None may panic, or accept what is longer than it says.
+		if s, err := DecodeSetup(b); err == nil {
+			again, err := AppendSetup(nil, s)
+			require.NoError(t, err)
+			require.Equal(t, b, again[HeaderLen:])
+		}
+		if r, err := DecodeRefused(b); err == nil {
+			require.LessOrEqual(t, len(r.Text), MaxText)
+		}
+		_, _ = DecodeStarted(b)
+		_, _ = DecodeExited(b)
+		_, _ = DecodeSignal(b)
+		_, _ = DecodeStatus(b)
+		_, _ = DecodeStop(b)
+		_, _ = DecodeAddLogin(b)
+		_, _ = DecodeDropLogin(b)
+		_, _ = DecodeText(b)
+	})
+}
