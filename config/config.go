@@ -35,6 +35,10 @@ type Options struct {
 	// SkipFS leaves out every check that looks at the file system beyond
 	// reading the registry: its owner and mode, rootfs and mount sources.
 	SkipFS bool
+	// SkipPlaces leaves out the checks of every rootfs and mount source, for a
+	// program that is concerned with one jail and must not fail for another's
+	// missing disk. The registry's own owner and mode are checked.
+	SkipPlaces bool
 	// RuntimeDir is the directory no jail may see; "" is DefaultRuntimeDir.
 	RuntimeDir string
 

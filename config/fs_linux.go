@@ -226,7 +226,7 @@ func trustedOwner(uid uint32, opt Options) bool {
 // look names a path and, if it is there, what it and those above it are.
 func (v *validator) look(p string) place {
 	pl := newPlace(p)
-	if v.opt.SkipFS {
+	if v.opt.SkipFS || v.opt.SkipPlaces {
 		return pl
 	}
 	if fd, err := openPath(p, unix.O_PATH|unix.O_DIRECTORY); err == nil {
@@ -268,7 +268,7 @@ func identify(pl *place, fd int, p string, each func(string, *unix.Stat_t)) (mod
 // openRootfs finds a rootfs and reports what is wrong with where it lies.
 func (v *validator) openRootfs(r value[string]) place {
 	pl := newPlace(r.v)
-	if v.opt.SkipFS {
+	if v.opt.SkipFS || v.opt.SkipPlaces {
 		return pl
 	}
 	fd, err := openPath(r.v, unix.O_PATH|unix.O_DIRECTORY)
@@ -303,7 +303,7 @@ func (v *validator) openRootfs(r value[string]) place {
 // openSource finds a mount source and reports what is wrong with it.
 func (v *validator) openSource(src value[string]) place {
 	pl := newPlace(src.v)
-	if v.opt.SkipFS {
+	if v.opt.SkipFS || v.opt.SkipPlaces {
 		return pl
 	}
 	fd, err := openPath(src.v, unix.O_PATH)

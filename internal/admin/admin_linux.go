@@ -11,11 +11,13 @@ import (
 	"path/filepath"
 	"sort"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"jail/config"
 	"jail/internal/control"
+	"jail/internal/fdsock"
 	"jail/internal/jail"
 	"jail/internal/sys"
 	"jail/internal/wire"
@@ -56,7 +58,7 @@ func PS(opt Options) error {
 		for i := range reg.Jails {
 			names[reg.Jails[i].Name] = &reg.Jails[i]
 		}
-	} else if !errors.Is(err, os.ErrNotExist) {
+	} else if _, gone := os.Stat(opt.ConfigPath); !errors.Is(gone, os.ErrNotExist) {
 		fmt.Fprintf(opt.Stderr, "jail-init: the registry has faults (jail-init check), only running jails are shown\n")
 	}
 	entries, _ := os.ReadDir(filepath.Join(opt.RuntimeDir, "ctl"))
@@ -114,6 +116,12 @@ func Stop(opt Options, name string, grace time.Duration) error {
 	if err != nil {
 		return err
 	}
+	defer func() {
+		// A jail of "run -u UID" has nobody to tidy up behind it.
+		if uid, err := strconv.ParseUint(strings.TrimPrefix(name, "u"), 10, 32); err == nil {
+			fdsock.RemoveDead(opt.RuntimeDir, name, jail.HostUID(uid))
+		}
+	}()
 	if n == 0 {
 		if err := sys.PidfdSendSignal(c.PIDFD, 9); err != nil {
 			return fmt.Errorf("kill PID 1 of jail %s: %w", name, err)

@@ -155,3 +155,26 @@ func CheckListener(fd int) (string, error) {
 	}
 	return unix.Name, nil
 }
+
+// RemoveDead removes what a jail without a supervisor has left: its control
+// socket, and those of its logins nobody is behind any more. A socket that
+// answers is left alone.
+func RemoveDead(runtimeDir, name string, uids ...jail.HostUID) {
+	paths := []string{ControlPath(runtimeDir, name)}
+	for _, uid := range uids {
+		paths = append(paths, LoginPath(runtimeDir, uid))
+	}
+	for i, path := range paths {
+		fd, err := Dial(path)
+		if err == nil {
+			sys.Close(fd)
+			continue
+		}
+		if err == syscall.ECONNREFUSED {
+			_ = os.Remove(path)
+			if i > 0 {
+				_ = os.Remove(filepath.Dir(path))
+			}
+		}
+	}
+}

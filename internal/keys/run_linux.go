@@ -91,6 +91,7 @@ func run(args []string) (out []byte, note string, err error) {
 	reg, err := config.Load(req.config, config.Options{
 		Rootless:   ownConfig(req.config),
 		RuntimeDir: req.runtimeDir,
+		SkipPlaces: true, // another jail's missing disk is not this login's concern
 	})
 	if err != nil {
 		return nil, "", err
