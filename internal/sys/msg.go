@@ -66,11 +66,20 @@ func SendMsg(fd int, p []byte, fds []int, wait bool, m *MsgBuf) error {
 		flags |= msgDontwait
 	}
 	for {
-		_, _, e := syscall.Syscall(syscall.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&m.hdr)), flags)
+		_, e := msgCall(syscall.SYS_SENDMSG, fd, m, flags)
 		if e != syscall.EINTR {
 			return justErr(e)
 		}
 	}
+}
+
+func msgCall(call uintptr, fd int, m *MsgBuf, flags uintptr) (uintptr, Errno) {
+	if flags&msgDontwait != 0 {
+		r, _, e := syscall.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(&m.hdr)), flags)
+		return r, e
+	}
+	r, _, e := syscall.Syscall(call, uintptr(fd), uintptr(unsafe.Pointer(&m.hdr)), flags)
+	return r, e
 }
 
 // RecvMsg receives one packet into p and its descriptors into m.FDs, all
@@ -88,7 +97,7 @@ func RecvMsg(fd int, p []byte, wait bool, m *MsgBuf) (n int, err error) {
 	var r uintptr
 	var e Errno
 	for {
-		r, _, e = syscall.Syscall(syscall.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&m.hdr)), flags)
+		r, e = msgCall(syscall.SYS_RECVMSG, fd, m, flags)
 		if e != syscall.EINTR {
 			break
 		}

@@ -303,12 +303,30 @@ const (
 	PollNval = 0x20
 )
 
+// quick is how long Poll waits at first without telling the scheduler, in
+// milliseconds: less than the ten after which sysmon takes offence.
+const quick = 4
+
 // Poll waits for events for at most ms milliseconds, for ever if ms is
 // negative (poll(2)). EINTR is retried only when waiting for ever.
+//
+// A wait that may be short is made behind the scheduler's back first: telling it
+// makes the runtime's monitor thread poll, take the processor away and wake
+// other threads for it, which for a command that takes a millisecond is a good
+// part of the whole.
 func Poll(fds []PollFD, ms int) (int, error) {
 	var p unsafe.Pointer
 	if len(fds) > 0 {
 		p = unsafe.Pointer(&fds[0])
+	}
+	if ms < 0 || ms > quick {
+		r, _, e := syscall.RawSyscall(syscall.SYS_POLL, uintptr(p), uintptr(len(fds)), quick)
+		if r != 0 && e == 0 || e != 0 && e != syscall.EINTR {
+			return fdErr(r, e)
+		}
+		if ms > 0 {
+			ms -= quick
+		}
 	}
 	for {
 		r, _, e := syscall.Syscall(syscall.SYS_POLL, uintptr(p), uintptr(len(fds)), uintptr(ms))
@@ -322,22 +340,23 @@ func Poll(fds []PollFD, ms int) (int, error) {
 	}
 }
 
-// Read is read(2), EINTR retried.
-func Read(fd int, p []byte) (int, error) {
-	for {
-		n, err := syscall.Read(fd, p)
-		if err != syscall.EINTR {
-			return n, err
-		}
-	}
-}
+// Read is read(2), EINTR retried, for a descriptor that has something to read or
+// is non-blocking: the scheduler is not told.
+func Read(fd int, p []byte) (int, error) { return rw(syscall.SYS_READ, fd, p) }
 
-// Write is write(2), EINTR retried.
-func Write(fd int, p []byte) (int, error) {
+// Write is write(2), EINTR retried, for a descriptor with room or one that is
+// non-blocking: the scheduler is not told.
+func Write(fd int, p []byte) (int, error) { return rw(syscall.SYS_WRITE, fd, p) }
+
+func rw(call uintptr, fd int, p []byte) (int, error) {
+	var at unsafe.Pointer
+	if len(p) > 0 {
+		at = unsafe.Pointer(&p[0])
+	}
 	for {
-		n, err := syscall.Write(fd, p)
-		if err != syscall.EINTR {
-			return n, err
+		r, _, e := syscall.RawSyscall(call, uintptr(fd), uintptr(at), uintptr(len(p)))
+		if e != syscall.EINTR {
+			return fdErr(r, e)
 		}
 	}
 }
