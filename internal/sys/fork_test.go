@@ -146,3 +146,24 @@ func BenchmarkForkExec(b *testing.B) {
 		_, _ = syscall.Wait4(pid, nil, 0, nil)
 	}
 }
+
+// TestPollIsNotEndedByASignal: a wait that a signal interrupts is no timeout.
+func TestPollIsNotEndedByASignal(t *testing.T) {
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+				_ = syscall.Kill(os.Getpid(), syscall.SIGURG)
+			}
+		}
+	}()
+	begin := time.Now()
+	n, err := Poll(nil, 100)
+	require.NoError(t, err)
+	assert.Zero(t, n)
+	assert.GreaterOrEqual(t, time.Since(begin), 99*time.Millisecond)
+}

@@ -308,7 +308,7 @@ const (
 const quick = 4
 
 // Poll waits for events for at most ms milliseconds, for ever if ms is
-// negative (poll(2)). EINTR is retried only when waiting for ever.
+// negative (poll(2)). A signal does not end the wait.
 //
 // A wait that may be short is made behind the scheduler's back first: telling it
 // makes the runtime's monitor thread poll, take the processor away and wake
@@ -319,24 +319,24 @@ func Poll(fds []PollFD, ms int) (int, error) {
 	if len(fds) > 0 {
 		p = unsafe.Pointer(&fds[0])
 	}
+	deadline := int64(0)
+	if ms > 0 {
+		deadline = MonotonicMillis() + int64(ms)
+	}
 	if ms < 0 || ms > quick {
 		r, _, e := syscall.RawSyscall(syscall.SYS_POLL, uintptr(p), uintptr(len(fds)), quick)
 		if r != 0 && e == 0 || e != 0 && e != syscall.EINTR {
 			return fdErr(r, e)
 		}
-		if ms > 0 {
-			ms -= quick
-		}
 	}
 	for {
+		if ms > 0 {
+			ms = int(max(deadline-MonotonicMillis(), 0))
+		}
 		r, _, e := syscall.Syscall(syscall.SYS_POLL, uintptr(p), uintptr(len(fds)), uintptr(ms))
-		if e == syscall.EINTR && ms < 0 {
-			continue
+		if e != syscall.EINTR {
+			return fdErr(r, e)
 		}
-		if e == syscall.EINTR {
-			return 0, nil
-		}
-		return fdErr(r, e)
 	}
 }
 

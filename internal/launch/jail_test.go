@@ -1,0 +1,685 @@
+// As in cmd/jail-init: a PID 1 must not hold the runtime's cgroup files.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+package launch_test
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"jail/config"
+	"jail/internal/control"
+	"jail/internal/fdsock"
+	"jail/internal/jail"
+	"jail/internal/launch"
+	"jail/internal/pid1"
+	"jail/internal/sys"
+	"jail/internal/wire"
+)
+
+// The launcher executes a clone of the running program, here the test binary,
+// so a jail of these tests is a real one with a real PID 1. The rootfs is
+// busybox (package busybox-static) in a temporary directory; root is needed.
+
+func TestMain(m *testing.M) {
+	if pid1.IsRole(os.Args[0]) {
+		os.Exit(pid1.Run())
+	}
+	os.Exit(m.Run())
+}
+
+const (
+	testUID    = 61234
+	jailUID    = 1234
+	shortWait  = 5 * time.Second
+	stopMillis = 100
+)
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		if os.Getenv("JAIL_TEST_MUST_RUN") != "" {
+			t.Fatal("needs root")
+		}
+		t.Skip("needs root")
+	}
+}
+
+// newRootfs makes a busybox rootfs.
+func newRootfs(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "rootfs")
+	for _, d := range []string{"bin", "etc", "proc", "dev", "sys", "tmp", "root", "home/work"} {
+		require.NoError(t, os.MkdirAll(filepath.Join(dir, d), 0o755))
+	}
+	require.NoError(t, os.Chmod(filepath.Join(dir, "tmp"), 0o1777))
+	bb, err := os.ReadFile("/bin/busybox")
+	require.NoError(t, err, "package busybox-static must be installed")
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "bin/busybox"), bb, 0o755))
+	out, err := exec.Command("/bin/busybox", "--list").Output()
+	require.NoError(t, err)
+	for _, a := range strings.Fields(string(out)) {
+		if a != "busybox" {
+			require.NoError(t, os.Symlink("busybox", filepath.Join(dir, "bin", a)))
+		}
+	}
+	write := func(name, text string) {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
+	}
+	write("etc/passwd", "root:x:0:0::/root:/bin/sh\nwork:x:1234:1234::/home/work:/bin/sh\n")
+	write("etc/group", "root:x:0:\nwork:x:1234:\nextra:x:700:work\n")
+	require.NoError(t, os.Chown(filepath.Join(dir, "home/work"), jailUID, jailUID))
+	return dir
+}
+
+type testJail struct {
+	t          *testing.T
+	spec       jail.Spec
+	runtimeDir string
+	path       string
+	*launch.Jail
+}
+
+func newSpec(rootfs string, userns bool) jail.Spec {
+	s := jail.Spec{
+		Name: "test", Hostname: "test", Rootfs: rootfs,
+		Logins: []jail.Login{{HostUID: testUID, UID: jailUID}},
+	}
+	if userns {
+		s.Userns = config.AutoRangeFor(s.Name)
+	}
+	return s
+}
+
+// start starts a jail, or returns why it did not start. Afterwards, and at the
+// end of the test, nothing of it may be left.
+func start(t *testing.T, spec jail.Spec) (*testJail, error) {
+	t.Helper()
+	needRoot(t)
+	old := syscall.Umask(0o077)
+	defer syscall.Umask(old)
+	dir, err := os.MkdirTemp("/tmp", "jt")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	j := &testJail{t: t, spec: spec, runtimeDir: filepath.Join(dir, "r")}
+	require.NoError(t, fdsock.PrepareDir(j.runtimeDir))
+	var fds []int
+	for _, lg := range spec.Logins {
+		fd, err := fdsock.ListenLogin(j.runtimeDir, lg.HostUID)
+		require.NoError(t, err)
+		fds = append(fds, fd)
+	}
+	defer sys.CloseAll(fds)
+	j.path = fdsock.LoginPath(j.runtimeDir, spec.Logins[0].HostUID)
+	ctl, err := fdsock.ListenControl(j.runtimeDir, spec.Name)
+	require.NoError(t, err)
+	defer sys.Close(ctl)
+	l, err := launch.New()
+	require.NoError(t, err)
+	mounts := mountCount(t)
+	j.Jail, err = l.Start(&spec, fds, ctl)
+	assert.Equal(t, mounts, mountCount(t), "a start leaves no mount on the host")
+	if err != nil {
+		return nil, err
+	}
+	t.Cleanup(j.stop)
+	return j, nil
+}
+
+func mustStart(t *testing.T, spec jail.Spec) *testJail {
+	t.Helper()
+	j, err := start(t, spec)
+	require.NoError(t, err)
+	return j
+}
+
+func mountCount(t *testing.T) int {
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	require.NoError(t, err)
+	return bytes.Count(b, []byte("\n"))
+}
+
+func (j *testJail) stop() {
+	var m sys.MsgBuf
+	_ = sys.SendMsg(j.Conn, wire.AppendStop(nil, wire.Stop{GraceMillis: stopMillis}), nil, false, &m)
+	n, _ := sys.Poll([]sys.PollFD{{FD: int32(j.PIDFD), Events: sys.PollIn}}, 5000)
+	if !assert.Equal(j.t, 1, n, "the jail ends when it is told to") {
+		_ = sys.PidfdSendSignal(j.PIDFD, syscall.SIGKILL)
+	}
+	_, _ = syscall.Wait4(j.PID, nil, 0, nil)
+	sys.CloseAll([]int{j.PIDFD, j.Conn, j.Stderr})
+}
+
+// dial connects to the login's socket.
+func (j *testJail) dial() int {
+	fd, err := fdsock.Dial(j.path)
+	require.NoError(j.t, err)
+	return fd
+}
+
+// result of a session.
+type result struct {
+	out     string
+	exited  wire.Exited
+	refused *wire.Refused
+	err     error
+}
+
+// begin sends a request for "sh -c cmd" and returns the connection and the read
+// end of its output.
+func (j *testJail) begin(cmd string) (conn, out int) {
+	conn = j.dial()
+	r, w, err := sys.Pipe()
+	require.NoError(j.t, err)
+	_ = syscall.Fchmod(w, 0o666)
+	p, err := wire.AppendRequest(nil, &wire.Request{
+		Stdio: [3]wire.Stdio{wire.StdioNull, wire.StdioPassed, wire.StdioPassed},
+		Args:  [][]byte{[]byte("-c"), []byte(cmd)},
+	})
+	require.NoError(j.t, err)
+	var m sys.MsgBuf
+	require.NoError(j.t, sys.SendMsg(conn, p, []int{w, w}, true, &m))
+	sys.Close(w)
+	return conn, r
+}
+
+// run runs a command as the jail's user and waits for its end.
+func (j *testJail) run(cmd string) result {
+	j.t.Helper()
+	conn, out := j.begin(cmd)
+	defer sys.Close(conn)
+	var res result
+	f := os.NewFile(uintptr(out), "out")
+	defer f.Close()
+	done := make(chan string, 1)
+	go func() {
+		var b bytes.Buffer
+		_, _ = b.ReadFrom(f)
+		done <- b.String()
+	}()
+	var m sys.MsgBuf
+	buf := make([]byte, 2048)
+	for {
+		if n, _ := sys.Poll([]sys.PollFD{{FD: int32(conn), Events: sys.PollIn}}, 20_000); n == 0 {
+			res.err = syscall.ETIMEDOUT
+			return res
+		}
+		n, err := sys.RecvMsg(conn, buf, true, &m)
+		if err != nil || n == 0 {
+			res.err = fmt.Errorf("end of connection: %v", err)
+			return res
+		}
+		typ, _, body, err := wire.Header(buf[:n])
+		require.NoError(j.t, err)
+		switch typ {
+		case wire.TypeStarted:
+		case wire.TypeRefused:
+			r, err := wire.DecodeRefused(body)
+			require.NoError(j.t, err)
+			res.refused = &r
+			return res
+		case wire.TypeExited:
+			res.exited, err = wire.DecodeExited(body)
+			require.NoError(j.t, err)
+			res.out = <-done
+			return res
+		}
+	}
+}
+
+// out is run for a command that must succeed.
+func (j *testJail) out(cmd string) string {
+	j.t.Helper()
+	res := j.run(cmd)
+	require.NoError(j.t, res.err)
+	require.Nil(j.t, res.refused)
+	require.Equalf(j.t, wire.Exited{}, res.exited, "%s: %s", cmd, res.out)
+	return res.out
+}
+
+// asRoot gives a second login that is uid 0 inside, which no registry allows.
+func asRoot(s jail.Spec) jail.Spec {
+	s.Logins = []jail.Login{{HostUID: testUID, UID: 0}}
+	return s
+}
+
+// bothModes runs a test in userns mode and in root mode.
+func bothModes(t *testing.T, f func(t *testing.T, userns bool)) {
+	t.Run("userns", func(t *testing.T) { f(t, true) })
+	t.Run("root mode", func(t *testing.T) { f(t, false) })
+}
+
+func TestJailIsWhatItShouldBe(t *testing.T) {
+	bothModes(t, func(t *testing.T, userns bool) {
+		j := mustStart(t, newSpec(newRootfs(t), userns))
+		assert.Equal(t, "uid=1234(work) gid=1234(work) groups=700(extra),1234(work)\n", j.out("id"))
+		assert.Equal(t, "/home/work\n", j.out("pwd"))
+		assert.Equal(t, "test\n", j.out("hostname"))
+		assert.Equal(t, "jail-init: test\n", j.out("tr '\\0' '\\n' </proc/1/cmdline"))
+		assert.NotContains(t, j.out("cat /proc/self/mountinfo"), "shared:", "no propagation")
+		assert.NotContains(t, j.out("cat /proc/self/mountinfo"), "master:", "no propagation")
+		assert.Equal(t, wire.Exited{Code: 7}, j.run("exit 7").exited)
+		assert.Equal(t, wire.Exited{Signal: 9}, j.run("kill -9 $$").exited)
+	})
+}
+
+// TestPID1HoldsNothingOfTheHost audits /proc/1/fd: listeners, connections, its
+// own mounts, an epoll and the pipe on descriptor 2 (CVE-2024-21626, P5, P6).
+func TestPID1HoldsNothingOfTheHost(t *testing.T) {
+	bothModes(t, func(t *testing.T, userns bool) {
+		j := mustStart(t, newSpec(newRootfs(t), userns))
+		j.out("true")
+		dir := fmt.Sprintf("/proc/%d/fd", j.PID)
+		fds, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		for _, fd := range fds {
+			link, err := os.Readlink(filepath.Join(dir, fd.Name()))
+			require.NoError(t, err)
+			switch {
+			case fd.Name() == "0" || fd.Name() == "1":
+				assert.Equal(t, "/dev/null", link)
+			case fd.Name() == "2":
+				assert.True(t, strings.HasPrefix(link, "pipe:"), link)
+			case strings.HasPrefix(link, "socket:"), link == "anon_inode:[eventpoll]":
+			default:
+				assert.Contains(t, []string{"/", "/proc", "/dev", "/dev/pts"}, link, "descriptor %s", fd.Name())
+			}
+		}
+		// The root it holds is the jail's own mount: there is no way up.
+		var st, up syscall.Stat_t
+		root := fmt.Sprintf("/proc/%d/root", j.PID)
+		require.NoError(t, syscall.Stat(root, &st))
+		require.NoError(t, syscall.Stat(j.spec.Rootfs, &up))
+		assert.Equal(t, up.Ino, st.Ino)
+		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", j.PID))
+		require.NoError(t, err)
+		assert.Equal(t, "GOMAXPROCS=1\x00TZ=\x00", string(env))
+	})
+}
+
+// TestEveryThreadIsConfined reads what the kernel says of each thread of PID 1
+// (golang/go#1435, P13).
+func TestEveryThreadIsConfined(t *testing.T) {
+	bothModes(t, func(t *testing.T, userns bool) {
+		j := mustStart(t, newSpec(newRootfs(t), userns))
+		j.out("true")
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", j.PID))
+		require.NoError(t, err)
+		require.NotEmpty(t, tasks)
+		bounding, nnp := "CapBnd:\t00000000800405fb", "NoNewPrivs:\t0"
+		if !userns {
+			bounding, nnp = "CapBnd:\t0000000000000000", "NoNewPrivs:\t1"
+		}
+		for _, task := range tasks {
+			b, err := os.ReadFile(task)
+			require.NoError(t, err)
+			for _, want := range []string{
+				"CapInh:\t0000000000000000", "CapPrm:\t00000000000000e9", "CapEff:\t00000000000000e9",
+				"CapAmb:\t0000000000000000", bounding, nnp, "Seccomp:\t2",
+			} {
+				assert.Contains(t, string(b), want+"\n", task)
+			}
+		}
+	})
+}
+
+// TestPID1SurvivesSignalsFromInside sends everything there is as root of the
+// jail (P8).
+func TestPID1SurvivesSignalsFromInside(t *testing.T) {
+	bothModes(t, func(t *testing.T, userns bool) {
+		spec := asRoot(newSpec(newRootfs(t), userns))
+		spec.ContainerRoot = true // so that root inside may signal PID 1 at all
+		j := mustStart(t, spec)
+		j.out("for s in $(seq 1 64); do kill -$s 1; done; true")
+		for s := 1; s <= 64; s++ {
+			if s == 19 || s == 9 {
+				continue
+			}
+			j.out("kill -" + strconv.Itoa(s) + " 1; true")
+		}
+		assert.Equal(t, "alive\n", j.out("echo alive"))
+	})
+}
+
+// TestPID1CannotBeTraced opens what a tracer would (P1, P2, P4; CVE-2019-5736,
+// CVE-2016-9962).
+func TestPID1CannotBeTraced(t *testing.T) {
+	bothModes(t, func(t *testing.T, userns bool) {
+		spec := asRoot(newSpec(newRootfs(t), userns))
+		spec.ContainerRoot = true
+		j := mustStart(t, spec)
+		for _, f := range []string{"exe", "mem", "fd/0", "root/etc/passwd", "cwd", "environ", "maps"} {
+			res := j.run("head -c1 /proc/1/" + f + " >/dev/null 2>&1 && echo open; chmod 4755 /proc/1/" + f + " 2>/dev/null && echo chmod; true")
+			assert.Empty(t, res.out, "/proc/1/%s", f)
+		}
+	})
+}
+
+func TestSecondStartOnARootfsIsRefused(t *testing.T) {
+	bothModes(t, func(t *testing.T, userns bool) {
+		spec := newSpec(newRootfs(t), userns)
+		j := mustStart(t, spec)
+		second := spec
+		second.Name = "other"
+		second.Logins = []jail.Login{{HostUID: testUID + 1, UID: jailUID}}
+		_, err := start(t, second)
+		assert.ErrorIs(t, err, launch.ErrBusy)
+		assert.Equal(t, "alive\n", j.out("echo alive"))
+	})
+}
+
+// TestHostileRootfs starts on trees that try to lead a mount elsewhere (F1,
+// CVE-2019-19921, CVE-2021-30465, CVE-2023-27561, CVE-2025-31133). Each start
+// fails with a reason, or works inside the rootfs.
+func TestHostileRootfs(t *testing.T) {
+	bothModes(t, func(t *testing.T, userns bool) {
+		needRoot(t)
+		victim := t.TempDir()
+		require.NoError(t, os.WriteFile(filepath.Join(victim, "file"), []byte("host"), 0o644))
+		replace := func(path string, f func(path string) error) func(string) error {
+			return func(root string) error {
+				p := filepath.Join(root, path)
+				if err := os.RemoveAll(p); err != nil {
+					return err
+				}
+				return f(p)
+			}
+		}
+		link := func(to string) func(string) error { return func(p string) error { return os.Symlink(to, p) } }
+		fifo := func(p string) error { return syscall.Mkfifo(p, 0o666) }
+		for claim, c := range map[string]struct {
+			prepare func(root string) error
+			starts  bool
+		}{
+			"/proc is a link to the host's directory":       {replace("proc", link(victim)), false},
+			"/proc is a link to the parent":                 {replace("proc", link("..")), false},
+			"/proc is a link inside the rootfs":             {replace("proc", link("tmp")), false},
+			"/proc is a FIFO":                               {replace("proc", fifo), false},
+			"/proc is missing":                              {replace("proc", func(string) error { return nil }), true},
+			"/dev is a link to the host's directory":        {replace("dev", link(victim)), false},
+			"/dev is a file":                                {replace("dev", func(p string) error { return os.WriteFile(p, nil, 0o644) }), false},
+			"/dev holds a FIFO named null":                  {replace("dev/null", fifo), true},
+			"/dev holds a link named pts":                   {replace("dev/pts", link(victim)), true},
+			"/sys is a link":                                {replace("sys", link(victim)), false},
+			"a mount's target is a link to the host":        {replace("mnt", link(victim)), false},
+			"a component of a mount's target is such":       {replace("mnt", func(p string) error { return os.Symlink("/"+victim, p) }), false},
+			"/etc/localtime is a FIFO, which Go could open": {replace("etc/localtime", fifo), true},
+		} {
+			t.Run(claim, func(t *testing.T) {
+				root := newRootfs(t)
+				require.NoError(t, c.prepare(root))
+				spec := newSpec(root, userns)
+				spec.Mounts = []jail.Mount{{Source: t.TempDir(), Target: "/mnt/sub"}}
+				j, err := start(t, spec)
+				if c.starts {
+					require.NoError(t, err)
+					assert.Equal(t, "alive\n", j.out("echo alive; test -c /dev/null && test -f /proc/self/status"))
+				} else {
+					assert.Error(t, err)
+				}
+				left, err := os.ReadDir(victim)
+				require.NoError(t, err)
+				assert.Len(t, left, 1, "nothing was made on the host")
+			})
+		}
+	})
+}
+
+// TestHostilePasswd gives PID 1 files that block, and must not (S12, P7).
+func TestHostilePasswd(t *testing.T) {
+	bothModes(t, func(t *testing.T, userns bool) {
+		root := newRootfs(t)
+		j := mustStart(t, newSpec(root, userns))
+		passwd := filepath.Join(root, "etc/passwd")
+		good, err := os.ReadFile(passwd)
+		require.NoError(t, err)
+		for claim, prepare := range map[string]func() error{
+			"a FIFO":                func() error { return syscall.Mkfifo(passwd, 0o666) },
+			"a directory":           func() error { return os.Mkdir(passwd, 0o755) },
+			"a link to a loop":      func() error { return os.Symlink("passwd", passwd) },
+			"a link to a magic one": func() error { return os.Symlink("/proc/self/fd/0", passwd) },
+			"20 GB of nothing": func() error {
+				f, err := os.Create(passwd)
+				if err == nil {
+					err = f.Truncate(20 << 30)
+					f.Close()
+				}
+				return err
+			},
+			"without the user": func() error { return os.WriteFile(passwd, []byte("root:x:0:0::/:/bin/sh\n"), 0o644) },
+		} {
+			require.NoError(t, os.RemoveAll(passwd))
+			require.NoError(t, prepare())
+			begin := time.Now()
+			res := j.run("echo in")
+			assert.Less(t, time.Since(begin), time.Second, claim)
+			if assert.NotNil(t, res.refused, claim) {
+				assert.EqualValues(t, 125, res.refused.Status, claim)
+				assert.Contains(t, res.refused.Text, "passwd", claim)
+				assert.Len(t, res.refused.ID, wire.IDLen, claim)
+			}
+		}
+		require.NoError(t, os.RemoveAll(passwd))
+		require.NoError(t, os.WriteFile(passwd, good, 0o644))
+		assert.Equal(t, "in\n", j.out("echo in"))
+	})
+}
+
+// TestStrangersOnTheSocket sends what no jail-enter would. Each such connection
+// is closed, and nothing else happens (K5 to K8).
+func TestStrangersOnTheSocket(t *testing.T) {
+	j := mustStart(t, newSpec(newRootfs(t), true))
+	good, err := wire.AppendRequest(nil, &wire.Request{Args: [][]byte{[]byte("-c"), []byte("true")}})
+	require.NoError(t, err)
+	passed, err := wire.AppendRequest(nil, &wire.Request{Stdio: [3]wire.Stdio{wire.StdioPassed}})
+	require.NoError(t, err)
+	open := func(path string, flags int) int {
+		fd, err := syscall.Open(path, flags|syscall.O_CLOEXEC, 0)
+		require.NoError(t, err)
+		t.Cleanup(func() { sys.Close(fd) })
+		return fd
+	}
+	dir, file, null := open("/", syscall.O_RDONLY), open("/etc/passwd", syscall.O_RDONLY), open("/dev/null", syscall.O_RDWR)
+	opath := open("/etc/passwd", sys.OPath)
+	dgram, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer sys.Close(dgram)
+	many := make([]int, sys.MaxMsgFDs)
+	for i := range many {
+		many[i] = null
+	}
+	var m sys.MsgBuf
+	for claim, c := range map[string]struct {
+		packet  []byte
+		fds     []int
+		refused bool
+	}{
+		"an empty packet":               {[]byte{}, nil, false},
+		"one byte":                      {[]byte{1}, nil, false},
+		"a control message":             {wire.AppendStop(nil, wire.Stop{}), nil, false},
+		"an answer":                     {wire.AppendExited(nil, wire.Exited{}), nil, false},
+		"a signal before a request":     {wire.AppendSignal(nil, wire.Signal{Number: 15}), nil, false},
+		"a surplus descriptor":          {good, []int{null}, false},
+		"a missing descriptor":          {passed, nil, false},
+		"a flood of descriptors":        {passed, many, false},
+		"a truncated request":           {good[:len(good)-3], nil, false},
+		"a directory as stdin":          {passed, []int{dir}, true},
+		"a regular file":                {passed, []int{file}, true},
+		"a device":                      {passed, []int{null}, true},
+		"an O_PATH descriptor":          {passed, []int{opath}, true},
+		"a datagram socket":             {passed, []int{dgram}, true},
+		"another version":               {append([]byte{99}, good[1:]...), nil, true},
+		"a large packet of nothing":     {make([]byte, 150_000), nil, true},
+		"a large packet of the version": {bytes.Repeat([]byte{1}, 150_000), nil, false},
+	} {
+		fd := j.dial()
+		require.NoError(t, sys.SendMsg(fd, c.packet, c.fds, true, &m), claim)
+		n, _ := sys.Poll([]sys.PollFD{{FD: int32(fd), Events: sys.PollIn}}, 3000)
+		require.Equal(t, 1, n, claim)
+		buf := make([]byte, 1024)
+		n, err := sys.RecvMsg(fd, buf, true, &m)
+		if c.refused {
+			if assert.NoError(t, err, claim) && assert.Positive(t, n, claim) {
+				assert.EqualValues(t, wire.TypeRefused, buf[1], claim)
+			}
+		} else {
+			assert.True(t, err != nil || n == 0, claim)
+		}
+		sys.Close(fd)
+	}
+	// Anything at all, with a fixed seed.
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for i := 0; i < 2000; i++ {
+		p := bytes.Clone(good)
+		for k := 0; k < 1+i%4; k++ {
+			p[rnd.IntN(len(p))] = byte(rnd.Uint32())
+		}
+		fd := j.dial()
+		_ = sys.SendMsg(fd, p[:1+rnd.IntN(len(p))], nil, true, &m)
+		sys.Close(fd)
+	}
+	assert.Equal(t, "alive\n", j.out("echo alive"))
+	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", j.PID))
+	require.NoError(t, err)
+	assert.Less(t, len(fds), 20, "no descriptor of a stranger is kept")
+}
+
+// TestSilentConnections holds the socket with a thousand connections that say
+// nothing; logins go on (K5).
+func TestSilentConnections(t *testing.T) {
+	j := mustStart(t, newSpec(newRootfs(t), true))
+	for i := 0; i < 1000; i++ {
+		fd := j.dial()
+		defer sys.Close(fd)
+	}
+	begin := time.Now()
+	assert.Equal(t, "alive\n", j.out("echo alive"))
+	assert.Less(t, time.Since(begin), 2*time.Second)
+}
+
+// TestStopStorm lets the tenant stop everything of its uid in a loop, which
+// freezes a supervisor that vforks (S13). Other sessions of the jail may suffer
+// while it lasts, since they are the same uid; PID 1, another login, and the
+// host's stop do not.
+func TestStopStorm(t *testing.T) {
+	bothModes(t, func(t *testing.T, userns bool) {
+		root := newRootfs(t)
+		f, err := os.OpenFile(filepath.Join(root, "etc/passwd"), os.O_APPEND|os.O_WRONLY, 0)
+		require.NoError(t, err)
+		_, err = f.WriteString("other:x:1235:1235::/:/bin/sh\n")
+		require.NoError(t, err)
+		f.Close()
+		spec := newSpec(root, userns)
+		spec.Logins = append(spec.Logins, jail.Login{HostUID: testUID + 1, UID: 1235})
+		j := mustStart(t, spec)
+		// The loop ignores what it sends, being stopped by nobody else.
+		storm, out := j.begin("while :; do kill -STOP -1; done")
+		defer sys.Close(storm)
+		defer sys.Close(out)
+		time.Sleep(50 * time.Millisecond)
+		for i := 0; i < 40; i++ {
+			conn, out := j.begin("true")
+			defer sys.Close(conn)
+			defer sys.Close(out)
+		}
+		other := *j
+		other.path = fdsock.LoginPath(j.runtimeDir, testUID+1)
+		for i := 0; i < 20; i++ {
+			begin := time.Now()
+			assert.Equal(t, "alive\n", other.out("echo alive"))
+			assert.Less(t, time.Since(begin), 2*time.Second, "another user of the jail does not notice")
+		}
+		c, err := control.Open(j.runtimeDir, spec.Name, false)
+		require.NoError(t, err)
+		assert.GreaterOrEqual(t, c.Status.Sessions, uint32(1))
+		c.Close()
+		// The storm ends: its own session is killed from outside.
+		pids, err := exec.Command("pgrep", "-f", "kill -STOP -1").Output()
+		require.NoError(t, err)
+		for _, p := range strings.Fields(string(pids)) {
+			pid, _ := strconv.Atoi(p)
+			if root, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid)); err == nil {
+				if mine, _ := os.Readlink("/proc/self/ns/pid"); mine != root {
+					_ = syscall.Kill(pid, syscall.SIGKILL)
+				}
+			}
+		}
+		assert.Equal(t, "alive\n", j.out("echo alive"), "a new session comes when the storm is over")
+	})
+}
+
+// TestFailedStartLeavesNothing counts what a start that fails half-way could
+// leave (L7).
+func TestFailedStartLeavesNothing(t *testing.T) {
+	bothModes(t, func(t *testing.T, userns bool) {
+		needRoot(t)
+		count := func() (fds, procs int) {
+			d, err := os.ReadDir("/proc/self/fd")
+			require.NoError(t, err)
+			out, _ := exec.Command("pgrep", "-c", "-f", "^jail-init: test").Output()
+			n, _ := strconv.Atoi(strings.TrimSpace(string(out)))
+			return len(d), n
+		}
+		root := newRootfs(t)
+		require.NoError(t, os.RemoveAll(filepath.Join(root, "dev")))
+		require.NoError(t, os.Symlink("/", filepath.Join(root, "dev")))
+		_, err := start(t, newSpec(root, userns))
+		require.ErrorContains(t, err, "/dev")
+		fds, procs := count()
+		assert.Zero(t, procs)
+		for i := 0; i < 3; i++ {
+			_, err := start(t, newSpec(root, userns))
+			require.Error(t, err)
+		}
+		// A Launcher keeps its exe and its ruleset; nothing else may grow.
+		after, procs := count()
+		assert.LessOrEqual(t, after, fds+3*2)
+		assert.Zero(t, procs)
+	})
+}
+
+// TestManySessionsLeaveNoTrace looks at PID 1 after two thousand sessions.
+func TestManySessionsLeaveNoTrace(t *testing.T) {
+	j := mustStart(t, newSpec(newRootfs(t), true))
+	anon := func() int {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", j.PID))
+		require.NoError(t, err)
+		for _, line := range strings.Split(string(b), "\n") {
+			if f := strings.Fields(line); len(f) > 1 && f[0] == "Anonymous:" {
+				n, _ := strconv.Atoi(f[1])
+				return n
+			}
+		}
+		t.Fatal("no Anonymous")
+		return 0
+	}
+	many := func(n int) {
+		for i := 0; i < n; i++ {
+			require.Equal(t, wire.Exited{Code: 3}, j.run("exit 3").exited)
+		}
+	}
+	many(200)
+	before := anon()
+	many(2000)
+	assert.Less(t, anon(), before+512, "KiB of anonymous memory")
+	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", j.PID))
+	require.NoError(t, err)
+	assert.Less(t, len(fds), 20)
+	assert.Eventually(t, func() bool {
+		out, _ := exec.Command("pgrep", "-P", strconv.Itoa(j.PID)).Output()
+		return len(out) == 0
+	}, shortWait, 10*time.Millisecond, "no process is left, not even a zombie")
+}
