@@ -22,9 +22,14 @@ func cut(re *regexp.Regexp, s string) string {
 
 // differences are all of them; a test names those it accepts.
 var differences = map[string]difference{
-	"PATH": {
-		reason:  "sshd's own PATH is compiled in for the host's layout; inside it is what the jail's login.defs says",
-		onPlain: regexp.MustCompile(`(?m)^PATH=.*\n`),
-		onJail:  regexp.MustCompile(`(?m)^PATH=.*\n`),
+	"host shell": {
+		reason:  "sshd itself complains of the login's shell, which is jail-enter on the host",
+		onPlain: regexp.MustCompile(`^/bin/bash: `),
+		onJail:  regexp.MustCompile(`^` + enterPath + `: `),
+	},
+	"pipes": {
+		reason:  "sshd's pipes are the host uid's, who is nobody in the jail's user namespace; jail-enter opens their mode so that /dev/stdout can still be opened",
+		onPlain: regexp.MustCompile(`(?m) work 600$`),
+		onJail:  regexp.MustCompile(`(?m) nobody 666$`),
 	},
 }

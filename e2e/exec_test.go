@@ -173,7 +173,7 @@ func TestCase06LongCommands(t *testing.T) {
 		assert.Empty(t, r.stdout)
 	})
 	t.Run("200,000 bytes fail cleanly", func(t *testing.T) {
-		assert.Equal(t, 1, same(t, ask{cmd: long(200_000), wire: true}).status)
+		assert.Equal(t, 1, same(t, ask{cmd: long(200_000), wire: true}, "host shell").status)
 	})
 }
 
@@ -389,7 +389,7 @@ func TestCase20Descriptors(t *testing.T) {
 	standard(t)
 	same(t, ask{cmd: `
 		ls /proc/self/fd
-		for fd in 0 1 2; do test -t $fd; echo "tty $?"; stat -L -c '%F %U %a' /proc/self/fd/$fd; done`})
+		for fd in 0 1 2; do test -t $fd; echo "tty $?"; stat -L -c '%F %U %a' /proc/self/fd/$fd; done`}, "pipes")
 }
 
 // kernelView prints what only the kernel can tell of a process.

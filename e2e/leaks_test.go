@@ -20,7 +20,7 @@ type snapshot struct {
 	processes   map[string]string // by pid and start time
 	mounts      map[string]string
 	files       map[string]string // in the places shared by all: /tmp, /run, ptys
-	descriptors map[string]string // of the processes of ours that stay, their number
+	descriptors map[string]string // of the processes of ours that stay
 }
 
 // leaving is how long the last processes of a session may take to be gone
@@ -76,9 +76,8 @@ func takeSnapshot() snapshot {
 		key := fmt.Sprintf("%d/%s", pid, p.start)
 		s.processes[key] = fmt.Sprintf("process %d (parent %d): %s", pid, p.parent, p.args)
 		if strings.HasPrefix(p.args, "jail-init") || strings.HasPrefix(p.args, initPath) {
-			fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
-			if err == nil {
-				text := fmt.Sprintf("%d descriptors in process %d: %s", len(fds), pid, p.args)
+			for kind, n := range descriptorsOf(pid) {
+				text := fmt.Sprintf("%d descriptors of %s in process %d: %s", n, kind, pid, p.args)
 				s.descriptors[text] = text
 			}
 		}
@@ -98,6 +97,20 @@ func takeSnapshot() snapshot {
 		})
 	}
 	return s
+}
+
+// descriptorsOf counts a process's descriptors by what they refer to; what is
+// in brackets tells only one pipe or socket from another.
+func descriptorsOf(pid int) map[string]int {
+	counts := make(map[string]int)
+	links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	for _, link := range links {
+		if target, err := os.Readlink(link); err == nil {
+			kind, _, _ := strings.Cut(target, ":[")
+			counts[kind]++
+		}
+	}
+	return counts
 }
 
 func (s snapshot) changes(now snapshot) []string {

@@ -77,14 +77,21 @@ func TestCase24Resize(t *testing.T) {
 	standard(t)
 	each(t, func(t *testing.T, d door) {
 		t.Run("reaches the foreground process", func(t *testing.T) {
-			l := open(t, d, onTTY("trap 'stty size' WINCH; echo ready; while :; do read -t 0.01 && exit 3; done"))
+			l := open(t, d, onTTY(`exec python3 -c '
+import fcntl, signal, struct, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGWINCH])
+print("ready", flush=True)
+while True:
+	signal.sigwait([signal.SIGWINCH])
+	print("size", *struct.unpack("HHHH", fcntl.ioctl(0, 0x5413, b"\0" * 8)), flush=True)
+'`))
 			l.expect("ready\r\n")
-			l.resize(40, 100)
-			l.expect(`40 100\r\n`)
-			l.resize(41, 101)
-			l.expect(`41 101\r\n`)
-			l.send("\n")
-			assert.Equal(t, 3, l.wait().status)
+			for i := range 20 {
+				l.resize(40+i, 100+i)
+				l.expect(fmt.Sprintf(`size %d %d %d %d\r\n`, 40+i, 100+i, 8*(100+i), 8*(40+i)))
+			}
+			l.send("\x03")
+			assert.Equal(t, "INT", l.wait().signal)
 		})
 		t.Run("while output is blocked", func(t *testing.T) {
 			note := inHome(t, d, "case24")
