@@ -15,6 +15,7 @@ import (
 	"jail/internal/jail"
 	"jail/internal/run"
 	"jail/internal/serve"
+	"jail/internal/wire"
 )
 
 const usage = `Usage: jail-init [--config FILE] [--runtime-dir DIR] VERB [ARGUMENT...]
@@ -25,6 +26,8 @@ const usage = `Usage: jail-init [--config FILE] [--runtime-dir DIR] VERB [ARGUME
                               make a jail without a registry; -c stays with it
     check                     look for faults in the registry
     ps                        show the jails
+    exec [-u UID [-g GID]] NAME [COMMAND ARGUMENT...]
+                              run a command in a jail, as its root unless told otherwise
     stop NAME | --all         end a jail; --grace DURATION (default 5s)
     version
 
@@ -100,6 +103,11 @@ func command(args []string) int {
 		if rest, err = c.parse(verb, rest, 0); err == nil {
 			err = admin.PS(c.admin())
 		}
+	case "exec":
+		var status int
+		if status, err = c.exec(rest); err == nil {
+			return status
+		}
 	case "stop":
 		err = c.stop(rest)
 	case "version":
@@ -170,6 +178,25 @@ func (c *common) finish(fs *flag.FlagSet, verb string, args []string, want int) 
 		return nil, usageError(fmt.Sprintf("%s takes %d arguments, not %d; jail-init help shows them", verb, want, fs.NArg()))
 	}
 	return fs.Args(), nil
+}
+
+func (c *common) exec(args []string) (int, error) {
+	fs := c.flags("exec")
+	var uid, gid idFlag
+	fs.Var(&uid, "u", "")
+	fs.Var(&gid, "g", "")
+	rest, err := c.finish(fs, "exec", args, -1)
+	if err != nil {
+		return 0, err
+	}
+	if len(rest) == 0 || !jail.ValidName(rest[0]) {
+		return 0, usageError("exec takes the name of a jail, and a command if it is not to be a login shell")
+	}
+	id := wire.Identity{UID: uid.value, GID: gid.value, HasGID: gid.set}
+	if !uid.set {
+		id.Name = "root" // also where the rootfs has no passwd
+	}
+	return admin.Exec(c.admin(), rest[0], id, rest[1:])
 }
 
 func (c *common) stop(args []string) error {

@@ -17,6 +17,7 @@ import (
 
 	"jail/config"
 	"jail/internal/control"
+	"jail/internal/enter"
 	"jail/internal/fdsock"
 	"jail/internal/jail"
 	"jail/internal/sys"
@@ -131,6 +132,66 @@ func Stop(opt Options, name string, grace time.Duration) error {
 		}
 	}
 	return nil
+}
+
+// Exec runs a command in a jail as an identity of the administrator's choice, or
+// a login shell if there is none, and returns its exit status. A stopped jail is
+// started by its supervisor, as a login would.
+func Exec(opt Options, name string, id wire.Identity, command []string) (int, error) {
+	if err := wake(opt, name); err != nil {
+		return 0, err
+	}
+	dial := func() (int, error) {
+		fd, err := fdsock.Dial(fdsock.ControlPath(opt.RuntimeDir, name))
+		if err != nil {
+			return -1, err
+		}
+		var m sys.MsgBuf
+		if err := sys.SendMsg(fd, wire.AppendExec(nil, &id), nil, true, &m); err != nil {
+			sys.Close(fd)
+			return -1, err
+		}
+		return fd, nil
+	}
+	var args []string
+	if len(command) > 0 {
+		// The identity's own shell runs it, so that the jail decides what there is.
+		args = append([]string{"-c", `exec "$@"`, "sh"}, command...)
+	}
+	return enter.Attach(dial, len(command) == 0, args, os.Environ()), nil
+}
+
+// wake makes sure that the jail runs.
+func wake(opt Options, name string) error {
+	c, err := control.Open(opt.RuntimeDir, name, false)
+	if err == nil {
+		c.Close()
+		return nil
+	}
+	if !errors.Is(err, control.ErrNotRunning) {
+		return err
+	}
+	reg, err := config.Load(opt.ConfigPath, config.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir})
+	if err != nil {
+		return err
+	}
+	spec := reg.Jail(name)
+	if spec == nil {
+		return fmt.Errorf("no jail %q in %s", name, opt.ConfigPath)
+	}
+	// To be waiting on a login's socket is all it takes.
+	fd, err := fdsock.Dial(fdsock.LoginPath(opt.RuntimeDir, spec.Logins[0].HostUID))
+	if err != nil {
+		return fmt.Errorf("jail %s is not running, and neither is jail-init serve: %w", name, err)
+	}
+	defer sys.Close(fd)
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if c, err := control.Open(opt.RuntimeDir, name, false); err == nil {
+			c.Close()
+			return nil
+		}
+	}
+	return fmt.Errorf("jail %s does not start; the reason is in the log of jail-init", name)
 }
 
 // Running returns the names of the jails that have a control socket.

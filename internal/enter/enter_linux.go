@@ -33,6 +33,7 @@ const (
 // session is one login's state.
 type session struct {
 	in   invocation
+	dial func() (int, error)
 	req  wire.Request
 	pass []int // descriptors that travel with the request
 	m    sys.MsgBuf
@@ -59,8 +60,33 @@ type session struct {
 // session died of a signal.
 func Run(argv, env []string) int {
 	_ = sys.SetDumpable(false) // other processes of this uid are the tenant's
-	s := &session{in: parse(argv), conn: -1, master: -1, ttyFD: -1, termIn: -1, termOut: -1, stderr: -1}
-	s.in.resolve(env)
+	in := parse(argv)
+	in.resolve(env)
+	path := in.runtimeDir + "/" + decimal(syscall.Getuid()) + "/sock"
+	if len(path) > 107 {
+		return complain("cannot enter the jail: the path of its control socket is too long")
+	}
+	return enter(in, env, func() (int, error) {
+		fd, err := sys.Seqpacket()
+		if err != nil {
+			return -1, err
+		}
+		if err := sys.Connect(fd, path); err != nil {
+			sys.Close(fd)
+			return -1, err
+		}
+		return fd, nil
+	})
+}
+
+// Attach is a session for the administrator, on a connection dial makes: the
+// shell's arguments are args, and it is a login shell if login is true.
+func Attach(dial func() (int, error), login bool, args, env []string) int {
+	return enter(invocation{login: login, args: args}, env, dial)
+}
+
+func enter(in invocation, env []string, dial func() (int, error)) int {
+	s := &session{in: in, dial: dial, conn: -1, master: -1, ttyFD: -1, termIn: -1, termOut: -1, stderr: -1}
 	if err := s.prepare(env); err != "" {
 		return complain("cannot enter the jail: " + err)
 	}
@@ -192,13 +218,9 @@ func isAnonymous(fd int) bool {
 // the answer. A jail that is just starting, stopping or restarting costs a
 // retry, never the login, up to the moment the request has been answered.
 func (s *session) begin(packet []byte) (status int, done bool) {
-	path := s.in.runtimeDir + "/" + decimal(syscall.Getuid()) + "/sock"
-	if len(path) > 107 {
-		return complain("cannot enter the jail: the path of its control socket is too long"), true
-	}
 	start := sys.MonotonicMillis()
 	for {
-		answered, err := s.try(path, packet)
+		answered, err := s.try(packet)
 		if answered {
 			return s.answer()
 		}
@@ -234,17 +256,14 @@ const defaultPacket = 160 << 10
 
 // try connects, sends the request and waits until the answer is there to be
 // read.
-func (s *session) try(path string, packet []byte) (answered bool, err error) {
-	fd, err := sys.Seqpacket()
+func (s *session) try(packet []byte) (answered bool, err error) {
+	fd, err := s.dial()
 	if err != nil {
 		return false, err
 	}
 	fail := func(err error) (bool, error) {
 		sys.Close(fd)
 		return false, err
-	}
-	if err := sys.Connect(fd, path); err != nil {
-		return fail(err)
 	}
 	if len(packet) > defaultPacket {
 		_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_SNDBUF, wire.MaxPacket/2+32<<10)
