@@ -32,4 +32,20 @@ var differences = map[string]difference{
 		onPlain: regexp.MustCompile(`(?m) work 600$`),
 		onJail:  regexp.MustCompile(`(?m) nobody 666$`),
 	},
+	"pam_motd": {
+		reason:  "the host's PAM sets it for the host's motd, which nobody in a jail sees; only what is listed enters",
+		onPlain: regexp.MustCompile(`(?m)^MOTD_SHOWN=pam\r?\n`),
+	},
+	"pam_motd -z": {
+		reason:  "as pam_motd",
+		onPlain: regexp.MustCompile(`MOTD_SHOWN=pam\x00`),
+	},
+	"odd names -z": {
+		reason:  "a name with more than letters, digits and _ is of no use to a shell and has been code to some (CVE-2014-6271)",
+		onPlain: regexp.MustCompile(`LC_\w*[^\w=\x00][^=\x00]*=[^\x00]*\x00`),
+	},
+	"chroot": {
+		reason: "the oracle's sshd would say it too, were it not for ChrootDirectory (session.c:do_child)",
+		onJail: regexp.MustCompile(`^Could not chdir to home directory /home/\w+: (No such file or directory|Permission denied)\n`),
+	},
 }

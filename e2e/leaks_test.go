@@ -20,7 +20,7 @@ type snapshot struct {
 	processes   map[string]string // by pid and start time
 	mounts      map[string]string
 	files       map[string]string // in the places shared by all: /tmp, /run, ptys
-	descriptors map[string]string // of the processes of ours that stay
+	descriptors map[string]int    // of the processes of ours that stay, by kind
 }
 
 // leaving is how long the last processes of a session may take to be gone
@@ -65,7 +65,7 @@ func takeSnapshot() snapshot {
 		processes:   make(map[string]string),
 		mounts:      make(map[string]string),
 		files:       make(map[string]string),
-		descriptors: make(map[string]string),
+		descriptors: make(map[string]int),
 	}
 	all := processes()
 	roots := world.standingRoots()
@@ -77,8 +77,7 @@ func takeSnapshot() snapshot {
 		s.processes[key] = fmt.Sprintf("process %d (parent %d): %s", pid, p.parent, p.args)
 		if strings.HasPrefix(p.args, "jail-init") || strings.HasPrefix(p.args, initPath) {
 			for kind, n := range descriptorsOf(pid) {
-				text := fmt.Sprintf("%d descriptors of %s in process %d: %s", n, kind, pid, p.args)
-				s.descriptors[text] = text
+				s.descriptors[fmt.Sprintf("%s in process %d: %s", kind, pid, p.args)] = n
 			}
 		}
 	}
@@ -99,15 +98,20 @@ func takeSnapshot() snapshot {
 	return s
 }
 
-// descriptorsOf counts a process's descriptors by what they refer to; what is
-// in brackets tells only one pipe or socket from another.
+// descriptorsOf counts a process's descriptors by what they refer to, taking
+// one pipe or socket for another.
 func descriptorsOf(pid int) map[string]int {
 	counts := make(map[string]int)
 	links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 	for _, link := range links {
 		if target, err := os.Readlink(link); err == nil {
-			kind, _, _ := strings.Cut(target, ":[")
-			counts[kind]++
+			if kind, _, numbered := strings.Cut(target, ":["); numbered && kind != "anon_inode" {
+				target = kind
+			}
+			// The Go runtime makes one of each when it first needs them.
+			if target != "anon_inode:[eventpoll]" && target != "anon_inode:[eventfd]" {
+				counts[target]++
+			}
 		}
 	}
 	return counts
@@ -130,7 +134,12 @@ func (s snapshot) changes(now snapshot) []string {
 	compare(s.processes, now.processes)
 	compare(s.mounts, now.mounts)
 	compare(s.files, now.files)
-	compare(s.descriptors, now.descriptors)
+	for what, n := range now.descriptors {
+		// The process may have been about to close some at first.
+		if before := s.descriptors[what]; n > before {
+			list = append(list, fmt.Sprintf("descriptors: %d instead of %d of %s", n, before, what))
+		}
+	}
 	slices.Sort(list)
 	return list
 }

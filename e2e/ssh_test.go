@@ -128,7 +128,7 @@ func writeSSHFiles(scratch string) error {
 		sshdConfig(login):       sshdCommon + block(sshdLogin, outside),
 		sshDir + "/known_hosts": "* " + string(hostKey),
 	}
-	client := fmt.Sprintf("IdentityFile %s\nIdentitiesOnly yes\nUserKnownHostsFile %s/known_hosts\nGlobalKnownHostsFile none\nBatchMode yes\nLogLevel ERROR\n", keyFile, sshDir)
+	client := fmt.Sprintf("IdentityFile %s\nIdentitiesOnly yes\nUserKnownHostsFile %s/known_hosts\nGlobalKnownHostsFile none\nBatchMode yes\nLogLevel ERROR\nSendEnv LANG LC_* COLORTERM GIT_PROTOCOL\n", keyFile, sshDir)
 	for _, d := range allDoors {
 		client += fmt.Sprintf("Host %s\n\tProxyCommand %s\n", d, strings.Join(sshd(d, scratch), " "))
 	}
@@ -204,12 +204,7 @@ func sshArgs(d door, as account, options ...string) []string {
 func runSSH(t testing.TB, d door, a ask) result {
 	t.Helper()
 	var options []string
-	environment := os.Environ()
-	for _, entry := range a.env {
-		name, _, _ := strings.Cut(entry, "=")
-		options = append(options, "-o", "SendEnv="+name)
-		environment = append(environment, entry)
-	}
+	environment := append([]string{"PATH=" + os.Getenv("PATH")}, a.env...)
 	if a.tty != nil {
 		options = append(options, "-tt")
 		environment = append(environment, "TERM="+a.tty.term)

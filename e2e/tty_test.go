@@ -78,11 +78,11 @@ func TestCase24Resize(t *testing.T) {
 	each(t, func(t *testing.T, d door) {
 		t.Run("reaches the foreground process", func(t *testing.T) {
 			l := open(t, d, onTTY(`exec python3 -c '
-import fcntl, signal, struct, sys
-signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGWINCH])
+import fcntl, signal, struct
+waited = [signal.SIGWINCH, signal.SIGINT]
+signal.pthread_sigmask(signal.SIG_BLOCK, waited)
 print("ready", flush=True)
-while True:
-	signal.sigwait([signal.SIGWINCH])
+while signal.sigwait(waited) == signal.SIGWINCH:
 	print("size", *struct.unpack("HHHH", fcntl.ioctl(0, 0x5413, b"\0" * 8)), flush=True)
 '`))
 			l.expect("ready\r\n")
@@ -91,7 +91,7 @@ while True:
 				l.expect(fmt.Sprintf(`size %d %d %d %d\r\n`, 40+i, 100+i, 8*(100+i), 8*(40+i)))
 			}
 			l.send("\x03")
-			assert.Equal(t, "INT", l.wait().signal)
+			assert.Zero(t, l.wait().status)
 		})
 		t.Run("while output is blocked", func(t *testing.T) {
 			note := inHome(t, d, "case24")
@@ -237,7 +237,7 @@ func TestCase26TailOnTerminal(t *testing.T) {
 	t.Run("often", func(t *testing.T) {
 		want := run(t, plain, onTTY("seq 1 10000; exit 4"))
 		for _, d := range jailDoors {
-			for range 100 {
+			for range 30 {
 				assertSame(t, string(d), want, run(t, d, onTTY("seq 1 10000; exit 4")))
 			}
 		}
@@ -388,7 +388,7 @@ func Test200Terminals(t *testing.T) {
 	standard(t)
 	for _, d := range jailDoors {
 		t.Run(string(d), func(t *testing.T) {
-			for i := range 200 {
+			for i := range 200 / len(jailDoors) {
 				r := run(t, d, onTTY("tty; stty -a | head -n1"))
 				require.Equal(t, result{stdout: "/dev/pts/0\r\nspeed 38400 baud; rows 24; columns 80; line = 0;\r\n"}, r, "terminal %d", i)
 			}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -22,6 +23,7 @@ import (
 var world *standing
 
 type standing struct {
+	mu      sync.Mutex // of clients
 	scratch string
 	masters map[connection]*exec.Cmd
 	clients map[connection]client
@@ -91,6 +93,8 @@ func (w *standing) master(d door, as account) string {
 // client returns the Go client's standing connection, made on first use.
 func (w *standing) client(t testing.TB, d door, as account) *ssh.Client {
 	t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	key := connection{d, d.user(as)}
 	c, ok := w.clients[key]
 	if !ok {
@@ -177,6 +181,19 @@ rootfs = "%s"
 		jails: []string{"centos", "debian"},
 		users: append([]account{centos}, debianAccounts...),
 	}
+}
+
+// oneJail is a registry of one jail whose table has these lines.
+func oneJail(name, rootfs string, lines ...string) registry {
+	reg := registry{jails: []string{name}}
+	text := strings.Join(lines, "\n")
+	reg.text = fmt.Sprintf("version = 1\n[jail.%s]\nrootfs = %q\n%s\n", name, rootfs, text)
+	for _, a := range append(append([]account{centos}, debianAccounts...), spares...) {
+		if strings.Contains(text, strconv.Quote(a.login)) || strings.Contains(text, a.login+" = {") {
+			reg.users = append(reg.users, a)
+		}
+	}
+	return reg
 }
 
 // server is a running jail-init serve of the system's.

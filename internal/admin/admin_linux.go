@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"jail/config"
+	"jail/internal/audit"
 	"jail/internal/control"
 	"jail/internal/enter"
 	"jail/internal/fdsock"
@@ -32,23 +33,32 @@ type Options struct {
 	Stdout, Stderr io.Writer
 }
 
-// Check reads the registry and prints every fault. It returns the exit status:
-// 0 if there is nothing to say, 1 with errors, 2 with warnings only.
+// Check reads the registry and prints every fault; if there is none, it looks at
+// what the host leaves open around the accounts in it. It returns the exit
+// status: 0 if nothing has to be done, 1 with errors, 2 with warnings only.
 func Check(opt Options) int {
 	reg, err := config.Load(opt.ConfigPath, config.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir})
+	status := 0
 	if reg != nil {
 		for _, w := range reg.Warnings {
 			fmt.Fprintf(opt.Stdout, "warning: %s\n", w.Error())
+			status = 2
 		}
 	}
 	if err != nil {
 		fmt.Fprintln(opt.Stdout, err)
 		return 1
 	}
-	if len(reg.Warnings) > 0 {
-		return 2
+	for _, f := range audit.Run(reg, audit.Options{Rootless: opt.Rootless}) {
+		fmt.Fprintln(opt.Stdout, f.String())
+		switch {
+		case f.Severity == audit.Error:
+			status = 1
+		case f.Severity == audit.Warning && status == 0:
+			status = 2
+		}
 	}
-	return 0
+	return status
 }
 
 // PS prints the jails of the registry and those that run without one.

@@ -1,0 +1,93 @@
+# docs/hacking.md says what each target needs and leaves behind.
+
+GO       ?= go
+PREFIX   ?= /usr
+DESTDIR  ?=
+FUZZTIME ?= 10m
+LOGIN    ?= debian
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
+
+# Where a distribution wants the files of systemd, whatever PREFIX is.
+UNITDIR     ?= $(PREFIX)/lib/systemd/system
+TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
+
+# No cgo and no PIE: either would cost a login more than the rest of jail-enter
+# does. No VCS stamp: the version says it, and git refuses to answer root about
+# somebody else's clone.
+export CGO_ENABLED = 0
+BUILD = $(GO) build -trimpath -buildvcs=false -buildmode=exe -ldflags '-s -w $(1)' -o bin/ ./cmd/$(2)
+
+PLAIN = ./cmd/... ./config/... ./internal/...
+
+.PHONY: all build unit test race bench lint fuzz trees deps install \
+	demo demo-shell demo-stop try-systemd clean
+
+all: build
+
+build:
+	$(call BUILD,,jail-enter)
+	$(call BUILD,-X main.version=$(VERSION),jail-init)
+	$(call BUILD,,jail-keys)
+
+# What needs no privilege, in seconds.
+unit:
+	$(GO) test $(PLAIN)
+
+# Everything, and nothing may be skipped.
+test: deps
+	JAIL_TEST_MUST_RUN=1 $(GO) test -count=1 -timeout=60m ./...
+
+# The race detector needs cgo and a C compiler.
+race: export CGO_ENABLED = 1
+race:
+	packaging/deps.sh race
+	$(GO) test -race -count=1 $(PLAIN)
+
+bench: deps
+	$(GO) run ./e2e/bench $(BENCHFLAGS)
+
+lint:
+	@out=$$(gofmt -l cmd config internal e2e); test -z "$$out" || { echo "gofmt -w" $$out; exit 1; }
+	$(GO) vet ./...
+	@for f in packaging/*.sh packaging/*/*.sh .ci/run; do bash -n $$f || exit 1; done
+	@if command -v shellcheck >/dev/null; then shellcheck packaging/*.sh packaging/*/*.sh .ci/run; \
+	else echo "lint: shellcheck is not installed, left out"; fi
+	@if command -v mandoc >/dev/null; then mandoc -T lint -W warning docs/man/*.[1-9]; \
+	else echo "lint: mandoc is not installed, left out"; fi
+
+# Every fuzz target, one after the other, for FUZZTIME each.
+fuzz:
+	@for pkg in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "$$pkg $$f"; \
+			$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+		done; \
+	done
+
+# The root file systems of the tests, which keep them in build/trees.
+trees: deps
+	$(GO) test -count=1 -run '^$$' ./e2e
+
+# Packages of Debian that are missing here. Changes nothing if none are.
+deps:
+	packaging/deps.sh test
+
+install: build
+	packaging/install.sh '$(DESTDIR)' '$(PREFIX)' '$(UNITDIR)' '$(TMPFILESDIR)'
+
+demo: build
+	packaging/demo/demo.sh start
+
+demo-shell:
+	@packaging/demo/demo.sh shell '$(LOGIN)'
+
+demo-stop:
+	packaging/demo/demo.sh stop
+
+# Both forms of the systemd units, on a Debian booted by systemd-nspawn.
+try-systemd: build
+	packaging/systemd/try-nspawn.sh
+
+# build/trees stays: it takes minutes and a mirror to make.
+clean:
+	rm -rf bin dist

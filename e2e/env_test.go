@@ -1,0 +1,134 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestCase31Environment(t *testing.T) {
+	standard(t)
+	locale := []string{"LANG=C.UTF-8", "LC_ALL=C.UTF-8", "LC_MESSAGES=de_DE", "COLORTERM=truecolor", "GIT_PROTOCOL=version=2"}
+	t.Run("without a terminal", func(t *testing.T) {
+		r := same(t, ask{cmd: "env | LC_ALL=C sort", env: locale}, "pam_motd")
+		for _, entry := range append(locale, "USER=work", "LOGNAME=work", "HOME=/home/work", "SHELL=/bin/bash", "SSH_CLIENT=UNKNOWN 65535 65535") {
+			assert.Contains(t, r.stdout, entry+"\n")
+		}
+		for _, name := range []string{"TERM", "SSH_TTY", "SSH_ORIGINAL_COMMAND", "SSH_USER_AUTH", "SSH_AUTH_SOCK", "XDG_RUNTIME_DIR", "MAIL"} {
+			assert.NotContains(t, r.stdout, "\n"+name+"=")
+		}
+	})
+	t.Run("on a terminal", func(t *testing.T) {
+		r := same(t, ask{cmd: "env | LC_ALL=C sort", env: locale, tty: xterm(), wire: true}, "pam_motd")
+		assert.Contains(t, r.stdout, "\nTERM=xterm\r\n")
+		assert.Contains(t, r.stdout, "\nSSH_TTY=/dev/pts/0\r\n")
+	})
+	t.Run("in a login shell", func(t *testing.T) {
+		same(t, ask{shell: true, stdin: "env | LC_ALL=C sort\n", env: locale}, "pam_motd")
+	})
+	t.Run("what sshd does not accept", func(t *testing.T) {
+		same(t, ask{cmd: "env | LC_ALL=C sort", env: []string{"FOO=bar", "LD_PRELOAD=/x.so", "BASH_ENV=/x"}, wire: true}, "pam_motd")
+	})
+	t.Run("of the jail's PID 1", func(t *testing.T) {
+		for _, pid := range jailPIDs("debian") {
+			assert.NotContains(t, contents(fmt.Sprintf("/proc/%d/environ", pid)), "PATH=", "serve's environment is the host's")
+		}
+	})
+}
+
+func TestCase32HostileEnvironment(t *testing.T) {
+	standard(t)
+	show := ask{cmd: "env -0 | LC_ALL=C sort -z", wire: true}
+	with := func(env ...string) ask {
+		a := show
+		a.env = env
+		return a
+	}
+	t.Run("values", func(t *testing.T) {
+		same(t, with("LC_A=two\nlines", "LC_B=a=b=c", "LC_C=\xff\xfe", "LC_D=", "LC_E=$(id);`id`", "LC_F=() { :; }; id"), "pam_motd -z")
+	})
+	t.Run("100 kB", func(t *testing.T) {
+		r := same(t, with("LC_LONG="+strings.Repeat("x", 100_000)), "pam_motd -z")
+		assert.Greater(t, len(r.stdout), 100_000)
+	})
+	t.Run("128 variables", func(t *testing.T) {
+		var env []string
+		for i := range 128 {
+			env = append(env, fmt.Sprintf("LC_%03d=%d", i, i))
+		}
+		r := same(t, with(env...), "pam_motd -z")
+		assert.Contains(t, r.stdout, "LC_127=127\x00")
+	})
+	t.Run("names", func(t *testing.T) {
+		// sshd passes on any name that matches LC_*; no shell could use these.
+		r := same(t, with("LC_X;id=1", "LC_$(id)=2", "LC_Y%%=() { id; }", "LC_ SPACE=3", "LC_OK=4"), "pam_motd -z", "odd names -z")
+		assert.Contains(t, r.stdout, "LC_OK=4\x00")
+	})
+	t.Run("an exported function", func(t *testing.T) {
+		same(t, with("BASH_FUNC_ls%%=() { echo pwned; }", "LC_OK=1"), "pam_motd -z")
+	})
+}
+
+func TestCase34StartupFiles(t *testing.T) {
+	standard(t)
+	r := same(t, ask{cmd: "echo $BASHRC_READ,$PROFILE_READ,$SHLVL,$0,$-"})
+	assert.Equal(t, "1,,1,bash,hBc\n", r.stdout)
+	r = same(t, ask{shell: true, stdin: "echo $PROFILE_READ,$SHLVL,$0\n"})
+	assert.Equal(t, "1,1,-bash\n", r.stdout)
+}
+
+// The registry adds variables; a client cannot change those.
+func TestRegistryEnvironment(t *testing.T) {
+	reg := oneJail("env", busyboxRoot, `users = ["centos"]`, fmt.Sprintf("uid = %d", centos.id),
+		`env = { APP_ENV = "production", LC_APP = "ours", PATH = "/opt/bin:/bin" }`)
+	own(t, reg)
+	r := run(t, login, ask{as: centos, cmd: "echo $APP_ENV $LC_APP $PATH", env: []string{"LC_APP=theirs", "APP_ENV=theirs"}})
+	assert.Equal(t, result{stdout: "production ours /opt/bin:/bin\n"}, r)
+}
+
+// A real port, a real address: the one test that does not give sshd a socket
+// pair, and all that OpenSSH's client does by itself.
+func TestListeningSSHD(t *testing.T) {
+	standard(t)
+	for _, d := range jailDoors {
+		t.Run(string(d), func(t *testing.T) {
+			port := freePort(t)
+			sshd := exec.Command("/usr/sbin/sshd", "-D", "-e", "-f", sshdConfig(d), "-o", "ListenAddress=127.0.0.1", "-p", strconv.Itoa(port))
+			require.NoError(t, sshd.Start())
+			t.Cleanup(func() {
+				sshd.Process.Kill()
+				sshd.Wait()
+			})
+			eventually(t, "sshd listens", func() bool {
+				conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+				if err == nil {
+					conn.Close()
+				}
+				return err == nil
+			})
+			cmd := exec.Command("ssh", "-F", sshDir+"/config", "-o", "ProxyCommand=none", "-o", "HostName=127.0.0.1", "-p", strconv.Itoa(port),
+				"-l", work.login, "--", string(d), "echo $SSH_CONNECTION; echo $SSH_CLIENT; id -un")
+			r := runCommand(t, cmd, nil)
+			require.Equal(t, 0, r.status, "%s", r.stderr)
+			var from, to string
+			var fromPort, toPort int
+			_, err := fmt.Sscan(r.stdout, &from, &fromPort, &to, &toPort)
+			require.NoError(t, err, "%q", r.stdout)
+			assert.Equal(t, fmt.Sprintf("127.0.0.1 %d 127.0.0.1 %d\n127.0.0.1 %d %d\nwork\n", fromPort, port, fromPort, port), r.stdout)
+		})
+	}
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}

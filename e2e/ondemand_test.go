@@ -1,0 +1,269 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// generation tells one start of a jail from the next. It fails the test unless
+// the jail runs exactly once.
+func generation(t *testing.T, name string) string {
+	t.Helper()
+	pids := jailPIDs(name)
+	require.Len(t, pids, 1, "jail %s", name)
+	return fmt.Sprintf("%d/%s", pids[0], processes()[pids[0]].start)
+}
+
+func TestNothingRunsBeforeTheFirstLogin(t *testing.T) {
+	s := own(t, standardRegistry())
+	for _, name := range s.registry.jails {
+		assert.Empty(t, jailPIDs(name))
+	}
+	// Asking for keys starts nothing, whatever the answer.
+	world.client(t, forced, centos)
+	assert.Empty(t, jailPIDs("centos"))
+	assert.Zero(t, run(t, login, ask{cmd: "true"}).status)
+	assert.Len(t, jailPIDs("debian"), 1)
+	assert.Empty(t, jailPIDs("centos"), "the other one's login has not come")
+}
+
+func TestCase48ParallelFirstLogins(t *testing.T) {
+	own(t, standardRegistry())
+	world.client(t, login, work) // so that the sessions do not wait for each other's connection
+	from := int64(len(contents(world.log("serve.log"))))
+	var wait sync.WaitGroup
+	results := make([]result, 50)
+	for i := range results {
+		wait.Go(func() { results[i] = run(t, login, ask{cmd: "readlink /proc/self/ns/pid", wire: true}) })
+	}
+	wait.Wait()
+	for _, r := range results {
+		assert.Equal(t, results[0], r, "one jail for all")
+		assert.Zero(t, r.status)
+		assert.Contains(t, r.stdout, "pid:[")
+	}
+	assert.Len(t, jailPIDs("debian"), 1)
+	assert.Equal(t, 1, strings.Count(world.tail("serve.log", from), "jail debian started"))
+}
+
+func TestServeKilled(t *testing.T) {
+	s := own(t, standardRegistry())
+	l := open(t, login, ask{cmd: "while read x; do echo got $x; done; exit 8"})
+	l.send("one\n")
+	l.expect("got one\n")
+	first := generation(t, "debian")
+
+	for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
+		t.Run(signal.String(), func(t *testing.T) {
+			s.kill(signal)
+			l.send("two\n")
+			l.expect("got two\n")
+			assert.Equal(t, result{stdout: "in\n"}, run(t, login, ask{cmd: "echo in"}), "a login to the running jail, without serve")
+			began := time.Now()
+			r := run(t, login, ask{as: centos, cmd: "true"})
+			assert.Equal(t, 125, r.status, "the stopped one cannot start now")
+			assert.NotEmpty(t, r.stderr)
+			assert.Less(t, time.Since(began), deadline)
+
+			require.NoError(t, s.start())
+			l.send("three\n")
+			l.expect("got three\n")
+			assert.Equal(t, result{stdout: "in\n"}, run(t, login, ask{cmd: "echo in"}))
+			assert.Equal(t, first, generation(t, "debian"), "the new serve finds the running jail")
+			assert.Zero(t, run(t, login, ask{as: centos, cmd: "true"}).status, "and starts the stopped one")
+			require.NoError(t, command(initPath, "stop", "centos"))
+		})
+	}
+	l.in.Close()
+	assert.Equal(t, 8, l.wait().status)
+
+	// The adopted jail can be stopped, and starts again for the next login.
+	require.NoError(t, command(initPath, "stop", "debian"))
+	assert.Empty(t, jailPIDs("debian"))
+	assert.Zero(t, run(t, login, ask{cmd: "true"}).status)
+	assert.NotEqual(t, first, generation(t, "debian"))
+}
+
+func TestSecondServe(t *testing.T) {
+	own(t, standardRegistry())
+	require.Zero(t, run(t, login, ask{cmd: "true"}).status)
+	first := generation(t, "debian")
+	r := runCommand(t, exec.Command(initPath, "serve"), nil)
+	assert.NotZero(t, r.status)
+	assert.NotEmpty(t, r.stderr)
+	assert.Zero(t, run(t, login, ask{cmd: "true"}).status)
+	assert.Equal(t, first, generation(t, "debian"), "the first one is not disturbed")
+}
+
+// PID 1 of a jail dies: every client learns of it at once.
+func TestCase49JailKilled(t *testing.T) {
+	own(t, standardRegistry())
+	withoutTTY := open(t, forced, ask{cmd: "echo ready; sleep 4949"})
+	onTerminal := open(t, login, onTTY("echo ready; sleep 4949"))
+	withoutTTY.expect("ready\n")
+	onTerminal.expect("ready\r\n")
+	first := generation(t, "debian")
+
+	began := time.Now()
+	for _, pid := range jailPIDs("debian") {
+		require.NoError(t, unix.Kill(pid, unix.SIGKILL))
+	}
+	for _, l := range []*live{withoutTTY, onTerminal} {
+		r := l.wait()
+		assert.NotZero(t, r.status)
+		assert.Contains(t, r.stdout+r.stderr, "jail-enter: ", "the reason")
+	}
+	assert.Less(t, time.Since(began), 5*time.Second)
+	terminated(t, "sleep 4949")
+
+	assert.Equal(t, result{}, run(t, login, ask{cmd: "true"}))
+	assert.NotEqual(t, first, generation(t, "debian"), "a fresh jail")
+}
+
+func TestJailEnterKilled(t *testing.T) {
+	standard(t)
+	victim := func(t *testing.T) int {
+		for _, p := range running("jail-enter") {
+			if uidOf(p.pid) == work.id {
+				return p.pid
+			}
+		}
+		t.Fatal("no jail-enter runs")
+		return 0
+	}
+	t.Run("on a terminal the session is hung up", func(t *testing.T) {
+		note := inHome(t, login, "case49")
+		l := open(t, login, onTTY("trap 'echo hangup >case49; exit' HUP; echo ready; while :; do read -t 0.01; done"))
+		l.expect("ready\r\n")
+		require.NoError(t, unix.Kill(victim(t), unix.SIGKILL))
+		assert.Equal(t, "KILL", l.wait().signal)
+		eventually(t, "the session was hung up", func() bool { return contents(note) == "hangup\n" })
+	})
+	t.Run("without one the command is killed", func(t *testing.T) {
+		l := open(t, login, ask{cmd: "echo ready; exec sleep 4950"})
+		l.expect("ready\n")
+		require.NoError(t, unix.Kill(victim(t), unix.SIGKILL))
+		assert.Equal(t, "KILL", l.wait().signal)
+		terminated(t, "sleep 4950")
+	})
+}
+
+// A login that comes while the jail is coming to its end waits for the next
+// start of it. Here the end takes as long as stop allows: something inside
+// does not want to go.
+func TestCase50LoginWhileStopping(t *testing.T) {
+	own(t, standardRegistry())
+	l := open(t, login, ask{cmd: "trap '' TERM HUP INT; echo ready; while :; do read -t 1; done; :"})
+	l.expect("ready\n")
+	first := generation(t, "debian")
+
+	stop := exec.Command(initPath, "stop", "--grace", "1s", "debian")
+	stop.Stderr = os.Stderr
+	require.NoError(t, stop.Start())
+	var wait sync.WaitGroup
+	results := make([]result, 10)
+	for i := range results {
+		wait.Go(func() { results[i] = run(t, login, ask{cmd: "echo served", wire: true}) })
+	}
+	wait.Wait()
+	require.NoError(t, stop.Wait())
+	l.wait()
+	for _, r := range results {
+		assert.Equal(t, result{stdout: "served\n"}, r)
+	}
+	assert.NotEqual(t, first, generation(t, "debian"))
+}
+
+// Logins and stops at random: every login is served by one jail or the next.
+func TestStopAndLoginRace(t *testing.T) {
+	own(t, standardRegistry())
+	world.client(t, login, work)
+	done := make(chan struct{})
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				err := command(initPath, "stop", "--grace", "100ms", "debian")
+				if err != nil && !strings.Contains(err.Error(), "not running") {
+					t.Error(err)
+				}
+			}
+		}
+	})
+	for range 100 {
+		r := run(t, login, ask{cmd: "echo served", wire: true})
+		// A session may be ended by the stop it met, but never refused.
+		if r.signal == "" && r.status != 125 {
+			assert.Equal(t, result{stdout: "served\n"}, r)
+		} else {
+			assert.NotContains(t, r.stderr, "cannot enter", "%+v", r)
+		}
+		assert.LessOrEqual(t, len(jailPIDs("debian")), 1)
+	}
+	close(done)
+	wait.Wait()
+}
+
+func TestIdleTimeout(t *testing.T) {
+	reg := oneJail("idle", busyboxRoot, `users = ["centos"]`, fmt.Sprintf("uid = %d", centos.id), `idle_timeout = "1s"`)
+	own(t, reg)
+	require.Equal(t, result{}, run(t, login, ask{as: centos, cmd: "true"}))
+	eventually(t, "the jail has gone idle and ended", func() bool { return len(jailPIDs("idle")) == 0 })
+
+	began := time.Now()
+	require.Equal(t, result{}, run(t, login, ask{as: centos, cmd: "sleep 2 >/dev/null 2>&1 </dev/null &"}))
+	eventually(t, "it has ended again", func() bool { return len(jailPIDs("idle")) == 0 })
+	assert.Greater(t, time.Since(began), 2*time.Second, "not while a process of the tenant's runs")
+}
+
+// The start fails: one line for the user with an id that leads to the log's
+// line, and no shell of the host's.
+func TestNoJailToBeHad(t *testing.T) {
+	reg := oneJail("broken", busyboxRoot, `users = ["centos"]`, fmt.Sprintf("uid = %d", centos.id))
+	own(t, reg)
+	from := int64(len(contents(world.log("serve.log"))))
+	away := busyboxRoot + ".away"
+	require.NoError(t, os.Rename(busyboxRoot, away))
+	began := time.Now()
+	r := run(t, login, ask{as: centos, cmd: "id"})
+	tty := run(t, login, ask{as: centos, shell: true, tty: xterm(), wire: true})
+	require.NoError(t, os.Rename(away, busyboxRoot))
+
+	assert.Less(t, time.Since(began), 10*time.Second)
+	assert.Equal(t, 125, r.status)
+	assert.Equal(t, 125, tty.status)
+	assert.Empty(t, r.stdout)
+	assert.Regexp(t, `^jail-enter: cannot [^\n]*\n$`, r.stderr)
+	assert.NotContains(t, r.stderr, busyboxRoot, "no path of the host's")
+	id := idIn(t, r.stderr)
+	eventually(t, "the log has the id", func() bool { return strings.Contains(world.tail("serve.log", from), id) })
+
+	// The back-off is short enough for the next try of a person.
+	eventually(t, "the jail can be had again", func() bool { return run(t, login, ask{as: centos, cmd: "true"}).status == 0 })
+}
+
+// idIn finds the short id in a line for the user.
+func idIn(t *testing.T, line string) string {
+	t.Helper()
+	_, after, ok := strings.Cut(line, "id ")
+	if !ok {
+		_, after, ok = strings.Cut(line, "id=")
+	}
+	require.True(t, ok, "an id in %q", line)
+	id := strings.FieldsFunc(after, func(r rune) bool { return !strings.ContainsRune("0123456789abcdefghijklmnopqrstuvwxyz", r) })
+	require.NotEmpty(t, id, "an id in %q", line)
+	return id[0]
+}

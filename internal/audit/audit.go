@@ -1,0 +1,305 @@
+// Package audit looks at what the host itself opens to the logins of a registry:
+// their accounts, sshd, PAM, cron, the programs of ours and the kernel. A jail
+// holds what happens inside; everything here happens on the host, before a
+// session is in its jail or without ever getting there.
+//
+// It reads and asks, and changes nothing. The account files are those of /etc:
+// accounts from elsewhere (LDAP) are no more known here than to package config.
+package audit
+
+import (
+	"fmt"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+
+	"jail/config"
+	"jail/internal/jail"
+	"jail/internal/passwd"
+)
+
+// Severity says how bad a finding is.
+type Severity int
+
+const (
+	Note    Severity = iota // worth knowing; may well be wanted
+	Warning                 // opens the host, or a way past the jail's own rules, to somebody
+	Error                   // a tenant gets out, or a login does not work at all
+)
+
+func (s Severity) String() string { return [...]string{"note", "warning", "error"}[s] }
+
+// Finding is one thing the host opens.
+type Finding struct {
+	Severity Severity
+	// Login is whom it concerns, several as "alice, bob"; "" is everybody.
+	Login string
+	// Where is the file, and the line or option in it.
+	Where string
+	// What says in one sentence what it opens.
+	What string
+	// Fix is the line to write at Where, or the command to run.
+	Fix string
+}
+
+// String returns the finding as one printable line.
+func (f Finding) String() string {
+	var b strings.Builder
+	b.WriteString(f.Severity.String() + ": ")
+	if f.Login != "" {
+		b.WriteString(f.Login + ": ")
+	}
+	b.WriteString(f.Where + ": " + f.What)
+	if f.Fix != "" {
+		b.WriteString("; fix: " + f.Fix)
+	}
+	return printable(b.String())
+}
+
+// printable keeps what a link or a file name says from reaching a terminal raw.
+func printable(s string) string {
+	q := strconv.QuoteToGraphic(s)
+	q = strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
+	return strings.ReplaceAll(q, `\\`, `\`)
+}
+
+// Options say which host is looked at. The zero value is this one.
+type Options struct {
+	// Rootless leaves out the host's accounts and entry points: the jails are
+	// the caller's own, and so is everything that leads to them.
+	Rootless bool
+	// Passwd, Group and Shadow are the text of the files of that name; nil
+	// reads them from /etc.
+	Passwd, Group, Shadow []byte
+	// Root is put before every path that is looked at.
+	Root string
+	// PAMDirs are where PAM looks for a service, in this order.
+	PAMDirs []string
+	// SSHD is the path of sshd; "" looks in the usual places.
+	SSHD string
+	// SSHDConfig is sshd's configuration, if not the one it reads by itself.
+	SSHDConfig string
+	// Effective returns what "sshd -T" prints for a login. An error that is
+	// ErrNotInstalled means that there is no sshd; of others the first line
+	// is shown. nil runs SSHD.
+	Effective func(user string) (string, error)
+	// Version returns what "sshd -V" prints. nil runs SSHD.
+	Version func() string
+	// JailEnter are the paths that are jail-enter besides those so called, the
+	// installed one first; JailKeys is where jail-keys is installed. Unset,
+	// they are where this program's installation has them.
+	JailEnter []string
+	JailKeys  string
+	// Kernel is what the kernel offers; nil asks it.
+	Kernel *Kernel
+
+	files files // nil: those below Root
+}
+
+// Kernel is what a jail needs of the kernel.
+type Kernel struct {
+	Release     string // uname -r
+	LandlockABI int    // 0: none
+	Cgroup2     bool   // the unified hierarchy is on /sys/fs/cgroup
+}
+
+// Run returns what is to be said about the host of a registry, the worst
+// first. Findings that differ only in the login are one.
+func Run(reg *config.Registry, opt Options) []Finding {
+	a := &auditor{opt: opt}
+	if reg != nil {
+		a.jails = reg.Jails
+	}
+	a.complete()
+	if !opt.Rootless {
+		a.load()
+		a.loadPAM()
+		a.loadSSH()
+		for _, l := range a.logins {
+			a.findHome(l)
+		}
+		for _, l := range a.logins {
+			a.checkHome(l)
+			a.checkShell(l)
+			a.checkSSH(l)
+			a.checkPAM(l)
+			a.checkGroups(l)
+			a.checkJobs(l)
+			a.checkPrograms(l)
+		}
+		if a.jailInit != "" {
+			a.checkProgram(nil, a.jailInit, "as root", false)
+		}
+		a.checkMatches()
+		a.checkShells()
+	}
+	a.checkKernel()
+	return a.grouped()
+}
+
+// auditor collects findings.
+type auditor struct {
+	opt    Options
+	files  files
+	jails  []jail.Spec
+	logins []*login
+	pam    []pamLine
+	// matches is what sshd_config makes depend on more than the login.
+	matches matches
+	drafts  []Finding // each about one login
+	asked   string    // what sshd said of its version
+	// sshdMissing is that there is no sshd.
+	sshdMissing bool
+	jailInit    string // where this program is installed; "" if it is not
+}
+
+// login is one login and what is known about it.
+type login struct {
+	passwd.Entry
+	jail *jail.Spec
+	in   *jail.Login
+	// groups are those that list the login as a member, without its primary one.
+	groups   []group
+	password password
+	home     home
+	kind     shellKind
+	ssh      settings // nil: not known
+}
+
+type group struct {
+	name    string
+	gid     uint32
+	members []string
+}
+
+type password int
+
+const (
+	passwordUnknown password = iota
+	passwordSet
+	passwordLocked
+	passwordEmpty
+)
+
+// loginName stands in the fix of a draft for the login's name.
+const loginName = "\x00"
+
+func (a *auditor) add(l *login, sev Severity, where, what, fix string) {
+	name := ""
+	if l != nil {
+		name = l.Name
+	}
+	a.drafts = append(a.drafts, Finding{sev, name, where, what, fix})
+}
+
+// load finds the account of every login.
+func (a *auditor) load() {
+	groups := parseGroups(a.opt.Group)
+	for i := range a.jails {
+		j := &a.jails[i]
+		for k := range j.Logins {
+			e, ok := passwd.ByName(a.opt.Passwd, j.Logins[k].Name)
+			if !ok {
+				continue // package config has refused it
+			}
+			l := &login{Entry: e, jail: j, in: &j.Logins[k]}
+			for _, g := range groups {
+				if g.gid != e.GID && slices.Contains(g.members, e.Name) {
+					l.groups = append(l.groups, g)
+				}
+			}
+			l.password = passwordOf(e.Name, a.opt.Passwd, a.opt.Shadow)
+			l.kind = a.shellKind(e.Shell)
+			a.logins = append(a.logins, l)
+		}
+	}
+}
+
+func parseGroups(text []byte) []group {
+	var groups []group
+	for line := range strings.SplitSeq(string(text), "\n") {
+		f := strings.Split(line, ":")
+		if len(f) != 4 || f[0] == "" {
+			continue
+		}
+		if gid, err := strconv.ParseUint(f[2], 10, 32); err == nil {
+			groups = append(groups, group{f[0], uint32(gid), strings.Split(f[3], ",")})
+		}
+	}
+	return groups
+}
+
+// passwordOf looks at the password field of an account, in passwd(5) or, where
+// that says "x", in shadow(5).
+func passwordOf(name string, passwdText, shadowText []byte) password {
+	field := func(text []byte) (string, bool) {
+		for line := range strings.SplitSeq(string(text), "\n") {
+			if f := strings.SplitN(line, ":", 3); len(f) == 3 && f[0] == name {
+				return f[1], true
+			}
+		}
+		return "", false
+	}
+	hash, ok := field(passwdText)
+	if ok && hash == "x" {
+		hash, ok = field(shadowText)
+	}
+	switch {
+	case !ok:
+		return passwordUnknown
+	case hash == "":
+		return passwordEmpty
+	case hash[0] == '!' || hash[0] == '*':
+		return passwordLocked
+	}
+	return passwordSet
+}
+
+// grouped makes one Finding of drafts that differ only in the login.
+func (a *auditor) grouped() []Finding {
+	type group struct {
+		Finding
+		logins []string
+	}
+	var groups []*group
+	index := map[Finding]*group{}
+	for _, d := range a.drafts {
+		key := d
+		key.Login = ""
+		g := index[key]
+		if g == nil {
+			g = &group{Finding: key}
+			index[key] = g
+			groups = append(groups, g)
+		}
+		if d.Login != "" && !slices.Contains(g.logins, d.Login) {
+			g.logins = append(g.logins, d.Login)
+		}
+	}
+	found := make([]Finding, 0, len(groups))
+	for _, g := range groups {
+		slices.Sort(g.logins)
+		f := g.Finding
+		f.Login = list(g.logins)
+		if strings.Contains(f.Fix, loginName) {
+			if len(g.logins) == 1 {
+				f.Fix = strings.ReplaceAll(f.Fix, loginName, g.logins[0])
+			} else {
+				f.Fix = "for u in " + strings.Join(g.logins, " ") + "; do " + strings.ReplaceAll(f.Fix, loginName, "$u") + "; done"
+			}
+		}
+		found = append(found, f)
+	}
+	sort.SliceStable(found, func(i, j int) bool { return found[i].Severity > found[j].Severity })
+	return found
+}
+
+// list is names for people: all of a few, the first of many.
+func list(names []string) string {
+	const most = 8
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most-1], ", "), len(names)-most+1)
+}

@@ -1,0 +1,607 @@
+package audit
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"jail/config"
+	"jail/internal/jail"
+)
+
+// fakeFile is one file of a fakeFS.
+type fakeFile struct {
+	uid, gid uint32
+	mode     uint32 // 0: 0755 of what it is
+	link     string
+	text     string
+	dir      bool
+	caps     bool
+}
+
+// fakeFS is files by path. Directories above are there, and root's.
+type fakeFS map[string]fakeFile
+
+func (f fakeFS) lstat(p string) (stat, error) {
+	file, ok := f[p]
+	if !ok {
+		above := strings.TrimSuffix(p, "/") + "/"
+		for name := range f {
+			ok = ok || strings.HasPrefix(name, above)
+		}
+		if !ok && p != "/" {
+			return stat{}, fs.ErrNotExist
+		}
+		file = fakeFile{dir: true}
+	}
+	mode := file.mode
+	if mode == 0 {
+		mode = 0o755
+	}
+	switch {
+	case file.link != "":
+		mode |= unix.S_IFLNK
+	case file.dir:
+		mode |= unix.S_IFDIR
+	default:
+		mode |= unix.S_IFREG
+	}
+	return stat{file.uid, file.gid, mode}, nil
+}
+
+func (f fakeFS) readlink(p string) (string, error) {
+	if file, ok := f[p]; ok && file.link != "" {
+		return file.link, nil
+	}
+	return "", fs.ErrNotExist
+}
+
+func (f fakeFS) read(p string) ([]byte, error) {
+	if file, ok := f[p]; ok && file.link == "" && !file.dir {
+		return []byte(file.text), nil
+	}
+	return nil, fs.ErrNotExist
+}
+
+func (f fakeFS) glob(pattern string) []string {
+	var found []string
+	for name := range f {
+		if ok, _ := path.Match(pattern, name); ok {
+			found = append(found, name)
+		}
+	}
+	slices.Sort(found)
+	return found
+}
+
+func (f fakeFS) hasCaps(p string) bool { return f[p].caps }
+
+// world is a host to audit: as jail(7) recommends it until a test changes that.
+type world struct {
+	t      *testing.T
+	files  fakeFS
+	home   string
+	shell  string
+	hash   string
+	group  string
+	ssh    string // output of sshd -T
+	sshErr error
+	vers   string
+	kernel Kernel
+	jails  []jail.Spec
+	opt    Options
+}
+
+const (
+	pamSSHD = `# PAM configuration for the Secure Shell service
+@include common-auth
+account    required     pam_nologin.so
+@include common-session
+session    required     pam_env.so # [1]
+session    required     pam_env.so user_readenv=1 envfile=/etc/default/locale
+`
+	pamSession = `session	[default=1]			pam_permit.so
+session	required	pam_unix.so
+`
+	systemdLine = "session	optional	pam_systemd.so \n"
+)
+
+func newWorld(t *testing.T) *world {
+	w := &world{
+		t: t,
+		files: fakeFS{
+			"/etc/pam.d/sshd":           {text: pamSSHD},
+			"/etc/pam.d/common-session": {text: pamSession + systemdLine},
+			"/var/lib/jail/empty-home":  {dir: true},
+			"/usr/bin/jail-enter":       {},
+			"/usr/lib/jail/jail-keys":   {},
+			"/srv/jails/web/rootfs":     {dir: true},
+			"/etc/shells":               {text: "# shells\n/bin/sh\n/bin/bash\n"},
+		},
+		home:   "/var/lib/jail/empty-home",
+		shell:  "/usr/bin/jail-enter",
+		hash:   "!",
+		vers:   "OpenSSH_9.2, OpenSSL 3.0.19 27 Jan 2026\n",
+		kernel: Kernel{"6.12.0", 6, true},
+		jails: []jail.Spec{{
+			Name:   "web",
+			Rootfs: "/srv/jails/web/rootfs",
+			Userns: jail.Userns{Enabled: true, Base: 200000, Size: 65536},
+			Logins: []jail.Login{{Name: "alice", HostUID: 2001, UID: 1000}},
+		}},
+	}
+	w.sshd("recommended")
+	return w
+}
+
+// sshd takes what a real sshd printed for testdata/NAME.conf.
+func (w *world) sshd(name string) {
+	text, err := os.ReadFile("testdata/" + name + ".out")
+	require.NoError(w.t, err)
+	w.ssh = string(text)
+}
+
+// set changes one option in what sshd printed.
+func (w *world) set(key, value string) {
+	lines := slices.DeleteFunc(strings.Split(w.ssh, "\n"), func(l string) bool { return strings.HasPrefix(l, key+" ") })
+	w.ssh = strings.Join(append(lines, key+" "+value), "\n")
+}
+
+func (w *world) run() []Finding {
+	o := w.opt
+	account := "alice:x:2001:2001::" + w.home + ":" + w.shell + "\n"
+	o.Passwd = []byte("root:x:0:0:root:/root:/bin/bash\n" + account + strings.Replace(strings.ReplaceAll(account, "alice", "bob"), "2001:2001", "2002:2002", 1))
+	o.Group = []byte("root:x:0:\nalice:x:2001:\nstaff:x:50:\n" + w.group)
+	o.Shadow = []byte("alice:" + w.hash + ":19000:0:99999:7:::\nbob:" + w.hash + ":19000:0:99999:7:::\n")
+	o.Effective = func(string) (string, error) { return w.ssh, w.sshErr }
+	o.Version = func() string { return w.vers }
+	o.Kernel = &w.kernel
+	o.files = w.files
+	o.JailEnter = []string{"/usr/bin/jail-enter"}
+	o.JailKeys = "/usr/lib/jail/jail-keys"
+	return Run(&config.Registry{Jails: w.jails}, o)
+}
+
+func lines(found []Finding) string {
+	var b strings.Builder
+	for _, f := range found {
+		b.WriteString(f.String() + "\n")
+	}
+	return b.String()
+}
+
+func TestTheRecommendedHostIsFreeOfErrorsAndWarnings(t *testing.T) {
+	w := newWorld(t)
+	assert.Equal(t, ""+
+		"note: alice: sshd_config, PasswordAuthentication yes: the account's password is locked, so only a PAM module that asks elsewhere lets somebody in without a key; fix: AuthenticationMethods publickey\n"+
+		"note: alice: /etc/pam.d/sshd:6: ~/.pam_environment sets any variable of what the host runs at a login, should somebody be able to write it; fix: session required pam_env.so user_readenv=0 envfile=/etc/default/locale\n",
+		lines(w.run()))
+
+	w.set("authenticationmethods", "publickey")
+	w.files["/etc/pam.d/sshd"] = fakeFile{text: "@include common-session\n"}
+	assert.Empty(t, w.run())
+}
+
+func TestTheClassicAccountIsToldWhatItOpens(t *testing.T) {
+	w := newWorld(t)
+	w.sshd("debian")
+	w.home = "/srv/jails/web/rootfs/home/alice"
+	w.files[w.home] = fakeFile{dir: true, uid: 201000}
+	found := w.run()
+	var home *Finding
+	for i := range found {
+		if found[i].Where == "/etc/passwd, home directory" {
+			home = &found[i]
+		}
+	}
+	require.NotNil(t, home, lines(found))
+	assert.Equal(t, Warning, home.Severity)
+	assert.Equal(t, "/srv/jails/web/rootfs/home/alice is in the rootfs of jail web, whose tenants write what host programs read there as the login: "+
+		".Xauthority (xauth), .config/systemd/user (systemd --user: any program), .forward (mail delivery: any program), "+
+		".pam_environment (pam_env: any variable, LD_PRELOAD too), .ssh/authorized_keys .ssh/authorized_keys2 (sshd), .ssh/rc (sshd)", home.What)
+	assert.Equal(t, "usermod -d /var/lib/jail/empty-home alice", home.Fix)
+}
+
+// want is part of a finding.
+type want struct {
+	sev         Severity
+	where, what string // "what" need only be contained
+	fix         string
+}
+
+func TestFindings(t *testing.T) {
+	const fcLine = "ForceCommand exec /usr/bin/jail-enter --forced"
+	inRootfs := func(w *world) {
+		w.home = "/srv/jails/web/rootfs/home/alice"
+		w.files[w.home] = fakeFile{dir: true, uid: 201000}
+	}
+	for _, tc := range []struct {
+		name string
+		host func(w *world)
+		want []want
+		not  []string // parts of lines that must not be there
+	}{
+		// The account.
+		{"a home that is a link into the rootfs is in the rootfs", func(w *world) {
+			inRootfs(w)
+			w.home = "/home/alice"
+			w.files["/home/alice"] = fakeFile{link: "../srv/jails/web/rootfs/home/alice"}
+		}, []want{{Warning, "/etc/passwd, home directory", "/home/alice is in the rootfs of jail web", "usermod -d /var/lib/jail/empty-home alice"}}, nil},
+		{"a home a jail may write through a mount is in the jail", func(w *world) {
+			w.home = "/srv/data/alice"
+			w.files[w.home] = fakeFile{dir: true}
+			w.jails[0].Mounts = []jail.Mount{{Source: "/srv/data", Target: "/data"}}
+		}, []want{{Warning, "/etc/passwd, home directory", "is in /srv/data, which jail web may write", "usermod -d /var/lib/jail/empty-home alice"}}, nil},
+		{"a read-only mount exposes no home", func(w *world) {
+			w.home = "/srv/data/alice"
+			w.files[w.home] = fakeFile{dir: true}
+			w.jails[0].Mounts = []jail.Mount{{Source: "/srv/data", Target: "/data", ReadOnly: true}}
+		}, nil, []string{"home directory"}},
+		{"a home of the login's own is reported", func(w *world) {
+			w.home = "/home/alice"
+			w.files["/home/alice"] = fakeFile{dir: true, uid: 2001}
+		}, []want{
+			{Warning, "/etc/passwd, home directory", "can be changed by the login", "usermod -d /var/lib/jail/empty-home alice"},
+			{Error, "/etc/pam.d/sshd:6", "~/.pam_environment, which a tenant can write", "session required pam_env.so user_readenv=0 envfile=/etc/default/locale"},
+		}, nil},
+		{"a home whose parent is somebody else's is reported", func(w *world) {
+			w.files["/var/lib/jail"] = fakeFile{dir: true, uid: 2777}
+		}, []want{{Warning, "/etc/passwd, home directory", "can be changed by uid 2777", "usermod -d /var/lib/jail/empty-home alice"}}, nil},
+		{"a home owned by a jail's id is the jail's", func(w *world) {
+			w.files[w.home] = fakeFile{dir: true, uid: 201000}
+		}, []want{{Warning, "/etc/passwd, home directory", "can be changed by jail web", "usermod -d /var/lib/jail/empty-home alice"}}, nil},
+		{"a home everybody may write is reported, sticky or not", func(w *world) {
+			w.files[w.home] = fakeFile{dir: true, mode: 0o1777}
+		}, []want{{Warning, "/etc/passwd, home directory", "can be changed by everybody", "usermod -d /var/lib/jail/empty-home alice"}}, nil},
+		{"a home the login's group may write is reported", func(w *world) {
+			w.files[w.home] = fakeFile{dir: true, mode: 0o775, gid: 2001}
+		}, []want{{Warning, "/etc/passwd, home directory", "can be changed by the login", "usermod -d /var/lib/jail/empty-home alice"}}, nil},
+		{"a group nobody is in may write a home", func(w *world) {
+			w.files[w.home] = fakeFile{dir: true, mode: 0o775, gid: 50}
+		}, nil, []string{"home directory"}},
+		{"a missing home is a note", func(w *world) {
+			w.home = "/home/gone"
+		}, []want{{Note, "/etc/passwd, home directory", "/home/gone does not exist", "usermod -d /var/lib/jail/empty-home alice"}}, nil},
+		{"the recommended home can be missing too", func(w *world) {
+			delete(w.files, w.home)
+		}, []want{{Note, "/etc/passwd, home directory", "does not exist", "install -d -m 0755 /var/lib/jail/empty-home"}}, nil},
+		{"a missing home that PAM will make is a warning", func(w *world) {
+			w.home = "/home/gone"
+			w.files["/etc/pam.d/common-session"] = fakeFile{text: "session optional pam_mkhomedir.so\n"}
+		}, []want{{Warning, "/etc/pam.d/common-session:1", "makes /home/gone and gives it to the login", "usermod -d /var/lib/jail/empty-home alice"}}, nil},
+		{"bash in front of the ForceCommand reads .bashrc on the host", func(w *world) {
+			w.shell = "/bin/bash"
+		}, []want{{Warning, "/etc/passwd, shell", "/bin/bash runs the ForceCommand and reads .bashrc on the host first", "usermod -s /usr/bin/jail-enter alice"}}, nil},
+		{"zsh in front of the ForceCommand reads .zshenv on the host", func(w *world) {
+			w.shell = "/usr/bin/zsh"
+		}, []want{{Warning, "/etc/passwd, shell", "reads .zshenv", "usermod -s /usr/bin/jail-enter alice"}}, nil},
+		{"dash in front of the ForceCommand is what su gets", func(w *world) {
+			w.shell = "/bin/dash"
+		}, []want{{Warning, "/etc/passwd, shell", "su and console logins get /bin/dash on the host", "usermod -s /usr/bin/jail-enter alice"}}, nil},
+		{"an ordinary shell without a ForceCommand is a host shell", func(w *world) {
+			w.sshd("debian")
+			w.shell = ""
+		}, []want{{Error, "/etc/passwd, shell", "every login gets /bin/sh on the host", "usermod -s /usr/bin/jail-enter alice"}}, nil},
+		{"nologin makes the ForceCommand fail", func(w *world) {
+			w.shell = "/usr/sbin/nologin"
+		}, []want{{Error, "/etc/passwd, shell", "no login works", "usermod -s /usr/bin/jail-enter alice"}}, nil},
+		{"an empty password is everybody's way in", func(w *world) {
+			w.hash = ""
+			w.set("permitemptypasswords", "yes")
+		}, []want{
+			{Warning, "/etc/shadow", "may become the login with su", "passwd -l alice"},
+			{Error, "sshd_config, PasswordAuthentication yes", "everybody enters", "passwd -l alice"},
+		}, nil},
+		{"jail-enter in /etc/shells is a note", func(w *world) {
+			w.files["/etc/shells"] = fakeFile{text: "/bin/sh\n/usr/bin/jail-enter\n"}
+		}, []want{{Note, "/etc/shells", "chsh", `sed -i '\|^/usr/bin/jail-enter$|d' /etc/shells`}}, nil},
+		{"a group of the host is a note, the one sshd knows the logins by is not", func(w *world) {
+			w.group = "jailed:x:2900:alice\nvideo:x:44:bob,alice\n"
+			w.files["/etc/ssh/sshd_config"] = fakeFile{text: "Include /etc/ssh/sshd_config.d/*.conf\n"}
+			w.files["/etc/ssh/sshd_config.d/50-jail.conf"] = fakeFile{text: "Match Group jailed\n\tX11Forwarding no\n"}
+		}, []want{{Note, "/etc/group, video", "sshd and jail-enter run with this group", "gpasswd -d alice video"}}, []string{"jailed"}},
+
+		// Our programs.
+		{"a jail-enter that is not there is an error", func(w *world) {
+			delete(w.files, "/usr/bin/jail-enter")
+		}, []want{{Error, "/usr/bin/jail-enter", "does not exist, so no login works", "make install"}}, nil},
+		{"a set-uid jail-enter is an error", func(w *world) {
+			w.files["/usr/bin/jail-enter"] = fakeFile{mode: 0o4755}
+		}, []want{{Error, "/usr/bin/jail-enter", "set-uid", "chmod u-s,g-s /usr/bin/jail-enter"}}, nil},
+		{"a jail-enter with file capabilities is an error", func(w *world) {
+			w.files["/usr/bin/jail-enter"] = fakeFile{caps: true}
+		}, []want{{Error, "/usr/bin/jail-enter", "has file capabilities", "setcap -r /usr/bin/jail-enter"}}, nil},
+		{"a jail-enter others cannot run is an error", func(w *world) {
+			w.files["/usr/bin/jail-enter"] = fakeFile{mode: 0o750}
+		}, []want{{Error, "/usr/bin/jail-enter", "has mode 0750", "chmod 0755 /usr/bin/jail-enter"}}, nil},
+		{"a jail-enter of somebody else's is an error", func(w *world) {
+			w.files["/usr/bin/jail-enter"] = fakeFile{uid: 2777}
+		}, []want{{Error, "/usr/bin/jail-enter", "belongs to uid 2777", "chown root /usr/bin/jail-enter"}}, nil},
+		{"a directory above jail-enter that everybody may write is an error", func(w *world) {
+			w.files["/usr/bin"] = fakeFile{dir: true, mode: 0o777}
+		}, []want{{Error, "/usr/bin", "is writable by everybody, who can replace jail-enter", "chmod o-w /usr/bin"}}, nil},
+		{"where a link to jail-enter leads is looked at", func(w *world) {
+			w.files["/usr/bin/jail-enter"] = fakeFile{link: "/opt/jail/jail-enter"}
+			w.files["/opt/jail/jail-enter"] = fakeFile{}
+			w.files["/opt/jail"] = fakeFile{dir: true, uid: 2777}
+		}, []want{{Error, "/opt/jail", "belongs to uid 2777", "chown root /opt/jail"}}, nil},
+		{"sshd refuses a jail-keys in a sticky directory", func(w *world) {
+			w.files["/usr/lib"] = fakeFile{dir: true, mode: 0o1777}
+		}, []want{{Error, "/usr/lib", "is writable by everybody, who can replace jail-keys", "chmod o-w /usr/lib"}}, nil},
+		{"a group with members above jail-keys is an error", func(w *world) {
+			w.group = "wheel:x:10:carol\n"
+			w.files["/usr/lib/jail"] = fakeFile{dir: true, mode: 0o775, gid: 10}
+		}, []want{{Error, "/usr/lib/jail", "is writable by group wheel", "chmod g-w /usr/lib/jail"}}, nil},
+		{"a group without members above jail-keys is a warning", func(w *world) {
+			w.files["/usr/lib/jail"] = fakeFile{dir: true, mode: 0o2775, gid: 50}
+		}, []want{{Warning, "/usr/lib/jail", "for which sshd refuses jail-keys", "chmod g-w /usr/lib/jail"}}, nil},
+
+		// sshd.
+		{"without sshd only the account is judged", func(w *world) {
+			w.sshErr = ErrNotInstalled
+		}, []want{{Note, "sshd", "is not installed", "apt install openssh-server"}}, []string{"sshd_config"}},
+		{"an sshd that does not answer is a warning with its reason", func(w *world) {
+			w.sshErr = errors.New("Missing privilege separation directory: /run/sshd\nmore")
+		}, []want{{Warning, "sshd", "was not looked at: Missing privilege separation directory: /run/sshd", "mkdir -m 0755 /run/sshd"}}, []string{"sshd_config", "more"}},
+		{"internal-sftp never runs the login shell", func(w *world) {
+			w.sshd("internal-sftp")
+		}, []want{{Error, "sshd_config, ForceCommand none", "the sftp subsystem is sshd's own", fcLine}}, nil},
+		{"with keys from jail-keys only and an external sftp, no ForceCommand is a note", func(w *world) {
+			w.sshd("internal-sftp")
+			w.set("subsystem", "sftp /usr/lib/openssh/sftp-server")
+		}, []want{{Note, "sshd_config, ForceCommand none", "keep sshd's own sftp server", fcLine}}, nil},
+		{"keys from elsewhere and no ForceCommand is a warning", func(w *world) {
+			w.sshd("debian")
+		}, []want{
+			{Warning, "sshd_config, ForceCommand none", `a key with command="internal-sftp"`, fcLine},
+			{Warning, "sshd_config, AuthorizedKeysFile .ssh/authorized_keys .ssh/authorized_keys2", "a key that gets into the host's home", "AuthorizedKeysFile none"},
+		}, nil},
+		{"a tenant's keys and no ForceCommand is an error", func(w *world) {
+			w.sshd("debian")
+			inRootfs(w)
+		}, []want{
+			{Error, "sshd_config, AuthorizedKeysFile .ssh/authorized_keys .ssh/authorized_keys2", "keys a tenant can write", "AuthorizedKeysFile none"},
+			{Warning, "sshd_config, PermitUserRC yes", "~/.ssh/rc, which a tenant can write", "PermitUserRC no"},
+		}, nil},
+		{"a tenant's keys under ForceCommand is a warning", func(w *world) {
+			inRootfs(w)
+			w.set("authorizedkeysfile", "%h/.ssh/authorized_keys")
+		}, []want{{Warning, "sshd_config, AuthorizedKeysFile %h/.ssh/authorized_keys", "without jail-keys' look", "AuthorizedKeysFile none"}}, nil},
+		{"keys outside the home are a note", func(w *world) {
+			w.set("authorizedkeysfile", "/etc/ssh/keys/%u")
+		}, []want{{Note, "sshd_config, AuthorizedKeysFile /etc/ssh/keys/%u", "past the jail's authorized_keys", "AuthorizedKeysFile none"}}, nil},
+		{"a ForceCommand of internal-sftp gives out the host's files", func(w *world) {
+			w.sshd("forced-sftp")
+		}, []want{
+			{Error, "sshd_config, ForceCommand internal-sftp -d /upload", "gives out the host's files", fcLine},
+			{Note, "sshd_config, DisableForwarding yes", "CVE-2025-32728", "X11Forwarding no"},
+		}, []string{"AllowStreamLocalForwarding", "AllowTcpForwarding"}},
+		{"DisableForwarding of OpenSSH 10 is believed", func(w *world) {
+			w.sshd("forced-sftp")
+			w.vers = "OpenSSH_10.0p2 Debian-7, OpenSSL 3.5.1 1 Jul 2025\n"
+			w.set("x11forwarding", "yes")
+		}, nil, []string{"DisableForwarding", "X11Forwarding", "AllowAgentForwarding"}},
+		{"another ForceCommand runs on the host", func(w *world) {
+			w.shell = "/bin/dash"
+			w.set("forcecommand", "/usr/bin/borg serve")
+		}, []want{{Error, "sshd_config, ForceCommand /usr/bin/borg serve", "runs on the host", fcLine}}, nil},
+		{"another ForceCommand runs in the jail if the shell is jail-enter", func(w *world) {
+			w.set("forcecommand", "/usr/bin/borg serve")
+		}, []want{{Note, "sshd_config, ForceCommand /usr/bin/borg serve", "runs in the jail", fcLine}}, nil},
+		{"a ForceCommand without --forced is an error", func(w *world) {
+			w.set("forcecommand", "exec /usr/bin/jail-enter")
+		}, []want{{Error, "sshd_config, ForceCommand exec /usr/bin/jail-enter", "is not what jail-enter expects", fcLine}}, nil},
+		{"a ForceCommand with more for the shell is an error", func(w *world) {
+			w.shell = "/bin/dash"
+			w.set("forcecommand", "exec /usr/bin/jail-enter --forced || sh")
+		}, []want{{Error, "sshd_config, ForceCommand exec /usr/bin/jail-enter --forced || sh", "is not what jail-enter expects", fcLine}}, nil},
+		{"--runtime-dir is not recognised by jail-enter as the shell", func(w *world) {
+			w.set("forcecommand", "exec /usr/bin/jail-enter --runtime-dir /run/x --forced")
+		}, []want{{Error, "sshd_config, ForceCommand exec /usr/bin/jail-enter --runtime-dir /run/x --forced", "is not recognised", fcLine}}, nil},
+		{"a ForceCommand without exec is a note for other shells", func(w *world) {
+			w.shell = "/bin/dash"
+			w.set("forcecommand", "/usr/bin/jail-enter --forced")
+		}, []want{{Note, "sshd_config, ForceCommand /usr/bin/jail-enter --forced", "without exec", fcLine}}, nil},
+		{"an open sshd is told all of it", func(w *world) {
+			w.sshd("open")
+			w.hash = "$y$j9T$x"
+		}, []want{
+			{Error, "sshd_config, AllowStreamLocalForwarding remote", "makes sockets on the host", "AllowStreamLocalForwarding no"},
+			{Error, "sshd_config, PermitTunnel point-to-point", "network device", "PermitTunnel no"},
+			{Error, "sshd_config, PermitUserEnvironment LANG,LD_*", "LD_PRELOAD", "PermitUserEnvironment no"},
+			{Error, "sshd_config, AcceptEnv *", "LD_PRELOAD", "AcceptEnv LANG LC_* COLORTERM GIT_PROTOCOL"},
+			{Error, "sshd_config, ChrootDirectory /srv/jails/web/rootfs", "tenant's making", "ChrootDirectory none"},
+			{Error, "sshd_config, ForceCommand none", "sshd's own", fcLine},
+			{Warning, "sshd_config, SetEnv BASH_ENV", "runs on the host before", "remove BASH_ENV from SetEnv"},
+			{Warning, "sshd_config, GatewayPorts clientspecified", "every address", "GatewayPorts no"},
+			{Warning, "sshd_config, X11Forwarding yes", "xauth", "X11Forwarding no"},
+			{Warning, "sshd_config, HostbasedAuthentication yes", "another host's word", "HostbasedAuthentication no"},
+			{Warning, "sshd_config, GSSAPIAuthentication yes", "k5login", "GSSAPIAuthentication no"},
+			{Warning, "sshd_config, TrustedUserCAKeys /etc/ssh/ca.pub", "force-command=internal-sftp", "TrustedUserCAKeys none"},
+			{Warning, "sshd_config, AuthorizedPrincipalsFile .ssh/principals", "whose certificates enter", "AuthorizedPrincipalsFile none"},
+			{Warning, "sshd_config, StrictModes no", "whoever can write", "StrictModes yes"},
+			{Warning, "sshd_config, PasswordAuthentication yes", "may be guessed", "AuthenticationMethods publickey"},
+			{Warning, "sshd_config, KbdInteractiveAuthentication yes", "may be guessed", "AuthenticationMethods publickey"},
+			{Note, "sshd_config, AuthorizedKeysCommand /usr/local/bin/ldap-keys %u", "was not looked at", "AuthorizedKeysCommand /usr/lib/jail/jail-keys -- %u %t %k"},
+			{Note, "sshd_config, AllowTcpForwarding yes", "127.0.0.1", "AllowTcpForwarding no"},
+			{Note, "sshd_config, AllowAgentForwarding yes", "forwarded agent", "AllowAgentForwarding no"},
+			{Note, "sshd_config, PermitUserRC yes", "~/.ssh/rc", "PermitUserRC no"},
+			{Note, "sshd_config, MaxSessions 50", "50 sessions", "MaxSessions 10"},
+		}, nil},
+		{"stream forwarding by default is an error", func(w *world) {
+			w.set("allowstreamlocalforwarding", "yes")
+		}, []want{{Error, "sshd_config, AllowStreamLocalForwarding yes", "any unix socket of the host", "AllowStreamLocalForwarding no"}}, nil},
+		{"ExposeAuthInfo no costs the command= of keys", func(w *world) {
+			w.set("exposeauthinfo", "no")
+		}, []want{{Note, "sshd_config, ExposeAuthInfo no", "command=", "ExposeAuthInfo yes"}}, nil},
+		{"an AcceptEnv of one dangerous name is an error", func(w *world) {
+			w.set("acceptenv", "BASH_ENV")
+		}, []want{{Error, "sshd_config, AcceptEnv BASH_ENV", "sets BASH_ENV", "AcceptEnv LANG LC_* COLORTERM GIT_PROTOCOL"}}, nil},
+		{"a password behind a key is no way in without a key", func(w *world) {
+			w.hash = "$y$j9T$x"
+			w.set("authenticationmethods", "publickey,password publickey,keyboard-interactive:pam")
+		}, nil, []string{"Authentication"}},
+		{"a list of methods without a key is a way in", func(w *world) {
+			w.hash = "$y$j9T$x"
+			w.set("authenticationmethods", "publickey password")
+		}, []want{{Warning, "sshd_config, PasswordAuthentication yes", "may be guessed", "AuthenticationMethods publickey"}}, nil},
+		{"a locked password without PAM is no way in", func(w *world) {
+			w.set("usepam", "no")
+		}, nil, []string{"PasswordAuthentication", "pam.d/sshd"}},
+		{"jail-keys that is not told the login finds nothing", func(w *world) {
+			w.set("authorizedkeyscommand", "/usr/lib/jail/jail-keys -- %k")
+		}, []want{{Error, "sshd_config, AuthorizedKeysCommand /usr/lib/jail/jail-keys -- %k", "not told the login", "AuthorizedKeysCommand /usr/lib/jail/jail-keys -- %u %t %k"}}, nil},
+		{"jail-keys as the login cannot read the keys of a mapped jail", func(w *world) {
+			w.set("authorizedkeyscommanduser", "%u")
+		}, []want{{Warning, "sshd_config, AuthorizedKeysCommandUser %u", "does not become the keys' owner", "AuthorizedKeysCommandUser root"}}, nil},
+		{"jail-keys as the login may do in root mode", func(w *world) {
+			w.set("authorizedkeyscommanduser", "%u")
+			w.jails[0].Userns = jail.Userns{}
+		}, []want{{Note, "sshd_config, AuthorizedKeysCommandUser %u", "only what the login itself may read", "AuthorizedKeysCommandUser root"}}, nil},
+		{"without any source of keys nobody enters", func(w *world) {
+			w.set("authorizedkeyscommand", "none")
+		}, []want{{Note, "sshd_config, AuthorizedKeysCommand none", "no key enters", "AuthorizedKeysCommand /usr/lib/jail/jail-keys -- %u %t %k"}}, nil},
+		{"a Match on addresses is not the whole story", func(w *world) {
+			w.files["/etc/ssh/sshd_config"] = fakeFile{text: "Port 22\nMatch User alice Address 10.0.0.0/8\n"}
+		}, []want{{Note, "/etc/ssh/sshd_config:2", "where Match User alice Address 10.0.0.0/8 applies", "sshd -T -C user=LOGIN,host=NAME,addr=ADDRESS,laddr=ADDRESS,lport=PORT"}}, nil},
+
+		// PAM, cron and systemd.
+		{"pam_systemd and a tenant's home is a warning", inRootfs,
+			[]want{{Warning, "/etc/pam.d/common-session:3", "systemd --user", "systemctl mask user@$(id -u alice).service"}}, nil},
+		{"a masked user manager runs nothing", func(w *world) {
+			inRootfs(w)
+			w.files["/etc/systemd/system/user@2001.service"] = fakeFile{link: "/dev/null"}
+		}, nil, []string{"systemd"}},
+		{"a module in a substack that uses the home directory is found", func(w *world) {
+			w.files["/etc/pam.d/su"] = fakeFile{text: "auth [success=1 default=ignore] \\\n pam_permit.so\nauth substack extra\n"}
+			w.files["/usr/lib/pam.d/extra"] = fakeFile{text: "-auth [a=1 b=2] /lib/security/pam_google_authenticator.so nullok # x\n"}
+		}, []want{{Note, "/usr/lib/pam.d/extra:1", "pam_google_authenticator uses ~/.google_authenticator",
+			"write before it: auth [success=1 default=ignore] pam_succeed_if.so quiet shell = /usr/bin/jail-enter"}}, nil},
+		{"a circle of includes ends", func(w *world) {
+			w.files["/etc/pam.d/su"] = fakeFile{text: "@include su\n"}
+		}, nil, nil},
+		{"cron is open to everybody without a list", func(w *world) {
+			w.files["/usr/bin/crontab"] = fakeFile{}
+			w.files["/usr/bin/at"] = fakeFile{}
+		}, []want{{Note, "/etc/cron.deny", "cron runs the login's commands on the host", "echo alice >>/etc/cron.deny"}}, []string{"at.deny"}},
+		{"a login in cron.allow and not in at.deny is told", func(w *world) {
+			w.files["/usr/bin/crontab"] = fakeFile{}
+			w.files["/usr/bin/at"] = fakeFile{}
+			w.files["/etc/cron.allow"] = fakeFile{text: "root\nalice\n"}
+			w.files["/etc/at.deny"] = fakeFile{text: "bob\n"}
+		}, []want{
+			{Note, "/etc/cron.allow", "cron runs", `sed -i "/^alice\$/d" /etc/cron.allow`},
+			{Note, "/etc/at.deny", "at runs", "echo alice >>/etc/at.deny"},
+		}, nil},
+		{"a login denied cron and at is not told", func(w *world) {
+			w.files["/usr/bin/crontab"] = fakeFile{}
+			w.files["/usr/bin/at"] = fakeFile{}
+			w.files["/etc/cron.deny"] = fakeFile{text: "alice\n"}
+			w.files["/etc/at.allow"] = fakeFile{text: "root\n"}
+		}, nil, []string{"cron", "/etc/at"}},
+		{"a crontab there is is a warning", func(w *world) {
+			w.files["/var/spool/cron/crontabs/alice"] = fakeFile{}
+		}, []want{{Warning, "/var/spool/cron/crontabs/alice", "commands run on the host", "crontab -r -u alice"}}, nil},
+		{"a lingering user manager is a warning", func(w *world) {
+			w.files["/var/lib/systemd/linger/alice"] = fakeFile{}
+		}, []want{{Warning, "/var/lib/systemd/linger", "systemd --user", "loginctl disable-linger alice"}}, nil},
+
+		// The kernel.
+		{"an old kernel is an error", func(w *world) {
+			w.kernel = Kernel{"5.10.0-28-amd64", 0, true}
+		}, []want{
+			{Error, "kernel 5.10.0-28-amd64", "takes Linux 5.14", "boot Linux 5.14 or later, best 6.12"},
+			{Warning, "kernel 5.10.0-28-amd64", "abstract unix sockets", "boot Linux 6.12 or later"},
+		}, nil},
+		{"a new kernel without Landlock is told how to switch it on", func(w *world) {
+			w.kernel.LandlockABI = 0
+		}, []want{{Warning, "kernel 6.12.0", "abstract unix sockets", "add landlock to lsm= on the kernel's command line"}}, nil},
+		{"no user namespaces is an error where jails want them", func(w *world) {
+			w.files["/proc/sys/user/max_user_namespaces"] = fakeFile{text: "0\n"}
+		}, []want{{Error, "sysctl user.max_user_namespaces", "do not start: web", "sysctl -w user.max_user_namespaces=65536"}}, nil},
+		{"no user namespaces does not matter in root mode", func(w *world) {
+			w.files["/proc/sys/user/max_user_namespaces"] = fakeFile{text: "0\n"}
+			w.jails[0].Userns = jail.Userns{}
+		}, nil, []string{"sysctl"}},
+		{"limits without cgroup2 are an error", func(w *world) {
+			w.kernel.Cgroup2 = false
+			w.jails[0].Limits.Pids = 10
+		}, []want{{Error, "/sys/fs/cgroup", "do not start: web", "add systemd.unified_cgroup_hierarchy=1 to the kernel's command line"}}, nil},
+		{"no cgroup2 does not matter without limits", func(w *world) {
+			w.kernel.Cgroup2 = false
+		}, nil, []string{"cgroup"}},
+		{"a limit without its controller is an error", func(w *world) {
+			w.files["/sys/fs/cgroup/cgroup.controllers"] = fakeFile{text: "cpu pids\n"}
+			w.jails[0].Limits = jail.Limits{MemoryBytes: 1 << 30, Pids: 10}
+		}, []want{{Error, "/sys/fs/cgroup/cgroup.controllers", "no memory controller", "add cgroup_enable=memory to the kernel's command line"}}, []string{"no pids"}},
+		{"the kernel is all that a rootless registry depends on", func(w *world) {
+			w.opt.Rootless = true
+			w.sshd("open")
+			w.kernel.LandlockABI = 5
+			w.files["/proc/sys/kernel/unprivileged_userns_clone"] = fakeFile{text: "0\n"}
+		}, []want{
+			{Error, "sysctl kernel.unprivileged_userns_clone", "do not start: web", "sysctl -w kernel.unprivileged_userns_clone=1"},
+			{Warning, "kernel 6.12.0", "abstract", "boot Linux 6.12 or later"},
+		}, []string{"sshd", "pam", "passwd"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newWorld(t)
+			tc.host(w)
+			found := w.run()
+			all := lines(found)
+			for _, x := range tc.want {
+				ok := slices.ContainsFunc(found, func(f Finding) bool {
+					return f.Severity == x.sev && f.Where == x.where && strings.Contains(f.What, x.what) && f.Fix == x.fix
+				})
+				assert.True(t, ok, "no %v %q %q %q in\n%s", x.sev, x.where, x.what, x.fix, all)
+			}
+			for _, x := range tc.not {
+				assert.NotContains(t, strings.ReplaceAll(all, "PasswordAuthentication yes: the account's password is locked, so only a PAM module that asks elsewhere lets somebody in without a key; fix: AuthenticationMethods publickey", "-"), x)
+			}
+		})
+	}
+}
+
+func TestFindingsOfSeveralLoginsAreOne(t *testing.T) {
+	w := newWorld(t)
+	w.jails[0].Logins = append(w.jails[0].Logins, jail.Login{Name: "bob", HostUID: 2002, UID: 1001})
+	w.shell = "/bin/bash"
+	found := w.run()
+	require.NotEmpty(t, found)
+	assert.Equal(t, "alice, bob", found[0].Login)
+	assert.Equal(t, "for u in alice bob; do usermod -s /usr/bin/jail-enter $u; done", found[0].Fix)
+	assert.True(t, slices.IsSortedFunc(found, func(a, b Finding) int { return int(b.Severity) - int(a.Severity) }))
+}
+
+func TestALineStaysALine(t *testing.T) {
+	f := Finding{Error, "alice", "/srv/\x1b[2J\n", `a "word" and a \`, ""}
+	assert.Equal(t, `error: alice: /srv/\x1b[2J\n: a "word" and a \`, f.String())
+}
+
+func TestARegistryWithFaultsHasNoLogins(t *testing.T) {
+	w := newWorld(t)
+	w.jails = nil
+	w.sshErr = errors.New("is not asked")
+	assert.Empty(t, w.run())
+	assert.Empty(t, Run(nil, Options{Kernel: &w.kernel, files: w.files, Passwd: []byte(""), Group: []byte(""), Shadow: []byte("")}))
+}
+
+func TestWalkEndsInACircleOfLinks(t *testing.T) {
+	f := fakeFS{"/a": {link: "/b"}, "/b": {link: "a"}}
+	got := walk(f, "/a")
+	assert.ErrorIs(t, got.err, unix.ELOOP)
+}
+
+func TestMatchPattern(t *testing.T) {
+	for pattern, want := range map[string]bool{"*": true, "LD_*": true, "LD_?RELOAD": true, "*PRE*": true, "LC_*": false, "LD_PRELOA": false, "LD_PRELOAD?": false, "": false} {
+		assert.Equal(t, want, matchPattern(pattern, "LD_PRELOAD"), pattern)
+	}
+}

@@ -1,0 +1,79 @@
+package audit
+
+import (
+	"fmt"
+	"path"
+)
+
+// checkPrograms looks at our own programs where this login is sent through
+// them: whoever can change one of them acts as every login, or as root (G5).
+func (a *auditor) checkPrograms(l *login) {
+	enter := map[string]bool{}
+	if l.kind == shellJail {
+		enter[l.Shell] = true
+	}
+	if l.ssh != nil {
+		if l.ssh.forced() == forcedJail {
+			enter[l.ssh.forcedProgram()] = true
+		}
+		if p := l.ssh.keysProgram(); path.Base(p) == "jail-keys" {
+			a.checkProgram(l, p, "as root at every login, if sshd does not refuse it", true)
+		}
+	}
+	for p := range enter {
+		a.checkProgram(l, p, "as every login", false)
+	}
+}
+
+// checkProgram judges one program and the directories on the way to it; acts is
+// what somebody gains who can change it. sshd
+// applies a rule of its own to an AuthorizedKeysCommand (misc.c:safe_path): no
+// directory above may be writable by others, sticky or not, or no key is found.
+func (a *auditor) checkProgram(l *login, p, acts string, safePath bool) {
+	base := path.Base(p)
+	t := walk(a.files, p)
+	if t.err != nil {
+		what := "does not exist, so no login works"
+		if safePath {
+			what = "does not exist, so no key is found"
+		}
+		if !t.missing() {
+			what = fmt.Sprintf("cannot be judged (%v)", t.err)
+		}
+		a.add(l, Error, p, what, "make install")
+		return
+	}
+	for i, s := range t.steps {
+		last := i == len(t.steps)-1
+		fix := func(cmd string) string { return cmd + " " + s.path }
+		if s.uid != 0 {
+			a.add(l, Error, s.path, fmt.Sprintf("belongs to uid %d, who can replace %s and then acts %s", s.uid, base, acts), fix("chown root"))
+		}
+		// In a sticky directory only its owner replaces a file.
+		guarded := s.isDir() && s.sticky() && !safePath && !last
+		if s.mode&0o002 != 0 && !guarded {
+			a.add(l, Error, s.path, fmt.Sprintf("is writable by everybody, who can replace %s and then acts %s", base, acts), fix("chmod o-w"))
+		}
+		if s.mode&0o020 != 0 && !guarded {
+			if name, any := a.groupWriters(s.gid); any {
+				a.add(l, Error, s.path, fmt.Sprintf("is writable by group %s, who can replace %s and then acts %s", name, base, acts), fix("chmod g-w"))
+			} else if safePath {
+				a.add(l, Warning, s.path, fmt.Sprintf("is writable by its group, for which sshd refuses %s, except where the distribution has changed that", base), fix("chmod g-w"))
+			}
+		}
+	}
+	end := t.end()
+	if !end.isRegular() {
+		a.add(l, Error, p, "is not a regular file, so no login works", "make install")
+		return
+	}
+	if end.mode&0o6000 != 0 {
+		a.add(l, Error, end.path, "is set-uid or set-gid, so every login gets rights it is not made for", "chmod u-s,g-s "+end.path)
+	}
+	if a.files.hasCaps(end.path) {
+		a.add(l, Error, end.path, "has file capabilities, so every login gets rights it is not made for", "setcap -r "+end.path)
+	}
+	if end.mode&0o111 != 0o111 || end.mode&0o444 != 0o444 {
+		a.add(l, Error, end.path, fmt.Sprintf("has mode %04o and cannot be run by everybody, so logins fail", end.mode&0o7777), "chmod 0755 "+end.path)
+	}
+}

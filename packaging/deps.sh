@@ -1,0 +1,87 @@
+#!/bin/bash
+# Installs the Debian packages that a make target needs and that are not there:
+#
+#	deps.sh test | demo | race | systemd
+#
+# Nothing is done, and no root needed, when nothing is missing. An sshd that is
+# installed by this is not started, neither now nor at the next boot.
+set -euo pipefail
+
+# COMMAND:PACKAGE, of Debian 12.
+case ${1:-} in
+test)
+	wanted=(
+		sshd:openssh-server ssh:openssh-client ssh-keygen:openssh-client sftp:openssh-client scp:openssh-client
+		mmdebstrap:mmdebstrap busybox:busybox-static
+		su:util-linux runuser:util-linux nsenter:util-linux unshare:util-linux script:bsdutils
+		login:login sudo:sudo newuidmap:uidmap
+		ps:procps tmux:tmux strace:strace expect:expect mandoc:mandoc
+	)
+	;;
+demo)
+	wanted=(
+		sshd:openssh-server ssh:openssh-client ssh-keygen:openssh-client mmdebstrap:mmdebstrap
+		busybox:busybox-static su:util-linux nsenter:util-linux ps:procps expect:expect
+	)
+	;;
+race) wanted=(gcc:gcc) ;;
+systemd) wanted=(systemd-nspawn:systemd-container mmdebstrap:mmdebstrap busybox:busybox-static ssh-keygen:openssh-client) ;;
+*)
+	echo "usage: deps.sh test | demo | race | systemd" >&2
+	exit 64
+	;;
+esac
+
+PATH=$PATH:/usr/sbin:/sbin
+missing=()
+for pair in "${wanted[@]}"; do
+	command=${pair%%:*} package=${pair#*:}
+	found=$(command -v "$command") || found=
+	case $command in
+	busybox) # the one from the package busybox needs libraries that a small tree has not
+		[ -n "$found" ] && ldd "$found" >/dev/null 2>&1 && found= ;;
+	gcc) [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev) ;;
+	esac
+	[ -n "$found" ] || missing+=("$package")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+mapfile -t missing <<<"$(printf '%s\n' "${missing[@]}" | sort -u)"
+
+hint="install them by hand: ${missing[*]}"
+if ! command -v apt-get >/dev/null; then
+	echo "deps: packages are missing and this is no Debian; $hint" >&2
+	exit 1
+fi
+if [ "$(id -u)" != 0 ]; then
+	echo "deps: packages are missing and only root can install them; $hint" >&2
+	exit 1
+fi
+
+# The packages' scripts ask this before they start a service (invoke-rc.d(8)).
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+	trap 'rm -f $policy' EXIT
+	printf '#!/bin/sh\nexit 101\n' >$policy
+	chmod 755 $policy
+fi
+echo "deps: installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+install() { apt-get install -qq -y --no-install-recommends "${missing[@]}" >"$log" 2>&1; }
+log=$(mktemp)
+# The lists of packages may be missing or stale; that shows in a failure.
+if ! install && ! { apt-get update -qq && install; }; then
+	cat "$log" >&2
+	rm -f "$log"
+	exit 1
+fi
+rm -f "$log"
+case " ${missing[*]} " in
+*' openssh-server '*)
+	if command -v systemctl >/dev/null; then
+		systemctl --quiet disable ssh.service
+	elif command -v deb-systemd-helper >/dev/null; then
+		deb-systemd-helper disable ssh.service >/dev/null
+	fi
+	echo "deps: openssh-server is installed but not started, nor enabled"
+	;;
+esac

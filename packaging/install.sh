@@ -1,0 +1,43 @@
+#!/bin/bash
+# make install: install.sh DESTDIR PREFIX UNITDIR TMPFILESDIR, from bin/.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+destdir=$1 prefix=$2 unitdir=$3 tmpfilesdir=$4
+[[ $prefix == /* ]] || { echo "install: PREFIX=$prefix: must be an absolute path" >&2; exit 64; }
+
+doc=$prefix/share/doc/jail
+
+# put FILE TARGET MODE: below DESTDIR, and with the paths PREFIX means in it.
+put() {
+	install -D -m "$3" "$1" "$destdir$2"
+	case $1 in
+	packaging/* | */50-jail.conf | docs/man/*)
+		[ "$prefix" = /usr ] || sed -i -E "s,/usr/(bin/jail-enter|sbin/jail-init|lib/jail/jail-keys|share/doc/jail),$prefix/\1,g" "$destdir$2"
+		;;
+	esac
+}
+
+put bin/jail-enter "$prefix/bin/jail-enter" 755
+put bin/jail-init "$prefix/sbin/jail-init" 755
+put bin/jail-keys "$prefix/lib/jail/jail-keys" 755
+ln -sfn jail-init "$destdir$prefix/sbin/jail"
+
+put config/examples/jail.toml "$doc/examples/jail.toml" 644
+put config/examples/sshd_config.d/50-jail.conf "$doc/examples/sshd_config.d/50-jail.conf" 644
+for f in README.md SECURITY.md CHANGELOG.md; do
+	[ ! -e $f ] || put $f "$doc/$f" 644
+done
+for f in docs/*.md; do
+	put "$f" "$doc/$(basename "$f")" 644
+done
+for f in docs/man/*.[1-9]; do
+	put "$f" "$prefix/share/man/man${f##*.}/$(basename "$f")" 644
+done
+
+for f in packaging/systemd/*.{service,socket}; do
+	put "$f" "$unitdir/$(basename "$f")" 644
+done
+put packaging/tmpfiles.d/jail.conf "$tmpfilesdir/jail.conf" 644
+
+# What the administrator fills, and the home of every jailed account.
+install -d -m 755 "$destdir/etc/jail" "$destdir/etc/jail/jail.d" "$destdir/var/lib/jail" "$destdir/var/lib/jail/empty-home"

@@ -1,0 +1,229 @@
+#!/bin/bash
+# Tries both forms of the systemd units for real: a Debian with systemd and
+# openssh-server is booted by systemd-nspawn, what "make install" installs is
+# installed there, and people log in. One line is printed for every fact.
+#
+# Root is needed, and no systemd on this machine. sshd listens on a port of the
+# loopback address. Everything is made in build/nspawn and removed again, but
+# for the trees in build/trees.
+# shellcheck disable=SC2016 # expanded inside
+set -euo pipefail
+top=$(cd "$(dirname "$0")/../.." && pwd -P)
+dir=$top/build/nspawn
+root=$dir/root
+export PATH=$PATH:/usr/sbin:/sbin
+# shellcheck source=packaging/demo/trees.sh
+. "$top/packaging/demo/trees.sh"
+
+if [ "${1:-}" = boot ]; then
+	# In a mount namespace of its own: nspawn wants a cgroup file system as it is
+	# on a machine with systemd, and this one may have another or none.
+	mount --make-rprivate /
+	mount -t tmpfs -o mode=755 tmpfs /run # nspawn leaves directories there
+	umount -R /sys/fs/cgroup 2>/dev/null || :
+	mount -t cgroup2 cgroup2 /sys/fs/cgroup
+	mkdir -p /sys/fs/cgroup/jail-try
+	echo $$ >/sys/fs/cgroup/jail-try/cgroup.procs
+	# A host, not a container: nothing mounted over parts of /proc, no filter, all
+	# capabilities, no id map of its own.
+	export SYSTEMD_NSPAWN_API_VFS_WRITABLE=yes SYSTEMD_SECCOMP=0 SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
+	exec systemd-nspawn --quiet --directory="$root" --boot --register=no --keep-unit --machine=jailtry \
+		--private-users=no --capability=all --resolv-conf=off --link-journal=no --console=pipe
+fi
+
+[ "$(id -u)" = 0 ] || { echo "try-nspawn: root is needed" >&2; exit 1; }
+"$top/packaging/deps.sh" systemd
+
+nspawn='' leader=''
+finish() {
+	local status=$?
+	trap - EXIT
+	if [ $status != 0 ] && [ -d "$root/var/log/journal" ]; then
+		echo "try-nspawn: something is wrong above; the log of the jails' units:" >&2
+		[ -z "$leader" ] || inside journalctl --sync 2>/dev/null || :
+		journalctl -q -D "$root/var/log/journal" -u jail -u 'jail@*' -o short-precise >&2 || :
+	fi
+	[ -z "$nspawn" ] || kill -KILL "$leader" "$nspawn" 2>/dev/null || :
+	wait || :
+	find /sys/fs/cgroup -depth -type d -path '*/jail-try*' -exec rmdir {} + 2>/dev/null || :
+	rm -rf --one-file-system "$dir"
+}
+trap finish EXIT
+
+failed=0
+# ok WHAT COMMAND... prints whether COMMAND succeeds.
+ok() {
+	local what=$1
+	shift
+	if "$@" >"$dir/out" 2>&1; then
+		echo "ok      $what"
+	else
+		echo "NOT OK  $what"
+		sed 's/^/        /' "$dir/out"
+		failed=1
+	fi
+}
+inside() { nsenter --target "$leader" --mount --pid --uts --ipc --root --wd -- "$@"; }
+sh_inside() { inside bash -c "$1"; }
+ssh_as() {
+	local login=$1
+	shift
+	inside ssh -F /root/ssh_config "$login@host" "$@"
+}
+says() { # says TEXT COMMAND...: the output of COMMAND is TEXT
+	local want=$1 got
+	shift
+	got=$("$@") || { echo "status $?"; return 1; }
+	[ "$got" = "$want" ] || { echo "\"$got\" instead of \"$want\""; return 1; }
+}
+eventually() {
+	for _ in {1..100}; do
+		if "$@"; then return 0; fi
+		sleep 0.1
+	done
+	return 1
+}
+# hold LOGIN opens a session that answers a line with "got" and that line, and
+# ends with status 9 after "end". Its PID is $held.
+hold() {
+	rm -f "$dir/in"
+	: >"$dir/said"
+	mkfifo "$dir/in"
+	ssh_as "$1" 'echo here; while read -r x; do [ "$x" = end ] && exit 9; echo "got $x"; done' <"$dir/in" >"$dir/said" 2>"$dir/held.err" &
+	held=$!
+	exec 8>"$dir/in"
+	eventually grep -q here "$dir/said"
+}
+answers() {
+	echo "$1" >&8
+	eventually grep -qx "got $1" "$dir/said"
+}
+# The PID of a jail's first process, on the booted host.
+first() { inside pgrep -xf "jail-init: $1"; }
+
+# ---- the machine ----------------------------------------------------------
+rm -rf --one-file-system "$dir"
+tree=$(kept systemd --include=systemd,systemd-sysv,libpam-systemd,dbus,openssh-server,openssh-client,procps)
+mkdir -p "$dir"
+chmod 700 "$dir"
+cp -a --reflink=auto "$tree" "$root"
+make -C "$top" -s install DESTDIR="$root"
+for port in {2322..2399}; do
+	(exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
+done
+cp "$root/usr/share/doc/jail/examples/sshd_config.d/50-jail.conf" "$root/etc/ssh/sshd_config.d/"
+printf 'Port %d\nListenAddress 127.0.0.1\n' "$port" >"$root/etc/ssh/sshd_config.d/10-port.conf"
+ssh-keygen -q -t ed25519 -N '' -f "$root/root/id"
+printf '%s\n' 'Host host' 'HostName 127.0.0.1' "Port $port" 'IdentityFile /root/id' 'StrictHostKeyChecking no' \
+	'UserKnownHostsFile /dev/null' 'LogLevel ERROR' >"$root/root/ssh_config"
+chroot "$root" groupadd -g 61999 jailed
+for user in centos:61000 debian:61001; do
+	chroot "$root" useradd -K UID_MAX=61999 -u "${user#*:}" -G jailed -M -d /var/lib/jail/empty-home -s /usr/bin/jail-enter "${user%:*}"
+done
+mkdir -m 700 "$root/srv/jails"
+make_busybox "$root/srv/jails/centos" 61000 "$root/root/id.pub"
+make_debian "$root/srv/jails/debian" 61001 "$root/root/id.pub"
+cat >"$root/etc/jail/jail.toml" <<-TOML
+	version = 1
+	[jail.centos]
+	rootfs = "/srv/jails/centos"
+	users  = ["centos"]
+	[jail.debian]
+	rootfs = "/srv/jails/debian"
+	users  = ["debian"]
+TOML
+chroot "$root" systemctl --quiet enable jail.service
+
+setsid unshare --mount "$0" boot >"$dir/console" 2>&1 </dev/null &
+nspawn=$!
+for _ in {1..300}; do
+	leader=$(pgrep -P $nspawn -x systemd || :)
+	[ -z "$leader" ] || break
+	sleep 0.1
+done
+[ -n "$leader" ] || { cat "$dir/console"; echo "try-nspawn: the Debian does not boot" >&2; exit 1; }
+eventually sh_inside 'case $(systemctl is-system-running 2>&1) in running | degraded) ;; *) exit 1 ;; esac' || :
+
+# ---- jail.service ---------------------------------------------------------
+echo "jail.service"
+ok "systemd takes the units without a warning" sh_inside '! systemd-analyze --man=no verify /usr/lib/systemd/system/jail{.service,@.service,@.socket} 2>&1 | grep .'
+ok "sshd takes the example" inside sshd -t
+ok "it is active after boot" says active inside systemctl is-active jail.service
+ok "the registry has no fault and no warning" inside jail check
+ok "no jail runs before the first login" says 1 sh_inside 'pgrep -c jail-init'
+ok "ssh centos@host lands in the jail" says "work /home/work A very small CentOS \\n \\l" \
+	ssh_as centos 'echo $(id -un) $(pwd) $(cat /etc/issue)'
+ok "su - centos lands in the same" says "jail-init: centos" inside su - centos -c 'cat /proc/1/cmdline | tr "\0" " " | sed "s/ *$//"'
+ok "ssh debian@host lands in another" says "work debian" ssh_as debian 'echo $(id -un) $(hostname)'
+ok "a command's status comes back" says 7 sh_inside 'ssh -F /root/ssh_config debian@host exit 7; echo $?'
+ok "the jails are in the unit's cgroup" sh_inside 'grep -q /jail.service /proc/$(pgrep -xf "jail-init: debian")/cgroup'
+hold debian
+ok "a session is open" answers one
+pid=$(first debian)
+ok "systemctl restart jail" inside systemctl restart jail.service
+ok "... the session goes on" answers two
+ok "... in the same jail" says "$pid" first debian
+ok "... and a new login lands there, too" says "work debian" ssh_as debian 'echo $(id -un) $(hostname)'
+ok "... it is active" says active inside systemctl is-active jail.service
+ok "jail-init serve is killed" sh_inside 'kill -KILL $(systemctl show -P MainPID jail.service)'
+ok "... systemd starts it again" eventually says active inside systemctl is-active jail.service
+ok "... the session goes on" answers three
+inside jail stop centos
+ok "... and a stopped jail starts again" eventually says "work" ssh_as centos 'id -un'
+ok "systemctl reload jail" inside systemctl reload jail.service
+ok "... the log says so" eventually sh_inside 'journalctl -u jail | grep -q "reloaded: 2 jails"'
+ok "systemctl stop jail" inside systemctl stop jail.service
+ok "... the session goes on" answers four
+ok "... and a login to a running jail works" says "work" ssh_as debian 'id -un'
+ok "systemctl start jail" inside systemctl start jail.service
+ok "... finds the running jail" eventually sh_inside 'journalctl -u jail | tail -n 20 | grep -q "jail debian runs already"'
+echo end >&8
+exec 8>&-
+status=0
+wait $held || status=$?
+ok "the session's status comes back" [ $status = 9 ]
+inside jail stop --all
+
+# ---- jail@.socket ---------------------------------------------------------
+echo "jail@61001.socket"
+ok "starting it ends jail.service" inside systemctl start jail@61001.socket
+ok "... indeed" says inactive sh_inside 'systemctl is-active jail.service || :'
+ok "its socket is the account's, mode 600" says "61001 600" inside stat -c '%u %a' /run/jail/61001/sock
+ok "no jail runs before the first login" says 0 sh_inside 'pgrep -c jail-init || :'
+ok "ssh debian@host starts it" says "work debian" ssh_as debian 'echo $(id -un) $(hostname)'
+ok "... in jail@61001.service" says active inside systemctl is-active jail@61001.service
+ok "... and in its cgroup" sh_inside 'grep -q "/jail@61001.service" /proc/$(pgrep -xf "jail-init: debian")/cgroup'
+ok "su - debian lands in the same" says "debian" inside su - debian -c hostname
+ok "another account has no jail" sh_inside '! su - centos -c true'
+hold debian
+ok "a session is open" answers one
+ok "systemctl daemon-reload, and the session goes on" inside systemctl daemon-reload
+answers two || failed=1
+ok "systemctl stop jail@61001.service" inside systemctl stop jail@61001.service
+status=0
+wait $held || status=$?
+exec 8>&-
+ok "... ends the session as a hang-up does (255 of ssh)" [ $status = 255 ]
+ok "... leaves nothing" says 0 sh_inside 'pgrep -c jail-init || :'
+ok "... is no failure" says inactive sh_inside 'systemctl is-active jail@61001.service || :'
+ok "the next login starts it again" says "work debian" ssh_as debian 'echo $(id -un) $(hostname)'
+ok "PID 1 is killed" sh_inside 'kill -KILL $(pgrep -xf "jail-init: debian")'
+ok "... the next login gets a fresh jail" eventually says "work debian" ssh_as debian 'echo $(id -un) $(hostname)'
+inside systemctl stop jail@61001.socket
+ok "stopping the socket ends the jail" eventually says 0 sh_inside 'pgrep -c jail-init || :'
+
+# ---- the end --------------------------------------------------------------
+echo "power off"
+inside systemctl start jail.service
+hold debian
+ok "a session is open" answers one
+inside systemctl poweroff
+for _ in {1..600}; do
+	kill -0 $nspawn 2>/dev/null || break
+	sleep 0.1
+done
+ok "the machine goes down within a minute" eval '! kill -0 $nspawn 2>/dev/null'
+exec 8>&-
+wait $held || :
+ok "the jails were ended before" sh -c 'journalctl -q -D "$1/var/log/journal" -u jail | grep -q "jail debian ended"' - "$root"
+[ $failed = 0 ]
