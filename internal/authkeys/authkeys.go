@@ -24,8 +24,6 @@ const MaxLine = 16 << 10
 var (
 	// ErrBlank means a blank line or a comment: nothing to report.
 	ErrBlank = errors.New("blank line")
-	// ErrCommand means that the line is sound but withheld, see Key.Withheld.
-	ErrCommand = errors.New("keys with command= are not offered yet")
 
 	errLong    = errors.New("line too long")
 	errNUL     = errors.New("NUL byte")
@@ -283,18 +281,6 @@ func (k *Key) has(option string) bool {
 	return false
 }
 
-// Withheld says why a sound line must not be shown to sshd, or returns nil.
-// This is the one place where that is decided.
-//
-// Under ForceCommand, sshd drops a key's command= and the key would open a
-// full session instead of the one program it was meant for.
-func (k *Key) Withheld() error {
-	if k.HasCommand {
-		return ErrCommand
-	}
-	return nil
-}
-
 // Expiry returns the earliest expiry-time=, false when there is none. A time
 // that says neither "Z" nor "UTC" is meant in sshd's time zone, loc.
 func (k *Key) Expiry(loc *time.Location) (earliest time.Time, ok bool) {
@@ -310,7 +296,8 @@ func (k *Key) Expiry(loc *time.Location) (earliest time.Time, ok bool) {
 // Encode returns the line for sshd, without a line end: the options that
 // sshd may act on in their order, then ours, then the key.
 //
-// binding is the command the key is bound to. It matters where the account
+// binding is the command the key is bound to. A command of the key's own gives
+// way to it here and is honoured inside, see Rule. It matters where the account
 // is not covered by a ForceCommand: a key from inside a jail must not open a
 // host shell there, and a certificate with a forced command of its own is
 // refused because the two differ (sshauthopt_merge).

@@ -167,14 +167,12 @@ func TestJudged(t *testing.T) {
 	assert.Equal(t, "note", k.Comment)
 	assert.Equal(t, "ssh-ed25519", k.Type)
 	assert.Equal(t, ed25519, k.Blob)
-	assert.Equal(t, ErrCommand, k.Withheld())
 	expiry, ok := k.Expiry(time.UTC)
 	assert.True(t, ok)
 	assert.Equal(t, time.Date(2029, 12, 31, 23, 59, 0, 0, time.UTC), expiry)
 
 	k, err = Parse([]byte(ed))
 	require.NoError(t, err)
-	assert.NoError(t, k.Withheld())
 	_, ok = k.Expiry(time.UTC)
 	assert.False(t, ok)
 

@@ -109,6 +109,11 @@ func (s *session) prepare(env []string) string {
 	if s.in.forced {
 		s.req.Flags |= wire.FlagForced
 	}
+	if s.in.forced {
+		if path, ok := lookup(env, "SSH_USER_AUTH"); ok {
+			s.readAuth(path)
+		}
+	}
 	s.req.Args = make([][]byte, 0, len(s.in.args))
 	for _, a := range s.in.args {
 		s.req.Args = append(s.req.Args, []byte(a))
@@ -135,6 +140,40 @@ func (s *session) prepare(env []string) string {
 		s.req.Termios.Oflag &^= syscall.OPOST
 	}
 	return ""
+}
+
+// readAuth reads how the login authenticated. The jail needs it to find the key
+// again, whose command= sshd has dropped in favour of ForceCommand. A file that
+// is not sshd's (session.c:prepare_auth_info_file makes it for this uid alone)
+// counts as none.
+func (s *session) readAuth(path string) {
+	const maxAuthFile = 64 << 10
+	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|syscall.O_CLOEXEC|syscall.O_NOCTTY, 0)
+	if err != nil {
+		return
+	}
+	defer sys.Close(fd)
+	var st syscall.Stat_t
+	if syscall.Fstat(fd, &st) != nil || st.Mode != syscall.S_IFREG|0o600 || st.Uid != uint32(syscall.Geteuid()) || st.Size > maxAuthFile {
+		return
+	}
+	text := make([]byte, st.Size+1)
+	n, err := sys.Read(fd, text)
+	if err != nil || int64(n) != st.Size {
+		return
+	}
+	start := 0
+	for i, c := range text[:n] {
+		if c == 0 || len(s.req.Auth) == wire.MaxAuth {
+			s.req.Auth = nil
+			return
+		}
+		if c == '\n' {
+			s.req.Auth = append(s.req.Auth, text[start:i])
+			start = i + 1
+		}
+	}
+	s.req.Flags |= wire.FlagAuthKnown
 }
 
 // classify judges one of the caller's descriptors by itself. A pipe or a stream

@@ -9,7 +9,6 @@ import (
 )
 
 const (
-	maxLines = 1000
 	// binding is what every printed key is bound to; jail-enter knows it.
 	binding = "exec /usr/bin/jail-enter --forced"
 )
@@ -17,16 +16,11 @@ const (
 // choose returns the lines of an authorized_keys file that sshd may see, all
 // of them or those for the offered key, and a note when some were left out.
 func choose(text []byte, offer *authkeys.Offer) (out []byte, note string) {
-	type subject struct {
-		blob string
-		ca   bool
-	}
-	withheld := make(map[subject]error)
-	var firstBad, firstWithheld string
+	var firstBad string
 	lines := 0
 	for ; len(text) > 0; lines++ {
-		if lines == maxLines {
-			firstBad = fmt.Sprintf("only the first %d lines count", maxLines)
+		if lines == authkeys.MaxLines {
+			firstBad = fmt.Sprintf("only the first %d lines count", authkeys.MaxLines)
 			break
 		}
 		var line []byte
@@ -41,23 +35,8 @@ func choose(text []byte, offer *authkeys.Offer) (out []byte, note string) {
 		if offer != nil && !key.Matches(*offer) {
 			continue
 		}
-		// sshd lets the first line of a key decide. Were only that one left
-		// out, a later line without its restriction would take its place.
-		s := subject{string(key.Blob), key.CertAuthority}
-		if reason := key.Withheld(); reason != nil && withheld[s] == nil {
-			withheld[s] = reason
-			if firstWithheld == "" {
-				firstWithheld = fmt.Sprintf("line %d withheld: %v", lines+1, reason)
-			}
-		}
-		if withheld[s] != nil {
-			continue
-		}
 		out = append(out, key.Encode(binding)...)
 		out = append(out, '\n')
-	}
-	if firstWithheld != "" {
-		return out, firstWithheld
 	}
 	// A bad line is worth a word only to somebody who misses a key.
 	if offer == nil || len(out) == 0 {

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"jail/internal/authkeys"
 	"jail/internal/jail"
 	"jail/internal/passwd"
 	"jail/internal/rootpath"
@@ -14,7 +15,7 @@ import (
 
 const (
 	maxPasswd   = 1 << 20
-	maxKeysFile = 256 << 10
+	maxKeysFile = authkeys.MaxFile
 	keysFile    = ".ssh/authorized_keys"
 )
 

@@ -453,8 +453,8 @@ func TestHostileLines(t *testing.T) {
 		"Y5 options reach sshd only if they are harmless": {
 			`restrict,pty,environment="LD_PRELOAD=/x",tunnel="1",user-rc ` + keyA,
 			result{out: "restrict,pty," + ours + keyA + "\n"}},
-		"Y5 a command is not widened to a session": {`command="rrsync /" ` + keyA + "\n" + keyA, result{
-			err: "jail-keys: alice: line 1 withheld: keys with command= are not offered yet\n"}},
+		"Y5 a command gives way to the binding, and is honoured inside": {`command="rrsync /" ` + keyA, result{
+			out: ours + keyA + "\n"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHost(t)

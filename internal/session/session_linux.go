@@ -9,6 +9,7 @@ package session
 import (
 	"syscall"
 
+	"jail/internal/authkeys"
 	"jail/internal/environ"
 	"jail/internal/passwd"
 	"jail/internal/sys"
@@ -40,7 +41,7 @@ type Jail struct {
 	// KeepSignals are the signals whose disposition in PID 1 is the default.
 	KeepSignals uint64
 
-	passwd, group []byte // read buffers
+	passwd, group, keys []byte // read buffers
 }
 
 // Refusal is a reason why there is no session, for the user's eyes.
@@ -58,6 +59,7 @@ type Slot struct {
 
 	arena      []byte
 	argv, envp []*byte
+	original   []byte // the client's command, where a key's takes its place
 }
 
 // NewSlot returns an empty Slot.
@@ -100,6 +102,12 @@ func (j *Jail) Start(s *Slot, id *wire.Identity, fds []int) (Started, *Refusal) 
 		return st, refusal
 	}
 
+	s.original = nil
+	if s.Req.Flags&wire.FlagForced != 0 {
+		if refusal := j.keyRule(s, &user); refusal != nil {
+			return st, refusal
+		}
+	}
 	for _, fd := range fds {
 		if !passable(fd) {
 			return st, &Refusal{125, "a descriptor that is neither a pipe nor a stream socket"}
@@ -222,6 +230,41 @@ func (j *Jail) user(id *wire.Identity, c *sys.Child) (passwd.Entry, *Refusal) {
 	return u, nil
 }
 
+// keyRule makes the request that of the key's command=, if the key the login
+// authenticated with has one in the jail's authorized_keys. What the client asked
+// for becomes SSH_ORIGINAL_COMMAND, as in sshd (session.c:do_exec).
+func (j *Jail) keyRule(s *Slot, u *passwd.Entry) *Refusal {
+	// The file is read with the rights of its owner, so that neither a home of
+	// mode 0700 is in the way nor anything else of the jail's in reach.
+	sys.SetFSIDs(u.UID, u.GID)
+	var err error
+	j.keys, err = readSmall(j.Root, u.Home+"/.ssh/authorized_keys", j.keys)
+	sys.SetFSIDs(0, 0)
+	switch err {
+	case nil:
+	case syscall.ENOENT, syscall.ENOTDIR:
+		return nil
+	default:
+		return &Refusal{125, "cannot read authorized_keys, which may restrict this login: " + reason(err)}
+	}
+	command, has, err := authkeys.Rule(j.keys, s.Req.Auth, s.Req.Flags&wire.FlagAuthKnown != 0)
+	if err != nil {
+		return &Refusal{125, err.Error()}
+	}
+	if !has {
+		return nil
+	}
+	if len(s.Req.Args) == 2 {
+		s.original = s.Req.Args[1]
+	}
+	s.Req.Flags &^= wire.FlagLogin
+	s.Req.Args = append(s.Req.Args[:0], cbytes("-c"), cbytes(command))
+	return nil
+}
+
+// cbytes returns text as wire has strings: a NUL behind it.
+func cbytes(text string) []byte { return append([]byte(text), 0)[:len(text)] }
+
 // environment builds s.envp in the order sshd has (session.c:do_setup_env).
 func (j *Jail) environment(s *Slot, u *passwd.Entry, ttyName string) {
 	env := append(s.envp[:0], s.cstr("USER=", u.Name), s.cstr("LOGNAME=", u.Name), s.cstr("HOME=", u.Home))
@@ -236,6 +279,9 @@ func (j *Jail) environment(s *Slot, u *passwd.Entry, ttyName string) {
 			continue
 		}
 		env = append(env, cptr(e))
+	}
+	if s.original != nil {
+		env = append(env, s.cstr("SSH_ORIGINAL_COMMAND=", string(s.original)))
 	}
 	if ttyName != "" {
 		env = append(env, s.cstr("SSH_TTY=", ttyName))

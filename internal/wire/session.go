@@ -20,8 +20,10 @@ const (
 	FlagLogin uint16 = 1 << 0
 	// FlagForced says that sshd's ForceCommand started jail-enter.
 	FlagForced uint16 = 1 << 1
+	// FlagAuthKnown says that Auth is what sshd noted.
+	FlagAuthKnown uint16 = 1 << 2
 
-	requestFlags = FlagLogin | FlagForced
+	requestFlags = FlagLogin | FlagForced | FlagAuthKnown
 )
 
 // Winsize is a terminal's size in characters and pixels (TIOCGWINSZ).
@@ -50,6 +52,10 @@ type Request struct {
 	Args [][]byte
 	// Env are NAME=VALUE entries, to be filtered by the receiver.
 	Env [][]byte
+	// Auth are the lines of SSH_USER_AUTH, how the login authenticated
+	// (sshd_config(5), ExposeAuthInfo); they mean something with
+	// FlagAuthKnown only.
+	Auth [][]byte
 }
 
 // TTY reports whether the request asks for a terminal.
@@ -69,25 +75,21 @@ func (r *Request) FDs() int {
 }
 
 // requestFixed is the length of a Request's body before its strings.
-const requestFixed = 4 + 8 + 44 + 4
+const requestFixed = 4 + 8 + 44 + 6
 
 // AppendRequest encodes r. It fails with ErrTooLong when r exceeds a limit.
 func AppendRequest(dst []byte, r *Request) ([]byte, error) {
-	if len(r.Args) > MaxArgs || len(r.Env) > MaxEnv {
+	if len(r.Args) > MaxArgs || len(r.Env) > MaxEnv || len(r.Auth) > MaxAuth {
 		return nil, ErrTooLong
 	}
 	total := HeaderLen + requestFixed
-	for _, s := range r.Args {
-		if len(s) > MaxString {
-			return nil, ErrTooLong
+	for _, list := range [...][][]byte{r.Args, r.Env, r.Auth} {
+		for _, s := range list {
+			if len(s) > MaxString {
+				return nil, ErrTooLong
+			}
+			total += 5 + len(s)
 		}
-		total += 5 + len(s)
-	}
-	for _, s := range r.Env {
-		if len(s) > MaxString {
-			return nil, ErrTooLong
-		}
-		total += 5 + len(s)
 	}
 	if total > MaxPacket {
 		return nil, ErrTooLong
@@ -105,12 +107,11 @@ func AppendRequest(dst []byte, r *Request) ([]byte, error) {
 	dst = putU32(putU32(putU32(putU32(dst, t.Iflag), t.Oflag), t.Cflag), t.Lflag)
 	dst = append(append(dst, t.Line), t.CC[:]...)
 	dst = putU32(putU32(dst, t.Ispeed), t.Ospeed)
-	dst = putU16(putU16(dst, uint16(len(r.Args))), uint16(len(r.Env)))
-	for _, s := range r.Args {
-		dst = append(append(putU32(dst, uint32(len(s))), s...), 0)
-	}
-	for _, s := range r.Env {
-		dst = append(append(putU32(dst, uint32(len(s))), s...), 0)
+	dst = putU16(putU16(putU16(dst, uint16(len(r.Args))), uint16(len(r.Env))), uint16(len(r.Auth)))
+	for _, list := range [...][][]byte{r.Args, r.Env, r.Auth} {
+		for _, s := range list {
+			dst = append(append(putU32(dst, uint32(len(s))), s...), 0)
+		}
 	}
 	return dst, nil
 }
@@ -144,18 +145,21 @@ func DecodeRequest(packet []byte, r *Request) error {
 	r.Termios.Line = in.u8()
 	copy(r.Termios.CC[:], in.take(NCCS))
 	r.Termios.Ispeed, r.Termios.Ospeed = in.u32(), in.u32()
-	argc, envc := int(in.u16()), int(in.u16())
-	if argc > MaxArgs || envc > MaxEnv {
+	argc, envc, authc := int(in.u16()), int(in.u16()), int(in.u16())
+	if argc > MaxArgs || envc > MaxEnv || authc > MaxAuth {
 		return ErrMalformed
 	}
-	r.Args, r.Env = r.Args[:0], r.Env[:0]
-	for i := 0; i < argc && !in.bad; i++ {
-		r.Args = append(r.Args, in.cstring(MaxString))
-	}
-	for i := 0; i < envc && !in.bad; i++ {
-		r.Env = append(r.Env, in.cstring(MaxString))
-	}
+	r.Args = in.list(r.Args[:0], argc)
+	r.Env = in.list(r.Env[:0], envc)
+	r.Auth = in.list(r.Auth[:0], authc)
 	return in.done()
+}
+
+func (r *reader) list(dst [][]byte, n int) [][]byte {
+	for ; n > 0 && !r.bad; n-- {
+		dst = append(dst, r.cstring(MaxString))
+	}
+	return dst
 }
 
 // Started says that a session runs.

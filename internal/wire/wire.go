@@ -68,6 +68,8 @@ const (
 	// MaxArgs and MaxEnv bound the entries of a Request.
 	MaxArgs = 4096
 	MaxEnv  = 512
+	// MaxAuth bounds the lines about how a login authenticated.
+	MaxAuth = 16
 	// MaxText bounds the text of Refused, Log and Failed, in bytes.
 	MaxText = 512
 	// MaxFDs is the largest number of descriptors any packet carries: those

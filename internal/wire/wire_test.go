@@ -19,6 +19,7 @@ func sampleRequest() *Request {
 		Termios: Termios{Iflag: 1, Oflag: 2, Cflag: 3, Lflag: 4, Line: 5, CC: [NCCS]uint8{6, 7}, Ispeed: 8, Ospeed: 9},
 		Args:    [][]byte{[]byte("-c"), []byte("echo \xff\n'$x'"), {}},
 		Env:     [][]byte{[]byte("LANG=C"), []byte("TERM=")},
+		Auth:    [][]byte{[]byte("publickey ssh-ed25519 AAAA")},
 	}
 }
 
@@ -166,7 +167,7 @@ func TestDocument(t *testing.T) {
 		assert.Contains(t, string(doc), "| "+strconv.Itoa(int(typ))+" | "+name+" |")
 	}
 	for name, v := range map[string]int{
-		"MaxPacket": MaxPacket, "MaxString": MaxString, "MaxArgs": MaxArgs, "MaxEnv": MaxEnv, "MaxText": MaxText, "MaxFDs": MaxFDs,
+		"MaxPacket": MaxPacket, "MaxString": MaxString, "MaxArgs": MaxArgs, "MaxEnv": MaxEnv, "MaxAuth": MaxAuth, "MaxText": MaxText, "MaxFDs": MaxFDs,
 	} {
 		assert.Contains(t, string(doc), "| "+name+" | "+strconv.Itoa(v)+" |")
 	}
