@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -301,4 +303,66 @@ func TestNothingOfTheCaller(t *testing.T) {
 	}
 	assert.Contains(t, r.stdout, "\n/home/work\n0022\n")
 	assert.Contains(t, r.stdout, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n")
+}
+
+// What is neither a pipe nor a terminal stays on the host; jail-enter copies.
+func TestHostFiles(t *testing.T) {
+	standard(t)
+	dir := t.TempDir()
+	in, out := filepath.Join(dir, "in"), filepath.Join(dir, "out")
+	f, err := os.Create(in)
+	require.NoError(t, err)
+	_, err = io.Copy(f, noise(8<<20))
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	shell := func(script string) result {
+		t.Helper()
+		cmd := exec.Command("sh", "-c", script)
+		cmd.Dir = dir
+		return runCommand(t, cmd, nil)
+	}
+	t.Run("regular files", func(t *testing.T) {
+		assert.Equal(t, result{status: 4}, shell("su debian -c 'cat; exit 4' <in >out"))
+		f, err := os.Open(out)
+		require.NoError(t, err)
+		defer f.Close()
+		assert.Equal(t, sum(noise(8<<20)), sum(f))
+	})
+	t.Run("appended to", func(t *testing.T) {
+		require.NoError(t, os.WriteFile(out, []byte("one\n"), 0o600))
+		assert.Equal(t, result{}, shell("su debian -c 'echo two; echo three >&2' </dev/null >>out 2>&1"))
+		assert.ElementsMatch(t, []string{"one", "two", "three"}, sortedLines(contents(out)))
+	})
+	t.Run("half of a file", func(t *testing.T) {
+		require.NoError(t, os.WriteFile(out, nil, 0o600))
+		assert.Equal(t, result{status: 9}, shell("su debian -c 'head -c 10 >/dev/null; exit 9' <in"))
+	})
+	t.Run("null", func(t *testing.T) {
+		assert.Equal(t, result{status: 5}, shell("su debian -c 'cat; echo x; echo y >&2; exit 5' </dev/null >/dev/null 2>&1"))
+	})
+	t.Run("a directory", func(t *testing.T) {
+		r := shell("su debian -c 'ls /proc/self/fd/0/ 2>&1; exit 6' <.")
+		assert.Equal(t, 6, r.status)
+		assert.NotContains(t, r.stdout, "out", "it is the host's")
+	})
+	t.Run("closed", func(t *testing.T) {
+		assert.Equal(t, 7, shell("su debian -c 'echo x; exit 7' <&- >&- 2>&-").status)
+	})
+	t.Run("a socket", func(t *testing.T) {
+		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		require.NoError(t, err)
+		ours, theirs := os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs")
+		defer ours.Close()
+		cmd := enter(work, nil, "jail-enter", "-c", "cat; echo end")
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = theirs, theirs, theirs
+		require.NoError(t, cmd.Start())
+		theirs.Close()
+		_, err = ours.WriteString("through\n")
+		require.NoError(t, err)
+		require.NoError(t, unix.Shutdown(fds[0], unix.SHUT_WR))
+		text, err := io.ReadAll(ours)
+		require.NoError(t, err)
+		assert.Equal(t, "through\nend\n", string(text))
+		require.NoError(t, cmd.Wait())
+	})
 }

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -127,6 +126,8 @@ func writeSSHFiles(scratch string) error {
 		sshdConfig(forced):      sshdCommon + block(sshdForced, outside),
 		sshdConfig(login):       sshdCommon + block(sshdLogin, outside),
 		sshDir + "/known_hosts": "* " + string(hostKey),
+		// What jail-init check takes for the host's own.
+		"/etc/ssh/sshd_config": sshdCommon + block(sshdForced, outside),
 	}
 	client := fmt.Sprintf("IdentityFile %s\nIdentitiesOnly yes\nUserKnownHostsFile %s/known_hosts\nGlobalKnownHostsFile none\nBatchMode yes\nLogLevel ERROR\nSendEnv LANG LC_* COLORTERM GIT_PROTOCOL\n", keyFile, sshDir)
 	for _, d := range allDoors {
@@ -213,20 +214,22 @@ func runSSH(t testing.TB, d door, a ask) result {
 	if !a.shell {
 		args = append(args, a.cmd)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*deadline)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "ssh", args...)
+	cmd := exec.Command("ssh", args...)
 	cmd.Env = environment
 	return runCommand(t, cmd, strings.NewReader(a.stdin))
 }
 
-// runCommand runs a client program to its end.
+// runCommand runs a client program to its end, and kills it if that does not
+// come.
 func runCommand(t testing.TB, cmd *exec.Cmd, stdin io.Reader) result {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &stdout, &stderr
 	cmd.WaitDelay = deadline
-	err := cmd.Run()
+	require.NoError(t, cmd.Start(), "%v", cmd.Args)
+	guard := time.AfterFunc(2*deadline, func() { cmd.Process.Kill() })
+	err := cmd.Wait()
+	guard.Stop()
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit) && exit.ExitCode() >= 0:

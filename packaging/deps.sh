@@ -80,7 +80,7 @@ case " ${missing[*]} " in
 	if command -v systemctl >/dev/null; then
 		systemctl --quiet disable ssh.service
 	elif command -v deb-systemd-helper >/dev/null; then
-		deb-systemd-helper disable ssh.service >/dev/null
+		DPKG_MAINTSCRIPT_PACKAGE=openssh-server deb-systemd-helper disable ssh.service >/dev/null || :
 	fi
 	echo "deps: openssh-server is installed but not started, nor enabled"
 	;;

@@ -2,8 +2,7 @@
 // ForceCommand for it. It asks the account's jail for a session and stands in
 // for it on the host: see jail-enter(8).
 
-// The runtime would read cgroup files of the host and keep them open
-// (go.dev/issue/73193).
+// The runtime would keep cgroup files of the host open (go.dev/issue/73193).
 //
 //go:debug containermaxprocs=0
 //go:debug updatemaxprocs=0

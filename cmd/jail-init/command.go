@@ -169,15 +169,25 @@ func (c *common) parse(verb string, args []string, want int) ([]string, error) {
 }
 
 func (c *common) finish(fs *flag.FlagSet, verb string, args []string, want int) ([]string, error) {
-	if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
-		os.Exit(0)
-	} else if err != nil {
-		return nil, errReported
+	var names []string
+	for {
+		if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
+			os.Exit(0)
+		} else if err != nil {
+			return nil, errReported
+		}
+		args = fs.Args()
+		// Options may stand behind a name; what exec runs has its own.
+		if len(args) == 0 || verb == "exec" {
+			names = append(names, args...)
+			break
+		}
+		names, args = append(names, args[0]), args[1:]
 	}
-	if want >= 0 && fs.NArg() != want {
-		return nil, usageError(fmt.Sprintf("%s takes %d arguments, not %d; jail-init help shows them", verb, want, fs.NArg()))
+	if want >= 0 && len(names) != want {
+		return nil, usageError(fmt.Sprintf("%s takes %d arguments, not %d; jail-init help shows them", verb, want, len(names)))
 	}
-	return fs.Args(), nil
+	return names, nil
 }
 
 func (c *common) exec(args []string) (int, error) {

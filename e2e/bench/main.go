@@ -17,6 +17,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -112,14 +113,17 @@ func outerStage(o options) (status int, err error) {
 	}
 
 	signal.Ignore(syscall.SIGINT, syscall.SIGQUIT) // those inside end, then it is cleaned up
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	if o.out != "" {
-		// The file belongs outside; it is opened here and inherited.
-		if o.out, err = filepath.Abs(o.out); err != nil {
+		// Standard output is the table and nothing else.
+		f, err := os.Create(o.out)
+		if err != nil {
 			return 0, err
 		}
+		defer f.Close()
+		cmd.Stdout = io.MultiWriter(os.Stdout, f)
 	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = nil, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), stageEnv+"="+stageInit, scratchEnv+"="+scratch)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL}
 	err = cmd.Run()
@@ -235,7 +239,8 @@ func measure(o options, scratch string) error {
 		}
 		fmt.Fprintf(os.Stderr, "bench: %s: %.1f s\n", r.name, time.Since(began).Seconds())
 	}
-	return b.print()
+	b.print()
+	return nil
 }
 
 // rows are the parts of the table, by the name -only matches.
@@ -257,14 +262,7 @@ var rows = []struct {
 	{"flat memory", (*bench).flat},
 }
 
-func (b *bench) print() error {
-	text := b.table.String()
-	fmt.Print(text)
-	if b.out == "" {
-		return nil
-	}
-	return os.WriteFile(b.out, []byte(text), 0o644)
-}
+func (b *bench) print() { fmt.Print(b.table.String()) }
 
 // command runs a program to its end; its output is in the error.
 func command(name string, args ...string) error {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 )
@@ -21,9 +22,14 @@ type line struct {
 	below  bool // a floor or a peer of the line above
 }
 
-type table struct{ lines []line }
+type table struct {
+	mu    sync.Mutex // the watchdog prints what there is
+	lines []line
+}
 
 func (t *table) add(l line) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	l.note = printable(l.note)
 	t.lines = append(t.lines, l)
 }
@@ -48,6 +54,8 @@ func printable(s string) string {
 
 // String is the table in Markdown, aligned to be read as it is.
 func (t *table) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	cells := [][]string{{"", "median", "× floor", "× best peer", "target", "met", "remarks"}}
 	for _, l := range t.lines {
 		what := l.what

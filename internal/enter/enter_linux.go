@@ -232,10 +232,14 @@ func (s *session) classify(fd int) error {
 		return err
 	}
 	_ = syscall.Fchmod(r, 0o666)
+	// Our end must not block, or two of these could wait for each other; the
+	// jail's end is another open file and stays as a command expects it.
 	if fd == 0 {
+		_ = sys.SetNonblock(w)
 		s.attach(fd, r)
 		s.relays = append(s.relays, newRelay(0, w, r))
 	} else {
+		_ = sys.SetNonblock(r)
 		s.attach(fd, w)
 		s.relays = append(s.relays, newRelay(r, fd, w))
 	}

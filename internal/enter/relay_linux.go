@@ -121,7 +121,7 @@ func (s *session) relay() int {
 				}
 				r.flush()
 			}
-			if r.eof && r.empty() && r != out && r != in {
+			if r.eof && r.empty() && !r.dead && r != out && r != in {
 				s.finish(r)
 			}
 			if r == in && r.eof {

@@ -36,7 +36,7 @@ func PrepareDir(dir string) error {
 	if !filepath.IsAbs(dir) || filepath.Clean(dir) != dir {
 		return fmt.Errorf("runtime directory %q: must be an absolute path without . or ..", dir)
 	}
-	if len(ControlPath(dir, "12345678901234567890123456789012"))+8 > maxPath {
+	if len(ControlPath(dir, "12345678901234567890123456789012"))+len("..new") > maxPath {
 		return fmt.Errorf("runtime directory %s: too long for the sockets in it (unix(7)); use a shorter path", dir)
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
@@ -93,7 +93,9 @@ func listen(path string, uid int) (fd int, err error) {
 	if err != nil {
 		return -1, fmt.Errorf("make socket: %w", err)
 	}
-	tmp := filepath.Join(filepath.Dir(path), ".new")
+	// A name of its own for each path, since starts run beside each other; no
+	// jail's name begins with a dot.
+	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
 	defer func() {
 		if err != nil {
 			sys.Close(fd)

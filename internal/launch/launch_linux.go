@@ -156,23 +156,25 @@ func subordinate() jail.Userns {
 	return jail.Userns{Enabled: true, Base: base, Size: size}
 }
 
-// undo is a stack of things to take back if a start fails.
-type undo []func()
-
-func (u *undo) add(f func()) { *u = append(*u, f) }
-func (u undo) run() {
-	for i := len(u) - 1; i >= 0; i-- {
-		u[i]()
-	}
-}
-
 // Start starts the jail. listeners are those of spec.Logins, in order, and ctl
 // is its control listener; they stay the caller's. When it returns an error
 // nothing of the attempt is left.
 func (l *Launcher) Start(spec *jail.Spec, listeners []int, ctl int) (_ *Jail, err error) {
-	var closing undo // in any case
-	defer func() { closing.run() }()
-	keep := func(fd int) int { closing.add(func() { sys.Close(fd) }); return fd }
+	// Descriptors that are closed in any case, each once: another start runs
+	// beside this one, and a number closed twice could by then be its.
+	open := map[int]bool{}
+	keep := func(fd int) int { open[fd] = true; return fd }
+	drop := func(fd int) {
+		if open[fd] {
+			delete(open, fd)
+			sys.Close(fd)
+		}
+	}
+	defer func() {
+		for fd := range open {
+			sys.Close(fd)
+		}
+	}()
 
 	if l.rootless && spec.Userns.Size <= 1 && l.ids.Enabled {
 		with := *spec
@@ -219,10 +221,10 @@ func (l *Launcher) Start(spec *jail.Spec, listeners []int, ctl int) (_ *Jail, er
 		return nil, fmt.Errorf("make pipe: %w", err)
 	}
 	keep(errW)
-	ours := undo{func() { sys.Close(pair[0]) }, func() { sys.Close(errR) }}
 	defer func() {
 		if err != nil {
-			ours.run()
+			sys.Close(pair[0])
+			sys.Close(errR)
 		}
 	}()
 	syncR, syncW, err := sys.Pipe()
@@ -230,12 +232,7 @@ func (l *Launcher) Start(spec *jail.Spec, listeners []int, ctl int) (_ *Jail, er
 		return nil, fmt.Errorf("make pipe: %w", err)
 	}
 	keep(syncR)
-	syncOpen := true
-	closing.add(func() {
-		if syncOpen {
-			sys.Close(syncW)
-		}
-	})
+	keep(syncW)
 	for _, fd := range []*int{&null, &pair[1], &errW, &syncR} {
 		if *fd, err = above(*fd, keep); err != nil {
 			return nil, err
@@ -260,8 +257,8 @@ func (l *Launcher) Start(spec *jail.Spec, listeners []int, ctl int) (_ *Jail, er
 			waitExec(c)
 		}
 	}()
-	sys.Close(pair[1])
-	sys.Close(errW)
+	drop(pair[1])
+	drop(errW)
 	if spec.Userns.Enabled {
 		if err := l.writeMaps(pid, spec, set); err != nil {
 			return nil, err
@@ -270,8 +267,7 @@ func (l *Launcher) Start(spec *jail.Spec, listeners []int, ctl int) (_ *Jail, er
 	if _, err := sys.Write(syncW, []byte{1}); err != nil {
 		return nil, fmt.Errorf("start PID 1: %w", err)
 	}
-	sys.Close(syncW)
-	syncOpen = false
+	drop(syncW)
 	if !l.rootless && spec.Userns.Enabled {
 		if err := shift(pid, trees, spec); err != nil {
 			return nil, err

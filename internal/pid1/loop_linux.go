@@ -121,7 +121,7 @@ func newLoop(s *wire.Setup, root *rootfs.Root, ctl int, logins []int) (*loop, er
 		return nil, err
 	}
 	// The launcher's socket is the first control connection.
-	i := l.newConn(&conn{state: admin, fd: setupFD, login: -1, wantLog: true})
+	i := l.newConn(conn{state: admin, fd: setupFD, login: -1, wantLog: true})
 	if err := sys.SetNonblock(setupFD); err != nil {
 		return nil, err
 	}
@@ -163,16 +163,18 @@ func (l *loop) watch(fd int, k kind, index int) error {
 
 func (l *loop) unwatch(fd int) { _ = syscall.EpollCtl(l.epfd, syscall.EPOLL_CTL_DEL, fd, nil) }
 
-func (l *loop) newConn(c *conn) int {
+func (l *loop) newConn(c conn) int {
 	c.pidfd = -1
 	c.since = sys.MonotonicMillis()
 	if n := len(l.freeConns); n > 0 {
 		i := l.freeConns[n-1]
 		l.freeConns = l.freeConns[:n-1]
-		*l.conns[i] = *c
+		*l.conns[i] = c
 		return i
 	}
-	l.conns = append(l.conns, c)
+	fresh := new(conn)
+	*fresh = c
+	l.conns = append(l.conns, fresh)
 	return len(l.conns) - 1
 }
 
@@ -247,7 +249,7 @@ func (l *loop) accept(listener, login int) {
 			sys.Close(fd)
 			continue
 		}
-		c := &conn{state: pending, fd: fd, login: login}
+		c := conn{state: pending, fd: fd, login: login}
 		if login < 0 {
 			c.state = admin
 		} else {

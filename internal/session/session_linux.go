@@ -18,8 +18,9 @@ import (
 
 // Limits of what is read and made for one session.
 const (
-	maxDatabase = 1 << 20 // of a passwd or group file
-	maxGroups   = 256     // supplementary groups
+	maxDatabase = 1 << 20  // of a passwd or group file
+	maxGroups   = 256      // supplementary groups
+	maxKept     = 64 << 10 // of a passwd file, to recognise it by
 )
 
 // defaultPath is what Debian's sshd gives its users; superPath is for uid 0
@@ -42,6 +43,10 @@ type Jail struct {
 	KeepSignals uint64
 
 	passwd, group, keys []byte // read buffers
+
+	last     passwd.Entry // the last answer of lookup, from lastText
+	lastOK   bool
+	lastText []byte
 }
 
 // Refusal is a reason why there is no session, for the user's eyes.
@@ -193,7 +198,7 @@ func (j *Jail) user(id *wire.Identity, c *sys.Child) (passwd.Entry, *Refusal) {
 	if j.passwd, err = readSmall(j.Root, "/etc/passwd", j.passwd); err != nil && err != syscall.ENOENT {
 		return u, &Refusal{125, "cannot read /etc/passwd of the jail: " + reason(err)}
 	}
-	entry, ok := passwd.ByUID(j.passwd, id.UID)
+	entry, ok := j.lookup(id.UID)
 	switch {
 	case ok:
 		u = entry
@@ -205,13 +210,14 @@ func (j *Jail) user(id *wire.Identity, c *sys.Child) (passwd.Entry, *Refusal) {
 	if id.HasGID {
 		u.GID = id.GID
 	}
-	for _, o := range []struct {
-		dst *string
-		src string
-	}{{&u.Name, id.Name}, {&u.Home, id.Home}, {&u.Shell, id.Shell}} {
-		if o.src != "" {
-			*o.dst = o.src
-		}
+	if id.Name != "" {
+		u.Name = id.Name
+	}
+	if id.Home != "" {
+		u.Home = id.Home
+	}
+	if id.Shell != "" {
+		u.Shell = id.Shell
 	}
 	if u.Name == "" {
 		u.Name = decimal(int(u.UID))
@@ -228,6 +234,19 @@ func (j *Jail) user(id *wire.Identity, c *sys.Child) (passwd.Entry, *Refusal) {
 	c.Groups = append(c.Groups[:0], u.GID)
 	c.Groups = passwd.Groups(c.Groups, j.group, u.Name, false, maxGroups)
 	return u, nil
+}
+
+// lookup finds uid in the passwd just read. The last answer is kept while the
+// file's bytes are the same, so that a login like the one before costs no memory.
+func (j *Jail) lookup(uid uint32) (passwd.Entry, bool) {
+	if j.lastOK && j.last.UID == uid && string(j.lastText) == string(j.passwd) {
+		return j.last, true
+	}
+	e, ok := passwd.ByUID(j.passwd, uid)
+	if ok && len(j.passwd) <= maxKept {
+		j.last, j.lastOK, j.lastText = e, true, append(j.lastText[:0], j.passwd...)
+	}
+	return e, ok
 }
 
 // keyRule makes the request that of the key's command=, if the key the login

@@ -101,7 +101,18 @@ func Openat2(dirFD int, path string, flags int, resolve uint64) (int, error) {
 // Openat2Mode is Openat2 with a mode, for O_CREAT.
 func Openat2Mode(dirFD int, path string, flags int, mode uint32, resolve uint64) (int, error) {
 	how := openHow{flags: uint64(flags | syscall.O_CLOEXEC), mode: uint64(mode), resolve: resolve}
-	p := cstr(path)
+	var buf [64]byte // most paths need no memory
+	p := &buf[0]
+	if len(path) >= len(buf) {
+		p = cstr(path)
+	} else {
+		for i := 0; i < len(path); i++ {
+			if path[i] == 0 {
+				return -1, syscall.EINVAL
+			}
+			buf[i] = path[i]
+		}
+	}
 	for try := 0; ; try++ {
 		r, _, e := syscall.Syscall6(sysOpenat2, uintptr(dirFD), uintptr(unsafe.Pointer(p)),
 			uintptr(unsafe.Pointer(&how)), unsafe.Sizeof(how), 0, 0)
@@ -130,10 +141,11 @@ func MoveMount(fromFD, toFD int) error {
 type mountAttr struct{ set, clear, propagation, usernsFD uint64 }
 
 // MountSetattr sets attributes on the mount at fd, and on the mounts below it
-// when recursive (mount_setattr(2)). usernsFD is the user namespace whose map
-// MountAttrIDMap applies, or -1.
+// when recursive (mount_setattr(2)), and makes them private: a clone of a shared
+// mount is its peer, so that what is mounted on the one appears on the other.
+// usernsFD is the user namespace whose map MountAttrIDMap applies, or -1.
 func MountSetattr(fd int, set uint64, usernsFD int, recursive bool) error {
-	attr := mountAttr{set: set}
+	attr := mountAttr{set: set, propagation: syscall.MS_PRIVATE}
 	if usernsFD >= 0 {
 		attr.set |= MountAttrIDMap
 		attr.usernsFD = uint64(usernsFD)

@@ -45,7 +45,11 @@ finish() {
 	fi
 	[ -z "$nspawn" ] || kill -KILL "$leader" "$nspawn" 2>/dev/null || :
 	wait || :
-	find /sys/fs/cgroup -depth -type d -path '*/jail-try*' -exec rmdir {} + 2>/dev/null || :
+	for _ in {1..50}; do # what was killed takes a moment to go
+		find /sys/fs/cgroup -depth -type d -path '*/jail-try*' -exec rmdir {} \; 2>/dev/null || :
+		[ -n "$(find /sys/fs/cgroup -maxdepth 2 -name jail-try)" ] || break
+		sleep 0.1
+	done
 	rm -rf --one-file-system "$dir"
 }
 trap finish EXIT

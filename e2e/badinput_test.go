@@ -1,0 +1,352 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// check writes a registry and asks jail-init what it thinks of it.
+func check(t *testing.T, text string) (file string, r result) {
+	t.Helper()
+	dir := "/etc/jail/check"
+	require.NoError(t, os.MkdirAll(dir, 0o755))
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	file = filepath.Join(dir, "jail.toml")
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o644))
+	return file, runCommand(t, exec.Command(initPath, "--config", file, "check"), nil)
+}
+
+func TestCheckAcceptsTheStandardRegistry(t *testing.T) {
+	alone(t)
+	_, r := check(t, standardRegistry().text)
+	assert.Zero(t, r.status, "%s%s", r.stdout, r.stderr)
+}
+
+// badRegistries are faults, each on the line that says "HERE", with the key it
+// is about and a word of what is wrong or what to do.
+var badRegistries = map[string]struct{ text, key, says string }{
+	"unknown key": {`version = 1
+[jail.centos]
+rootfs = "/srv/jails/busybox"
+users = ["centos"]
+readonly_root = true # HERE`, "jail.centos.readonly_root", "unknown"},
+	"misspelt key names the right one": {`version = 1
+[jail.centos]
+rootfs = "/srv/jails/busybox"
+user = ["centos"] # HERE
+users = ["centos"]`, "jail.centos.user", "users"},
+	"wrong type": {`version = 1
+[jail.centos]
+rootfs = "/srv/jails/busybox"
+users = ["centos"]
+uid = "61000" # HERE`, "jail.centos.uid", "number"},
+	"missing rootfs": {`version = 1
+[jail.centos] # HERE
+users = ["centos"]`, "jail.centos.rootfs", "missing"},
+	"rootfs that is not there": {`version = 1
+[jail.centos]
+rootfs = "/srv/jails/nosuch" # HERE
+users = ["centos"]`, "jail.centos.rootfs", "/srv/jails/nosuch"},
+	"relative path": {`version = 1
+[jail.centos]
+rootfs = "srv/jails/busybox" # HERE
+users = ["centos"]`, "jail.centos.rootfs", "absolute"},
+	"the host's root": {`version = 1
+[jail.centos]
+rootfs = "/" # HERE
+users = ["centos"]`, "jail.centos.rootfs", "host"},
+	"login in two jails": {`version = 1
+[jail.one]
+rootfs = "/srv/jails/busybox"
+users = ["centos"]
+[jail.two]
+rootfs = "/srv/jails/debian"
+users = ["centos"] # HERE`, "jail.two.users", "centos"},
+	"one rootfs twice": {`version = 1
+[jail.one]
+rootfs = "/srv/jails/busybox"
+users = ["centos"]
+[jail.two]
+rootfs = "/srv/jails/busybox" # HERE
+users = ["debian"]`, "jail.two.rootfs", "one"},
+	"nested rootfs": {`version = 1
+[jail.one]
+rootfs = "/srv/jails/debian"
+users = ["centos"]
+[jail.two]
+rootfs = "/srv/jails/debian/srv" # HERE
+users = ["debian"]`, "jail.two.rootfs", "one"},
+	"uid -1": {`version = 1
+[jail.centos]
+rootfs = "/srv/jails/busybox"
+users = ["centos"]
+uid = -1 # HERE`, "jail.centos.uid", "-1"},
+	"uid 4294967295": {`version = 1
+[jail.centos]
+rootfs = "/srv/jails/busybox"
+users = ["centos"]
+uid = 4294967295 # HERE`, "jail.centos.uid", "4294967295"},
+	"uid 4294967296": {`version = 1
+[jail.centos]
+rootfs = "/srv/jails/busybox"
+users = ["centos"]
+uid = 4294967296 # HERE`, "jail.centos.uid", "4294967296"},
+	"uid 65535": {`version = 1
+[jail.centos]
+rootfs = "/srv/jails/busybox"
+users = ["centos"]
+uid = 65535 # HERE`, "jail.centos.uid", "65535"},
+	"host root in the id map": {`version = 1
+[jail.centos]
+rootfs = "/srv/jails/busybox"
+users = ["centos"]
+userns = { base = 0, size = 65536 } # HERE`, "jail.centos.userns.base", "root"},
+	"login of root": {`version = 1
+[jail.centos]
+rootfs = "/srv/jails/busybox"
+users = ["root"] # HERE`, "jail.centos.users", "root"},
+	"login of the system's": {`version = 1
+[jail.centos]
+rootfs = "/srv/jails/busybox"
+users = ["daemon"] # HERE`, "jail.centos.users", "daemon"},
+	"login nobody has": {`version = 1
+[jail.centos]
+rootfs = "/srv/jails/busybox"
+users = ["nosuchlogin"] # HERE`, "jail.centos.users", "nosuchlogin"},
+	"no version": {`[jail.centos] # HERE
+rootfs = "/srv/jails/busybox"
+users = ["centos"]`, "version", "version = 1"},
+	"not TOML": {`version = 1
+[jail.centos
+rootfs = "/srv/jails/busybox"`, "", ""},
+}
+
+func TestCheckFindsFaults(t *testing.T) {
+	alone(t)
+	for claim, row := range badRegistries {
+		t.Run(claim, func(t *testing.T) {
+			file, r := check(t, row.text)
+			assert.Equal(t, 1, r.status)
+			where := file + ":"
+			for i, line := range strings.Split(row.text, "\n") {
+				if strings.Contains(line, "HERE") {
+					where = fmt.Sprintf("%s:%d: %s: ", file, i+1, row.key)
+				}
+			}
+			assert.Contains(t, r.stdout+r.stderr, where)
+			assert.Contains(t, r.stdout+r.stderr, row.says)
+
+			// serve will not have it either.
+			serve := runCommand(t, exec.Command(initPath, "--config", file, "--runtime-dir", "/run/jail-check", "serve"), nil)
+			assert.NotZero(t, serve.status)
+			assert.Contains(t, serve.stderr, where)
+			os.RemoveAll("/run/jail-check")
+		})
+	}
+}
+
+func TestCheckPrintsAllFaults(t *testing.T) {
+	alone(t)
+	file, r := check(t, `version = 1
+[jail.one]
+rootfs = "relative"
+users = ["nosuchlogin", "root"]
+uid = -1
+colour = "blue"
+[jail.two]
+idle_timeout = "soon"
+`)
+	assert.Equal(t, 1, r.status)
+	out := r.stdout + r.stderr
+	for _, where := range []string{":3: jail.one.rootfs: ", ":4: jail.one.users: ", ":5: jail.one.uid: ", ":6: jail.one.colour: ",
+		":7: jail.two.rootfs: ", ":7: jail.two.users: ", ":8: jail.two.idle_timeout: "} {
+		assert.Contains(t, out, file+where)
+	}
+}
+
+func TestRegistryOthersCanWrite(t *testing.T) {
+	alone(t)
+	check(t, standardRegistry().text)
+	file := "/etc/jail/check/jail.toml"
+	for claim, spoil := range map[string]func() error{
+		"file writable by others":      func() error { return os.Chmod(file, 0o646) },
+		"file of another owner":        func() error { return os.Chown(file, alice.id, 0) },
+		"directory writable by others": func() error { return os.Chmod(filepath.Dir(file), 0o757) },
+		"a symbolic link": func() error {
+			if err := os.Rename(file, file+".real"); err != nil {
+				return err
+			}
+			return os.Symlink(file+".real", file)
+		},
+	} {
+		t.Run(claim, func(t *testing.T) {
+			check(t, standardRegistry().text)
+			require.NoError(t, spoil())
+			r := runCommand(t, exec.Command(initPath, "--config", file, "check"), nil)
+			assert.Equal(t, 1, r.status)
+			assert.Contains(t, r.stdout+r.stderr, filepath.Dir(file))
+		})
+	}
+}
+
+func TestReload(t *testing.T) {
+	s := own(t, standardRegistry())
+	l := open(t, login, ask{cmd: "while read x; do echo got $x; done"})
+	l.send("one\n")
+	l.expect("got one\n")
+	first := generation(t, "debian")
+	reload := func(text, logged string) {
+		t.Helper()
+		from := int64(len(contents(world.log("serve.log"))))
+		require.NoError(t, os.WriteFile(registryPath, []byte(text), 0o644))
+		require.NoError(t, s.cmd.Process.Signal(syscall.SIGHUP))
+		eventually(t, "the log says "+logged, func() bool { return strings.Contains(world.tail("serve.log", from), logged) })
+	}
+	untouched := func() {
+		t.Helper()
+		l.send("more\n")
+		l.expect("got more\n")
+		assert.Zero(t, run(t, login, ask{cmd: "true"}).status)
+		assert.Equal(t, first, generation(t, "debian"))
+	}
+
+	reload(standardRegistry().text+"nonsense = 1\n", "nonsense")
+	untouched()
+	assert.Zero(t, run(t, login, ask{as: centos, cmd: "true"}).status, "the old registry is in force")
+
+	// A login more, in the running jail; and then without it again.
+	more := standardRegistry().text + `	spare1 = { uid = 61001 }` + "\n"
+	reload(more, "reloaded")
+	untouched()
+	eventually(t, "the new login lands in the running jail", func() bool {
+		return run(t, login, ask{as: spares[0], cmd: "id -un"}).stdout == "work\n"
+	})
+	assert.Equal(t, first, generation(t, "debian"))
+	reload(standardRegistry().text, "reloaded")
+	untouched()
+	eventually(t, "the login is gone", func() bool { return run(t, login, ask{as: spares[0], cmd: "id"}).status == 125 })
+
+	l.in.Close()
+	assert.Zero(t, l.wait().status)
+}
+
+// dialSocket connects to a login's socket with that login's uid.
+func dialSocket(t *testing.T, a account, uid int) (int, error) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	failed := make(chan error)
+	go func() {
+		// The thread takes on the uid and, never unlocked, dies with it.
+		runtime.LockOSThread()
+		if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid)); e != 0 {
+			failed <- e
+			return
+		}
+		failed <- unix.Connect(fd, &unix.SockaddrUnix{Name: socketPath(a)})
+	}()
+	err = <-failed
+	t.Cleanup(func() { unix.Close(fd) })
+	return fd, err
+}
+
+// Whatever comes over a login's socket that is not a request, the connection
+// is closed, and nothing else happens.
+func TestMalformedRequests(t *testing.T) {
+	standard(t)
+	l := open(t, login, ask{cmd: "while read x; do echo got $x; done"})
+	l.send("one\n")
+	l.expect("got one\n")
+	first := generation(t, "debian")
+
+	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer unix.Close(null)
+	rights := func(n int) []byte {
+		fds := make([]int, n)
+		for i := range fds {
+			fds[i] = null
+		}
+		return unix.UnixRights(fds...)
+	}
+	for claim, packet := range map[string]struct{ data, control []byte }{
+		"one byte":                  {[]byte{1}, nil},
+		"noise":                     {[]byte("GET / HTTP/1.0\r\n\r\n"), nil},
+		"another version":           {[]byte{99, 1, 0, 0}, nil},
+		"a message out of turn":     {[]byte{1, 3, 0, 0, 0, 0, 0, 0}, nil},
+		"an unknown type":           {[]byte{1, 200, 0, 0}, nil},
+		"a request without a body":  {[]byte{1, 1, 0, 0}, nil},
+		"a request of nothing":      {append([]byte{1, 1, 0, 0}, make([]byte, 200)...), nil},
+		"huge":                      {append([]byte{1, 1, 0, 0}, make([]byte, 150_000)...), nil},
+		"lengths that run over":     {append([]byte{1, 1, 0, 0}, []byte(strings.Repeat("\xff", 300))...), nil},
+		"descriptors with noise":    {[]byte("x"), rights(3)},
+		"more descriptors than fit": {[]byte{1, 1, 0, 0}, rights(200)},
+		"the administrator's stop":  {[]byte{1, 18, 0, 0, 0, 0, 0, 0}, nil},
+		"the administrator's exec":  {[]byte{1, 22, 0, 0, 0, 0, 0, 0}, nil},
+		"the launcher's setup":      {append([]byte{1, 32, 0, 0}, make([]byte, 100)...), rights(1)},
+		"an answer, not a question": {[]byte{1, 2, 0, 0, 0, 0, 0, 0}, nil},
+	} {
+		t.Run(claim, func(t *testing.T) {
+			fd, err := dialSocket(t, work, work.id)
+			require.NoError(t, err)
+			require.NoError(t, unix.Sendmsg(fd, packet.data, packet.control, nil, 0))
+			assertClosed(t, fd)
+		})
+	}
+	t.Run("nothing at all", func(t *testing.T) {
+		fd, err := dialSocket(t, work, work.id)
+		require.NoError(t, err)
+		assertClosed(t, fd)
+	})
+	t.Run("another uid", func(t *testing.T) {
+		_, err := dialSocket(t, work, centos.id)
+		assert.ErrorIs(t, err, unix.EACCES)
+	})
+
+	l.send("two\n")
+	l.expect("got two\n")
+	l.in.Close()
+	assert.Zero(t, l.wait().status)
+	assert.Zero(t, run(t, login, ask{cmd: "true"}).status)
+	assert.Equal(t, first, generation(t, "debian"))
+}
+
+// assertClosed waits for the end of a connection; a refusal may come first.
+func assertClosed(t *testing.T, fd int) {
+	t.Helper()
+	require.NoError(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10}))
+	buffer := make([]byte, 1<<10)
+	for range 3 {
+		n, err := unix.Read(fd, buffer)
+		if n == 0 && err == nil || err == unix.ECONNRESET {
+			return
+		}
+		require.NoError(t, err, "still open")
+	}
+	t.Fatal("the connection talks on")
+}
+
+// A client that connects and says nothing keeps nobody else out.
+func TestSilentConnections(t *testing.T) {
+	standard(t)
+	for range 100 {
+		if _, err := dialSocket(t, work, work.id); err != nil {
+			// The listen queue may be full; that must not last.
+			assert.ErrorIs(t, err, unix.EAGAIN)
+		}
+	}
+	began := time.Now()
+	assert.Zero(t, run(t, login, ask{cmd: "true"}).status)
+	assert.Less(t, time.Since(began), 10*time.Second)
+}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestSmallestPrograms(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Skip("they are amd64 machine code")
+	}
+	path := filepath.Join(t.TempDir(), "program")
+	require.NoError(t, os.WriteFile(path, program(codeTrue), 0o755))
+	assert.NoError(t, exec.Command(path).Run(), "true ends with status 0")
+
+	require.NoError(t, os.WriteFile(path, program(codeReady), 0o755))
+	ready := exec.Command(path)
+	out, err := ready.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, ready.Start())
+	var b [1]byte
+	_, err = out.Read(b[:])
+	assert.NoError(t, err, "ready writes a byte")
+	assert.NoError(t, ready.Process.Kill(), "and waits")
+	assert.ErrorContains(t, ready.Wait(), "signal: killed")
+}
+
+func TestMedian(t *testing.T) {
+	assert.Equal(t, int64(0), median[int64](nil))
+	assert.Equal(t, int64(3), median([]int64{9, 1, 3}))
+	assert.Equal(t, 25*time.Millisecond, median([]time.Duration{40 * time.Millisecond, 20 * time.Millisecond, 30 * time.Millisecond, 1}))
+}
+
+func TestTableIsMarkdown(t *testing.T) {
+	var table table
+	table.add(line{what: "a", value: "1 µs", note: "a | b\r\n\x1b[31m"})
+	table.add(line{what: "b", below: true})
+	rows := strings.Split(strings.TrimSpace(table.String()), "\n")
+	require.Len(t, rows, 4)
+	for _, r := range rows {
+		assert.Equal(t, 8, strings.Count(r, "|"), "cells of %q", r)
+	}
+	assert.NotContains(t, table.String(), "\x1b", "what a program says cannot reach the terminal")
+}
