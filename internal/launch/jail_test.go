@@ -643,7 +643,7 @@ func TestFailedStartLeavesNothing(t *testing.T) {
 		count := func() (fds, procs int) {
 			d, err := os.ReadDir("/proc/self/fd")
 			require.NoError(t, err)
-			out, _ := exec.Command("pgrep", "-c", "-f", "^jail-init: test").Output()
+			out, _ := exec.Command("pgrep", "-c", "-P", strconv.Itoa(os.Getpid()), "-f", "^jail-init: ").Output()
 			n, _ := strconv.Atoi(strings.TrimSpace(string(out)))
 			return len(d), n
 		}
@@ -763,8 +763,10 @@ func TestStartsSideBySide(t *testing.T) {
 		assert.NoError(t, errs[i])
 		if j != nil {
 			one := &testJail{t: t, Jail: j, path: fdsock.LoginPath(dir, jail.HostUID(testUID+i))}
-			assert.Equal(t, "alive\n", one.out("echo alive"))
-			one.stop()
+			t.Cleanup(one.stop)
+			if res := one.run("echo alive"); assert.NoError(t, res.err) {
+				assert.Equal(t, "alive\n", res.out)
+			}
 		}
 	}
 }
