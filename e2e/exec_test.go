@@ -57,10 +57,11 @@ func sum(r io.Reader) string {
 
 func hexSum(h hash.Hash) string { return fmt.Sprintf("%x", h.Sum(nil)) }
 
-// terminated reports whether every process with text in its arguments ends.
+// terminated waits for the end of every process whose arguments begin with
+// text.
 func terminated(t *testing.T, text string) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("processes of %q are gone", text), func() bool { return len(running(text)) == 0 })
+	eventually(t, fmt.Sprintf("no process %q is left", text), func() bool { return len(running(text)) == 0 })
 }
 
 func TestCase01ExitCodes(t *testing.T) {

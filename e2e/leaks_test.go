@@ -217,11 +217,11 @@ func (p process) standing(all map[int]process, roots map[int]bool) bool {
 	return false
 }
 
-// running returns the processes whose arguments contain text.
+// running returns the processes whose arguments begin with text.
 func running(text string) []process {
 	var found []process
 	for _, p := range processes() {
-		if strings.Contains(p.args, text) && p.state != "Z" && p.pid != os.Getpid() {
+		if strings.HasPrefix(p.args, text) && p.state != "Z" && p.pid != os.Getpid() {
 			found = append(found, p)
 		}
 	}

@@ -109,7 +109,9 @@ func outerMain() (int, error) {
 		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID,
 		Pdeathsig:  syscall.SIGKILL,
 	}
-	signal.Ignore(syscall.SIGINT, syscall.SIGQUIT) // go test sends these to all of us
+	// go test sends these to all of us. Caught, not ignored: that would be
+	// inherited by all that the tests start.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGQUIT)
 	err = cmd.Run()
 	if cmd.ProcessState == nil {
 		return 0, err

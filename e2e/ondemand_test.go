@@ -121,7 +121,7 @@ func TestCase49JailKilled(t *testing.T) {
 	for _, l := range []*live{withoutTTY, onTerminal} {
 		r := l.wait()
 		assert.NotZero(t, r.status)
-		assert.Contains(t, r.stdout+r.stderr, "jail-enter: ", "the reason")
+		assert.Contains(t, r.stdout+r.stderr, "jail-enter: ", "the reason of %+v", r)
 	}
 	assert.Less(t, time.Since(began), 5*time.Second)
 	terminated(t, "sleep 4949")
@@ -170,6 +170,15 @@ func TestCase50LoginWhileStopping(t *testing.T) {
 	stop := exec.Command(initPath, "stop", "--grace", "1s", "debian")
 	stop.Stderr = os.Stderr
 	require.NoError(t, stop.Start())
+	eventually(t, "ps shows the jail as stopping", func() bool {
+		for line := range strings.Lines(runCommand(t, exec.Command(initPath, "ps"), nil).stdout) {
+	t.Log(line)
+			if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "debian" && fields[1] == "stopping" {
+				return true
+			}
+		}
+		return false
+	})
 	var wait sync.WaitGroup
 	results := make([]result, 10)
 	for i := range results {

@@ -21,27 +21,44 @@ const (
 	superMagic = 0x63677270 // CGROUP2_SUPER_MAGIC, statfs(2)
 )
 
-// Base is the cgroup below which jails get theirs: that of this process.
+// Base is the cgroup below which jails get theirs.
 type Base struct {
-	dir string // "" if there is no unified hierarchy
+	dir string // "" if there is none
+	why string // why not
 }
 
-// Find looks for the unified hierarchy.
+// leaf is the cgroup a supervisor itself is in when the one above it is delegated
+// to it (systemd.resource-control(5), DelegateSubgroup=, systemd 254).
+const leaf = "supervisor"
+
+// Find looks for the unified hierarchy and for a place in it. A cgroup that
+// divides its resources may not hold processes itself (cgroups(7), "no internal
+// processes"), so this process must be either in the root cgroup, which is
+// exempt, or in a leaf below one that is delegated to it. Dividing a service's own
+// cgroup would work once, and keep the service manager from ever starting it
+// again.
 func Find() *Base {
 	var st syscall.Statfs_t
 	if syscall.Statfs(mountPoint, &st) != nil || st.Type != superMagic {
-		return &Base{}
+		return &Base{why: "this machine has no unified cgroup hierarchy (cgroup2 on /sys/fs/cgroup); boot with systemd.unified_cgroup_hierarchy=1"}
 	}
 	text, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
-		return &Base{}
+		return &Base{why: err.Error()}
 	}
 	for _, line := range strings.Split(string(text), "\n") {
-		if path, ok := strings.CutPrefix(line, "0::"); ok {
-			return &Base{dir: filepath.Join(mountPoint, path)}
+		path, ok := strings.CutPrefix(line, "0::")
+		switch {
+		case !ok:
+		case path == "/":
+			return &Base{dir: filepath.Join(mountPoint, "jail")}
+		case filepath.Base(path) == leaf:
+			return &Base{dir: filepath.Join(mountPoint, filepath.Dir(path))}
+		default:
+			return &Base{why: "jail-init runs in the cgroup " + path + ", which it may not divide; its unit needs Delegate=yes and DelegateSubgroup=" + leaf + " (systemd 254)"}
 		}
 	}
-	return &Base{}
+	return &Base{why: "this process is in no cgroup of the unified hierarchy"}
 }
 
 // Group is one jail's cgroup; nil is a jail that has none.
@@ -50,16 +67,22 @@ type Group struct {
 	procs *os.File
 }
 
-// Make makes the cgroup of a jail and sets its limits.
+// Make makes the cgroup of a jail and sets its limits. Without limits the jail
+// has a cgroup all the same, if there is a place for it, so that it is not in that
+// of the supervisor.
 func (b *Base) Make(spec *jail.Spec) (*Group, error) {
-	if spec.Limits == (jail.Limits{}) {
+	limited := spec.Limits != (jail.Limits{})
+	if b.dir == "" {
+		if limited {
+			return nil, errors.New("limits: they cannot be kept, since " + b.why + "; or remove them")
+		}
 		return nil, nil
 	}
-	if b.dir == "" {
-		return nil, errors.New("limits: this machine has no unified cgroup hierarchy (cgroup2 on /sys/fs/cgroup), so they cannot be kept; remove them or boot with systemd.unified_cgroup_hierarchy=1")
-	}
-	if err := b.delegate(); err != nil {
-		return nil, fmt.Errorf("limits: %w", err)
+	if err := b.prepare(limited); err != nil {
+		if limited {
+			return nil, fmt.Errorf("limits: %w", err)
+		}
+		return nil, nil
 	}
 	g := &Group{dir: filepath.Join(b.dir, "jail-"+spec.Name)}
 	if err := os.Mkdir(g.dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
@@ -90,23 +113,21 @@ func (b *Base) Make(spec *jail.Spec) (*Group, error) {
 	return g, nil
 }
 
-// delegate turns the controllers on for the cgroups below the base. Such a
-// cgroup may not hold processes itself (cgroups(7), "no internal processes"),
-// so this one moves into a leaf of its own first; the root cgroup is exempt.
-func (b *Base) delegate() error {
-	control := filepath.Join(b.dir, "cgroup.subtree_control")
-	enable := func() error { return os.WriteFile(control, []byte("+memory +cpu +pids"), 0) }
-	if err := enable(); err == nil {
+// prepare makes the base and, for limits, turns the controllers on below it.
+func (b *Base) prepare(limited bool) error {
+	if err := os.Mkdir(b.dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	if !limited {
 		return nil
 	}
-	leaf := filepath.Join(b.dir, "supervisor")
-	if err := os.Mkdir(leaf, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-		return err
+	const on = "+memory +cpu +pids"
+	if filepath.Dir(b.dir) == mountPoint {
+		if err := os.WriteFile(filepath.Join(mountPoint, "cgroup.subtree_control"), []byte(on), 0); err != nil {
+			return err
+		}
 	}
-	if err := os.WriteFile(filepath.Join(leaf, "cgroup.procs"), []byte("0"), 0); err != nil {
-		return err
-	}
-	return enable()
+	return os.WriteFile(filepath.Join(b.dir, "cgroup.subtree_control"), []byte(on), 0)
 }
 
 // Procs is the descriptor the jail's first process joins by; -1 if there is no

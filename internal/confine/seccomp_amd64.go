@@ -135,7 +135,14 @@ func (p *program) finish() []sys.SockFilter {
 // run arbitrary programs in a jail for years, and an end to it at the newest
 // system call that was known when it was written. Arguments are compared in
 // their low 32 bits, which is what the kernel looks at too (CVE-2019-7303).
-func Filter() []sys.SockFilter {
+//
+// It is a table made by assemble beforehand, because it is needed in the middle
+// of every start; a test holds the two together, and writes the table anew with
+// -update.
+func Filter() []sys.SockFilter { return filter[:] }
+
+// assemble makes the filter.
+func assemble() []sys.SockFilter {
 	p := &program{labels: map[string]int{}}
 	p.load(offArch)
 	p.ifEqual(archX8664, "native", "")

@@ -2,9 +2,14 @@ package confine
 
 import (
 	"encoding/binary"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"jail/internal/sys"
 )
@@ -46,6 +51,23 @@ func run(t *testing.T, prog []sys.SockFilter, arch, nr uint32, args ...uint64) u
 	}
 	t.Fatal("the filter has no end")
 	return 0
+}
+
+var update = flag.Bool("update", false, "rewrite the table of the filter")
+
+// TestTable holds the table that is installed to the rules it is made from.
+func TestTable(t *testing.T) {
+	want := assemble()
+	if *update {
+		var b strings.Builder
+		b.WriteString("package confine\n\nimport \"jail/internal/sys\"\n\n// filter is what assemble makes; go test ./internal/confine -update writes it.\nvar filter = [...]sys.SockFilter{\n")
+		for _, in := range want {
+			fmt.Fprintf(&b, "\t{Code: %#x, JT: %d, JF: %d, K: %#x},\n", in.Code, in.JT, in.JF, in.K)
+		}
+		b.WriteString("}\n")
+		require.NoError(t, os.WriteFile("filter_amd64.go", []byte(b.String()), 0o644))
+	}
+	assert.Equal(t, want, Filter())
 }
 
 func TestFilter(t *testing.T) {

@@ -124,6 +124,21 @@ func listen(path string, uid int) (fd int, err error) {
 	return fd, nil
 }
 
+// Remove removes the socket at path if it is the one fd listens on; another
+// program may have put its own there by now.
+func Remove(path string, fd int) {
+	bound, err := sys.SocketFile(fd)
+	if err != nil {
+		return
+	}
+	defer sys.Close(bound)
+	var ours, there syscall.Stat_t
+	if syscall.Fstat(bound, &ours) == nil && syscall.Lstat(path, &there) == nil && ours.Ino == there.Ino && ours.Dev == there.Dev {
+		_ = os.Remove(path)
+		_ = os.Remove(filepath.Dir(path))
+	}
+}
+
 // Dial connects to a socket.
 func Dial(path string) (int, error) {
 	fd, err := sys.Seqpacket()

@@ -4,14 +4,25 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 
 	"jail/internal/authkeys"
 )
 
-const (
-	// binding is what every printed key is bound to; jail-enter knows it.
-	binding = "exec /usr/bin/jail-enter --forced"
-)
+// binding is what every printed key is bound to; jail-enter knows it. It stands
+// beside this program: PREFIX/lib/jail/jail-keys, PREFIX/bin/jail-enter.
+var binding = bindingFor(os.Executable())
+
+func bindingFor(self string, err error) string {
+	prefix, ok := strings.CutSuffix(self, "/lib/jail/jail-keys")
+	if err != nil || !ok || strings.ContainsFunc(prefix, func(r rune) bool {
+		return !(r == '/' || r == '.' || r == '_' || r == '-' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z')
+	}) {
+		prefix = "/usr"
+	}
+	return "exec " + prefix + "/bin/jail-enter --forced"
+}
 
 // choose returns the lines of an authorized_keys file that sshd may see, all
 // of them or those for the offered key, and a note when some were left out.

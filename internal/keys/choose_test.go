@@ -83,3 +83,14 @@ func FuzzChoose(f *testing.F) {
 		}
 	})
 }
+
+func TestBindingFollowsTheInstallation(t *testing.T) {
+	for self, want := range map[string]string{
+		"/usr/lib/jail/jail-keys":       "exec /usr/bin/jail-enter --forced",
+		"/usr/local/lib/jail/jail-keys": "exec /usr/local/bin/jail-enter --forced",
+		"/tmp/jail-keys":                "exec /usr/bin/jail-enter --forced",
+		"/a b/lib/jail/jail-keys":       "exec /usr/bin/jail-enter --forced",
+	} {
+		assert.Equal(t, want, bindingFor(self, nil))
+	}
+}

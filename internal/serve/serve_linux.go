@@ -296,9 +296,7 @@ func (s *server) idle() bool {
 func (s *server) cleanup() {
 	for _, lg := range s.logins {
 		if lg.fd >= 0 && s.jails[lg.jail].status == stopped {
-			path := fdsock.LoginPath(s.opt.RuntimeDir, lg.spec.HostUID)
-			_ = os.Remove(path)
-			_ = os.Remove(filepath.Dir(path))
+			fdsock.Remove(fdsock.LoginPath(s.opt.RuntimeDir, lg.spec.HostUID), lg.fd)
 		}
 	}
 }
@@ -404,9 +402,7 @@ func (s *server) setLogins(n int) error {
 }
 
 func (s *server) dropLogin(j *jailState, lg *login) {
-	path := fdsock.LoginPath(s.opt.RuntimeDir, lg.spec.HostUID)
-	_ = os.Remove(path)
-	_ = os.Remove(filepath.Dir(path))
+	fdsock.Remove(fdsock.LoginPath(s.opt.RuntimeDir, lg.spec.HostUID), lg.fd)
 	sys.Close(lg.fd)
 	lg.fd = -1
 	if j.status == running {

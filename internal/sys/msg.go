@@ -153,6 +153,16 @@ func NextPacket(fd int) (int, error) {
 	return int(n), err
 }
 
+// SocketFile opens, with O_PATH, the file a unix socket is bound to
+// (SIOCUNIXFILE, Linux 4.13).
+func SocketFile(fd int) (int, error) {
+	r, err := Ioctl(fd, 0x89e0, 0)
+	if err == nil {
+		syscall.CloseOnExec(r)
+	}
+	return r, err
+}
+
 // Accept is accept4(2) with SOCK_CLOEXEC and SOCK_NONBLOCK, without the peer's
 // address.
 func Accept(fd int) (int, error) {
