@@ -218,6 +218,7 @@ func TestCase17ClientKilledOnTerminal(t *testing.T) {
 		c := onConsole(t, exec.Command("ssh", "-F", sshDir+"/config", "-S", "none", "-tt", "-l", d.user(work), "--", string(d),
 			"setsid sleep 41717 & nohup sleep 41718 >/dev/null 2>&1 & trap 'echo hangup >case17; exit' HUP; echo ready; while :; do sleep 0.01; done"))
 		c.expect("ready\r\n")
+		eventually(t, "both are out of the hang-up's reach", func() bool { return len(running("sleep 4171")) == 2 })
 		require.NoError(t, c.cmd.Process.Kill())
 		c.cmd.Wait()
 		eventually(t, "the leader was hung up", func() bool { return contents(note) == "hangup\n" })

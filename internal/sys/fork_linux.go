@@ -60,7 +60,6 @@ type Child struct {
 	CttyFD    int    // make this the controlling terminal; -1 not
 	FDs       [4]int // become descriptors 0 to 3; -1 leaves one closed
 	Umask     int    // -1 keeps it
-	NoCore    bool   // RLIMIT_CORE 0, hard too
 	SetFiles  bool   // RLIMIT_NOFILE: soft 1024, hard HardFiles
 	HardFiles uint64
 
@@ -255,9 +254,6 @@ func child(c *Child) {
 		_, _, _ = syscall.RawSyscall(syscall.SYS_UMASK, uintptr(c.Umask), 0, 0)
 	}
 	childFDs(c)
-	if c.NoCore {
-		_, _, _ = syscall.RawSyscall(syscall.SYS_SETRLIMIT, syscall.RLIMIT_CORE, uintptr(unsafe.Pointer(&c.lim[0])), 0)
-	}
 	if c.SetFiles {
 		c.lim[0], c.lim[1] = 1024, c.HardFiles
 		if c.HardFiles < 1024 {
