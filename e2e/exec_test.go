@@ -460,17 +460,14 @@ func TestManySessionsAtOnce(t *testing.T) {
 // which it does not under ForceCommand.
 func TestSignalRequests(t *testing.T) {
 	standard(t)
-	each(t, func(t *testing.T, d door) {
-		if d == forced {
-			return
-		}
+	for _, d := range []door{plain, login} {
 		for _, name := range []string{"TERM", "INT", "HUP", "USR1"} {
 			l := open(t, d, ask{cmd: "trap 'echo got " + name + "; exit 6' " + name + "; echo ready; while :; do read -t 0.01; done"})
 			l.expect("ready\n")
 			payload := append([]byte{0, 0, 0, byte(len(name))}, name...)
 			_, err := l.session.SendRequest("signal", false, payload)
 			require.NoError(t, err)
-			assert.Equal(t, result{stdout: "ready\ngot " + name + "\n", status: 6}, l.wait())
+			assert.Equal(t, result{stdout: "ready\ngot " + name + "\n", status: 6}, l.wait(), "through %s", d)
 		}
-	})
+	}
 }

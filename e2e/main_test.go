@@ -28,12 +28,15 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"jail/internal/sys"
 )
 
 // The test binary runs three times, one inside the other: the outermost one
@@ -82,6 +85,13 @@ func mustRun() bool { return os.Getenv("JAIL_TEST_MUST_RUN") == "1" }
 
 // outerMain builds programs and trees, then runs the rest in new namespaces.
 func outerMain() (int, error) {
+	// Caught, not ignored, which all that the tests start would inherit. go
+	// test makes a test that takes too long print its stacks and end by SIGQUIT;
+	// that is for the innermost one to do. The others end everything at once,
+	// and what is in scratch is removed.
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGQUIT)
+	signal.Notify(interrupted, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
 	scratch, err := os.MkdirTemp("/var/tmp", "jail-e2e-")
 	if err != nil {
 		return 0, err
@@ -109,13 +119,15 @@ func outerMain() (int, error) {
 		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID,
 		Pdeathsig:  syscall.SIGKILL,
 	}
-	// go test sends these to all of us. Caught, not ignored: that would be
-	// inherited by all that the tests start.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGQUIT)
-	err = cmd.Run()
-	if cmd.ProcessState == nil {
+	runtime.LockOSThread() // whose end is what Pdeathsig is about
+	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
+	go func() {
+		<-interrupted
+		cmd.Process.Kill()
+	}()
+	cmd.Wait()
 	return exitStatus(cmd.ProcessState), nil
 }
 
@@ -203,14 +215,12 @@ func runMain(m *testing.M) int {
 		return 1
 	}
 	unix.Umask(0o022)
-	w, err := newWorld(os.Getenv(scratchEnv))
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "e2e:", err)
-		return 1
-	}
-	world = w
+	// Whoever runs this may ignore the C library's own signal, and sshd passes
+	// that on where the jail does not.
+	sys.SetSignal(32, false)
+	world = newWorld(os.Getenv(scratchEnv))
 	status := m.Run()
-	if err := w.close(); err != nil {
+	if err := world.close(); err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		status = max(status, 1)
 	}

@@ -67,10 +67,14 @@ Subsystem sftp /usr/lib/openssh/sftp-server
 LogLevel INFO
 `
 
+// extraKeys is an authorized_keys file of root's for the doors that do not ask
+// jail-keys; it is absent but in tests of single keys.
+const extraKeys = sshDir + "/extra.pub"
+
 const sshdPlain = `
 Match User %s
 	ChrootDirectory ` + oracleRoot + `
-	AuthorizedKeysFile ` + sshDir + `/id.pub
+	AuthorizedKeysFile ` + sshDir + `/id.pub ` + extraKeys + `
 `
 
 // sshdForced is the block the manual recommends.
@@ -94,7 +98,7 @@ Match User %s
 
 const sshdLogin = `
 Match User %s
-	AuthorizedKeysFile ` + sshDir + `/id.pub
+	AuthorizedKeysFile ` + sshDir + `/id.pub ` + extraKeys + `
 	PermitUserRC no
 	X11Forwarding no
 `
@@ -129,11 +133,13 @@ func writeSSHFiles(scratch string) error {
 		// What jail-init check takes for the host's own.
 		"/etc/ssh/sshd_config": sshdCommon + block(sshdForced, outside),
 	}
-	client := fmt.Sprintf("IdentityFile %s\nIdentitiesOnly yes\nUserKnownHostsFile %s/known_hosts\nGlobalKnownHostsFile none\nBatchMode yes\nLogLevel ERROR\nSendEnv LANG LC_* COLORTERM GIT_PROTOCOL\n", keyFile, sshDir)
+	client := "IdentitiesOnly yes\nUserKnownHostsFile " + sshDir + "/known_hosts\nGlobalKnownHostsFile none\nBatchMode yes\nLogLevel ERROR\n" +
+		"SendEnv LANG LC_* COLORTERM GIT_PROTOCOL\n"
 	for _, d := range allDoors {
 		client += fmt.Sprintf("Host %s\n\tProxyCommand %s\n", d, strings.Join(sshd(d, scratch), " "))
 	}
-	files[sshDir+"/config"] = client
+	files[sshDir+"/config.keyless"] = client
+	files[sshDir+"/config"] = "IdentityFile " + keyFile + "\n" + client
 	for path, text := range files {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			return err

@@ -36,6 +36,9 @@ func copyTrees(scratch string) error {
 	if err := os.MkdirAll(kept, 0o700); err != nil {
 		return err
 	}
+	if err := os.WriteFile(filepath.Join(kept, ".gitignore"), []byte("*\n"), 0o644); err != nil {
+		return err
+	}
 	if err := os.Symlink(kept, filepath.Join(scratch, "kept")); err != nil {
 		return err
 	}

@@ -41,12 +41,12 @@ type client struct {
 	sshd *exec.Cmd
 }
 
-func newWorld(scratch string) (*standing, error) {
+func newWorld(scratch string) *standing {
 	return &standing{
 		scratch: scratch,
 		masters: make(map[connection]*exec.Cmd),
 		clients: make(map[connection]client),
-	}, nil
+	}
 }
 
 func (w *standing) log(name string) string { return filepath.Join(w.scratch, "logs", name) }

@@ -12,6 +12,7 @@ import (
 
 	"jail/config"
 	"jail/internal/admin"
+	"jail/internal/control"
 	"jail/internal/jail"
 	"jail/internal/run"
 	"jail/internal/serve"
@@ -224,7 +225,7 @@ func (c *common) stop(args []string) error {
 	}
 	var errs []error
 	for _, n := range names {
-		if err := admin.Stop(c.admin(), n, *grace); err != nil && !*all {
+		if err := admin.Stop(c.admin(), n, *grace); err != nil && !(*all && errors.Is(err, control.ErrNotRunning)) {
 			errs = append(errs, err)
 		}
 	}

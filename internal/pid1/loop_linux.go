@@ -235,7 +235,8 @@ func (l *loop) timeout() int {
 // accept takes what waits on a listener. A client sends its request at once, so
 // it is usually there to be read.
 func (l *loop) accept(listener, login int) {
-	for n := 0; n < acceptBatch && !l.stopping; n++ {
+	// The host is answered also while the jail is on its way down.
+	for n := 0; n < acceptBatch && !(l.stopping && login >= 0); n++ {
 		fd, err := sys.Accept(listener)
 		switch err {
 		case nil:

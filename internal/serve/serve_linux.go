@@ -107,6 +107,7 @@ type server struct {
 	logins   []*login
 	linger   map[int]time.Time
 	stopAll  bool
+	leaving  bool
 	seq      uint32
 }
 
@@ -262,11 +263,16 @@ func (s *server) loop() error {
 					s.stop(j)
 				}
 			default:
-				s.log("ending; running jails go on")
-				s.cleanup()
-				return nil
+				// What has happened until now is still dealt with, so that nothing
+				// of a jail that has just ended stays behind.
+				s.leaving = true
 			}
 		default:
+		}
+		if s.leaving && n == 0 {
+			s.log("ending; running jails go on")
+			s.cleanup()
+			return nil
 		}
 		if s.stopAll && s.idle() {
 			s.cleanup()
@@ -276,6 +282,9 @@ func (s *server) loop() error {
 }
 
 func (s *server) timeout() int {
+	if s.leaving {
+		return 0
+	}
 	if len(s.linger) > 0 {
 		return 500
 	}

@@ -1,0 +1,173 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// withKey makes a key and a line for it, with options before it, for work
+// behind every door: in the jail's own file where jail-keys looks, in one of
+// root's elsewhere. It returns a client command that logs in with that key.
+func withKey(t *testing.T, options string) func(d door, args ...string) *exec.Cmd {
+	t.Helper()
+	key := filepath.Join(t.TempDir(), "key")
+	require.NoError(t, command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", key))
+	line := strings.TrimSpace(options+" "+contents(key+".pub")) + "\n"
+	require.NoError(t, os.WriteFile(extraKeys, []byte(line), 0o644))
+	t.Cleanup(func() { require.NoError(t, os.Remove(extraKeys)) })
+	inside := filepath.Join(debianRoot, work.home, ".ssh/authorized_keys")
+	before := contents(inside)
+	require.NoError(t, os.WriteFile(inside, []byte(before+line), 0o600))
+	t.Cleanup(func() { require.NoError(t, os.WriteFile(inside, []byte(before), 0o600)) })
+	return func(d door, args ...string) *exec.Cmd {
+		return exec.Command("ssh", append([]string{"-F", sshDir + "/config.keyless", "-i", key, "-l", d.user(work)}, args...)...)
+	}
+}
+
+// sameWithKey compares a login with that key through the jail's doors with one
+// through plain sshd.
+func sameWithKey(t *testing.T, client func(d door, args ...string) *exec.Cmd, args []string, command ...string) result {
+	t.Helper()
+	through := func(d door) result {
+		all := append(append(append([]string(nil), args...), "--", string(d)), command...)
+		return runCommand(t, client(d, all...), nil)
+	}
+	want := through(plain)
+	assertSame(t, fmt.Sprintf("%q through forced", command), want, through(forced))
+	// Here sshd runs the key's command itself.
+	assertSame(t, fmt.Sprintf("%q through login", command), want, through(login), "original command")
+	return want
+}
+
+func TestCase37KeyWithCommand(t *testing.T) {
+	standard(t)
+	client := withKey(t, `command="echo \"only this\"; printenv -0 SSH_ORIGINAL_COMMAND | xargs -0 -r echo original:; exit 7"`)
+	assert.Equal(t, result{stdout: "only this\noriginal: id\n", status: 7}, sameWithKey(t, client, nil, "id"))
+	assert.Equal(t, result{stdout: "only this\n", status: 7}, sameWithKey(t, client, nil), "a shell")
+	r := sameWithKey(t, client, []string{"-s"}, "sftp")
+	assert.True(t, strings.HasPrefix(r.stdout, "only this\n"), "%q", r.stdout)
+}
+
+func TestCase38KeyRestrictions(t *testing.T) {
+	standard(t)
+	t.Run("no-pty", func(t *testing.T) {
+		client := withKey(t, "no-pty")
+		assert.Equal(t, result{stdout: "not a tty\n", status: 1}, sameWithKey(t, client, nil, "tty"))
+		for _, d := range allDoors {
+			r := runCommand(t, client(d, "-tt", "--", string(d), "tty"), nil)
+			assert.Equal(t, 255, r.status, "through %s", d)
+		}
+	})
+	for _, options := range []string{`from="192.0.2.1"`, `expiry-time="20000101"`} {
+		t.Run(options, func(t *testing.T) {
+			client := withKey(t, options)
+			for _, d := range allDoors {
+				r := runCommand(t, client(d, "--", string(d), "id"), nil)
+				assert.Equal(t, 255, r.status, "through %s", d)
+				assert.Empty(t, r.stdout)
+			}
+		})
+	}
+	t.Run("environment", func(t *testing.T) {
+		client := withKey(t, `environment="LC_EVIL=1",environment="LD_PRELOAD=/x.so"`)
+		r := runCommand(t, client(forced, "--", string(forced), "env"), nil)
+		assert.NotContains(t, r.stdout, "LC_EVIL")
+		assert.NotContains(t, r.stdout, "LD_PRELOAD")
+	})
+	t.Run("a key nobody knows", func(t *testing.T) {
+		client := withKey(t, "")
+		require.NoError(t, os.WriteFile(extraKeys, nil, 0o644))
+		require.NoError(t, os.WriteFile(filepath.Join(debianRoot, work.home, ".ssh/authorized_keys"), nil, 0o600))
+		for _, d := range allDoors {
+			assert.Equal(t, 255, runCommand(t, client(d, "--", string(d), "id"), nil).status, "through %s", d)
+		}
+		// withKey puts back what was there.
+	})
+}
+
+// jail-keys answers for a stopped jail as for a running one, does not start
+// it, and is quick whatever the tenant has put in the place of the file.
+func TestCase40HostileKeyFiles(t *testing.T) {
+	own(t, standardRegistry())
+	home := filepath.Join(busyboxRoot, centos.home)
+	file := filepath.Join(home, ".ssh/authorized_keys")
+	good := contents(file)
+	ask := func(t *testing.T, args ...string) result {
+		t.Helper()
+		began := time.Now()
+		r := runCommand(t, exec.Command(keysPath, args...), nil)
+		assert.Less(t, time.Since(began), time.Second)
+		return r
+	}
+	fields := strings.Fields(good)
+	require.Len(t, fields, 2)
+	for _, args := range [][]string{{centos.login}, {centos.login, fields[0], fields[1]}} {
+		r := ask(t, args...)
+		assert.Zero(t, r.status, "%s", r.stderr)
+		assert.Contains(t, r.stdout, strings.TrimSpace(good), "%q", args)
+	}
+	for _, login := range []string{"root", "nosuchlogin", alice.login, "../centos", "-x", ""} {
+		assert.Empty(t, ask(t, login).stdout, "%q", login)
+	}
+
+	// The host's file has the very key, so a link that leads there shows.
+	for claim, spoil := range map[string]func() error{
+		"a link to the host's key":    func() error { return os.Symlink(keyFile+".pub", file) },
+		"a link that climbs out":      func() error { return os.Symlink("../../../../../../../.."+keyFile+".pub", file) },
+		"a link to the host's shadow": func() error { return os.Symlink("/etc/shadow", file) },
+		"a link through /proc":        func() error { return os.Symlink("/proc/self/root"+keyFile+".pub", file) },
+		"a FIFO":                      func() error { return unix.Mkfifo(file, 0o600) },
+		"a device":                    func() error { return unix.Mknod(file, unix.S_IFCHR|0o600, int(unix.Mkdev(1, 5))) },
+		"a directory":                 func() error { return os.Mkdir(file, 0o700) },
+		"50 GB of nothing": func() error {
+			if err := os.WriteFile(file, nil, 0o600); err != nil {
+				return err
+			}
+			return os.Truncate(file, 50<<30)
+		},
+		"a line of 10 MB":         func() error { return os.WriteFile(file, []byte(strings.Repeat("x", 10<<20)+"\n"), 0o600) },
+		"a million lines":         func() error { return os.WriteFile(file, []byte(strings.Repeat("ssh-rsa x\n", 1_000_000)), 0o600) },
+		"writable by all":         func() error { return writeMode(file, good, 0o666) },
+		"unreadable":              func() error { return writeMode(file, good, 0) },
+		"somebody else's file":    func() error { return writeOwner(file, good, 61999) },
+		"in a directory for all":  func() error { return errors.Join(writeMode(file, good, 0o600), os.Chmod(home, 0o777)) },
+		"a socket in its place":   func() error { return unix.Mknod(file, unix.S_IFSOCK|0o600, 0) },
+		"nothing but NUL and ESC": func() error { return os.WriteFile(file, []byte(strings.Repeat("\x00\x1b\r", 1000)), 0o600) },
+	} {
+		t.Run(claim, func(t *testing.T) {
+			require.NoError(t, os.RemoveAll(file))
+			t.Cleanup(func() {
+				require.NoError(t, os.RemoveAll(file))
+				require.NoError(t, os.Chmod(home, 0o755))
+				require.NoError(t, writeOwner(file, good, centos.id))
+			})
+			require.NoError(t, spoil())
+			if info, err := os.Lstat(file); err == nil && claim != "somebody else's file" && info.Mode()&os.ModeSymlink == 0 {
+				require.NoError(t, os.Chown(file, centos.id, centos.id))
+			}
+			r := ask(t, centos.login)
+			assert.Empty(t, r.stdout)
+			assert.LessOrEqual(t, strings.Count(r.stderr, "\n"), 1, "%s", r.stderr)
+		})
+	}
+	assert.Contains(t, ask(t, centos.login).stdout, strings.TrimSpace(good), "all is as it was")
+	assert.Empty(t, jailPIDs("centos"), "Case43: none of this starts the jail")
+}
+
+func writeMode(file, text string, mode os.FileMode) error {
+	return errors.Join(os.WriteFile(file, []byte(text), 0o600), os.Chmod(file, mode))
+}
+
+func writeOwner(file, text string, id int) error {
+	return errors.Join(os.WriteFile(file, []byte(text), 0o600), os.Chown(file, id, id))
+}
