@@ -170,7 +170,11 @@ func furnishEtc(scratch string) error {
 			return err
 		}
 	}
-	// sshd shows these before a login shell; they are the machine's matter.
+	// sshd and login show these before a login shell; they are the machine's
+	// matter.
+	if err := command("sed", "-i", "/pam_lastlog/d", "/etc/pam.d/login"); err != nil {
+		return err
+	}
 	if err := os.WriteFile("/etc/motd", nil, 0o644); err != nil {
 		return err
 	}
