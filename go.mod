@@ -10,6 +10,9 @@ require (
 require (
 	github.com/creack/pty v1.1.24
 	github.com/stretchr/testify v1.12.1
-	go.yaml.in/yaml/v3 v3.0.5
 	golang.org/x/crypto v0.58.0
 )
+
+require go.yaml.in/yaml/v3 v3.0.5 // indirect
+
+ignore ./build

@@ -52,8 +52,7 @@ type session struct {
 
 	relays []*relay
 
-	own    [3]bool // descriptors that were passed themselves
-	stderr int     // O_PATH handle of descriptor 2 once that was let go; -1
+	own [3]bool // descriptors that were passed themselves
 }
 
 // Run is the program. It returns the exit status, or does not return when the
@@ -86,7 +85,7 @@ func Attach(dial func() (int, error), login bool, args, env []string) int {
 }
 
 func enter(in invocation, env []string, dial func() (int, error)) int {
-	s := &session{in: in, dial: dial, conn: -1, master: -1, ttyFD: -1, termIn: -1, termOut: -1, stderr: -1}
+	s := &session{in: in, dial: dial, conn: -1, master: -1, ttyFD: -1, termIn: -1, termOut: -1}
 	if err := s.prepare(env); err != "" {
 		return complain("cannot enter the jail: " + err)
 	}
@@ -195,18 +194,17 @@ func (s *session) classify(fd int) error {
 		// With shifted ids the command could not open /dev/stdout, since the
 		// pipe's owner means nothing inside. Nobody gets at the pipe who may not
 		// look into the process's descriptors anyway.
-		mine := st.Uid == uint32(syscall.Geteuid())
-		if mine && st.Mode&0o666 != 0o666 {
+		if st.Uid == uint32(syscall.Geteuid()) && st.Mode&0o666 != 0o666 {
 			_ = syscall.Fchmod(fd, 0o666)
 		}
 		s.attach(fd, fd)
-		s.own[fd] = fd != 2 || mine
+		s.own[fd] = true
 		return nil
 	case syscall.S_IFSOCK:
 		typ, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_TYPE)
 		if err == nil && typ == syscall.SOCK_STREAM {
 			s.attach(fd, fd)
-			s.own[fd] = fd != 2
+			s.own[fd] = true
 			return nil
 		}
 	case syscall.S_IFCHR:
@@ -392,48 +390,25 @@ func (s *session) answer() (status int, done bool) {
 	return s.broken(), true
 }
 
-// letGo gives up our copies of the descriptors that were passed, so that the
+// letGo gives up our copies of the input and output that were passed, so that the
 // command alone decides when the other side sees the end of its output, or that
-// nobody reads its input any more. Of standard error a handle remains that does
-// not count as an open pipe (O_PATH, open(2)); should the jail go away, what
-// there is to say is said through it.
+// nobody reads its input any more. Standard error stays: should the jail go away,
+// what there is to say must still reach somebody, and sshd stops reading both
+// outputs as soon as nobody has them open.
 func (s *session) letGo() {
-	null := -1
-	for fd, own := range s.own {
-		if !own {
-			continue
-		}
-		if fd == 2 {
-			h, err := syscall.Open("/proc/self/fd/2", sys.OPath|syscall.O_CLOEXEC, 0)
-			if err != nil {
-				continue
-			}
-			s.stderr = h
-		}
-		if null < 0 {
-			n, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
-			if err != nil {
-				return
-			}
-			null = n
-		}
-		_ = sys.Dup2(null, fd)
+	if !s.own[0] && !s.own[1] {
+		return
 	}
-	if null >= 0 {
-		sys.Close(null)
+	null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return
 	}
-}
-
-// complain is the function of that name, after letGo.
-func (s *session) complain(text string) int {
-	if s.stderr >= 0 {
-		fd, err := syscall.Open("/proc/self/fd/"+decimal(s.stderr), syscall.O_WRONLY|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
-		if err == nil {
-			_ = sys.Dup2(fd, 2)
-			sys.Close(fd)
+	defer sys.Close(null)
+	for fd := 0; fd < 2; fd++ {
+		if s.own[fd] {
+			_ = sys.Dup2(null, fd)
 		}
 	}
-	return complain(text)
 }
 
 // isMaster reports whether fd is the master of a pty and nothing else: what

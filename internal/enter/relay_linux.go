@@ -102,7 +102,7 @@ func (s *session) relay() int {
 		}
 		n, err := sys.Poll(fds, timeout)
 		if err != nil {
-			return s.end(s.complain("cannot wait for the session: " + err.Error()))
+			return s.end(complain("cannot wait for the session: " + err.Error()))
 		}
 		if fds[signalFD].Revents != 0 {
 			s.handleSignals(exited)
@@ -315,7 +315,7 @@ func (s *session) lost(out *relay) int {
 			}
 		}
 	}
-	return s.complain("the jail has stopped, and this session with it")
+	return complain("the jail has stopped, and this session with it")
 }
 
 // end puts the terminal back and returns status.

@@ -73,7 +73,7 @@ func (l *loop) order(c *conn, typ wire.Type, flags uint16, body []byte, fds *[]i
 		for i := range l.listeners {
 			if l.listeners[i].fd >= 0 && l.listeners[i].id.HostUID == id.HostUID {
 				l.accept(l.listeners[i].fd, i)
-				sys.Close(l.listeners[i].fd)
+				l.forget(l.listeners[i].fd)
 				l.listeners[i].fd = -1
 			}
 		}
@@ -134,7 +134,7 @@ func (l *loop) dropLogin(hostUID uint32) {
 					l.drop(j)
 				}
 			}
-			sys.Close(l.listeners[i].fd)
+			l.forget(l.listeners[i].fd)
 			l.listeners[i].fd = -1
 		}
 	}

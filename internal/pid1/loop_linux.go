@@ -12,10 +12,12 @@ import (
 
 // Limits of one jail. They bound what a peer can make PID 1 hold.
 const (
-	maxSessions  = 1000 // at once
-	maxPending   = 64   // connections that have not sent their request yet
-	requestWait  = 2000 // milliseconds a connection may take to send it
-	maxSlots     = 32   // sessions between clone and exec at once
+	maxSessions  = 1000     // at once
+	maxPending   = 64       // connections that have not sent their request yet
+	requestWait  = 2000     // milliseconds a connection may take to send it
+	maxSlots     = 32       // sessions between clone and exec at once
+	maxFree      = 8        // slots kept for the next ones
+	smallRequest = 64 << 10 // bytes; the memory of a larger one is given back
 	execDeadline = 10_000
 	tick         = 1000 // milliseconds between looks for orphans
 	acceptBatch  = 16
@@ -91,9 +93,10 @@ type loop struct {
 	stopAt   int64 // when SIGKILL follows
 	killed   bool
 
-	m   sys.MsgBuf
-	out []byte
-	seq uint64
+	m     sys.MsgBuf
+	small [64]byte
+	out   []byte
+	seq   uint64
 }
 
 func newLoop(s *wire.Setup, root *rootfs.Root, ctl int, logins []int) (*loop, error) {
@@ -162,6 +165,14 @@ func (l *loop) watch(fd int, k kind, index int) error {
 }
 
 func (l *loop) unwatch(fd int) { _ = syscall.EpollCtl(l.epfd, syscall.EPOLL_CTL_DEL, fd, nil) }
+
+// forget closes a watched descriptor. Closing alone would not do: a child that has
+// not executed yet has a copy, with which the descriptor stays in the epoll set and
+// goes on reporting, by an index that is somebody else's by then (epoll(7)).
+func (l *loop) forget(fd int) {
+	l.unwatch(fd)
+	sys.Close(fd)
+}
 
 func (l *loop) newConn(c conn) int {
 	c.pidfd = -1
@@ -322,7 +333,7 @@ func (l *loop) drop(i int) {
 		l.waiting--
 	}
 	if c.fd >= 0 {
-		sys.Close(c.fd) // leaves the epoll set by itself
+		l.forget(c.fd)
 		c.fd = -1
 	}
 	if c.pid != 0 {
@@ -367,8 +378,10 @@ func (l *loop) collectSlots() {
 		switch {
 		case s.Child.Pending():
 			kept = append(kept, s)
-		case len(l.slots) < 2:
+		case len(l.slots) < maxFree && s.Used <= smallRequest:
 			l.slots = append(l.slots, s)
+		default:
+			s.Free()
 		}
 	}
 	clear(l.busySlots[len(kept):])
@@ -403,6 +416,7 @@ func (l *loop) request(i int, id *wire.Identity) {
 		l.drop(i)
 		return
 	}
+	s.Used = n
 	err = wire.DecodeRequest(s.Buf[:n], &s.Req)
 	if err == wire.ErrVersion {
 		l.refuse(i, 125, "this jail runs another version of the protocol; it has to be restarted (jail stop "+l.setup.Name+")")
@@ -480,9 +494,8 @@ func (l *loop) newID() string {
 // end.
 func (l *loop) messages(i int) {
 	c := l.conns[i]
-	var buf [64]byte
 	for n := 0; n < maxSignals; n++ {
-		got, err := sys.RecvMsg(c.fd, buf[:], false, &l.m)
+		got, err := sys.RecvMsg(c.fd, l.small[:], false, &l.m)
 		if err == syscall.EAGAIN {
 			return
 		}
@@ -491,7 +504,7 @@ func (l *loop) messages(i int) {
 		if err == nil && got > 0 {
 			var typ wire.Type
 			var body []byte
-			if typ, _, body, err = wire.Header(buf[:got]); err == nil && typ == wire.TypeSignal && len(l.m.FDs) == 0 {
+			if typ, _, body, err = wire.Header(l.small[:got]); err == nil && typ == wire.TypeSignal && len(l.m.FDs) == 0 {
 				sig, err = wire.DecodeSignal(body)
 			}
 		}
@@ -546,7 +559,7 @@ func (l *loop) reap() {
 func (l *loop) exited(i int, ws syscall.WaitStatus) {
 	c := l.conns[i]
 	delete(l.byPID, c.pid)
-	sys.Close(c.pidfd)
+	l.forget(c.pidfd)
 	l.sessions--
 	c.pid = 0
 	if c.fd >= 0 {

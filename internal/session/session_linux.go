@@ -61,14 +61,29 @@ type Slot struct {
 	Child *sys.Child
 	Req   wire.Request
 	Buf   []byte // the request's packet; Req points into it
+	Used  int    // how much of Buf that is
 
 	arena      []byte
 	argv, envp []*byte
 	original   []byte // the client's command, where a key's takes its place
 }
 
-// NewSlot returns an empty Slot.
-func NewSlot() *Slot { return &Slot{Child: sys.NewChild(), Buf: make([]byte, wire.MaxPacket)} }
+// NewSlot returns an empty Slot, nil if there is no memory. The buffer is not the
+// collector's: the few pages of it that are used would count for all of it there,
+// and make it run.
+func NewSlot() *Slot {
+	buf, err := syscall.Mmap(-1, 0, wire.MaxPacket, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
+	if err != nil {
+		return nil
+	}
+	return &Slot{Child: sys.NewChild(), Buf: buf}
+}
+
+// Free gives a Slot's memory back.
+func (s *Slot) Free() {
+	_ = syscall.Munmap(s.Buf)
+	s.Buf, s.Req = nil, wire.Request{}
+}
 
 // cstr copies the parts into the arena as one C string.
 func (s *Slot) cstr(parts ...string) *byte {
