@@ -294,3 +294,24 @@ func idIn(t *testing.T, line string) string {
 	require.NotEmpty(t, id, "an id in %q", line)
 	return id[0]
 }
+
+// The administrator's way in, which starts a stopped jail like a login.
+func TestExec(t *testing.T) {
+	own(t, standardRegistry())
+	run := func(args ...string) (string, int) {
+		cmd := exec.Command(initPath, append([]string{"exec"}, args...)...)
+		out, err := cmd.CombinedOutput()
+		if cmd.ProcessState == nil {
+			t.Fatal(err)
+		}
+		return string(out), cmd.ProcessState.ExitCode()
+	}
+	out, status := run("debian", "sh", "-c", `id -u; echo "$1"; exit 3`, "sh", "a  b")
+	assert.Equal(t, "0\na  b\n", out)
+	assert.Equal(t, 3, status)
+	out, status = run("-u", "61001", "debian", "id", "-un")
+	assert.Equal(t, "work\n", out)
+	assert.Zero(t, status)
+	_, status = run("nosuchjail", "true")
+	assert.Equal(t, 1, status)
+}
