@@ -215,9 +215,3 @@ func Running(opt Options) []string {
 	}
 	return names
 }
-
-// Quote makes text safe for a terminal.
-func Quote(s string) string {
-	q := strconv.QuoteToASCII(s)
-	return q[1 : len(q)-1]
-}

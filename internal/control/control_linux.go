@@ -8,6 +8,7 @@ package control
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"syscall"
 
 	"jail/internal/fdsock"
@@ -144,4 +145,10 @@ func (c *Conn) Close() {
 	if c.PIDFD >= 0 {
 		sys.Close(c.PIDFD)
 	}
+}
+
+// Quote makes text from inside a jail safe for a terminal and for a log of lines.
+func Quote(s string) string {
+	q := strconv.QuoteToASCII(s)
+	return q[1 : len(q)-1]
 }

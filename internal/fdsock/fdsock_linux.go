@@ -195,3 +195,20 @@ func RemoveDead(runtimeDir, name string, uids ...jail.HostUID) {
 		}
 	}
 }
+
+// Notify tells systemd, if it waits for it (sd_notify(3)).
+func Notify(state string) {
+	path := os.Getenv("NOTIFY_SOCKET")
+	if path == "" {
+		return
+	}
+	if path[0] == '@' {
+		path = "\x00" + path[1:]
+	}
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer sys.Close(fd)
+	_ = syscall.Sendto(fd, []byte(state), 0, &syscall.SockaddrUnix{Name: path})
+}

@@ -10,10 +10,9 @@ import (
 	"jail/internal/authkeys"
 )
 
-// binding is what every printed key is bound to; jail-enter knows it. It stands
-// beside this program: PREFIX/lib/jail/jail-keys, PREFIX/bin/jail-enter.
-var binding = bindingFor(os.Executable())
-
+// bindingFor returns what every printed key is bound to, the ForceCommand that
+// jail-enter knows as its own. jail-enter stands beside this program:
+// PREFIX/lib/jail/jail-keys, PREFIX/bin/jail-enter.
 func bindingFor(self string, err error) string {
 	prefix, ok := strings.CutSuffix(self, "/lib/jail/jail-keys")
 	if err != nil || !ok || strings.ContainsFunc(prefix, func(r rune) bool {
@@ -27,6 +26,7 @@ func bindingFor(self string, err error) string {
 // choose returns the lines of an authorized_keys file that sshd may see, all
 // of them or those for the offered key, and a note when some were left out.
 func choose(text []byte, offer *authkeys.Offer) (out []byte, note string) {
+	binding := bindingFor(os.Executable())
 	var firstBad string
 	lines := 0
 	for ; len(text) > 0; lines++ {

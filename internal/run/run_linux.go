@@ -11,11 +11,11 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
 	"jail/config"
+	"jail/internal/control"
 	"jail/internal/fdsock"
 	"jail/internal/jail"
 	"jail/internal/launch"
@@ -115,7 +115,7 @@ func start(opt Options, spec jail.Spec, stay bool) error {
 		return nil
 	}
 	made = append(made, ctlPath)
-	notify("READY=1")
+	fdsock.Notify("READY=1")
 	return follow(opt, j, spec.Name, sigs)
 }
 
@@ -188,7 +188,7 @@ func follow(opt Options, j *launch.Jail, name string, sigs <-chan os.Signal) err
 			if err == nil && n > 0 {
 				if typ, _, body, err := wire.Header(buf[:n]); err == nil && typ == wire.TypeLog {
 					if text, err := wire.DecodeText(body); err == nil {
-						fmt.Fprintf(opt.Stderr, "jail-init: jail %s: %s\n", name, quote(text))
+						fmt.Fprintf(opt.Stderr, "jail-init: jail %s: %s\n", name, control.Quote(text))
 					}
 				}
 			} else if err != syscall.EAGAIN {
@@ -197,7 +197,7 @@ func follow(opt Options, j *launch.Jail, name string, sigs <-chan os.Signal) err
 		}
 		if fds[2].Revents != 0 {
 			if n, _ := sys.Read(j.Stderr, buf); n > 0 {
-				fmt.Fprintf(opt.Stderr, "jail-init: jail %s: stderr: %s\n", name, quote(string(buf[:n])))
+				fmt.Fprintf(opt.Stderr, "jail-init: jail %s: stderr: %s\n", name, control.Quote(string(buf[:n])))
 			} else {
 				fds[2].FD = -1
 			}
@@ -217,22 +217,4 @@ func follow(opt Options, j *launch.Jail, name string, sigs <-chan os.Signal) err
 		return fmt.Errorf("jail %s: PID 1 died of signal %d (%v)", name, ws.Signal(), ws.Signal())
 	}
 	return nil
-}
-
-func notify(state string) {
-	path := os.Getenv("NOTIFY_SOCKET")
-	if path == "" {
-		return
-	}
-	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return
-	}
-	defer sys.Close(fd)
-	_ = syscall.Sendto(fd, []byte(state), 0, &syscall.SockaddrUnix{Name: strings.Replace(path, "@", "\x00", 1)})
-}
-
-func quote(s string) string {
-	q := strconv.QuoteToASCII(s)
-	return q[1 : len(q)-1]
 }

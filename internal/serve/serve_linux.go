@@ -15,7 +15,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"sort"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -162,7 +161,7 @@ func Run(opt Options) error {
 		return err
 	}
 	s.log("ready: %d jails, %d logins, sockets in %s", len(s.jails), len(s.logins), opt.RuntimeDir)
-	notify("READY=1")
+	fdsock.Notify("READY=1")
 	return s.loop()
 }
 
@@ -181,23 +180,6 @@ func lockDir(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("another jail-init serve works in %s; stop it first", dir)
 	}
 	return f, nil
-}
-
-// notify tells systemd, if it waits for it (sd_notify(3)).
-func notify(state string) {
-	path := os.Getenv("NOTIFY_SOCKET")
-	if path == "" {
-		return
-	}
-	if path[0] == '@' {
-		path = "\x00" + path[1:]
-	}
-	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return
-	}
-	defer sys.Close(fd)
-	_ = syscall.Sendto(fd, []byte(state), 0, &syscall.SockaddrUnix{Name: path})
 }
 
 // log writes one line. Text that comes from inside a jail is quoted by the
@@ -656,7 +638,7 @@ func (s *server) readLog(n int) {
 			continue
 		}
 		if text, err := wire.DecodeText(body); err == nil && s.allow(j) {
-			s.log("jail %s: %s", j.spec.Name, quote(text))
+			s.log("jail %s: %s", j.spec.Name, control.Quote(text))
 		}
 	}
 }
@@ -671,7 +653,7 @@ func (s *server) readStderr(n int) {
 	got, err := sys.Read(j.stderr, buf)
 	if got > 0 {
 		if s.allow(j) {
-			s.log("jail %s: stderr: %s", j.spec.Name, quote(string(buf[:got])))
+			s.log("jail %s: stderr: %s", j.spec.Name, control.Quote(string(buf[:got])))
 		}
 		return
 	}
@@ -692,12 +674,6 @@ func (s *server) allow(j *jailState) bool {
 	}
 	j.lines++
 	return j.lines <= 50
-}
-
-// quote makes text from inside a jail safe for a terminal and for a log of lines.
-func quote(s string) string {
-	q := strconv.QuoteToASCII(s)
-	return q[1 : len(q)-1]
 }
 
 // reload reads the registry again. A bad one changes nothing.
