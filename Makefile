@@ -1,6 +1,7 @@
 # docs/hacking.md says what each target needs and leaves behind.
 
 GO       ?= go
+BIN      ?= bin
 PREFIX   ?= /usr
 DESTDIR  ?=
 FUZZTIME ?= 10m
@@ -15,19 +16,23 @@ TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
 # does. No VCS stamp: the version says it, and git refuses to answer root about
 # somebody else's clone.
 export CGO_ENABLED = 0
-BUILD = $(GO) build -trimpath -buildvcs=false -buildmode=exe -ldflags '-s -w $(1)' -o bin/ ./cmd/$(2)
+BUILD = $(GO) build -trimpath -buildvcs=false -buildmode=exe -ldflags '-s -w $(1)' -o $(BIN)/ ./cmd/$(2)
 
 PLAIN = ./cmd/... ./config/... ./internal/...
 
-.PHONY: all build unit test race bench lint fuzz trees deps install \
+.PHONY: all build build-enter unit test race bench lint fuzz trees deps install \
 	demo demo-shell demo-stop try-systemd clean
 
 all: build
 
-build:
-	$(call BUILD,,jail-enter)
+build: build-enter
 	$(call BUILD,-X main.version=$(VERSION),jail-init)
 	$(call BUILD,,jail-keys)
+
+# With an entry point of its own (cmd/jail-enter/start_amd64.s), by which the common
+# session is over before the Go runtime would have started.
+build-enter:
+	$(call BUILD,-E main.start,jail-enter)
 
 # What needs no privilege, in seconds.
 unit:

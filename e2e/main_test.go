@@ -147,21 +147,26 @@ func buildPrograms(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	packages := []string{"./e2e/testdata/argv"}
-	if prebuilt := os.Getenv("JAIL_TEST_BIN"); prebuilt != "" {
-		for _, name := range programNames() {
-			if err := command("cp", filepath.Join(prebuilt, name), dir); err != nil {
-				return err
-			}
+	run := func(args ...string) error {
+		cmd := exec.Command(args[0], args[1:]...)
+		cmd.Dir = root
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w\n%s", args[0], err, out)
 		}
-	} else {
-		packages = append(packages, "./cmd/jail-enter", "./cmd/jail-init", "./cmd/jail-keys")
+		return nil
 	}
-	build := exec.Command("go", append([]string{"build", "-o", dir + "/"}, packages...)...)
-	build.Dir = root
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build: %w\n%s", err, out)
+	if err := run("go", "build", "-o", dir+"/", "./e2e/testdata/argv"); err != nil {
+		return err
+	}
+	prebuilt := os.Getenv("JAIL_TEST_BIN")
+	if prebuilt == "" {
+		return run("make", "-s", "build", "BIN="+dir)
+	}
+	for _, name := range programNames() {
+		if err := command("cp", filepath.Join(prebuilt, name), dir); err != nil {
+			return err
+		}
 	}
 	return nil
 }

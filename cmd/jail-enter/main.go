@@ -9,10 +9,8 @@
 package main
 
 import (
-	"syscall"
-
 	"jail/internal/enter"
 	"jail/internal/sys"
 )
 
-func main() { syscall.Exit(enter.Run(sys.Args(), syscall.Environ())) }
+func main() { sys.Exit(enter.Run(sys.Args(), sys.Environ())) }

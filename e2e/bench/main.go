@@ -142,12 +142,11 @@ func programs(o options, dir string) error {
 		}
 		return command("cp", filepath.Join(o.bin, "jail-enter"), filepath.Join(o.bin, "jail-init"), dir)
 	}
-	build := exec.Command("go", "build", "-trimpath", "-o", dir+"/", "jail/cmd/jail-enter", "jail/cmd/jail-init")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build: %w\n%s", err, out)
+	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return fmt.Errorf("go list -m: %w", err)
 	}
-	return nil
+	return command("make", "-s", "-C", strings.TrimSpace(string(root)), "build", "BIN="+dir)
 }
 
 // initStage is PID 1 of the pid namespace: it reaps what peers leave behind, and

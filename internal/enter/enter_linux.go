@@ -61,21 +61,35 @@ func Run(argv, env []string) int {
 	_ = sys.SetDumpable(false) // other processes of this uid are the tenant's
 	in := parse(argv)
 	in.resolve(env)
-	path := in.runtimeDir + "/" + decimal(syscall.Getuid()) + "/sock"
-	if len(path) > 107 {
+	path := socketPath(nil, in.runtimeDir, syscall.Getuid())
+	if path == nil {
 		return complain("cannot enter the jail: the path of its control socket is too long")
 	}
 	return enter(in, env, func() (int, error) {
-		fd, err := sys.Seqpacket()
-		if err != nil {
-			return -1, err
-		}
-		if err := sys.Connect(fd, path); err != nil {
-			sys.Close(fd)
-			return -1, err
+		fd, e := sys.ConnectAt(path)
+		if e != 0 {
+			return -1, e
 		}
 		return fd, nil
 	})
+}
+
+// socketPath appends the path of uid's control socket below dir to dst, nil if it
+// does not fit into an address (unix(7)).
+func socketPath(dst []byte, dir string, uid int) []byte {
+	const end = "/sock"
+	var digits [20]byte
+	i := len(digits)
+	for i--; ; i-- {
+		digits[i] = byte('0' + uid%10)
+		if uid /= 10; uid == 0 {
+			break
+		}
+	}
+	if len(dir)+1+len(digits)-i+len(end) > 107 {
+		return nil
+	}
+	return append(append(append(append(dst, dir...), '/'), digits[i:]...), end...)
 }
 
 // Attach is a session for the administrator, on a connection dial makes: the
@@ -102,15 +116,10 @@ func enter(in invocation, env []string, dial func() (int, error)) int {
 
 // prepare fills in the request.
 func (s *session) prepare(env []string) string {
-	if s.in.login {
-		s.req.Flags |= wire.FlagLogin
-	}
-	if s.in.forced {
-		s.req.Flags |= wire.FlagForced
-	}
+	s.req.Flags |= s.in.flags()
 	if s.in.forced {
 		if path, ok := lookup(env, "SSH_USER_AUTH"); ok {
-			s.readAuth(path)
+			readAuth(&s.req, path, make([]byte, maxAuthFile+1), nil)
 		}
 	}
 	s.req.Args = make([][]byte, 0, len(s.in.args))
@@ -141,38 +150,87 @@ func (s *session) prepare(env []string) string {
 	return ""
 }
 
+// maxAuthFile is the most that is read of SSH_USER_AUTH's file.
+const maxAuthFile = 64 << 10
+
 // readAuth reads how the login authenticated. The jail needs it to find the key
 // again, whose command= sshd has dropped in favour of ForceCommand. A file that
 // is not sshd's (session.c:prepare_auth_info_file makes it for this uid alone)
-// counts as none.
-func (s *session) readAuth(path string) {
-	const maxAuthFile = 64 << 10
-	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|syscall.O_CLOEXEC|syscall.O_NOCTTY, 0)
-	if err != nil {
+// counts as none. text and lines are memory to use.
+func readAuth(req *wire.Request, path string, text []byte, lines [][]byte) {
+	if len(path) >= len(text) {
 		return
 	}
-	defer sys.Close(fd)
+	text[copy(text, path)] = 0
+	fd, e := sys.OpenNoWait(text, syscall.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|syscall.O_NOCTTY)
+	if e != 0 {
+		return
+	}
 	var st syscall.Stat_t
-	if syscall.Fstat(fd, &st) != nil || st.Mode != syscall.S_IFREG|0o600 || st.Uid != uint32(syscall.Geteuid()) || st.Size > maxAuthFile {
-		return
+	e = sys.Fstat(fd, &st)
+	n, err := 0, error(nil)
+	if e == 0 && st.Mode == syscall.S_IFREG|0o600 && st.Uid == uint32(syscall.Geteuid()) {
+		n, err = sys.Read(fd, text)
 	}
-	text := make([]byte, st.Size+1)
-	n, err := sys.Read(fd, text)
-	if err != nil || int64(n) != st.Size {
+	sys.Close(fd)
+	if err != nil || n <= 0 || n > maxAuthFile || int64(n) != st.Size {
 		return
 	}
 	start := 0
 	for i, c := range text[:n] {
-		if c == 0 || len(s.req.Auth) == wire.MaxAuth {
-			s.req.Auth = nil
+		if c == 0 || len(lines) == wire.MaxAuth {
 			return
 		}
 		if c == '\n' {
-			s.req.Auth = append(s.req.Auth, text[start:i])
+			lines = append(lines, text[start:i])
 			start = i + 1
 		}
 	}
-	s.req.Flags |= wire.FlagAuthKnown
+	req.Auth = lines
+	req.Flags |= wire.FlagAuthKnown
+}
+
+// source is what one of the caller's descriptors is.
+type source uint8
+
+const (
+	nothing  source = iota // closed
+	passable               // a pipe or a stream socket
+	null                   // the host's /dev/null
+	device                 // another character device, perhaps a terminal
+	other
+)
+
+// judge says what fd is, and prepares a pipe for being passed.
+func judge(fd int) source {
+	var st syscall.Stat_t
+	if sys.Fstat(fd, &st) != 0 {
+		return nothing
+	}
+	switch st.Mode & syscall.S_IFMT {
+	case syscall.S_IFIFO:
+		var fs syscall.Statfs_t
+		if sys.Fstatfs(fd, &fs) != 0 || fs.Type != 0x50495045 { // PIPEFS_MAGIC, statfs(2)
+			return other // a FIFO with a name
+		}
+		// With shifted ids the command could not open /dev/stdout, since the
+		// pipe's owner means nothing inside. Nobody gets at the pipe who may not
+		// look into the process's descriptors anyway.
+		if st.Uid == uint32(syscall.Geteuid()) && st.Mode&0o666 != 0o666 {
+			_ = sys.Fchmod(fd, 0o666)
+		}
+		return passable
+	case syscall.S_IFSOCK:
+		if typ, e := sys.SockoptInt(fd, syscall.SO_TYPE); e == 0 && typ == syscall.SOCK_STREAM {
+			return passable
+		}
+	case syscall.S_IFCHR:
+		if st.Rdev == 1<<8|3 {
+			return null
+		}
+		return device
+	}
+	return other
 }
 
 // classify judges one of the caller's descriptors by itself. A pipe or a stream
@@ -181,33 +239,15 @@ func (s *session) readAuth(path string) {
 // device, stays here and is relayed through a pipe: given to the jail it would
 // be a piece of the host there (CVE-2024-21626).
 func (s *session) classify(fd int) error {
-	var st syscall.Stat_t
-	if err := syscall.Fstat(fd, &st); err != nil {
+	switch judge(fd) {
+	case nothing, null:
 		s.req.Stdio[fd] = wire.StdioNull
 		return nil
-	}
-	switch st.Mode & syscall.S_IFMT {
-	case syscall.S_IFIFO:
-		if !isAnonymous(fd) {
-			break
-		}
-		// With shifted ids the command could not open /dev/stdout, since the
-		// pipe's owner means nothing inside. Nobody gets at the pipe who may not
-		// look into the process's descriptors anyway.
-		if st.Uid == uint32(syscall.Geteuid()) && st.Mode&0o666 != 0o666 {
-			_ = syscall.Fchmod(fd, 0o666)
-		}
+	case passable:
 		s.attach(fd, fd)
 		s.own[fd] = true
 		return nil
-	case syscall.S_IFSOCK:
-		typ, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_TYPE)
-		if err == nil && typ == syscall.SOCK_STREAM {
-			s.attach(fd, fd)
-			s.own[fd] = true
-			return nil
-		}
-	case syscall.S_IFCHR:
+	case device:
 		if modes, err := tty.GetTermios(fd); err == nil {
 			s.req.Stdio[fd] = wire.StdioTTY
 			if s.ttyFD < 0 {
@@ -218,10 +258,6 @@ func (s *session) classify(fd int) error {
 			} else if s.termOut < 0 {
 				s.termOut = fd
 			}
-			return nil
-		}
-		if st.Rdev == 1<<8|3 { // /dev/null
-			s.req.Stdio[fd] = wire.StdioNull
 			return nil
 		}
 	}
@@ -247,12 +283,6 @@ func (s *session) classify(fd int) error {
 func (s *session) attach(fd, use int) {
 	s.req.Stdio[fd] = wire.StdioPassed
 	s.pass = append(s.pass, use)
-}
-
-// isAnonymous reports whether a FIFO is a pipe(2) and not a file with a name.
-func isAnonymous(fd int) bool {
-	var st syscall.Statfs_t
-	return syscall.Fstatfs(fd, &st) == nil && st.Type == 0x50495045 // PIPEFS_MAGIC, statfs(2)
 }
 
 // begin gets the session started: it connects, sends the request, and waits for
@@ -298,19 +328,23 @@ const defaultPacket = 160 << 10
 // try connects, sends the request and waits until the answer is there to be
 // read.
 func (s *session) try(packet []byte) (answered bool, err error) {
-	fd, err := s.dial()
-	if err != nil {
-		return false, err
-	}
+	fd := handedOn
 	fail := func(err error) (bool, error) {
 		sys.Close(fd)
 		return false, err
 	}
-	if len(packet) > defaultPacket {
-		_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_SNDBUF, wire.MaxPacket/2+32<<10)
-	}
-	if err := sys.SendMsg(fd, packet, s.pass, true, &s.m); err != nil {
-		return fail(err)
+	if fd >= 0 {
+		handedOn = -1
+	} else {
+		if fd, err = s.dial(); err != nil {
+			return false, err
+		}
+		if len(packet) > defaultPacket {
+			_ = sys.SetSockoptInt(fd, syscall.SO_SNDBUF, wire.MaxPacket/2+32<<10)
+		}
+		if err := sys.SendMsg(fd, packet, s.pass, true, &s.m); err != nil {
+			return fail(err)
+		}
 	}
 	if s.signals == 0 {
 		s.prepareSignals() // the jail is at work meanwhile
@@ -324,27 +358,26 @@ func (s *session) try(packet []byte) (answered bool, err error) {
 		return fail(syscall.ETIMEDOUT)
 	}
 	var peek [1]byte
-	got, _, err := syscall.Recvfrom(fd, peek[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-	if err == nil && got == 0 {
-		err = syscall.ECONNRESET
+	got, e := sys.Peek(fd, peek[:])
+	if e == 0 && got == 0 {
+		e = syscall.ECONNRESET
 	}
-	if err != nil {
-		return fail(err)
+	if e != 0 {
+		return fail(e)
 	}
 	s.conn = fd
 	return true, nil
 }
 
-// caught are the signals that are passed on, or that say something about the
-// terminal. A login shell gets those of a client's request from sshd
-// (session.c:session_signal_req).
-var caught = []syscall.Signal{
-	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM,
-	syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGTSTP, syscall.SIGCONT,
+// forwarded are the signals that are passed on: those a login shell gets of a
+// client's request from sshd (session.c:session_signal_req).
+var forwarded = [...]syscall.Signal{
+	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2,
 }
 
+// prepareSignals catches them, and those that say something about the terminal.
 func (s *session) prepareSignals() {
-	s.signals, _ = sys.CatchSignals(caught...)
+	s.signals, _ = sys.CatchSignals(append(forwarded[:], syscall.SIGWINCH, syscall.SIGTSTP, syscall.SIGCONT)...)
 }
 
 // answer reads PID 1's, or serve's, first message.
@@ -443,8 +476,15 @@ func (s *session) broken() int {
 
 // complain prints one line and returns the status that goes with it.
 func complain(text string) int {
-	_, _ = sys.Write(2, []byte("jail-enter: "+text+"\n"))
+	say(text)
 	return exitFailure
+}
+
+// say prints one line.
+func say(text string) {
+	var line [512]byte
+	b := append(append(append(line[:0], "jail-enter: "...), text...), '\n')
+	_, _ = sys.Write(2, b)
 }
 
 // quote makes text from the jail safe to print on the host's terminal.

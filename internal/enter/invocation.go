@@ -1,5 +1,7 @@
 package enter
 
+import "jail/internal/wire"
+
 // defaultRuntimeDir is where the control sockets are. It cannot be moved by the
 // environment, which a login may control.
 const defaultRuntimeDir = "/run/jail"
@@ -73,9 +75,17 @@ func isForcedCommand(s string) bool {
 // lookup returns the value of a variable in env.
 func lookup(env []string, name string) (string, bool) {
 	for _, e := range env {
-		if len(e) > len(name) && e[len(name)] == '=' && e[:len(name)] == name {
-			return e[len(name)+1:], true
+		if v, ok := value(e, name); ok {
+			return v, true
 		}
+	}
+	return "", false
+}
+
+// value returns the value of entry, NAME=VALUE, if its name is name.
+func value(entry, name string) (string, bool) {
+	if len(entry) > len(name) && entry[len(name)] == '=' && entry[:len(name)] == name {
+		return entry[len(name)+1:], true
 	}
 	return "", false
 }
@@ -93,4 +103,15 @@ func (in *invocation) resolve(env []string) {
 	} else {
 		in.login, in.args = true, nil
 	}
+}
+
+// flags are those of the request.
+func (in *invocation) flags() (f uint16) {
+	if in.login {
+		f |= wire.FlagLogin
+	}
+	if in.forced {
+		f |= wire.FlagForced
+	}
+	return f
 }

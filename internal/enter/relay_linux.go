@@ -300,6 +300,9 @@ func (s *session) event() (end wire.Exited, gone bool) {
 	return end, err != nil
 }
 
+// lostText says that a jail ended without a word about this session.
+const lostText = "the jail has stopped, and this session with it"
+
 // lost is for a jail that ended without a word about this session.
 func (s *session) lost(out *relay) int {
 	s.cooked()
@@ -315,7 +318,7 @@ func (s *session) lost(out *relay) int {
 			}
 		}
 	}
-	return complain("the jail has stopped, and this session with it")
+	return complain(lostText)
 }
 
 // end puts the terminal back and returns status.

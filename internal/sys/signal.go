@@ -45,10 +45,3 @@ func CatchSignals(sigs ...syscall.Signal) (int, error) {
 	}
 	return r, nil
 }
-
-// Args returns the command line, as os.Args does, without package os, whose
-// initialisation costs a short process a fifth of its start.
-func Args() []string { return runtimeArgs() }
-
-//go:linkname runtimeArgs os.runtime_args
-func runtimeArgs() []string

@@ -181,6 +181,21 @@ type Exited struct {
 	Code uint8
 }
 
+// IsStarted reports whether packet is a Started without flags. Unlike
+// DecodeStarted it can be asked before package variables are set.
+func IsStarted(packet []byte) bool {
+	return len(packet) == HeaderLen+4 && packet[0] == Version && Type(packet[1]) == TypeStarted && packet[2] == 0 && packet[3] == 0
+}
+
+// ParseExited decodes a whole Exited packet, as IsStarted does.
+func ParseExited(packet []byte) (signal, code uint8, ok bool) {
+	if len(packet) != HeaderLen+2 || packet[0] != Version || Type(packet[1]) != TypeExited {
+		return 0, 0, false
+	}
+	signal, code = packet[HeaderLen], packet[HeaderLen+1]
+	return signal, code, signal <= 64 && (signal == 0 || code == 0)
+}
+
 // AppendExited encodes e.
 func AppendExited(dst []byte, e Exited) []byte {
 	return append(header(dst, TypeExited, 0), e.Signal, e.Code)

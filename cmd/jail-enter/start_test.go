@@ -1,0 +1,362 @@
+package main
+
+import (
+	"bytes"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"jail/internal/sys"
+	"jail/internal/wire"
+)
+
+// The program is built twice: as it is released, where quick takes the common
+// sessions, and with the runtime's entry point, where Run takes all of them. The
+// two have to say the same to a jail and to their caller.
+
+// builds returns the paths of the two.
+func builds(t *testing.T) (quick, run string) {
+	dir := t.TempDir()
+	quick, run = filepath.Join(dir, "jail-enter"), filepath.Join(dir, "run")
+	command(t, "make", "-s", "-C", "../..", "build-enter", "BIN="+dir)
+	command(t, "go", "build", "-o", run, ".")
+	return quick, run
+}
+
+func command(t *testing.T, args ...string) {
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s: %s", args, out)
+}
+
+// peer stands where PID 1 does.
+type peer struct {
+	dir string
+	l   *net.UnixListener
+}
+
+func listen(t *testing.T) *peer {
+	dir, err := os.MkdirTemp("", "enter")
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	uid := strconv.Itoa(os.Getuid())
+	require.NoError(t, os.Mkdir(filepath.Join(dir, uid), 0o755))
+	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: filepath.Join(dir, uid, "sock"), Net: "unixpacket"})
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	return &peer{dir, l}
+}
+
+// accept returns a client's connection, its request, and what came with it.
+func (p *peer) accept(t *testing.T) (*net.UnixConn, []byte, []int) {
+	require.NoError(t, p.l.SetDeadline(time.Now().Add(20*time.Second)))
+	c, err := p.l.AcceptUnix()
+	require.NoError(t, err)
+	buf, oob := make([]byte, wire.MaxPacket), make([]byte, 1024)
+	n, oobn, _, _, err := c.ReadMsgUnix(buf, oob)
+	require.NoError(t, err)
+	msgs, err := syscall.ParseSocketControlMessage(oob[:oobn])
+	require.NoError(t, err)
+	var fds []int
+	for _, m := range msgs {
+		got, err := syscall.ParseUnixRights(&m)
+		require.NoError(t, err)
+		fds = append(fds, got...)
+	}
+	return c, buf[:n], fds
+}
+
+// result is what a caller sees.
+type result struct {
+	Stdout, Stderr string
+	Status         int // 128+N for death by signal N
+}
+
+// client is a run of one of the two programs.
+type client struct {
+	cmd      *exec.Cmd
+	out, err bytes.Buffer
+}
+
+func (p *peer) start(t *testing.T, program string, argv, env []string, stdin any) *client {
+	c := &client{cmd: exec.Command(program)}
+	c.cmd.Args = argv
+	c.cmd.Env = env
+	if c.cmd.Env == nil {
+		c.cmd.Env = []string{}
+	}
+	c.cmd.Stdout, c.cmd.Stderr = &c.out, &c.err // pipes, therefore
+	if f, ok := stdin.(*os.File); ok {
+		c.cmd.Stdin = f
+	}
+	require.NoError(t, c.cmd.Start())
+	return c
+}
+
+func (c *client) wait(t *testing.T) result {
+	err := c.cmd.Wait()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		require.NoError(t, err)
+	}
+	ws := c.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	r := result{Stdout: c.out.String(), Stderr: c.err.String(), Status: ws.ExitStatus()}
+	if ws.Signaled() {
+		r.Status = 128 + int(ws.Signal())
+	}
+	return r
+}
+
+// threads is how many a process has: one, if the runtime has not started.
+func threads(t *testing.T, pid int) int {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	require.NoError(t, err)
+	_, rest, _ := strings.Cut(string(text), "Threads:")
+	n, err := strconv.Atoi(strings.TrimSpace(strings.SplitN(rest, "\n", 2)[0]))
+	require.NoError(t, err)
+	return n
+}
+
+func TestEntryPoint(t *testing.T) {
+	quick, _ := builds(t)
+	f, err := elf.Open(quick)
+	require.NoError(t, err)
+	defer f.Close()
+	assert.Nil(t, f.Section(".interp"), "a program without a loader")
+	text := f.Section(".text")
+	require.NotNil(t, text)
+	code, err := text.Data()
+	require.NoError(t, err)
+	at := f.Entry - text.Addr
+	assert.Equal(t, []byte{0x48, 0x89, 0x25}, code[at:at+3], "start's first instruction, MOVQ SP, stack")
+}
+
+// TestQuickHasNoHeap asks the compiler. Growing a slice is the one thing it
+// cannot rule out; the memory of quick's slices is as large as their limits.
+func TestQuickHasNoHeap(t *testing.T) {
+	cmd := exec.Command("go", "build", "-gcflags=jail/internal/enter=-m", "-o", filepath.Join(t.TempDir(), "x"), ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err)
+	seen := false
+	for _, line := range strings.Split(string(out), "\n") {
+		if !strings.Contains(line, "quick_linux.go:") {
+			continue
+		}
+		seen = true
+		if !strings.Contains(line, "append escapes to heap") {
+			assert.NotContains(t, line, "escapes to heap")
+			assert.NotContains(t, line, "moved to heap")
+		}
+	}
+	assert.True(t, seen, "the compiler spoke of quick_linux.go")
+}
+
+// TestSameRequest: whatever a caller starts the program with, a jail cannot tell
+// the two builds apart.
+func TestSameRequest(t *testing.T) {
+	quick, run := builds(t)
+	auth := filepath.Join(t.TempDir(), "auth")
+	require.NoError(t, os.WriteFile(auth, []byte("publickey ssh-ed25519 AAAA\npassword\n"), 0o600))
+	many := []string{}
+	for i := 0; i < 700; i++ {
+		many = append(many, fmt.Sprintf("LC_A%d=%d", i, i))
+	}
+	for claim, c := range map[string]struct {
+		argv  []string
+		env   []string
+		stdin string
+		one   bool // the runtime must not have been needed
+	}{
+		"login shell":             {argv: []string{"-jail-enter"}, one: true},
+		"command":                 {argv: []string{"jail-enter", "-c", "echo a b"}, one: true},
+		"no arguments":            {argv: []string{"jail-enter"}, one: true},
+		"script with arguments":   {argv: []string{"jail-enter", "-c", "x", "a", "", "\xff\n"}, one: true},
+		"forced, shell":           {argv: []string{"jail-enter", "--forced"}, env: []string{"TERM=x"}, one: true},
+		"forced, command":         {argv: []string{"jail-enter", "--forced"}, env: []string{"SSH_ORIGINAL_COMMAND=id; a='b'"}, one: true},
+		"forced, empty command":   {argv: []string{"jail-enter", "--forced"}, env: []string{"SSH_ORIGINAL_COMMAND="}, one: true},
+		"forced, two commands":    {argv: []string{"jail-enter", "--forced"}, env: []string{"SSH_ORIGINAL_COMMAND=a", "SSH_ORIGINAL_COMMAND=b"}, one: true},
+		"forced through -c":       {argv: []string{"jail-enter", "-c", "exec /usr/bin/jail-enter --forced"}, env: []string{"SSH_ORIGINAL_COMMAND=a"}, one: true},
+		"forced, dash":            {argv: []string{"-jail-enter", "--forced"}, one: true},
+		"a leftover command":      {argv: []string{"jail-enter", "-c", "x"}, env: []string{"SSH_ORIGINAL_COMMAND=a"}, one: true},
+		"with the authentication": {argv: []string{"jail-enter", "--forced"}, env: []string{"SSH_USER_AUTH=" + auth, "SSH_ORIGINAL_COMMAND=a"}, one: true},
+		"authentication missing":  {argv: []string{"jail-enter", "--forced"}, env: []string{"SSH_USER_AUTH=/nowhere"}, one: true},
+		"authentication not ours": {argv: []string{"jail-enter", "--forced"}, env: []string{"SSH_USER_AUTH=/etc/passwd"}, one: true},
+		"authentication unasked":  {argv: []string{"jail-enter"}, env: []string{"SSH_USER_AUTH=" + auth}, one: true},
+		"environment": {argv: []string{"jail-enter", "-c", "x"}, env: []string{
+			"LANG=de_DE.UTF-8", "LC_ALL=a=b", "LD_PRELOAD=x", "TERM=", "SSH_CONNECTION=1 2 3 4", "broken", "=x", "HOME=/x", "GODEBUG=x", "GOMAXPROCS=7"}, one: true},
+		"too many variables":         {argv: []string{"jail-enter", "-c", "x"}, env: many, one: true},
+		"a long command":             {argv: []string{"jail-enter", "-c", strings.Repeat("x", 100_000)}, one: true},
+		"a command beyond a default": {argv: []string{"jail-enter", "-c", strings.Repeat("x", 120_000), strings.Repeat("y", 60_000)}},
+		"more arguments than quick":  {argv: append([]string{"jail-enter", "-c"}, strings.Fields(strings.Repeat("a ", 300))...)},
+		"a file for input":           {argv: []string{"jail-enter", "-c", "x"}, stdin: auth},
+		"a directory for input":      {argv: []string{"jail-enter", "-c", "x"}, stdin: "/"},
+		"a device for input":         {argv: []string{"jail-enter", "-c", "x"}, stdin: "/dev/zero"},
+		"the null device for input":  {argv: []string{"jail-enter", "-c", "x"}, stdin: "/dev/null", one: true},
+	} {
+		t.Run(claim, func(t *testing.T) {
+			p := listen(t)
+			ask := func(program string) (packet []byte, fds []string, n int) {
+				argv := c.argv
+				argv = append([]string{argv[0], "--runtime-dir", p.dir}, argv[1:]...)
+				var in *os.File
+				if c.stdin != "" {
+					f, err := os.Open(c.stdin)
+					require.NoError(t, err)
+					defer f.Close()
+					in = f
+				}
+				cl := p.start(t, program, argv, c.env, in)
+				conn, packet, got := p.accept(t)
+				for _, fd := range got {
+					var st syscall.Stat_t
+					require.NoError(t, syscall.Fstat(fd, &st))
+					fds = append(fds, fmt.Sprintf("%o", st.Mode))
+					syscall.Close(fd)
+				}
+				_, err := conn.Write(wire.AppendStarted(nil, wire.Started{PID: 7}))
+				require.NoError(t, err)
+				n = threads(t, cl.cmd.Process.Pid)
+				_, err = conn.Write(wire.AppendExited(nil, wire.Exited{Code: 3}))
+				require.NoError(t, err)
+				assert.Equal(t, result{Status: 3}, cl.wait(t))
+				conn.Close()
+				return packet, fds, n
+			}
+			packet, fds, n := ask(quick)
+			wantPacket, wantFDs, _ := ask(run)
+			var got, want wire.Request
+			require.NoError(t, wire.DecodeRequest(wantPacket, &want))
+			require.NoError(t, wire.DecodeRequest(packet, &got))
+			assert.Equal(t, want, got)
+			assert.Equal(t, wantFDs, fds)
+			if c.one {
+				assert.Equal(t, 1, n, "threads: the session is quick's")
+			} else {
+				assert.Greater(t, n, 1, "threads: the session is Run's")
+			}
+		})
+	}
+}
+
+// TestSameEnd: whatever a jail says, a caller cannot tell the two builds apart.
+func TestSameEnd(t *testing.T) {
+	quick, run := builds(t)
+	started := wire.AppendStarted(nil, wire.Started{PID: 7})
+	exited := func(signal, code uint8) []byte {
+		return wire.AppendExited(nil, wire.Exited{Signal: signal, Code: code})
+	}
+	send := func(packets ...[]byte) func(*testing.T, *peer, *net.UnixConn, *client) {
+		return func(t *testing.T, _ *peer, c *net.UnixConn, _ *client) {
+			for _, p := range packets {
+				_, _ = c.Write(p) // it may be gone already
+			}
+		}
+	}
+	wait := func(t *testing.T, c *net.UnixConn, want uint8) {
+		var buf [16]byte
+		n, err := c.Read(buf[:])
+		require.NoError(t, err)
+		assert.Equal(t, wire.AppendSignal(nil, wire.Signal{Number: want}), buf[:n])
+	}
+	for claim, act := range map[string]func(*testing.T, *peer, *net.UnixConn, *client){
+		"status 0":              send(started, exited(0, 0)),
+		"status 255":            send(started, exited(0, 255)),
+		"SIGTERM":               send(started, exited(15, 0)),
+		"SIGSEGV":               send(started, exited(11, 0)),
+		"SIGKILL":               send(started, exited(9, 0)),
+		"a real-time signal":    send(started, exited(40, 0)),
+		"gone without a word":   send(started),
+		"nonsense at the end":   send(started, []byte{1, 3, 0, 0, 200, 200}),
+		"a short end":           send(started, []byte{1, 3, 0, 0, 0}),
+		"a long end":            send(started, append(exited(0, 1), make([]byte, 40)...)),
+		"started twice":         send(started, started),
+		"refused":               send(wire.AppendRefused(nil, wire.Refused{Status: 125, ID: "abcd2345", Text: "no\x1b[0m"})),
+		"refused with 126":      send(wire.AppendRefused(nil, wire.Refused{Status: 126, Text: "no"})),
+		"nonsense":              send([]byte("what")),
+		"nothing but a header":  send([]byte{1, 2, 0, 0}),
+		"another version":       send([]byte{9, 2, 0, 0, 1, 0, 0, 0}),
+		"an end before a start": send(exited(0, 0)),
+		"a descriptor with the start": func(t *testing.T, _ *peer, c *net.UnixConn, _ *client) {
+			_, _, err := c.WriteMsgUnix(started, syscall.UnixRights(0), nil)
+			require.NoError(t, err)
+		},
+		"a descriptor with the end": func(t *testing.T, _ *peer, c *net.UnixConn, _ *client) {
+			_, _ = c.Write(started)
+			_, _, err := c.WriteMsgUnix(exited(0, 0), syscall.UnixRights(0), nil)
+			require.NoError(t, err)
+		},
+		"a jail that is just stopping": func(t *testing.T, p *peer, c *net.UnixConn, _ *client) {
+			c.Close() // without an answer: the client comes again
+			c, _, fds := p.accept(t)
+			sys.CloseAll(fds)
+			_, _ = c.Write(started)
+			_, _ = c.Write(exited(0, 9))
+		},
+		"signals": func(t *testing.T, _ *peer, c *net.UnixConn, cl *client) {
+			_, _ = c.Write(started)
+			time.Sleep(100 * time.Millisecond) // the two catch them at different moments
+			for _, s := range []syscall.Signal{1, 2, 3, 10, 12, 15} {
+				require.NoError(t, cl.cmd.Process.Signal(s))
+				wait(t, c, uint8(s))
+			}
+			_, _ = c.Write(exited(0, 4))
+		},
+		"a stop and its end": func(t *testing.T, _ *peer, c *net.UnixConn, cl *client) {
+			_, _ = c.Write(started)
+			time.Sleep(100 * time.Millisecond)
+			require.NoError(t, cl.cmd.Process.Signal(syscall.SIGSTOP))
+			time.Sleep(50 * time.Millisecond)
+			require.NoError(t, cl.cmd.Process.Signal(syscall.SIGCONT))
+			_, _ = c.Write(exited(0, 5))
+		},
+	} {
+		t.Run(claim, func(t *testing.T) {
+			p := listen(t)
+			see := func(program string) result {
+				cl := p.start(t, program, []string{"jail-enter", "--runtime-dir", p.dir, "-c", "x"}, nil, nil)
+				conn, _, fds := p.accept(t)
+				act(t, p, conn, cl)
+				conn.Close()
+				sys.CloseAll(fds)
+				return cl.wait(t)
+			}
+			assert.Equal(t, see(run), see(quick))
+		})
+	}
+}
+
+// TestIgnoredSignals: what nohup(1) has made the program ignore is not passed on.
+func TestIgnoredSignals(t *testing.T) {
+	quick, run := builds(t)
+	for _, program := range []string{run, quick} {
+		p := listen(t)
+		cl := p.start(t, "/bin/sh", []string{"sh", "-c", `trap "" HUP; exec "$0" --runtime-dir "$1" -c x`, program, p.dir}, nil, nil)
+		conn, _, fds := p.accept(t)
+		_, _ = conn.Write(wire.AppendStarted(nil, wire.Started{PID: 7}))
+		time.Sleep(100 * time.Millisecond)
+		require.NoError(t, cl.cmd.Process.Signal(syscall.SIGHUP))
+		require.NoError(t, cl.cmd.Process.Signal(syscall.SIGUSR1))
+		var buf [16]byte
+		n, err := conn.Read(buf[:])
+		require.NoError(t, err)
+		assert.Equal(t, wire.AppendSignal(nil, wire.Signal{Number: uint8(syscall.SIGUSR1)}), buf[:n])
+		_, _ = conn.Write(wire.AppendExited(nil, wire.Exited{}))
+		conn.Close()
+		sys.CloseAll(fds)
+		assert.Zero(t, cl.wait(t).Status)
+	}
+}
