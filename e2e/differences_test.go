@@ -48,8 +48,4 @@ var differences = map[string]difference{
 		reason: "the oracle's sshd would say it too, were it not for ChrootDirectory (session.c:do_child)",
 		onJail: regexp.MustCompile(`^Could not chdir to home directory /home/\w+: (No such file or directory|Permission denied)\n`),
 	},
-	"original command": {
-		reason:  "without ForceCommand nothing tells sshd's SSH_ORIGINAL_COMMAND from a leftover in the environment of a su",
-		onPlain: regexp.MustCompile(`(?m)^original: .*\n`),
-	},
 }

@@ -44,8 +44,7 @@ func sameWithKey(t *testing.T, client func(d door, args ...string) *exec.Cmd, ar
 	}
 	want := through(plain)
 	assertSame(t, fmt.Sprintf("%q through forced", command), want, through(forced))
-	// Here sshd runs the key's command itself.
-	assertSame(t, fmt.Sprintf("%q through login", command), want, through(login), "original command")
+	assertSame(t, fmt.Sprintf("%q through login", command), want, through(login))
 	return want
 }
 
@@ -56,6 +55,77 @@ func TestCase37KeyWithCommand(t *testing.T) {
 	assert.Equal(t, result{stdout: "only this\n", status: 7}, sameWithKey(t, client, nil), "a shell")
 	r := sameWithKey(t, client, []string{"-s"}, "sftp")
 	assert.True(t, strings.HasPrefix(r.stdout, "only this\n"), "%q", r.stdout)
+}
+
+// TestCase39Certificates: an authority of the tenant's own signs a certificate,
+// whose command holds as it does with plain sshd, and serves the jail's files when it
+// is sshd's own sftp server.
+func TestCase39Certificates(t *testing.T) {
+	standard(t)
+	dir := t.TempDir()
+	ca, key := filepath.Join(dir, "ca"), filepath.Join(dir, "key")
+	for _, file := range []string{ca, key} {
+		require.NoError(t, command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", file))
+	}
+	authority := func(t *testing.T, options string) {
+		line := options + "cert-authority " + contents(ca+".pub")
+		require.NoError(t, os.WriteFile(extraKeys, []byte(line), 0o644))
+		t.Cleanup(func() { require.NoError(t, os.Remove(extraKeys)) })
+		inside := filepath.Join(debianRoot, work.home, ".ssh/authorized_keys")
+		before := contents(inside)
+		require.NoError(t, os.WriteFile(inside, []byte(before+line), 0o600))
+		t.Cleanup(func() { require.NoError(t, os.WriteFile(inside, []byte(before), 0o600)) })
+	}
+	sign := func(t *testing.T, options ...string) func(d door, args ...string) *exec.Cmd {
+		// The names of the account inside and of the logins.
+		names := work.name + "," + work.login
+		for _, d := range allDoors {
+			names += "," + d.user(work)
+		}
+		args := append([]string{"-q", "-s", ca, "-I", "id", "-n", names}, options...)
+		require.NoError(t, command("ssh-keygen", append(args, key+".pub")...))
+		return func(d door, args ...string) *exec.Cmd {
+			return exec.Command("ssh", append([]string{"-F", sshDir + "/config.keyless", "-i", key, "-l", d.user(work)}, args...)...)
+		}
+	}
+	const echo = `echo "only this"; printenv -0 SSH_ORIGINAL_COMMAND | xargs -0 -r echo original:; exit 7`
+	t.Run("without a command", func(t *testing.T) {
+		authority(t, "")
+		client := sign(t)
+		assert.Equal(t, result{stdout: "work\n"}, sameWithKey(t, client, nil, "id -un"))
+	})
+	t.Run("a certificate's command", func(t *testing.T) {
+		authority(t, "")
+		client := sign(t, "-O", "force-command="+echo)
+		assert.Equal(t, result{stdout: "only this\noriginal: id\n", status: 7}, sameWithKey(t, client, nil, "id"))
+		assert.Equal(t, result{stdout: "only this\n", status: 7}, sameWithKey(t, client, nil), "a shell")
+	})
+	t.Run("the line's command", func(t *testing.T) {
+		authority(t, `command="echo line",`)
+		client := sign(t)
+		for _, d := range []door{plain, forced} {
+			assert.Equal(t, result{stdout: "line\n"}, runCommand(t, client(d, "--", string(d), "id"), nil), "through %s", d)
+		}
+	})
+	t.Run("both the same", func(t *testing.T) {
+		authority(t, `command="echo both",`)
+		client := sign(t, "-O", "force-command=echo both")
+		assert.Equal(t, result{stdout: "both\n"}, sameWithKey(t, client, nil, "id"))
+	})
+	t.Run("both, and different", func(t *testing.T) {
+		authority(t, `command="echo line",`)
+		client := sign(t, "-O", "force-command=echo certificate")
+		for _, d := range allDoors {
+			r := runCommand(t, client(d, "--", string(d), "id"), nil)
+			assert.NotZero(t, r.status, "through %s", d)
+			assert.Empty(t, r.stdout, "through %s", d)
+		}
+	})
+	t.Run("no-pty", func(t *testing.T) {
+		authority(t, "")
+		client := sign(t, "-O", "no-pty")
+		assert.Equal(t, result{stdout: "not a tty\n", status: 1}, sameWithKey(t, client, nil, "tty"))
+	})
 }
 
 func TestCase38KeyRestrictions(t *testing.T) {

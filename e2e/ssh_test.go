@@ -77,12 +77,12 @@ Match User %s
 	AuthorizedKeysFile ` + sshDir + `/id.pub ` + extraKeys + `
 `
 
-// sshdForced is the block the manual recommends.
+// sshdForced is the block the manual recommends, for certificates as well.
 const sshdForced = `
 Match User %s
 	ForceCommand exec ` + enterPath + ` --forced
 	AuthorizedKeysFile none
-	AuthorizedKeysCommand ` + keysPath + ` %%u %%t %%k
+	AuthorizedKeysCommand ` + keysPath + ` --forced -- %%u %%t %%k
 	AuthorizedKeysCommandUser root
 	AuthorizedPrincipalsFile none
 	ExposeAuthInfo yes
@@ -99,6 +99,7 @@ Match User %s
 const sshdLogin = `
 Match User %s
 	AuthorizedKeysFile ` + sshDir + `/id.pub ` + extraKeys + `
+	ExposeAuthInfo yes
 	PermitUserRC no
 	X11Forwarding no
 `

@@ -191,6 +191,7 @@ func TestSameRequest(t *testing.T) {
 		"forced, two commands":    {argv: []string{"jail-enter", "--forced"}, env: []string{"SSH_ORIGINAL_COMMAND=a", "SSH_ORIGINAL_COMMAND=b"}, one: true},
 		"forced through -c":       {argv: []string{"jail-enter", "-c", "exec /usr/bin/jail-enter --forced"}, env: []string{"SSH_ORIGINAL_COMMAND=a"}, one: true},
 		"forced, dash":            {argv: []string{"-jail-enter", "--forced"}, one: true},
+		"sshd's key command":      {argv: []string{"jail-enter", "-c", "x"}, env: []string{"SSH_USER_AUTH=" + auth, "SSH_ORIGINAL_COMMAND=a"}},
 		"a leftover command":      {argv: []string{"jail-enter", "-c", "x"}, env: []string{"SSH_ORIGINAL_COMMAND=a"}, one: true},
 		"with the authentication": {argv: []string{"jail-enter", "--forced"}, env: []string{"SSH_USER_AUTH=" + auth, "SSH_ORIGINAL_COMMAND=a"}, one: true},
 		"authentication missing":  {argv: []string{"jail-enter", "--forced"}, env: []string{"SSH_USER_AUTH=/nowhere"}, one: true},

@@ -420,6 +420,9 @@ func (a *auditor) checkKeys(l *login) {
 	if args := strings.Fields(cmd)[1:]; len(args) > 0 && !slices.Contains(args, "%u") {
 		a.add(l, Error, "sshd_config, AuthorizedKeysCommand "+cmd, "jail-keys is not told the login (%u), so no key is found", a.keysLine())
 	}
+	if slices.Contains(strings.Fields(cmd), "--forced") && l.ssh.forced() != forcedJail {
+		a.add(l, Error, "sshd_config, AuthorizedKeysCommand "+cmd, `without the ForceCommand that --forced speaks of, a certificate with the force-command "internal-sftp" gets the host's files`, a.forceLine())
+	}
 	where := "sshd_config, AuthorizedKeysCommandUser " + user
 	const fix = "AuthorizedKeysCommandUser root"
 	switch {

@@ -300,7 +300,8 @@ func (k *Key) Expiry(loc *time.Location) (earliest time.Time, ok bool) {
 // way to it here and is honoured inside, see Rule. It matters where the account
 // is not covered by a ForceCommand: a key from inside a jail must not open a
 // host shell there, and a certificate with a forced command of its own is
-// refused because the two differ (sshauthopt_merge).
+// refused because the two differ (sshauthopt_merge). An empty binding leaves it
+// out.
 func (k *Key) Encode(binding string) []byte {
 	var b bytes.Buffer
 	for _, o := range k.Options {
@@ -315,8 +316,11 @@ func (k *Key) Encode(binding string) []byte {
 		b.WriteByte(',')
 	}
 	// Last, for a later flag wins.
-	b.WriteString("no-user-rc,command=")
-	quote(&b, binding)
+	b.WriteString("no-user-rc")
+	if binding != "" {
+		b.WriteString(",command=")
+		quote(&b, binding)
+	}
 	b.WriteString(" " + k.Type + " " + base64.StdEncoding.EncodeToString(k.Blob))
 	return b.Bytes()
 }

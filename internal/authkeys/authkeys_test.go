@@ -39,13 +39,13 @@ var (
 	p256    = wire("ecdsa-sha2-nistp256", "nistp256", "\x04"+pub+pub) // its base64 ends in "="
 )
 
-// certificate makes one of typ with the fields of its key, signed by ca.
-func certificate(typ string, ca []byte, fields ...string) []byte {
+// certOf makes one of typ with the fields of its key, signed by ca.
+func certOf(typ string, ca []byte, fields ...string) []byte {
 	b := wire(append([]string{typ, "nonce"}, fields...)...)
 	b = append(b, make([]byte, 8+4)...)
 	b = append(b, wire("key id", "principals")...)
 	b = append(b, make([]byte, 8+8)...)
-	return append(b, wire("critical", "extensions", "", string(ca), "signature")...)
+	return append(b, wire("", "extensions", "", string(ca), "signature")...)
 }
 
 func TestParse(t *testing.T) {
@@ -190,7 +190,7 @@ func TestMatches(t *testing.T) {
 		return k
 	}
 	cert := func(ca []byte) string {
-		return "ssh-ed25519-cert-v01@openssh.com " + b64(certificate("ssh-ed25519-cert-v01@openssh.com", ca, pub))
+		return "ssh-ed25519-cert-v01@openssh.com " + b64(certOf("ssh-ed25519-cert-v01@openssh.com", ca, pub))
 	}
 	for name, test := range map[string]struct {
 		line, offer string
@@ -217,7 +217,7 @@ func TestMatches(t *testing.T) {
 	assert.ErrorIs(t, err, ErrType)
 	_, err = ParseOffer("ssh-ed25519", b64(other)+"\n")
 	assert.Error(t, err)
-	nested := certificate("ssh-ed25519-cert-v01@openssh.com", certificate("ssh-ed25519-cert-v01@openssh.com", ed25519, pub), pub)
+	nested := certOf("ssh-ed25519-cert-v01@openssh.com", certOf("ssh-ed25519-cert-v01@openssh.com", ed25519, pub), pub)
 	_, err = ParseOffer("ssh-ed25519-cert-v01@openssh.com", b64(nested))
 	assert.Error(t, err, "a certificate cannot sign")
 }
@@ -297,7 +297,7 @@ func TestSecurityKeys(t *testing.T) {
 		assert.Contains(t, string(keygen(t, ".", "-l", "-f", file)), "-SK")
 
 		certType := strings.TrimSuffix(typ, "@openssh.com") + certSuffix
-		offer, err := ParseOffer(certType, b64(certificate(certType, ed25519, fields...)))
+		offer, err := ParseOffer(certType, b64(certOf(certType, ed25519, fields...)))
 		require.NoError(t, err, certType)
 		assert.Equal(t, ed25519, offer.CA)
 	}
@@ -312,7 +312,7 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(options + ed + " comment\r\n"))
 	}
 	f.Add([]byte("ssh-rsa " + b64(wire("ssh-rsa", "\x01\x00\x01", "\x00\xff")) + "\x00"))
-	f.Add([]byte("ssh-ed25519-cert-v01@openssh.com " + b64(certificate("ssh-ed25519-cert-v01@openssh.com", ed25519, pub))))
+	f.Add([]byte("ssh-ed25519-cert-v01@openssh.com " + b64(certOf("ssh-ed25519-cert-v01@openssh.com", ed25519, pub))))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		k, err := Parse(line)
 		if err != nil {

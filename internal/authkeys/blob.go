@@ -65,42 +65,49 @@ func decodeBlob(typ, b64 string) ([]byte, error) {
 	return blob, nil
 }
 
+// certificate is what counts of one here.
+type certificate struct {
+	ca      []byte // the key that signed it
+	command string // its force-command
+	forced  bool   // it has one
+}
+
 // readBlob checks that blob is a key of type typ and nothing more. For a
-// certificate it returns the key that signed it.
-func readBlob(typ string, blob []byte, certAllowed bool) (ca []byte, err error) {
+// certificate it returns what that says.
+func readBlob(typ string, blob []byte, certAllowed bool) (cert certificate, err error) {
 	plain, isCert := plainType(typ)
 	fields, known := keyTypes[plain]
 	if !known || isCert && !certAllowed {
-		return nil, ErrType
+		return certificate{}, ErrType
 	}
 	r := reader{blob}
 	name, ok := r.str()
 	if !ok || string(name) != typ {
-		return nil, errBlob
+		return certificate{}, errBlob
 	}
 	if isCert {
 		if _, ok := r.str(); !ok { // nonce
-			return nil, errBlob
+			return certificate{}, errBlob
 		}
 	}
 	for _, valid := range fields {
 		if s, ok := r.str(); !ok || !valid(s) {
-			return nil, errBlob
+			return certificate{}, errBlob
 		}
 	}
 	if isCert {
-		if ca, ok = r.certificate(); !ok {
-			return nil, errBlob
+		if cert, ok = r.certificate(); !ok {
+			return certificate{}, errBlob
 		}
 	}
 	if len(r.b) != 0 {
-		return nil, errBlob
+		return certificate{}, errBlob
 	}
-	return ca, nil
+	return cert, nil
 }
 
 // certificate reads what follows the public part (PROTOCOL.certkeys).
-func (r *reader) certificate() (ca []byte, ok bool) {
+func (r *reader) certificate() (cert certificate, ok bool) {
 	const (
 		serialAndType = 8 + 4
 		validity      = 8 + 8
@@ -110,24 +117,45 @@ func (r *reader) certificate() (ca []byte, ok bool) {
 		r.skipStr, // key id
 		r.skipStr, // principals
 		func() bool { return r.skip(validity) },
-		r.skipStr, // critical options
-		r.skipStr, // extensions
-		r.skipStr, // reserved
 	} {
 		if !skip() {
-			return nil, false
+			return cert, false
 		}
 	}
-	ca, ok = r.str()
+	critical, ok := r.str()
+	if !ok || !cert.readCritical(critical) || !r.skipStr() /* extensions */ || !r.skipStr() /* reserved */ {
+		return cert, false
+	}
+	cert.ca, ok = r.str()
 	if !ok || !r.skipStr() { // signature
-		return nil, false
+		return cert, false
 	}
-	caType, ok := (&reader{ca}).str()
+	caType, ok := (&reader{cert.ca}).str()
 	if !ok {
-		return nil, false
+		return cert, false
 	}
-	_, err := readBlob(string(caType), ca, false)
-	return ca, err == nil
+	_, err := readBlob(string(caType), cert.ca, false)
+	return cert, err == nil
+}
+
+// readCritical reads the critical options, names and values by turns, of which
+// sshd knows what it must (auth-options.c:cert_option_list).
+func (c *certificate) readCritical(b []byte) bool {
+	for r := (reader{b}); len(r.b) > 0; {
+		name, ok := r.str()
+		value, ok2 := r.str()
+		if !ok || !ok2 {
+			return false
+		}
+		if string(name) == "force-command" {
+			command, ok := (&reader{value}).str()
+			if !ok || c.forced || bytes.IndexByte(command, 0) >= 0 { // as sshbuf_get_cstring
+				return false
+			}
+			c.command, c.forced = string(command), true
+		}
+	}
+	return true
 }
 
 // An Offer is the key or certificate a client offers.
@@ -135,6 +163,9 @@ type Offer struct {
 	Type string
 	Blob []byte
 	CA   []byte // of a certificate, the blob of the key that signed it
+
+	Command    string // a certificate's force-command, when HasCommand
+	HasCommand bool
 }
 
 // ParseOffer reads a key as sshd passes it on (%t and %k) or notes it in
@@ -144,8 +175,8 @@ func ParseOffer(typ, b64 string) (Offer, error) {
 	if err != nil {
 		return Offer{}, err
 	}
-	ca, err := readBlob(typ, blob, true)
-	return Offer{typ, blob, ca}, err
+	cert, err := readBlob(typ, blob, true)
+	return Offer{typ, blob, cert.ca, cert.command, cert.forced}, err
 }
 
 // Matches reports whether sshd would consider the line for the offered key:

@@ -18,12 +18,16 @@ var (
 	ErrAmbiguous = errors.New("several lines of the key that authenticated differ in command=; keep one of them")
 	// ErrTwoCommands: several keys were needed, and each wants another command.
 	ErrTwoCommands = errors.New("the keys that authenticated have different command= options")
+	// ErrTwoForced: a line and a certificate it covers, as sshd refuses them
+	// itself (auth-options.c:sshauthopt_merge).
+	ErrTwoForced = errors.New("the certificate and its line in authorized_keys have different commands")
 	// ErrUnknownKey: the login may be restricted, and it cannot be found out.
 	ErrUnknownKey = errors.New("a key in authorized_keys has a command= option, and it is not known which key authenticated; set ExposeAuthInfo yes in sshd_config")
 )
 
-// Rule returns the command= that holds for a login, the second look at the key
-// that is needed because sshd drops a key's command under a ForceCommand.
+// Rule returns the command that holds for a login, a key's command= or a
+// certificate's force-command: the second look that is needed because sshd drops
+// both under a ForceCommand.
 //
 // text is the account's authorized_keys, auth the lines of SSH_USER_AUTH
 // (sshd_config(5), ExposeAuthInfo), and known is false if there were none to be
@@ -33,11 +37,11 @@ var (
 // error: a restriction is never lost.
 func Rule(text []byte, auth [][]byte, known bool) (command string, has bool, err error) {
 	keys, anyCommand := parseAll(text)
-	if !anyCommand {
-		return "", false, nil
-	}
 	if !known {
-		return "", false, ErrUnknownKey
+		if anyCommand {
+			return "", false, ErrUnknownKey
+		}
+		return "", false, nil
 	}
 	for _, line := range auth {
 		f := strings.Fields(string(line))
@@ -45,18 +49,30 @@ func Rule(text []byte, auth [][]byte, known bool) (command string, has bool, err
 			continue
 		}
 		if len(f) < 3 {
-			return "", false, ErrUnknownKey
+			if anyCommand {
+				return "", false, ErrUnknownKey
+			}
+			continue
 		}
 		offer, err := ParseOffer(f[1], f[2])
 		if err != nil {
-			return "", false, ErrUnknownKey
+			if anyCommand || strings.Contains(f[1], "-cert-") {
+				return "", false, ErrUnknownKey
+			}
+			continue
 		}
 		c, ok, matched, err := ruleFor(keys, offer)
 		if err != nil {
 			return "", false, err
 		}
-		if !matched {
+		if !matched && anyCommand {
 			return "", false, ErrUnknownKey
+		}
+		if offer.HasCommand {
+			if ok && c != offer.Command {
+				return "", false, ErrTwoForced
+			}
+			c, ok = offer.Command, true
 		}
 		if !ok {
 			continue

@@ -122,6 +122,9 @@ func (s *session) prepare(env []string) string {
 			readAuth(&s.req, path, make([]byte, maxAuthFile+1), nil)
 		}
 	}
+	if !s.in.forced {
+		s.originalCommand(env)
+	}
 	s.req.Args = make([][]byte, 0, len(s.in.args))
 	for _, a := range s.in.args {
 		s.req.Args = append(s.req.Args, []byte(a))
@@ -148,6 +151,25 @@ func (s *session) prepare(env []string) string {
 		s.req.Termios.Oflag &^= syscall.OPOST
 	}
 	return ""
+}
+
+// originalCommand passes on what the client of a key with a command= had asked for,
+// where sshd runs that command through the login shell. Under a su the variable is
+// a leftover of root's login; that sshd set it for this one is known by
+// SSH_USER_AUTH, whose file is this uid's own.
+func (s *session) originalCommand(env []string) {
+	original, ok := lookup(env, "SSH_ORIGINAL_COMMAND")
+	auth, known := lookup(env, "SSH_USER_AUTH")
+	if !ok || !known {
+		return
+	}
+	var probe wire.Request
+	readAuth(&probe, auth, make([]byte, maxAuthFile+1), nil)
+	if probe.Flags&wire.FlagAuthKnown == 0 {
+		return
+	}
+	s.req.Flags |= wire.FlagOriginal
+	s.req.Env = append(s.req.Env, []byte("SSH_ORIGINAL_COMMAND="+original))
 }
 
 // maxAuthFile is the most that is read of SSH_USER_AUTH's file.

@@ -147,7 +147,7 @@ func quickEnvironment(in *invocation, req *wire.Request) bool {
 	}
 	req.Env = env
 	if !in.forced {
-		return true
+		return !hasCommand || !hasAuth // see originalCommand
 	}
 	in.login, in.args = !hasCommand, nil
 	if hasCommand {

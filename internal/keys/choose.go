@@ -25,8 +25,15 @@ func bindingFor(self string, err error) string {
 
 // choose returns the lines of an authorized_keys file that sshd may see, all
 // of them or those for the offered key, and a note when some were left out.
-func choose(text []byte, offer *authkeys.Offer) (out []byte, note string) {
+//
+// forced says that sshd has a ForceCommand for whoever asks. Then a certificate
+// with a command of its own, which is looked at again inside, need not be refused
+// for it; every other line is bound as ever.
+func choose(text []byte, offer *authkeys.Offer, forced bool) (out []byte, note string) {
 	binding := bindingFor(os.Executable())
+	if forced && offer != nil && offer.HasCommand {
+		binding = ""
+	}
 	var firstBad string
 	lines := 0
 	for ; len(text) > 0; lines++ {

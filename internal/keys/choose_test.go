@@ -59,7 +59,7 @@ func TestChoose(t *testing.T) {
 				require.NoError(t, err)
 				offer = &o
 			}
-			out, note := choose([]byte(test.text), offer)
+			out, note := choose([]byte(test.text), offer, false)
 			want := strings.Join(append(test.want, ""), "\n")
 			assert.Equal(t, want, string(out))
 			assert.Equal(t, test.note, note)
@@ -68,14 +68,14 @@ func TestChoose(t *testing.T) {
 }
 
 func TestChooseKnowsNoUnknownType(t *testing.T) {
-	out, _ := choose([]byte(keyA), &authkeys.Offer{})
+	out, _ := choose([]byte(keyA), &authkeys.Offer{}, false)
 	assert.Empty(t, out)
 }
 
 func FuzzChoose(f *testing.F) {
 	f.Add([]byte(keyA + "\n" + `command="x" ` + keyB + "\r\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		out, _ := choose(text, nil)
+		out, _ := choose(text, nil, false)
 		for line := range bytes.Lines(out) {
 			if !bytes.Contains(line, []byte(ours)) {
 				t.Fatalf("not bound: %q", line)

@@ -29,11 +29,12 @@ import (
 	"jail/internal/jail"
 )
 
-const usage = `usage: jail-keys [--config PATH] [--runtime-dir DIR] [--] USER [TYPE KEY]
+const usage = `usage: jail-keys [--config PATH] [--runtime-dir DIR] [--forced] [--] USER [TYPE KEY]
 
 Prints the authorized keys of host login USER, read from inside its jail; with
-the TYPE and base64 KEY a client offers, only the lines for that key. For
-sshd_config(5):
+the TYPE and base64 KEY a client offers, only the lines for that key. --forced
+says that sshd has a ForceCommand for USER; certificates with a force-command
+are refused without it. For sshd_config(5):
 
     AuthorizedKeysCommand /usr/lib/jail/jail-keys -- %u %t %k
     AuthorizedKeysCommandUser root
@@ -104,7 +105,7 @@ func run(args []string) (out []byte, note string, err error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("%s: %w", req.user, err)
 	}
-	out, note = choose(text, req.offer)
+	out, note = choose(text, req.offer, req.forced)
 	if note != "" {
 		note = req.user + ": " + note
 	}
@@ -117,6 +118,7 @@ type request struct {
 	runtimeDir string
 	user       string
 	offer      *authkeys.Offer // nil: all keys
+	forced     bool            // sshd has a ForceCommand for this login
 }
 
 var errUsage = errors.New("bad arguments, try --help")
@@ -130,6 +132,7 @@ func parseArgs(args []string) (request, error) {
 	flags.SetOutput(io.Discard)
 	flags.StringVar(&req.config, "config", config.DefaultPath, "")
 	flags.StringVar(&req.runtimeDir, "runtime-dir", "", "")
+	flags.BoolVar(&req.forced, "forced", false, "")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return req, err

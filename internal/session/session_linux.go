@@ -277,7 +277,7 @@ func (j *Jail) keyRule(s *Slot, u *passwd.Entry) *Refusal {
 	switch err {
 	case nil:
 	case syscall.ENOENT, syscall.ENOTDIR:
-		return nil
+		// A certificate of an authority the administrator keeps has its own command.
 	default:
 		return &Refusal{125, "cannot read authorized_keys, which may restrict this login: " + reason(err)}
 	}
@@ -309,7 +309,7 @@ func (j *Jail) environment(s *Slot, u *passwd.Entry, ttyName string) {
 	env = append(env, s.cstr(path), s.cstr("SHELL=", u.Shell))
 	for _, e := range s.Req.Env {
 		name := environ.Name(e)
-		if !environ.Allowed(e) || j.sets(name) || string(name) == "TERM" && ttyName == "" {
+		if !environ.Allowed(e) && !(s.Req.Flags&wire.FlagOriginal != 0 && string(name) == "SSH_ORIGINAL_COMMAND") || j.sets(name) || string(name) == "TERM" && ttyName == "" {
 			continue
 		}
 		env = append(env, cptr(e))

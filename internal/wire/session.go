@@ -22,8 +22,10 @@ const (
 	FlagForced uint16 = 1 << 1
 	// FlagAuthKnown says that Auth is what sshd noted.
 	FlagAuthKnown uint16 = 1 << 2
+	// FlagOriginal says that Env has SSH_ORIGINAL_COMMAND, and sshd set it.
+	FlagOriginal uint16 = 1 << 3
 
-	requestFlags = FlagLogin | FlagForced | FlagAuthKnown
+	requestFlags = FlagLogin | FlagForced | FlagAuthKnown | FlagOriginal
 )
 
 // Winsize is a terminal's size in characters and pixels (TIOCGWINSZ).
