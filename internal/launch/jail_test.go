@@ -321,7 +321,7 @@ func TestPID1HoldsNothingOfTheHost(t *testing.T) {
 		assert.Equal(t, up.Ino, st.Ino)
 		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", j.PID))
 		require.NoError(t, err)
-		assert.Equal(t, "GOMAXPROCS=1\x00TZ=\x00", string(env))
+		assert.Equal(t, "GOMAXPROCS=1\x00GOGC=25\x00TZ=\x00", string(env))
 	})
 }
 

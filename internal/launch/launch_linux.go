@@ -452,9 +452,11 @@ func (l *Launcher) child(spec *jail.Spec, null, conn, stderr, sync int, cg *cgro
 	}
 	title := cptr(pid1.TitlePrefix + spec.Name)
 	c.Argv = []*byte{title, nil}
-	// One processor is all PID 1 can use; the runtime keeps less memory then. TZ
-	// keeps package time from ever opening /etc/localtime, the jail's.
-	c.Envp = []*byte{cptr("GOMAXPROCS=1"), cptr("TZ="), nil}
+	// One processor is all PID 1 can use; the runtime keeps less memory then. The
+	// collector runs rarely in a program that reuses its memory, so a small heap
+	// target costs nothing. TZ keeps package time from ever opening /etc/localtime,
+	// the jail's.
+	c.Envp = []*byte{cptr("GOMAXPROCS=1"), cptr("GOGC=25"), cptr("TZ="), nil}
 	c.ExecMsg = []byte("execute jail-init: ")
 	return c
 }

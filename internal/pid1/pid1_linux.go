@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -44,9 +43,6 @@ const handled = 1<<(syscall.SIGCHLD-1) | 1<<(syscall.SIGURG-1)
 // the launcher looks at.
 func Run() int {
 	runtime.LockOSThread()
-	// The collector runs rarely in a program that reuses its memory; a small
-	// heap target keeps the idle process small.
-	debug.SetGCPercent(25)
 	_ = sys.SetDumpable(false)
 	sys.SetComm("jail-init")
 
