@@ -28,6 +28,7 @@ all: build
 build: build-enter
 	$(call BUILD,-X main.version=$(VERSION),jail-init)
 	$(call BUILD,,jail-keys)
+	$(call BUILD,,jail-sftp-server)
 
 # With an entry point of its own (cmd/jail-enter/start_amd64.s), by which the common
 # session is over before the Go runtime would have started.

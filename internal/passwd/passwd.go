@@ -75,6 +75,23 @@ func Groups(dst []uint32, text []byte, name string, allowZero bool, max int) []u
 	return dst
 }
 
+// GroupName returns the name in the first valid line of group(5) text with that
+// gid, as getgrgid(3) does.
+func GroupName(text []byte, gid uint32) (string, bool) {
+	for len(text) > 0 {
+		var line []byte
+		line, text = cutLine(text)
+		var f [4][]byte
+		if !split(line, f[:]) || !validName(f[0]) {
+			continue
+		}
+		if id, ok := parseID(f[2]); ok && id == gid {
+			return string(f[0]), true
+		}
+	}
+	return "", false
+}
+
 // line is a passwd(5) line as slices of the text, so that a scan past ten
 // thousand strangers allocates nothing.
 type line struct {

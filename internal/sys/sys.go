@@ -205,6 +205,22 @@ func Fstatat(dirFD int, name string, st *syscall.Stat_t, flags int) error {
 	return justErr(e)
 }
 
+// Utimensat is utimensat(2): it sets access and modification time.
+func Utimensat(dirFD int, name string, ts *[2]syscall.Timespec, flags int) error {
+	p, err := syscall.BytePtrFromString(name)
+	if err != nil {
+		return err
+	}
+	_, _, e := syscall.Syscall6(syscall.SYS_UTIMENSAT, uintptr(dirFD), uintptr(unsafe.Pointer(p)), uintptr(unsafe.Pointer(ts)), uintptr(flags), 0, 0)
+	return justErr(e)
+}
+
+// Futimens is Utimensat of an open file.
+func Futimens(fd int, ts *[2]syscall.Timespec) error {
+	_, _, e := syscall.Syscall6(syscall.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(ts)), 0, 0, 0)
+	return justErr(e)
+}
+
 // Ioctl is ioctl(2) with an integer argument.
 func Ioctl(fd int, req, arg uintptr) (int, error) {
 	r, _, e := syscall.RawSyscall(syscall.SYS_IOCTL, uintptr(fd), req, arg)
