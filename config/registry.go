@@ -83,6 +83,11 @@ type settings struct {
 	// Limits bound what the jail as a whole may use. Each one not given
 	// comes from [defaults]; without that there is no limit of ours.
 	Limits limitsTable `toml:"limits"`
+	// SFTP says who serves sftp and scp: "auto" (the default) is the root
+	// file system's own sftp-server if it has one and the one that comes with
+	// jail otherwise, "builtin" always the latter, "rootfs" only the former,
+	// "off" neither. It is no protection: who may run commands can copy files.
+	SFTP value[string] `toml:"sftp"`
 }
 
 // userTable is one entry of [jail.NAME.users].

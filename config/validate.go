@@ -126,6 +126,8 @@ func (t *jailTable) over(def settings) settings {
 	s.Limits.CPU = s.Limits.CPU.or(def.Limits.CPU)
 	s.Limits.Pids = s.Limits.Pids.or(def.Limits.Pids)
 
+	s.SFTP = s.SFTP.or(def.SFTP)
+
 	env := make(envKey, len(s.Env)+len(def.Env))
 	for name, val := range def.Env {
 		env[name] = val
@@ -374,6 +376,26 @@ func (v *validator) settings(spec *jail.Spec, s *settings, owner origin) {
 	v.env(spec, s.Env, owner)
 	v.mounts(spec, s.Mounts)
 	v.limits(spec, s.Limits)
+	v.sftp(spec, s.SFTP)
+}
+
+// sftp turns the key into what the jail is started with.
+func (v *validator) sftp(spec *jail.Spec, s value[string]) {
+	if !s.usable() {
+		return
+	}
+	switch s.v {
+	case "auto":
+		spec.SFTP = jail.SFTPAuto
+	case "builtin":
+		spec.SFTP = jail.SFTPBuiltin
+	case "rootfs":
+		spec.SFTP = jail.SFTPRootfs
+	case "off":
+		spec.SFTP = jail.SFTPOff
+	default:
+		v.errorf(s.origin, `%s is not a choice, write "auto", "builtin", "rootfs" or "off"`, shown(s.v))
+	}
 }
 
 func validHostname(s string) bool {

@@ -61,6 +61,7 @@ const (
 	enterPath = "/usr/bin/jail-enter"
 	initPath  = "/usr/sbin/jail-init"
 	keysPath  = "/usr/lib/jail/jail-keys"
+	sftpPath  = "/usr/lib/jail/sftp-server"
 	argvPath  = "/usr/local/bin/argv"
 
 	jailsDir    = "/srv/jails" // root's, 0700: no host user comes near set-uid files of a tree
@@ -71,10 +72,10 @@ const (
 
 // programs are the paths of the programs under test, by name.
 func programs() map[string]string {
-	return map[string]string{"jail-enter": enterPath, "jail-init": initPath, "jail-keys": keysPath}
+	return map[string]string{"jail-enter": enterPath, "jail-init": initPath, "jail-keys": keysPath, "jail-sftp-server": sftpPath}
 }
 
-func programNames() []string { return []string{"jail-enter", "jail-init", "jail-keys"} }
+func programNames() []string { return []string{"jail-enter", "jail-init", "jail-keys", "jail-sftp-server"} }
 
 // extraGroups are in the Debian tree and on the oracle.
 var extraGroups = map[string]int{"builders": 62001, "readers": 62002}

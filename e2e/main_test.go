@@ -138,7 +138,7 @@ func exitStatus(state *os.ProcessState) int {
 	return state.ExitCode()
 }
 
-// buildPrograms puts the three programs and the argv shell into dir.
+// buildPrograms puts the programs and the argv shell into dir.
 func buildPrograms(dir string) error {
 	root, err := moduleRoot()
 	if err != nil {

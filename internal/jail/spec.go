@@ -51,7 +51,23 @@ type Spec struct {
 	Limits Limits
 	// Logins are the host logins that land in this jail. At least one.
 	Logins []Login
+	// SFTP says who serves sftp inside.
+	SFTP SFTP
 }
+
+// SFTP says which server an sftp request gets.
+type SFTP uint8
+
+// The values of SFTP.
+const (
+	SFTPAuto    SFTP = iota // the rootfs's own if it has one, else the built-in
+	SFTPBuiltin             // the built-in, jail-sftp-server
+	SFTPRootfs              // the rootfs's own
+	SFTPOff                 // none
+)
+
+// Builtin reports whether the built-in server may be needed.
+func (s SFTP) Builtin() bool { return s == SFTPAuto || s == SFTPBuiltin }
 
 // Userns is the id map of a jail.
 type Userns struct {

@@ -59,14 +59,19 @@ type Launcher struct {
 	hardFiles  uint64
 	cgroups    *cgroup.Base
 	ids        jail.Userns // rootless: the caller's subordinate range, if any
+	sftp       string      // the built-in sftp server; "" without
+	noSFTP     string      // why there is none
 }
 
 // Warnings are the promises of the default profile that this kernel cannot
-// keep; empty on a current one.
+// keep, and what is missing of the installation; usually none.
 func (l *Launcher) Warnings() []string {
 	var w []string
 	if l.landlock < 0 {
 		w = append(w, "this kernel has no Landlock scopes (Linux 6.12): jails can connect to abstract unix sockets of the host")
+	}
+	if l.noSFTP != "" {
+		w = append(w, l.noSFTP)
 	}
 	return w
 }
@@ -109,6 +114,7 @@ func New() (*Launcher, error) {
 		l.hardFiles = min(lim.Max, 1<<20)
 	}
 	l.cgroups = cgroup.Find()
+	l.findSFTP()
 	return l, nil
 }
 
@@ -192,6 +198,8 @@ func (l *Launcher) Start(spec *jail.Spec, listeners []int, ctl int) (_ *Jail, er
 			return nil, err
 		}
 	}
+
+	sftp := l.openSFTP(spec, set, keep)
 
 	cg, err := l.cgroups.Make(spec)
 	if err != nil {
@@ -287,6 +295,9 @@ func (l *Launcher) Start(spec *jail.Spec, listeners []int, ctl int) (_ *Jail, er
 		fds = append(fds, trees[1:]...)
 	}
 	fds = append(fds, listeners...)
+	if sftp >= 0 {
+		fds = append(fds, sftp)
+	}
 	var m sys.MsgBuf
 	if err := sys.SendMsg(pair[0], msg, fds, true, &m); err != nil {
 		return nil, fmt.Errorf("hand over the set-up: %w", err)
@@ -325,6 +336,7 @@ func setup(spec *jail.Spec, l *Launcher) *wire.Setup {
 		Userns: spec.Userns.Enabled, ContainerRoot: spec.ContainerRoot,
 		Landlock: l.landlockOK, IdleMillis: uint64(spec.IdleTimeout.Milliseconds()),
 		PtyMax: ptyMax, HardFiles: l.hardFiles, Env: spec.Env,
+		SFTP: uint8(spec.SFTP),
 	}
 	for _, m := range spec.Mounts {
 		wm := wire.Mount{Target: m.Target, ReadOnly: m.ReadOnly}

@@ -47,11 +47,11 @@ func Run() int {
 	sys.SetComm("jail-init")
 
 	var m sys.MsgBuf
-	s, tree, ctl, mounts, logins, err := receiveSetup(&m)
+	s, tree, ctl, mounts, logins, server, err := receiveSetup(&m)
 	if err != nil {
 		return fail(&m, err)
 	}
-	root, err := rootfs.Apply(s, tree, mounts)
+	root, err := rootfs.Apply(s, tree, mounts, server)
 	if err != nil {
 		return fail(&m, err)
 	}
@@ -82,11 +82,11 @@ func fail(m *sys.MsgBuf, err error) int {
 }
 
 // receiveSetup receives the launcher's one message.
-func receiveSetup(m *sys.MsgBuf) (s *wire.Setup, tree, ctl int, mounts, logins []int, err error) {
+func receiveSetup(m *sys.MsgBuf) (s *wire.Setup, tree, ctl int, mounts, logins []int, server int, err error) {
 	buf := make([]byte, 64<<10)
 	n, err := sys.RecvMsg(setupFD, buf, true, m)
 	if err != nil {
-		return nil, -1, -1, nil, nil, fmt.Errorf("receive set-up: %w", err)
+		return nil, -1, -1, nil, nil, -1, fmt.Errorf("receive set-up: %w", err)
 	}
 	typ, _, body, err := wire.Header(buf[:n])
 	if err == nil && typ != wire.TypeSetup {
@@ -99,7 +99,7 @@ func receiveSetup(m *sys.MsgBuf) (s *wire.Setup, tree, ctl int, mounts, logins [
 		err = wire.ErrMalformed
 	}
 	if err != nil {
-		return nil, -1, -1, nil, nil, fmt.Errorf("receive set-up: %w", err)
+		return nil, -1, -1, nil, nil, -1, fmt.Errorf("receive set-up: %w", err)
 	}
 	fds := append([]int(nil), m.FDs...)
 	take := func() int { fd := fds[0]; fds = fds[1:]; return fd }
@@ -113,7 +113,14 @@ func receiveSetup(m *sys.MsgBuf) (s *wire.Setup, tree, ctl int, mounts, logins [
 			mounts = append(mounts, take())
 		}
 	}
-	return s, tree, ctl, mounts, fds, nil
+	for range s.Logins {
+		logins = append(logins, take())
+	}
+	server = -1
+	if s.SFTPServer == wire.SFTPServerTree {
+		server = take()
+	}
+	return s, tree, ctl, mounts, logins, server, nil
 }
 
 // ownNull replaces the host's /dev/null on 0 and 1 with the jail's.
@@ -160,5 +167,6 @@ func jailOf(s *wire.Setup, root *rootfs.Root) *session.Jail {
 		Root: root.Dir, Pts: root.Pts, Dev: root.Dev,
 		Env: s.Env, NoSetgroups: s.NoSetgroups, HardFiles: s.HardFiles,
 		KeepSignals: ^uint64(handled),
+		SFTP:        session.SFTP(s.SFTP), SFTPServer: s.SFTPServer != wire.SFTPServerNone,
 	}
 }

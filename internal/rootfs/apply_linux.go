@@ -34,20 +34,21 @@ type builder struct {
 	top    int // the root directory, O_PATH
 	nodes  map[string]int
 	mounts []int
+	server int // the built-in sftp server, a detached mount; -1 without
 }
 
 // Apply makes the calling process's mount namespace, a fresh copy of the
 // host's, into the jail's. tree is the detached rootfs, or -1 if s.Rootfs says
 // where to clone it from; mounts are the trees of those s.Mounts that have no
-// Source. All of them are consumed. The process's root and working directory
+// Source; server is the built-in sftp server's, or -1. All of them are consumed. The process's root and working directory
 // are the jail's afterwards, and nothing of the host is mounted any more.
 //
 // The order matters: propagation is cut first, since a mount still shared with
 // the host would carry everything that follows back to it
 // (mount_namespaces(7), SHARED SUBTREES); what is needed of the host is opened
 // next; then the host goes; and only then anything below the rootfs is touched.
-func Apply(s *wire.Setup, tree int, mounts []int) (*Root, error) {
-	b := &builder{s: s, root: Root{Dir: -1, Proc: -1, Dev: -1, Pts: -1}, mounts: mounts, nodes: map[string]int{}}
+func Apply(s *wire.Setup, tree int, mounts []int, server int) (*Root, error) {
+	b := &builder{s: s, root: Root{Dir: -1, Proc: -1, Dev: -1, Pts: -1}, mounts: mounts, nodes: map[string]int{}, server: server}
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return nil, fmt.Errorf("make mounts private: %w", err)
 	}
@@ -67,6 +68,12 @@ func Apply(s *wire.Setup, tree int, mounts []int) (*Root, error) {
 	}
 	if err := b.openBinds(); err != nil {
 		return nil, err
+	}
+	if s.SFTPServer == wire.SFTPServerPath {
+		var err error
+		if b.server, err = OwnFile(s.SFTPPath); err != nil {
+			return nil, fmt.Errorf("sftp server: %w", err)
+		}
 	}
 	// In a user namespace a procfs may only be mounted while another, with
 	// nothing hidden in it, is in sight (mount_too_revealing, fs/namespace.c).
@@ -326,7 +333,10 @@ func (b *builder) do(op Op) error {
 			return err
 		}
 		defer sys.Close(dir)
-		return sys.Mkdirat(dir, base, 0o755)
+		if err := sys.Mkdirat(dir, base, 0o755); err != nil && !(op.Optional && err == syscall.EEXIST) {
+			return err
+		}
+		return nil
 	case Link:
 		dir, base, err := b.in(op.Target)
 		if err != nil {
@@ -338,8 +348,54 @@ func (b *builder) do(op Op) error {
 		return b.node(op)
 	case Bind:
 		return b.bind(op)
+	case Server:
+		return b.attachServer(op)
 	}
 	return errors.New("unknown step")
+}
+
+// OwnFile clones the mount of one file of ours, read-only, so that what shows of
+// it in a jail cannot be written, made set-uid or given away there (CVE-2019-5736).
+func OwnFile(path string) (int, error) {
+	fd, err := sys.Openat2(sys.AtFDCWD, path, sys.OPath, sys.ResolveNoMagiclinks)
+	if err != nil {
+		return -1, fmt.Errorf("open %s: %w", path, err)
+	}
+	defer sys.Close(fd)
+	var st syscall.Stat_t
+	if err := syscall.Fstat(fd, &st); err != nil {
+		return -1, fmt.Errorf("stat %s: %w", path, err)
+	}
+	if st.Mode&syscall.S_IFMT != syscall.S_IFREG || st.Mode&0o111 != 0o111 {
+		return -1, fmt.Errorf("%s: is not a program that everybody may run", path)
+	}
+	tree, err := sys.OpenTree(fd, "", sys.OpenTreeClone|sys.AtEmptyPath)
+	if err != nil {
+		return -1, fmt.Errorf("clone %s: %w", path, err)
+	}
+	if err := sys.MountSetattr(tree, sys.MountAttrRdonly|sys.MountAttrNosuid|sys.MountAttrNodev, -1, false); err != nil {
+		sys.Close(tree)
+		return -1, fmt.Errorf("make %s read-only: %w", path, err)
+	}
+	return tree, nil
+}
+
+// attachServer mounts the built-in sftp server on a file of our own /dev. The
+// rootfs is not touched, and programs can be run there although /dev is noexec:
+// that is a matter of each mount.
+func (b *builder) attachServer(op Op) error {
+	defer sys.Close(b.server)
+	dir, base, err := b.in(op.Target)
+	if err != nil {
+		return err
+	}
+	defer sys.Close(dir)
+	fd, err := sys.Openat2Mode(dir, base, syscall.O_CREAT|syscall.O_EXCL|syscall.O_WRONLY|syscall.O_NOFOLLOW, 0o444, beneath)
+	if err != nil {
+		return err
+	}
+	defer sys.Close(fd)
+	return sys.MoveMount(b.server, fd)
 }
 
 // noNestedUserns forbids user namespaces below this one, a door to most of the

@@ -21,6 +21,7 @@ const (
 	Devpts               // a new devpts at Target with Options
 	Mqueue               // the IPC namespace's message queues at Target
 	Bind                 // mount number Index of the set-up
+	Server               // the built-in sftp server at Target
 )
 
 // Op is one step.
@@ -34,9 +35,13 @@ type Op struct {
 	Major, Minor uint32
 	Index        int
 	ReadOnly     bool
-	// Optional steps are left out where their target is missing.
+	// Optional steps are left out where their target is missing, and an Optional
+	// Dir may be there already.
 	Optional bool
 }
+
+// SFTPServer is where the built-in sftp server is inside.
+const SFTPServer = "/dev/jail/sftp-server"
 
 // node are the device nodes of a jail. There is no console, kmsg, mem, fuse,
 // net/tun, kvm, vsock or loop.
@@ -99,6 +104,12 @@ func Plan(s *wire.Setup) []Op {
 		// namespace, and the host's own is full of knobs.
 		Op{Kind: Tmpfs, Target: "/sys", ReadOnly: true, Optional: true, Options: [][2]string{{"mode", "555"}, {"size", "4k"}, {"nr_inodes", "2"}}},
 	)
+	if s.SFTPServer != wire.SFTPServerNone {
+		ops = append(ops,
+			Op{Kind: Dir, Target: "/dev/jail", Optional: true},
+			Op{Kind: Server, Target: SFTPServer},
+		)
+	}
 	for i, m := range s.Mounts {
 		ops = append(ops, Op{Kind: Bind, Target: m.Target, Source: m.Source, ReadOnly: m.ReadOnly, Index: i})
 	}

@@ -42,6 +42,9 @@ type Jail struct {
 	// KeepSignals are the signals whose disposition in PID 1 is the default.
 	KeepSignals uint64
 
+	SFTP       SFTP
+	SFTPServer bool // the built-in sftp server is there
+
 	passwd, group, keys []byte // read buffers
 
 	last     passwd.Entry // the last answer of lookup, from lastText
@@ -128,6 +131,10 @@ func (j *Jail) Start(s *Slot, id *wire.Identity, fds []int) (Started, *Refusal) 
 			return st, refusal
 		}
 	}
+	program, refusal := j.sftp(s)
+	if refusal != nil {
+		return st, refusal
+	}
 	for _, fd := range fds {
 		if !passable(fd) {
 			return st, &Refusal{125, "a descriptor that is neither a pipe nor a stream socket"}
@@ -170,22 +177,24 @@ func (j *Jail) Start(s *Slot, id *wire.Identity, fds []int) (Started, *Refusal) 
 		}
 	}
 
-	shell := user.Shell
-	s.argv = s.argv[:0]
-	dash := ""
-	if s.Req.Flags&wire.FlagLogin != 0 {
-		dash = "-"
+	if program == "" {
+		program = user.Shell
+		s.argv = s.argv[:0]
+		dash := ""
+		if s.Req.Flags&wire.FlagLogin != 0 {
+			dash = "-"
+		}
+		s.argv = append(s.argv, s.cstr(dash, base(program)))
+		for _, a := range s.Req.Args {
+			s.argv = append(s.argv, cptr(a))
+		}
+		s.argv = append(s.argv, nil)
 	}
-	c.Path = s.cstr(shell)
-	s.argv = append(s.argv, s.cstr(dash, base(shell)))
-	for _, a := range s.Req.Args {
-		s.argv = append(s.argv, cptr(a))
-	}
-	s.argv = append(s.argv, nil)
+	c.Path = s.cstr(program)
 	j.environment(s, &user, ttyName)
 
 	c.Argv, c.Envp = s.argv, s.envp
-	c.ExecMsg = s.bytes(shell, ": ")
+	c.ExecMsg = s.bytes(program, ": ")
 	c.Dir = s.cstr(user.Home)
 	c.DirMsg = s.bytes("Could not chdir to home directory ", user.Home, ": ")
 	c.Setsid = true
@@ -287,6 +296,15 @@ func (j *Jail) keyRule(s *Slot, u *passwd.Entry) *Refusal {
 	}
 	if !has {
 		return nil
+	}
+	if isInternalSFTP(command) {
+		// As sshd has it for its own server (session.c, SUBSYSTEM_INT_SFTP_ERROR).
+		if _, ok := parseSFTP(s.Req.Args); !ok {
+			return &Refusal{1, "This service allows sftp connections only."}
+		}
+		if _, ok := parseSFTP([][]byte{[]byte("-c"), []byte(command)}); !ok {
+			return &Refusal{125, "the key's command= gives internal-sftp options that are not sftp-server's"}
+		}
 	}
 	if len(s.Req.Args) == 2 {
 		s.original = s.Req.Args[1]

@@ -146,7 +146,8 @@ type Mount struct {
 
 // Setup is everything PID 1 has to know. With it travel, in this order: the
 // rootfs tree (absent if Rootfs is set), the control listener, one tree for each
-// mount without Source, one listener for each login.
+// mount without Source, one listener for each login, and the built-in sftp server
+// if SFTPServer says so.
 type Setup struct {
 	Name     string
 	Hostname string
@@ -170,7 +171,27 @@ type Setup struct {
 	Env       []string
 	Mounts    []Mount
 	Logins    []Identity
+	// SFTP says who serves sftp, as jail.SFTP does: 0 the rootfs's own server if
+	// there is one, else the built-in; 1 the built-in; 2 the rootfs's own; 3 none.
+	SFTP uint8
+	// SFTPServer says where PID 1 gets the built-in server from.
+	SFTPServer SFTPServer
+	// SFTPPath is its host path, for SFTPServerPath.
+	SFTPPath string
 }
+
+// SFTPServer says where the built-in sftp server comes from.
+type SFTPServer uint8
+
+// The values of SFTPServer.
+const (
+	SFTPServerNone SFTPServer = iota // it is not wanted, or not installed
+	SFTPServerTree                   // a clone of its file travels as a descriptor
+	SFTPServerPath                   // PID 1 clones it itself, in rootless mode
+)
+
+// maxSFTP is the last value of Setup.SFTP.
+const maxSFTP = 3
 
 // maxList bounds Env, Mounts and Logins of a Setup.
 const maxList = 64
@@ -198,6 +219,7 @@ func AppendSetup(dst []byte, s *Setup) ([]byte, error) {
 	for i := range s.Logins {
 		dst = putIdentity(dst, &s.Logins[i])
 	}
+	dst = putString(append(dst, s.SFTP, byte(s.SFTPServer)), s.SFTPPath)
 	if len(dst) > MaxPacket {
 		return nil, ErrTooLong
 	}
@@ -223,6 +245,10 @@ func DecodeSetup(body []byte) (*Setup, error) {
 	for n := int(in.u16()); n > 0 && !in.bad; n-- {
 		s.Logins = append(s.Logins, in.identity())
 	}
+	s.SFTP, s.SFTPServer, s.SFTPPath = in.u8(), SFTPServer(in.u8()), in.str(maxPath)
+	if s.SFTP > maxSFTP || s.SFTPServer > SFTPServerPath || (s.SFTPPath != "") != (s.SFTPServer == SFTPServerPath) {
+		return nil, ErrMalformed
+	}
 	if len(s.Env) > maxList || len(s.Mounts) > maxList || len(s.Logins) > maxList {
 		return nil, ErrMalformed
 	}
@@ -239,6 +265,9 @@ func (s *Setup) FDs() int {
 		if m.Source == "" {
 			n++
 		}
+	}
+	if s.SFTPServer == SFTPServerTree {
+		n++
 	}
 	return n
 }

@@ -125,13 +125,32 @@ func TestOtherMessagesRoundTrip(t *testing.T) {
 		Name: "n", Hostname: "h", Dev: 1 << 40, Ino: 2, Userns: true, ContainerRoot: true, Landlock: 7,
 		IdleMillis: 900_000, PtyMax: 256, HardFiles: 1 << 20, Env: []string{"A=b"},
 		Mounts: []Mount{{Target: "/t", ReadOnly: true}, {Target: "/u", Source: "/s"}}, Logins: []Identity{id},
+		SFTP: 2, SFTPServer: SFTPServerTree,
 	}
 	p, err := AppendSetup(nil, s)
 	require.NoError(t, err)
 	gotS, err := DecodeSetup(body(p, TypeSetup))
 	require.NoError(t, err)
 	assert.Equal(t, s, gotS)
-	assert.Equal(t, 4, gotS.FDs(), "tree, control listener, one mount, one login")
+	assert.Equal(t, 5, gotS.FDs(), "tree, control listener, one mount, one login, the sftp server")
+	s.SFTPServer, s.SFTPPath = SFTPServerPath, "/usr/lib/jail/sftp-server"
+	p, err = AppendSetup(nil, s)
+	require.NoError(t, err)
+	gotS, err = DecodeSetup(body(p, TypeSetup))
+	require.NoError(t, err)
+	assert.Equal(t, s, gotS)
+	assert.Equal(t, 4, gotS.FDs(), "PID 1 opens the sftp server itself")
+	for claim, odd := range map[string]Setup{
+		"an unknown way to serve sftp": {SFTP: 4},
+		"an unknown source":            {SFTPServer: 3},
+		"a path nobody asked for":      {SFTPPath: "/x"},
+		"no path":                      {SFTPServer: SFTPServerPath},
+	} {
+		p, err := AppendSetup(nil, &odd)
+		require.NoError(t, err)
+		_, err = DecodeSetup(body(p, TypeSetup))
+		assert.ErrorIs(t, err, ErrMalformed, claim)
+	}
 	status := Status{Name: "n", Sessions: 3, Served: 1 << 33, Processes: true}
 	gotStatus, err := DecodeStatus(body(AppendStatus(nil, &status), TypeStatus))
 	require.NoError(t, err)
