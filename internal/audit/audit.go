@@ -91,6 +91,8 @@ type Options struct {
 	// they are where this program's installation has them.
 	JailEnter []string
 	JailKeys  string
+	// SFTPServer is where the built-in sftp server is installed.
+	SFTPServer string
 	// Kernel is what the kernel offers; nil asks it.
 	Kernel *Kernel
 
@@ -131,6 +133,7 @@ func Run(reg *config.Registry, opt Options) []Finding {
 		if a.jailInit != "" {
 			a.checkProgram(nil, a.jailInit, "as root", false)
 		}
+		a.checkSFTP()
 		a.checkMatches()
 		a.checkShells()
 	}

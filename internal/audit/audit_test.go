@@ -605,3 +605,30 @@ func TestMatchPattern(t *testing.T) {
 		assert.Equal(t, want, matchPattern(pattern, "LD_PRELOAD"), pattern)
 	}
 }
+
+func TestTheSFTPServerIsLookedAt(t *testing.T) {
+	const path = "/usr/lib/jail/sftp-server"
+	about := func(w *world) (out []Finding) {
+		w.opt.SFTPServer = path
+		for _, f := range w.run() {
+			if f.Where == path {
+				out = append(out, f)
+			}
+		}
+		return out
+	}
+	w := newWorld(t)
+	missing := about(w)
+	require.Len(t, missing, 1)
+	assert.Equal(t, Warning, missing[0].Severity)
+	assert.Contains(t, missing[0].What, "does not exist")
+	w.jails[0].SFTP = jail.SFTPRootfs
+	assert.Empty(t, about(w), "no jail wants it")
+	w.jails[0].SFTP = jail.SFTPBuiltin
+	w.files[path] = fakeFile{}
+	assert.Empty(t, about(w))
+	w.files[path] = fakeFile{uid: 1000}
+	foreign := about(w)
+	require.Len(t, foreign, 1)
+	assert.Equal(t, Error, foreign[0].Severity)
+}

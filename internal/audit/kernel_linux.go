@@ -41,6 +41,9 @@ func (a *auditor) complete() {
 	if o.JailKeys == "" {
 		o.JailKeys = filepath.Join(prefix, "lib/jail/jail-keys")
 	}
+	if o.SFTPServer == "" && a.jailInit != "" {
+		o.SFTPServer = filepath.Join(prefix, "lib/jail/sftp-server")
+	}
 	if o.Effective == nil {
 		o.Effective = a.effective
 	}

@@ -3,6 +3,9 @@ package audit
 import (
 	"fmt"
 	"path"
+	"slices"
+
+	"jail/internal/jail"
 )
 
 // checkPrograms looks at our own programs where this login is sent through
@@ -22,6 +25,18 @@ func (a *auditor) checkPrograms(l *login) {
 	}
 	for p := range enter {
 		a.checkProgram(l, p, "as every login", false)
+	}
+}
+
+// checkSFTP looks at the sftp server that is shown in jails without one.
+func (a *auditor) checkSFTP() {
+	wanted := slices.ContainsFunc(a.jails, func(j jail.Spec) bool { return j.SFTP.Builtin() })
+	if p := a.opt.SFTPServer; wanted && p != "" {
+		if t := walk(a.files, p); t.missing() {
+			a.add(nil, Warning, p, "does not exist, so sftp and scp work only in jails whose root file system has an sftp-server", "make install")
+			return
+		}
+		a.checkProgram(nil, p, "as a login that uses sftp", false)
 	}
 }
 

@@ -148,8 +148,9 @@ func (c *certificate) readCritical(b []byte) bool {
 			return false
 		}
 		if string(name) == "force-command" {
-			command, ok := (&reader{value}).str()
-			if !ok || c.forced || bytes.IndexByte(command, 0) >= 0 { // as sshbuf_get_cstring
+			in := reader{value}
+			command, ok := in.str()
+			if !ok || len(in.b) > 0 || c.forced || bytes.IndexByte(command, 0) >= 0 { // as sshbuf_get_cstring
 				return false
 			}
 			c.command, c.forced = string(command), true
