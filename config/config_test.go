@@ -210,7 +210,7 @@ func TestFaultIsReportedWithItsLineAndKey(t *testing.T) {
 		"memory beyond 63 bits":              {`limits = { memory = "9999999999T" }`, []string{":5: jail.web.limits.memory: "}},
 		"memory of nothing":                  {`limits = { memory = "0" }`, []string{":5: jail.web.limits.memory: "}},
 		"cpu without %":                      {`limits = { cpu = "2" }`, []string{":5: jail.web.limits.cpu: "}},
-		"pids 0":                             {`limits = { pids = 0 }`, []string{":5: jail.web.limits.pids: "}},
+		"pids -1":                            {`limits = { pids = -1 }`, []string{":5: jail.web.limits.pids: "}},
 		"limit outside limits":               {`memory = "1G"`, []string{`:5: jail.web.memory: unknown key "memory"`}},
 		"env names":                          {"[jail.web.env]\n\"A-B\" = \"\"\n1A = \"\"\n\"\" = \"\"\nLD_PRELOAD = \"\"\nHOME = \"\"\n\"A=B\" = \"\"", []string{`:6: jail.web.env.A-B: `, ":7: ", ":8: ", ":9: jail.web.env.LD_PRELOAD: ", ":10: jail.web.env.HOME: ", ":11: "}},
 		"NUL in env":                         {`env = { A = "a\u0000b" }`, []string{":5: jail.web.env.A: has a NUL"}},

@@ -81,7 +81,7 @@ type settings struct {
 	// takes the other's place.
 	Mounts mountsKey `toml:"mounts"`
 	// Limits bound what the jail as a whole may use. Each one not given
-	// comes from [defaults]; without that there is no limit of ours.
+	// comes from [defaults].
 	Limits limitsTable `toml:"limits"`
 	// SFTP says who serves sftp and scp: "auto" (the default) is the root
 	// file system's own sftp-server if it has one and the one that comes with
@@ -133,7 +133,8 @@ type limitsTable struct {
 	// CPU is the most processor time, in percent of one processor: "200%" is
 	// two processors.
 	CPU value[string] `toml:"cpu"`
-	// Pids is the most processes and threads.
+	// Pids is the most processes and threads, 0 for no limit. The default is
+	// 4096, which the jail does without where it cannot be had.
 	Pids value[int64] `toml:"pids"`
 }
 

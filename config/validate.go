@@ -528,10 +528,11 @@ func (v *validator) limits(spec *jail.Spec, l limitsTable) {
 		spec.Limits.CPUPercent = uint32(min(n, maxCPU))
 	}
 	if p := l.Pids; p.usable() {
-		if p.v < 1 || p.v > maxPids {
-			v.errorf(p.origin, "%d is not a number of processes, use 1 to %d", p.v, maxPids)
+		if p.v < 0 || p.v > maxPids {
+			v.errorf(p.origin, "%d is not a number of processes, use 1 to %d, or 0 for no limit", p.v, maxPids)
 		}
 		spec.Limits.Pids = uint32(min(max(p.v, 0), maxPids))
+		spec.Limits.PidsUnlimited = p.v == 0
 	}
 }
 

@@ -1,155 +1,294 @@
-// Package cgroup keeps the resource limits of a jail, on the unified hierarchy.
-// A limit the registry promises and this machine cannot keep is an error; a
-// jail without limits runs without a cgroup of its own.
+// Package cgroup keeps the resource limits of a jail, on the unified hierarchy
+// (cgroups(7)). A limit the registry promises and this machine cannot keep is an
+// error. A jail without any gets a cgroup all the same, where there is a place for
+// one, with a limit on its processes: a fork bomb stays in its jail.
 package cgroup
 
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"jail/internal/jail"
 	"jail/internal/sys"
 )
 
-const (
-	mountPoint = "/sys/fs/cgroup"
-	superMagic = 0x63677270 // CGROUP2_SUPER_MAGIC, statfs(2)
-)
+// DefaultPids is the limit on the processes of a jail whose registry says nothing
+// about them.
+const DefaultPids = 4096
+
+// PID1Threads is how many threads PID 1 has at most. They are in the jail's cgroup
+// and come on top of limits.pids, which counts what runs in the jail.
+const PID1Threads = 8
+
+// controllers are those that the limits need.
+var controllers = []string{"cpu", "memory", "pids"}
 
 // Base is the cgroup below which jails get theirs.
 type Base struct {
-	dir string // "" if there is none
-	why string // why not
+	life Life
+
+	mu      sync.Mutex
+	current *divided
+	why     string // why there is none
 }
 
-// leaf is the cgroup a supervisor itself is in when the one above it is delegated
-// to it (systemd.resource-control(5), DelegateSubgroup=, systemd 254).
-const leaf = "supervisor"
+// divided is a cgroup that has been prepared for others below it. It does not
+// change.
+type divided struct {
+	dir     string
+	enabled map[string]bool // controllers the cgroups below have
+}
 
-// Find looks for the unified hierarchy and for a place in it. A cgroup that
-// divides its resources may not hold processes itself (cgroups(7), "no internal
-// processes"), so this process must be either in the root cgroup, which is
-// exempt, or in a leaf below one that is delegated to it. Dividing a service's own
-// cgroup would work once, and keep the service manager from ever starting it
-// again.
-func Find() *Base {
-	var st syscall.Statfs_t
-	if syscall.Statfs(mountPoint, &st) != nil || st.Type != superMagic {
-		return &Base{why: "this machine has no unified cgroup hierarchy (cgroup2 on /sys/fs/cgroup); boot with systemd.unified_cgroup_hierarchy=1"}
-	}
-	text, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return &Base{why: err.Error()}
-	}
-	for _, line := range strings.Split(string(text), "\n") {
-		path, ok := strings.CutPrefix(line, "0::")
-		switch {
-		case !ok:
-		case path == "/":
-			return &Base{dir: filepath.Join(mountPoint, "jail")}
-		case filepath.Base(path) == leaf:
-			return &Base{dir: filepath.Join(mountPoint, filepath.Dir(path))}
-		default:
-			return &Base{why: "jail-init runs in the cgroup " + path + ", which it may not divide; its unit needs Delegate=yes and DelegateSubgroup=" + leaf + " (systemd 254)"}
+// Find looks for a cgroup to divide and prepares it. Nothing is an error before a
+// limit is promised: Make says so then.
+func Find(life Life) *Base {
+	b := &Base{life: life}
+	b.look()
+	return b
+}
+
+// look looks where the place is now: a unit may have been started, or anew.
+func (b *Base) look() (*divided, string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.current = nil
+	var p place
+	if p, b.why = here(b.life); b.why == "" {
+		var err error
+		if b.current, err = p.prepare(); err != nil {
+			b.why = err.Error()
 		}
 	}
-	return &Base{why: "this process is in no cgroup of the unified hierarchy"}
+	return b.current, b.why
+}
+
+// get returns the place that is known.
+func (b *Base) get() (*divided, string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.current, b.why
+}
+
+// Warning says what no jail can be given, "" if there is nothing to say.
+func (b *Base) Warning() string {
+	switch d, why := b.get(); {
+	case d == nil:
+		return "jails have no limit on their processes, and limits of the registry cannot be kept: " + why
+	case !d.enabled["pids"]:
+		return "jails have no limit on their processes: " + d.missing("pids").Error()
+	}
+	return ""
+}
+
+func (d *divided) missing(controller string) error {
+	return fmt.Errorf("the cgroup %s has no %s controller to give (cgroup.controllers there and in its parents; cgroup_enable=%[2]s on the kernel's command line; Delegate=yes of the unit)", d.dir, controller)
+}
+
+// prepare empties the place of processes, since a cgroup that divides its resources
+// may hold none itself (cgroups(7), "no internal processes"), and turns the
+// controllers on below it. It changes nothing that is so already.
+func (p place) prepare() (*divided, error) {
+	if p.create {
+		if err := os.Mkdir(p.dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		for _, c := range controllers {
+			_ = write(filepath.Join(filepath.Dir(p.dir), "cgroup.subtree_control"), "+"+c)
+		}
+	}
+	if p.vacate {
+		if err := vacate(p.dir); err != nil {
+			return nil, err
+		}
+	}
+	// One by one: a controller that is not there must not take the others along.
+	control := filepath.Join(p.dir, "cgroup.subtree_control")
+	for _, c := range controllers {
+		_ = write(control, "+"+c)
+	}
+	text, err := os.ReadFile(control)
+	if err != nil {
+		return nil, err
+	}
+	d := &divided{dir: p.dir, enabled: map[string]bool{}}
+	for _, c := range strings.Fields(string(text)) {
+		d.enabled[c] = true
+	}
+	return d, nil
+}
+
+// vacate moves the processes of a cgroup into a leaf of it.
+func vacate(dir string) error {
+	text, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil {
+		return err
+	}
+	pids := strings.Fields(string(text))
+	if len(pids) == 0 {
+		return nil
+	}
+	to := filepath.Join(dir, leaf)
+	if err := os.Mkdir(to, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	for _, pid := range pids {
+		if err := write(filepath.Join(to, "cgroup.procs"), pid); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return err
+		}
+	}
+	return nil
+}
+
+// write writes to a cgroup's file. It does not create one: what is not there is
+// ErrNotExist.
+func write(path, text string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
 }
 
 // Group is one jail's cgroup; nil is a jail that has none.
 type Group struct {
-	dir   string
-	procs *os.File
+	dir string
+	fd  int
 }
 
-// Make makes the cgroup of a jail and sets its limits. Without limits the jail
-// has a cgroup all the same, if there is a place for it, so that it is not in that
-// of the supervisor.
-func (b *Base) Make(spec *jail.Spec) (*Group, error) {
-	limited := spec.Limits != (jail.Limits{})
-	if b.dir == "" {
-		if limited {
-			return nil, errors.New("limits: they cannot be kept, since " + b.why + "; or remove them")
+// Make makes the cgroup of a jail and sets its limits. If no limit is promised, a
+// jail that cannot have a cgroup is no error but a warning, "" where that was known
+// from the start.
+func (b *Base) Make(spec *jail.Spec) (g *Group, warning string, err error) {
+	promised := spec.Limits.Promised()
+	d, why := b.get()
+	if d != nil {
+		if g, err = d.make(spec); err == nil {
+			return g, "", nil
 		}
-		return nil, nil
 	}
-	if err := b.prepare(limited); err != nil {
-		if limited {
-			return nil, fmt.Errorf("limits: %w", err)
+	if d == nil && promised || errors.Is(err, fs.ErrNotExist) {
+		if d, why = b.look(); d != nil {
+			g, err = d.make(spec)
 		}
-		return nil, nil
 	}
-	g := &Group{dir: filepath.Join(b.dir, "jail-"+spec.Name)}
-	if err := os.Mkdir(g.dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-		return nil, fmt.Errorf("limits: %w", err)
+	switch {
+	case d == nil && promised:
+		return nil, "", errors.New("limits: they cannot be kept, since " + why + "; or remove them")
+	case d == nil, err == nil:
+		return g, "", nil
+	case promised:
+		return nil, "", fmt.Errorf("limits: %w", err)
 	}
-	for _, l := range []struct {
-		on   bool
-		file string
-		text string
-	}{
-		{spec.Limits.MemoryBytes > 0, "memory.max", strconv.FormatUint(spec.Limits.MemoryBytes, 10)},
-		{spec.Limits.CPUPercent > 0, "cpu.max", fmt.Sprintf("%d 100000", uint64(spec.Limits.CPUPercent)*1000)},
-		{spec.Limits.Pids > 0, "pids.max", strconv.FormatUint(uint64(spec.Limits.Pids), 10)},
-	} {
-		if !l.on {
-			continue
+	return nil, "no limit on its processes: " + err.Error(), nil
+}
+
+func (d *divided) make(spec *jail.Spec) (*Group, error) {
+	g := &Group{dir: d.of(spec.Name), fd: -1}
+	err := os.Mkdir(g.dir, 0o755)
+	if errors.Is(err, fs.ErrExist) {
+		// Left by an earlier run; then it is empty, as a rule.
+		if err = os.Remove(g.dir); err == nil {
+			err = os.Mkdir(g.dir, 0o755)
+		} else if errors.Is(err, syscall.EBUSY) {
+			return nil, fmt.Errorf("processes of an earlier run, or of another jail of this name, are in %s", g.dir)
 		}
-		if err := os.WriteFile(filepath.Join(g.dir, l.file), []byte(l.text), 0); err != nil {
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range settings(&spec.Limits) {
+		err := write(filepath.Join(g.dir, s.file), s.text)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = d.without(s, err)
+		}
+		if err != nil {
 			g.Remove()
-			return nil, fmt.Errorf("limits: %w", err)
+			return nil, err
 		}
 	}
-	var err error
-	if g.procs, err = os.OpenFile(filepath.Join(g.dir, "cgroup.procs"), os.O_WRONLY, 0); err != nil {
+	if g.fd, err = syscall.Open(g.dir, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0); err != nil {
 		g.Remove()
-		return nil, fmt.Errorf("limits: %w", err)
+		return nil, &fs.PathError{Op: "open", Path: g.dir, Err: err}
 	}
 	return g, nil
 }
 
-// prepare makes the base and, for limits, turns the controllers on below it.
-func (b *Base) prepare(limited bool) error {
-	if err := os.Mkdir(b.dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+// without says what it means that a new cgroup lacks the file of a setting: an
+// error, which is ErrNotExist if the place has to be prepared again, or nothing.
+func (d *divided) without(s setting, err error) error {
+	controller, _, _ := strings.Cut(s.file, ".")
+	switch {
+	case !d.enabled[controller] && !s.promised:
+		return nil // Warning says it
+	case !d.enabled[controller]:
+		return d.missing(controller)
+	case s.file != "memory.swap.max":
 		return err
+	case swapIsOn():
+		return errors.New("this kernel does not count swap, which is on; take swapaccount=0 from its command line, or run swapoff -a")
 	}
-	if !limited {
-		return nil
-	}
-	const on = "+memory +cpu +pids"
-	if filepath.Dir(b.dir) == mountPoint {
-		if err := os.WriteFile(filepath.Join(mountPoint, "cgroup.subtree_control"), []byte(on), 0); err != nil {
-			return err
-		}
-	}
-	return os.WriteFile(filepath.Join(b.dir, "cgroup.subtree_control"), []byte(on), 0)
+	return nil
 }
 
-// Procs is the descriptor the jail's first process joins by; -1 if there is no
-// cgroup.
-func (g *Group) Procs() int {
+func swapIsOn() bool {
+	text, err := os.ReadFile("/proc/swaps")
+	return err != nil || strings.Count(string(text), "\n") > 1
+}
+
+// setting is what is written to one file of a new cgroup.
+type setting struct {
+	file, text string
+	promised   bool
+}
+
+// settings puts limits into the kernel's words
+// (Documentation/admin-guide/cgroup-v2.rst).
+func settings(l *jail.Limits) []setting {
+	var s []setting
+	if l.MemoryBytes > 0 {
+		s = append(s, setting{"memory.max", strconv.FormatUint(l.MemoryBytes, 10), true})
+		// Or the limit would only be one of the memory that is not swapped.
+		s = append(s, setting{"memory.swap.max", "0", true})
+	}
+	if l.CPUPercent > 0 {
+		s = append(s, setting{"cpu.max", strconv.FormatUint(uint64(l.CPUPercent)*1000, 10) + " 100000", true})
+	}
+	pids := uint64(l.Pids)
+	if pids == 0 && !l.PidsUnlimited {
+		pids = DefaultPids
+	}
+	if pids > 0 {
+		s = append(s, setting{"pids.max", strconv.FormatUint(pids+PID1Threads, 10), l.Pids > 0})
+	}
+	return s
+}
+
+// FD is the cgroup's directory, to clone the jail's first process into; -1 if
+// there is no cgroup.
+func (g *Group) FD() int {
 	if g == nil {
 		return -1
 	}
-	fd := int(g.procs.Fd())
-	_, _ = sys.Fcntl(fd, syscall.F_SETFD, syscall.FD_CLOEXEC)
-	return fd
+	return g.fd
 }
 
-// Close lets go of the cgroup's descriptor.
+// Close lets go of the cgroup's directory.
 func (g *Group) Close() {
-	if g != nil && g.procs != nil {
-		_ = g.procs.Close()
-		g.procs = nil
+	if g != nil && g.fd >= 0 {
+		sys.Close(g.fd)
+		g.fd = -1
 	}
 }
 
-// Remove removes the cgroup once it is empty.
+// Remove removes the cgroup, which must be empty of processes.
 func (g *Group) Remove() {
 	if g == nil {
 		return
@@ -158,9 +297,25 @@ func (g *Group) Remove() {
 	_ = os.Remove(g.dir)
 }
 
+// of is the cgroup of a jail.
+func (d *divided) of(name string) string { return filepath.Join(d.dir, prefix+name) }
+
 // RemoveFor removes the cgroup of a jail that has ended.
 func (b *Base) RemoveFor(name string) {
-	if b.dir != "" {
-		_ = os.Remove(filepath.Join(b.dir, "jail-"+name))
+	if d, _ := b.get(); d != nil {
+		_ = os.Remove(d.of(name))
+	}
+}
+
+// Sweep removes the cgroups of jails that ended while nobody was there to do it.
+// It is for a time when no jail starts.
+func (b *Base) Sweep() {
+	d, _ := b.get()
+	if d == nil {
+		return
+	}
+	left, _ := filepath.Glob(d.of("*"))
+	for _, dir := range left {
+		_ = os.Remove(dir) // EBUSY while a process is in it
 	}
 }

@@ -89,10 +89,16 @@ type Mount struct {
 
 // Limits are resource limits; a zero field means "not promised".
 type Limits struct {
-	MemoryBytes uint64 // memory.max
+	MemoryBytes uint64 // memory.max; swap is not used on top of it
 	CPUPercent  uint32 // cpu.max, in percent of one processor
-	Pids        uint32 // pids.max
+	Pids        uint32 // pids.max, without PID 1's threads
+	// PidsUnlimited leaves out the limit on processes that a jail has by
+	// default, promised or not.
+	PidsUnlimited bool
 }
+
+// Promised reports whether a start must fail where limits cannot be kept.
+func (l *Limits) Promised() bool { return l.MemoryBytes > 0 || l.CPUPercent > 0 || l.Pids > 0 }
 
 // Login is one host login and the identity it takes inside.
 type Login struct {

@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"jail/config"
+	"jail/internal/cgroup"
 	"jail/internal/control"
 	"jail/internal/fdsock"
 	"jail/internal/jail"
@@ -147,7 +148,7 @@ var launcher = func() func(t *testing.T) *launch.Launcher {
 	var err error
 	var once sync.Once
 	return func(t *testing.T) *launch.Launcher {
-		once.Do(func() { l, err = launch.New() })
+		once.Do(func() { l, err = launch.New(cgroup.Outlive) })
 		require.NoError(t, err)
 		return l
 	}

@@ -51,6 +51,7 @@ var ErrBusy = errors.New("another jail runs on this rootfs")
 // Launcher starts jails.
 type Launcher struct {
 	rootless   bool
+	life       cgroup.Life
 	exe        int    // read-only detached clone of this program; -1 if rootless
 	exePath    string // for the rootless child, which clones it itself
 	landlock   int    // ruleset, -1 if the kernel has none that will do
@@ -73,6 +74,9 @@ func (l *Launcher) Warnings() []string {
 	if l.noSFTP != "" {
 		w = append(w, l.noSFTP)
 	}
+	if why := l.cgroups.Warning(); why != "" && !l.rootless && l.life != cgroup.Alone {
+		w = append(w, why)
+	}
 	return w
 }
 
@@ -81,14 +85,18 @@ type Jail struct {
 	PID, PIDFD int
 	Conn       int // control connection; log lines come here
 	Stderr     int // what PID 1 says when it crashes
+	// Warning is what the jail lacks though nothing promised it, "" if nothing.
+	Warning string
 }
 
 // New returns a Launcher. It clones this program's file read-only and executes
 // that clone from then on, so that a PID 1, whose /proc/1/exe is visible inside,
 // has nothing of the host behind it that could be written, made set-uid or
 // given away (CVE-2019-5736; chmod(2) and chown(2) are not stopped by ETXTBSY).
-func New() (*Launcher, error) {
-	l := &Launcher{rootless: os.Geteuid() != 0, exe: -1, landlock: -1, lastCap: lastCap()}
+//
+// life says how long the jails live, which decides where their cgroups are.
+func New(life cgroup.Life) (*Launcher, error) {
+	l := &Launcher{rootless: os.Geteuid() != 0, life: life, exe: -1, landlock: -1, lastCap: lastCap()}
 	var err error
 	if l.rootless {
 		if l.exePath, err = os.Readlink("/proc/self/exe"); err != nil {
@@ -113,10 +121,17 @@ func New() (*Launcher, error) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err == nil {
 		l.hardFiles = min(lim.Max, 1<<20)
 	}
-	l.cgroups = cgroup.Find()
+	l.cgroups = cgroup.Find(life)
 	l.findSFTP()
 	return l, nil
 }
+
+// Ended removes what a jail that has ended left on the host.
+func (l *Launcher) Ended(name string) { l.cgroups.RemoveFor(name) }
+
+// Sweep removes what jails left that ended while no Launcher was there. No jail may
+// be starting.
+func (l *Launcher) Sweep() { l.cgroups.Sweep() }
 
 func lastCap() int {
 	b, err := os.ReadFile("/proc/sys/kernel/cap_last_cap")
@@ -201,7 +216,7 @@ func (l *Launcher) Start(spec *jail.Spec, listeners []int, ctl int) (_ *Jail, er
 
 	sftp := l.openSFTP(spec, set, keep)
 
-	cg, err := l.cgroups.Make(spec)
+	cg, warning, err := l.cgroups.Make(spec)
 	if err != nil {
 		return nil, err
 	}
@@ -254,6 +269,13 @@ func (l *Launcher) Start(spec *jail.Spec, listeners []int, ctl int) (_ *Jail, er
 		_ = sys.SetDumpable(true)
 	}
 	pid, pidfd, err := sys.Fork(c)
+	if err != nil && cg != nil && !spec.Limits.Promised() {
+		// Without the flag it is as where there are no cgroups.
+		warning = "no limit on its processes: clone into the cgroup: " + err.Error()
+		cg.Remove()
+		c.CgroupFD = -1
+		pid, pidfd, err = sys.Fork(c)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("clone: %w", cloneError(err))
 	}
@@ -306,7 +328,7 @@ func (l *Launcher) Start(spec *jail.Spec, listeners []int, ctl int) (_ *Jail, er
 		return nil, err
 	}
 	waitExec(c)
-	return &Jail{PID: pid, PIDFD: pidfd, Conn: pair[0], Stderr: errR}, nil
+	return &Jail{PID: pid, PIDFD: pidfd, Conn: pair[0], Stderr: errR, Warning: warning}, nil
 }
 
 // waitExec waits until the child no longer uses c. It has been heard of or
@@ -436,7 +458,7 @@ func (l *Launcher) checkRootfs(spec *jail.Spec, s *wire.Setup) error {
 // child describes the process that becomes PID 1.
 func (l *Launcher) child(spec *jail.Spec, null, conn, stderr, sync int, cg *cgroup.Group) *sys.Child {
 	c := sys.NewChild()
-	c.CloneFlags = syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS | syscall.CLONE_NEWCGROUP
+	c.CloneFlags = syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
 	sets := confine.CapsFor(spec.Userns.Enabled, spec.ContainerRoot)
 	if spec.Userns.Enabled {
 		c.CloneFlags |= syscall.CLONE_NEWUSER
@@ -448,7 +470,7 @@ func (l *Launcher) child(spec *jail.Spec, null, conn, stderr, sync int, cg *cgro
 			c.Ambient = true
 		}
 	}
-	c.CgroupProcs = cg.Procs()
+	c.CgroupFD, c.OwnCgroupRoot = cg.FD(), true
 	c.SyncFD = sync
 	c.SetCaps, c.Bounding, c.Inheritable = true, sets.Bounding, sets.PID1|sets.Setup
 	c.LastCap = l.lastCap
@@ -645,7 +667,7 @@ func explainDeath(err error, ws syscall.WaitStatus) error {
 	case sys.ChildNoExe:
 		return errors.New("clone the mount of jail-init: failed")
 	case sys.ChildNoCgroup:
-		return errors.New("join the jail's cgroup: failed")
+		return errors.New("make a cgroup namespace: not permitted")
 	}
 	return err
 }

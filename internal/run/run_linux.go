@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"jail/config"
+	"jail/internal/cgroup"
 	"jail/internal/control"
 	"jail/internal/fdsock"
 	"jail/internal/jail"
@@ -88,7 +89,11 @@ func start(opt Options, spec jail.Spec, stay bool) error {
 			made = append(made, fdsock.LoginPath(opt.RuntimeDir, lg.HostUID))
 		}
 	}
-	l, err := launch.New()
+	life := cgroup.Alone
+	if stay {
+		life = cgroup.Within
+	}
+	l, err := launch.New(life)
 	if err != nil {
 		return err
 	}
@@ -115,6 +120,10 @@ func start(opt Options, spec jail.Spec, stay bool) error {
 		return nil
 	}
 	made = append(made, ctlPath)
+	defer l.Ended(spec.Name)
+	if j.Warning != "" {
+		fmt.Fprintf(opt.Stderr, "jail-init: warning: jail %s: %s\n", spec.Name, j.Warning)
+	}
 	fdsock.Notify("READY=1")
 	return follow(opt, j, spec.Name, sigs)
 }

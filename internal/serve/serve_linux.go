@@ -130,9 +130,10 @@ func Run(opt Options) error {
 		opt: opt, results: make(chan result, 64), signals: make(chan os.Signal, 8),
 		byName: map[string]int{}, linger: map[int]time.Time{},
 	}
-	if s.launcher, err = launch.New(); err != nil {
+	if s.launcher, err = launch.New(cgroup.Outlive); err != nil {
 		return err
 	}
+	s.launcher.Sweep()
 	for _, w := range s.launcher.Warnings() {
 		s.log("warning: %s", w)
 	}
@@ -499,6 +500,9 @@ func (s *server) collect() {
 		_ = sys.SetNonblock(j.conn)
 		s.watchJail(r.jail)
 		s.log("jail %s started: pid %d", j.spec.Name, j.pid)
+		if r.j.Warning != "" {
+			s.log("warning: jail %s: %s", j.spec.Name, r.j.Warning)
+		}
 		if j.removed || s.stopAll {
 			s.stop(j)
 		}
@@ -603,7 +607,7 @@ func (s *server) ended(n int) {
 		}
 	}
 	_ = os.Remove(fdsock.ControlPath(s.opt.RuntimeDir, j.spec.Name))
-	cgroup.Find().RemoveFor(j.spec.Name)
+	s.launcher.Ended(j.spec.Name)
 	j.status = stopped
 	s.log("jail %s ended%s after %v", j.spec.Name, how, time.Since(j.started).Round(time.Millisecond))
 	s.rearm(n)

@@ -31,3 +31,30 @@ inchild:
 	MOVQ	R12, 0(SP)
 	CALL	·child(SB)
 	INT	$3
+
+// func clone3VM(args *cloneArgs, size uintptr, c *Child) (r, errno uintptr)
+//
+// The same with clone3(2), for what clone(2) has no flags for.
+TEXT ·clone3VM(SB),NOSPLIT|NOFRAME,$0-40
+	MOVQ	args+0(FP), DI
+	MOVQ	size+8(FP), SI
+	MOVQ	c+16(FP), R12
+	MOVQ	$435, AX	// SYS_clone3
+	SYSCALL
+	TESTQ	AX, AX
+	JEQ	inchild
+	CMPQ	AX, $0xfffffffffffff001
+	JCC	failed
+	MOVQ	AX, r+24(FP)
+	MOVQ	$0, errno+32(FP)
+	RET
+failed:
+	NEGQ	AX
+	MOVQ	$-1, r+24(FP)
+	MOVQ	AX, errno+32(FP)
+	RET
+inchild:
+	SUBQ	$32, SP
+	MOVQ	R12, 0(SP)
+	CALL	·child(SB)
+	INT	$3

@@ -30,8 +30,15 @@ func runtimeAfterFork()
 // from that for ever by the tenant's SIGSTOP. So a Child must be left alone
 // until Pending reports false.
 type Child struct {
-	CloneFlags  uintptr // CLONE_NEW*
-	CgroupProcs int     // join a cgroup first: write "0" to this cgroup.procs; -1 not
+	CloneFlags uintptr // CLONE_NEW*
+
+	// CgroupFD is the directory of a cgroup of the unified hierarchy in which the
+	// process begins (CLONE_INTO_CGROUP, Linux 5.7); -1 leaves it in the parent's. To
+	// move it there later would wait for a grace period of RCU, some milliseconds.
+	CgroupFD int
+	// OwnCgroupRoot makes the cgroup it begins in the root of a new cgroup
+	// namespace. CLONE_NEWCGROUP would take the parent's (cgroup_namespaces(7)).
+	OwnCgroupRoot bool
 
 	// SyncFD: first read one byte from it; end if it is closed instead. -1 not.
 	SyncFD int
@@ -108,6 +115,8 @@ type Child struct {
 	empty byte
 
 	stack []byte
+	args  cloneArgs
+	pidfd int32
 }
 
 // childStack is the size of the child's stack. The linker holds the depth of a
@@ -124,7 +133,7 @@ func NewChild() *Child {
 // Reset makes c a Child that does nothing but execute. c must not be Pending.
 func (c *Child) Reset() {
 	groups, stack := c.Groups[:0], c.stack
-	*c = Child{CgroupProcs: -1, SyncFD: -1, LandlockFD: -1, CttyFD: -1, FDs: [4]int{-1, -1, -1, -1}, Umask: -1, ExecFD: -1}
+	*c = Child{CgroupFD: -1, SyncFD: -1, LandlockFD: -1, CttyFD: -1, FDs: [4]int{-1, -1, -1, -1}, Umask: -1, ExecFD: -1}
 	c.Groups, c.stack = groups, stack
 }
 
@@ -144,6 +153,13 @@ const (
 
 func cloneVM(flags, stack, pidfd, tid uintptr, c *Child) (r, errno uintptr)
 
+func clone3VM(args *cloneArgs, size uintptr, c *Child) (r, errno uintptr)
+
+// cloneArgs is struct clone_args of clone3(2).
+type cloneArgs struct {
+	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
+}
+
 // Fork makes the process and returns its pid and pidfd at once; it does not
 // wait for the program to be executed.
 func Fork(c *Child) (pid, pidfd int, err error) {
@@ -151,6 +167,7 @@ func Fork(c *Child) (pid, pidfd int, err error) {
 		cloneVMFlag        = 0x100
 		clonePidfd         = 0x1000
 		cloneChildCleartid = 0x200000
+		cloneIntoCgroup    = 0x200000000
 	)
 	if len(c.Groups) > 0 {
 		c.gids, c.ngid = unsafe.Pointer(&c.Groups[0]), uintptr(len(c.Groups))
@@ -162,18 +179,31 @@ func Fork(c *Child) (pid, pidfd int, err error) {
 	}
 	top := uintptr(unsafe.Pointer(&c.stack[0])) + childStack
 	top &^= 15
-	var fd int32 = -1
+	c.pidfd = -1
 	atomic.StoreUint32(&c.tid, 1)
+	flags := c.CloneFlags | cloneVMFlag | clonePidfd | cloneChildCleartid
+	var r, e uintptr
 	// With every signal blocked no handler runs on the child's stack.
-	runtimeBeforeFork()
-	r, e := cloneVM(uintptr(syscall.SIGCHLD)|c.CloneFlags|cloneVMFlag|clonePidfd|cloneChildCleartid,
-		top, uintptr(unsafe.Pointer(&fd)), uintptr(unsafe.Pointer(&c.tid)), c)
-	runtimeAfterFork()
+	if c.CgroupFD >= 0 {
+		bottom := uintptr(unsafe.Pointer(&c.stack[0]))
+		c.args = cloneArgs{
+			flags: uint64(flags) | cloneIntoCgroup, exitSignal: uint64(syscall.SIGCHLD),
+			pidfd: uint64(uintptr(unsafe.Pointer(&c.pidfd))), childTID: uint64(uintptr(unsafe.Pointer(&c.tid))),
+			stack: uint64(bottom), stackSize: uint64(top - bottom), cgroup: uint64(c.CgroupFD),
+		}
+		runtimeBeforeFork()
+		r, e = clone3VM(&c.args, unsafe.Sizeof(c.args), c)
+		runtimeAfterFork()
+	} else {
+		runtimeBeforeFork()
+		r, e = cloneVM(uintptr(syscall.SIGCHLD)|flags, top, uintptr(unsafe.Pointer(&c.pidfd)), uintptr(unsafe.Pointer(&c.tid)), c)
+		runtimeAfterFork()
+	}
 	if e != 0 {
 		atomic.StoreUint32(&c.tid, 0)
 		return 0, -1, Errno(e)
 	}
-	return int(r), int(fd), nil
+	return int(r), int(c.pidfd), nil
 }
 
 // child is everything between clone and exec. It runs on a stack of its own
@@ -203,9 +233,8 @@ func child(c *Child) {
 		}
 	}
 
-	if c.CgroupProcs >= 0 {
-		c.tmp[0] = '0'
-		_, _, e = syscall.RawSyscall(syscall.SYS_WRITE, uintptr(c.CgroupProcs), uintptr(unsafe.Pointer(&c.tmp[0])), 1)
+	if c.OwnCgroupRoot {
+		_, _, e = syscall.RawSyscall(syscall.SYS_UNSHARE, syscall.CLONE_NEWCGROUP, 0, 0)
 		if e != 0 {
 			exit(ChildNoCgroup)
 		}

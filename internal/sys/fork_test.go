@@ -167,3 +167,47 @@ func TestPollIsNotEndedByASignal(t *testing.T) {
 	assert.Zero(t, n)
 	assert.GreaterOrEqual(t, time.Since(begin), 99*time.Millisecond)
 }
+
+// cgroup2 makes a cgroup of the unified hierarchy, wherever that is mounted.
+func cgroup2(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/mounts")
+	require.NoError(t, err)
+	for line := range strings.SplitSeq(string(text), "\n") {
+		if f := strings.Fields(line); len(f) > 2 && f[2] == "cgroup2" {
+			if dir := f[1] + "/jail-test-sys"; os.Mkdir(dir, 0o755) == nil {
+				t.Cleanup(func() { assert.NoError(t, os.Remove(dir)) })
+				return dir
+			}
+		}
+	}
+	t.Skip("no cgroup can be made in a unified hierarchy here")
+	return ""
+}
+
+func TestForkBeginsInACgroup(t *testing.T) {
+	dir, err := syscall.Open(cgroup2(t), syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer Close(dir)
+	c := NewChild()
+	c.CgroupFD = dir
+	ws, out := start(t, c, "/bin/sh", "-c", "grep ^0: /proc/self/cgroup; exit 7")
+	assert.Equal(t, 7, ws.ExitStatus())
+	assert.Regexp(t, `^0::/(.*/)?jail-test-sys\n$`, out)
+
+	c.Reset()
+	c.CgroupFD, c.OwnCgroupRoot = dir, true
+	ws, out = start(t, c, "/bin/sh", "-c", "grep ^0: /proc/self/cgroup; exit 8")
+	assert.Equal(t, 8, ws.ExitStatus())
+	assert.Equal(t, "0::/\n", out, "no name of a cgroup of the host's")
+
+	c.Reset()
+	c.Path, c.Argv, c.Envp = cstr("/bin/true"), []*byte{cstr("true"), nil}, []*byte{nil}
+	null, err := syscall.Open("/dev/null", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer Close(null)
+	c.CgroupFD = null
+	_, _, err = Fork(c)
+	assert.ErrorIs(t, err, syscall.EBADF, "not a cgroup")
+	assert.False(t, c.Pending())
+}

@@ -153,14 +153,15 @@ echo "jail.service"
 ok "systemd takes the units without a warning" sh_inside '! systemd-analyze --man=no verify /usr/lib/systemd/system/jail{.service,@.service,@.socket} 2>&1 | grep .'
 ok "sshd takes the example" inside sshd -t
 ok "it is active after boot" says active inside systemctl is-active jail.service
-ok "the registry has no fault and no warning" inside jail check
+# Which controllers there are in here is up to the machine.
+ok "the registry has no fault and no warning" sh_inside '! jail check | grep -v -e ^note: -e "no pids controller"'
 ok "no jail runs before the first login" says 1 sh_inside 'pgrep -c jail-init'
 ok "ssh centos@host lands in the jail" says "work /home/work A very small CentOS \\n \\l" \
 	ssh_as centos 'echo $(id -un) $(pwd) $(cat /etc/issue)'
 ok "su - centos lands in the same" says "jail-init: centos" inside su - centos -c 'cat /proc/1/cmdline | tr "\0" " " | sed "s/ *$//"'
 ok "ssh debian@host lands in another" says "work debian" ssh_as debian 'echo $(id -un) $(hostname)'
 ok "a command's status comes back" says 7 sh_inside 'ssh -F /root/ssh_config debian@host exit 7; echo $?'
-ok "the jails are in the unit's cgroup" sh_inside 'grep -q /jail.service /proc/$(pgrep -xf "jail-init: debian")/cgroup'
+ok "the jails are in the cgroup of jail-all.service" sh_inside 'grep -q /jail-all.service/jail-debian /proc/$(pgrep -xf "jail-init: debian")/cgroup'
 hold debian
 ok "a session is open" answers one
 pid=$(first debian)

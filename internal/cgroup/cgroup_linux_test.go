@@ -1,0 +1,156 @@
+package cgroup
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"jail/internal/jail"
+)
+
+// What the kernel does with all this is tried on a machine that has the unified
+// hierarchy: packaging/vm.
+
+func TestFind(t *testing.T) {
+	const m = "/sys/fs/cgroup"
+	for name, c := range map[string]struct {
+		self      string
+		delegated []string
+		life      Life
+		want      place
+		why       string
+	}{
+		"jail.service, whose jails outlive it, uses the unit for them": {
+			self: "0::/system.slice/jail.service\n", delegated: []string{m + "/system.slice/jail.service", m + "/system.slice/" + Unit},
+			want: place{dir: m + "/system.slice/" + Unit, vacate: true},
+		},
+		"the unit is in the same slice": {
+			self: "0::/tenants.slice/jail.service\n", delegated: []string{m + "/tenants.slice/" + Unit, m + "/system.slice/" + Unit},
+			want: place{dir: m + "/tenants.slice/" + Unit, vacate: true},
+		},
+		"or in system.slice": {
+			self: "0::/user.slice/user-0.slice/session-1.scope\n", delegated: []string{m + "/system.slice/" + Unit},
+			want: place{dir: m + "/system.slice/" + Unit, vacate: true},
+		},
+		"without the unit there is no place, since its own would never take a process again": {
+			self: "0::/system.slice/jail.service\n", delegated: []string{m + "/system.slice/jail.service"},
+			why: "systemctl start " + Unit,
+		},
+		"a jail that ends with its unit is below that": {
+			self: "0::/system.slice/jail@7.service\n", delegated: []string{m + "/system.slice/jail@7.service", m + "/system.slice/" + Unit}, life: Within,
+			want: place{dir: m + "/system.slice/jail@7.service", vacate: true},
+		},
+		"what is not delegated is not divided": {
+			self: "0::/user.slice/user-0.slice/session-1.scope\n", life: Within, why: "Delegate=yes",
+		},
+		"a process that moved into the leaf finds its place again": {
+			self: "0::/system.slice/jail@7.service/supervisor\n", life: Within,
+			want: place{dir: m + "/system.slice/jail@7.service"},
+		},
+		"DelegateSubgroup=supervisor": {
+			self: "0::/system.slice/own.service/supervisor\n", want: place{dir: m + "/system.slice/own.service"},
+		},
+		"hybrid: the line of the unified hierarchy counts": {
+			self: "9:name=systemd:/a\n2:pids:/b\n0::/c/supervisor\n", want: place{dir: m + "/c"},
+		},
+		"legacy hierarchies only":               {self: "2:pids:/b\n", why: "in no cgroup of the unified hierarchy"},
+		"outside its cgroup namespace":          {self: "0::/../x/supervisor\n", why: "in no cgroup of the unified hierarchy"},
+		"a cgroup that is gone":                 {self: "0::/x/supervisor (deleted)\n", why: "in no cgroup of the unified hierarchy"},
+		"a path that does not begin with slash": {self: "0::supervisor\n", why: "in no cgroup of the unified hierarchy"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, why := find(m, c.self, c.life, func(dir string) bool {
+				for _, d := range c.delegated {
+					if d == dir {
+						return true
+					}
+				}
+				return false
+			})
+			assert.Equal(t, c.want, got)
+			if c.why == "" {
+				assert.Empty(t, why)
+			} else {
+				assert.Contains(t, why, c.why)
+			}
+		})
+	}
+}
+
+func TestFindInTheRootCgroup(t *testing.T) {
+	root := t.TempDir()
+	no := func(string) bool { return false }
+	got, why := find(root, "0::/\n", Outlive, no)
+	assert.Empty(t, why)
+	assert.Equal(t, place{dir: filepath.Join(root, "jail"), create: true}, got)
+
+	require.NoError(t, os.WriteFile(filepath.Join(root, "cgroup.type"), []byte("domain\n"), 0o600))
+	got, why = find(root, "0::/\n", Outlive, no)
+	assert.Empty(t, why)
+	assert.Equal(t, place{dir: root, vacate: true}, got, "the root of a namespace is none")
+}
+
+func TestSettings(t *testing.T) {
+	for name, c := range map[string]struct {
+		limits jail.Limits
+		want   []setting
+	}{
+		"the default": {want: []setting{{"pids.max", "4104", false}}},
+		"none":        {jail.Limits{PidsUnlimited: true}, nil},
+		"all": {jail.Limits{MemoryBytes: 64 << 20, CPUPercent: 150, Pids: 7}, []setting{
+			{"memory.max", "67108864", true}, {"memory.swap.max", "0", true}, {"cpu.max", "150000 100000", true}, {"pids.max", "15", true},
+		}},
+		"the most": {jail.Limits{MemoryBytes: 1<<63 - 1, CPUPercent: 1<<32 - 1, Pids: 4 << 20}, []setting{
+			{"memory.max", "9223372036854775807", true}, {"memory.swap.max", "0", true},
+			{"cpu.max", "4294967295000 100000", true}, {"pids.max", "4194312", true},
+		}},
+	} {
+		t.Run(name, func(t *testing.T) { assert.Equal(t, c.want, settings(&c.limits)) })
+	}
+}
+
+// A directory that is no cgroup has no file of one: it shows that nothing is
+// written where nothing is, and that nothing is left behind.
+func TestMakeWithoutControllers(t *testing.T) {
+	b := &Base{current: &divided{dir: t.TempDir(), enabled: map[string]bool{}}}
+	dir := b.current.of("x")
+
+	g, warning, err := b.Make(&jail.Spec{Name: "x"})
+	require.NoError(t, err, "the default is promised to nobody")
+	assert.Empty(t, warning, "Warning has said it")
+	assert.DirExists(t, dir)
+	assert.GreaterOrEqual(t, g.FD(), 0)
+	g.Close()
+	assert.Equal(t, -1, g.FD())
+	b.RemoveFor("x")
+	assert.NoDirExists(t, dir)
+	assert.Contains(t, b.Warning(), "no pids controller")
+
+	for name, limits := range map[string]jail.Limits{"memory": {MemoryBytes: 1 << 20}, "cpu": {CPUPercent: 1}, "pids": {Pids: 1}} {
+		_, _, err = b.Make(&jail.Spec{Name: "x", Limits: limits})
+		assert.ErrorContains(t, err, "limits: the cgroup "+b.current.dir+" has no "+name+" controller", name)
+		assert.NoDirExists(t, dir, name)
+	}
+
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	b.Sweep()
+	assert.NoDirExists(t, dir)
+}
+
+func TestMakeWithoutAPlace(t *testing.T) {
+	b := &Base{life: Alone}
+	b.look()
+	g, warning, err := b.Make(&jail.Spec{Name: "x"})
+	require.NoError(t, err)
+	assert.Empty(t, warning)
+	assert.Nil(t, g)
+	assert.Equal(t, -1, g.FD())
+	g.Close()
+	g.Remove()
+	_, _, err = b.Make(&jail.Spec{Name: "x", Limits: jail.Limits{Pids: 1}})
+	assert.ErrorContains(t, err, "limits: they cannot be kept, since")
+	assert.ErrorContains(t, err, "; or remove them")
+}

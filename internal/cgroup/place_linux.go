@@ -1,0 +1,145 @@
+package cgroup
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+const (
+	mountPoint = "/sys/fs/cgroup"
+	superMagic = 0x63677270 // CGROUP2_SUPER_MAGIC, statfs(2)
+)
+
+// Names of cgroups. A unit's has the name of the unit.
+const (
+	Unit   = "jail-all.service" // holds all running jails, whoever started them
+	leaf   = "supervisor"       // holds the processes of a cgroup that is divided
+	prefix = "jail-"            // a jail's, with its name behind it
+)
+
+// Life says how long jails live, compared with the process that starts them. It
+// decides which cgroup may be divided: one that is cannot take a process in any
+// more, so systemd cannot start its unit again before it is empty (DelegateSubgroup=
+// is for this, and came with version 254).
+type Life int
+
+const (
+	// Outlive is for jails that go on when the process ends: their cgroups must
+	// not be below its own.
+	Outlive Life = iota
+	// Within is for a jail that ends with the process.
+	Within
+	// Alone is for a jail that nobody stays with, so that nobody would remove its
+	// cgroup: it gets none.
+	Alone
+)
+
+// place is a cgroup that may be divided.
+type place struct {
+	dir    string
+	create bool // it is ours, below the root cgroup
+	vacate bool // it may hold processes, which have to go into a leaf
+}
+
+// here looks for the place for this process's jails.
+func here(life Life) (place, string) {
+	if life == Alone {
+		return place{}, "the jail runs on by itself; give it limits in the registry and start it by its name"
+	}
+	if !Unified() {
+		return place{}, "this machine has no unified cgroup hierarchy (cgroup2 on " + mountPoint + "); boot with systemd.unified_cgroup_hierarchy=1"
+	}
+	text, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return place{}, err.Error()
+	}
+	return find(mountPoint, string(text), life, delegated)
+}
+
+// Look says where the jails of a serve get their cgroups and which controllers are
+// to be had there, or why there is no place, and what to do about it. It changes
+// nothing.
+func Look() (dir string, controllers []string, why, fix string) {
+	p, why := here(Outlive)
+	switch {
+	case why == "":
+	case !Unified():
+		return "", nil, "is not the unified hierarchy (cgroup2)", "add systemd.unified_cgroup_hierarchy=1 to the kernel's command line"
+	default:
+		return "", nil, "there " + why, "systemctl start " + Unit
+	}
+	dir = p.dir
+	if p.create {
+		dir = filepath.Dir(dir)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+	if err != nil {
+		return "", nil, err.Error(), "systemctl restart " + Unit
+	}
+	return dir, strings.Fields(string(text)), "", ""
+}
+
+// Unified reports whether the unified hierarchy is where it belongs.
+func Unified() bool {
+	var st syscall.Statfs_t
+	return syscall.Statfs(mountPoint, &st) == nil && st.Type == superMagic
+}
+
+// find finds the place below mount for a process whose /proc/PID/cgroup is self,
+// or says why there is none.
+func find(mount, self string, life Life, delegated func(dir string) bool) (place, string) {
+	own, ok := unified(self)
+	if !ok {
+		return place{}, "this process is in no cgroup of the unified hierarchy"
+	}
+	dir := filepath.Join(mount, own)
+	if own == "/" {
+		// The root cgroup alone has no type, and may be divided and hold processes.
+		// Elsewhere this is the root of a cgroup namespace, all of which is ours.
+		if _, err := os.Stat(filepath.Join(dir, "cgroup.type")); err == nil {
+			return place{dir: dir, vacate: true}, ""
+		}
+		return place{dir: filepath.Join(dir, "jail"), create: true}, ""
+	}
+	if filepath.Base(own) == leaf {
+		return place{dir: filepath.Dir(dir)}, ""
+	}
+	if life == Within && delegated(dir) {
+		return place{dir: dir, vacate: true}, ""
+	}
+	for _, unit := range []string{filepath.Join(filepath.Dir(dir), Unit), filepath.Join(mount, "system.slice", Unit)} {
+		if delegated(unit) {
+			return place{dir: unit, vacate: true}, ""
+		}
+	}
+	if life == Within {
+		return place{}, "the cgroup " + own + ", in which this process is, is not delegated (Delegate=yes in its unit), and " + Unit + " is not active; systemctl start " + Unit
+	}
+	return place{}, Unit + ", in whose cgroup jails are, is not active; systemctl start " + Unit
+}
+
+// unified returns the path in the line of the unified hierarchy.
+func unified(self string) (string, bool) {
+	for line := range strings.SplitSeq(self, "\n") {
+		if path, ok := strings.CutPrefix(line, "0::"); ok && strings.HasPrefix(path, "/") {
+			// What a cgroup namespace does not show begins with "/..".
+			return path, !strings.HasPrefix(path, "/..") && !strings.HasSuffix(path, " (deleted)")
+		}
+	}
+	return "", false
+}
+
+// delegated reports whether systemd leaves what is below a unit's cgroup alone. It
+// marks these (CGROUP_DELEGATION.md); the second mark, of systemd 251, is the one
+// an ordinary user can read.
+func delegated(dir string) bool {
+	var value [2]byte
+	for _, mark := range []string{"trusted.delegate", "user.delegate"} {
+		if n, err := syscall.Getxattr(dir, mark, value[:]); err == nil && n == 1 && value[0] == '1' {
+			return true
+		}
+	}
+	return false
+}
