@@ -62,6 +62,7 @@ func Run() int {
 		return fail(&m, err)
 	}
 	syscall.Umask(0o022)
+	spareThreads(3)
 	l, err := newLoop(s, root, ctl, logins)
 	if err != nil {
 		return fail(&m, err)
@@ -159,6 +160,27 @@ func giveUp(s *wire.Setup) error {
 		}
 	}
 	return nil
+}
+
+// spareThreads makes the runtime start n threads and keep them. It starts one
+// whenever none is idle, and ends the program when it cannot: a jail that has all
+// the processes it may have must not be the end of PID 1. With one processor and
+// one goroutine of ours, five threads are all that can be busy at once
+// (cgroup.PID1Threads).
+func spareThreads(n int) {
+	here, on := make(chan struct{}), make(chan struct{})
+	for range n {
+		go func() {
+			runtime.LockOSThread() // so that no two of these share a thread
+			here <- struct{}{}
+			<-on
+			runtime.UnlockOSThread()
+		}()
+	}
+	for range n {
+		<-here
+	}
+	close(on)
 }
 
 // jailOf makes the sessions' common part.

@@ -209,6 +209,9 @@ func (j *Jail) Start(s *Slot, id *wire.Identity, fds []int) (Started, *Refusal) 
 		if st.Master >= 0 {
 			sys.Close(st.Master)
 		}
+		if err == syscall.EAGAIN {
+			return st, &Refusal{125, "the jail has as many processes as it may have (limits.pids); there is room when some have ended"}
+		}
 		return st, &Refusal{125, "cannot start a process: " + reason(err)}
 	}
 	return st, nil
@@ -439,7 +442,7 @@ func reason(err error) string {
 	case syscall.ENOSPC:
 		return "all terminals of the jail are in use"
 	case syscall.EAGAIN:
-		return "resource temporarily unavailable (a process limit, or a lease on the file)"
+		return "resource temporarily unavailable (a lease on the file?)"
 	}
 	return err.Error()
 }
