@@ -103,7 +103,11 @@ type Options struct {
 type Kernel struct {
 	Release     string // uname -r
 	LandlockABI int    // 0: none
-	Cgroup2     bool   // the unified hierarchy is on /sys/fs/cgroup
+	// Cgroups is where jails get their cgroups, "" if there is no place for
+	// them; then NoCgroups says why, and CgroupsFix what to do.
+	Cgroups, NoCgroups, CgroupsFix string
+	// Controllers are the controllers that are to be had there.
+	Controllers []string
 }
 
 // Run returns what is to be said about the host of a registry, the worst

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
@@ -130,7 +131,7 @@ func newWorld(t *testing.T) *world {
 		shell:  "/usr/bin/jail-enter",
 		hash:   "!",
 		vers:   "OpenSSH_9.2, OpenSSL 3.0.19 27 Jan 2026\n",
-		kernel: Kernel{"6.12.0", 6, true},
+		kernel: Kernel{Release: "6.12.0", LandlockABI: 6, Cgroups: "/sys/fs/cgroup/x", Controllers: []string{"cpu", "memory", "pids"}},
 		jails: []jail.Spec{{
 			Name:   "web",
 			Rootfs: "/srv/jails/web/rootfs",
@@ -516,7 +517,7 @@ func TestFindings(t *testing.T) {
 
 		// The kernel.
 		{"an old kernel is an error", func(w *world) {
-			w.kernel = Kernel{"5.10.0-28-amd64", 0, true}
+			w.kernel = Kernel{Release: "5.10.0-28-amd64", Cgroups: "/sys/fs/cgroup/x", Controllers: []string{"cpu", "memory", "pids"}}
 		}, []want{
 			{Error, "kernel 5.10.0-28-amd64", "takes Linux 5.14", "boot Linux 5.14 or later, best 6.12"},
 			{Warning, "kernel 5.10.0-28-amd64", "abstract unix sockets", "boot Linux 6.12 or later"},
@@ -532,16 +533,33 @@ func TestFindings(t *testing.T) {
 			w.jails[0].Userns = jail.Userns{}
 		}, nil, []string{"sysctl"}},
 		{"limits without cgroup2 are an error", func(w *world) {
-			w.kernel.Cgroup2 = false
+			w.kernel.Cgroups, w.kernel.NoCgroups, w.kernel.CgroupsFix = "", "is not the unified hierarchy (cgroup2)", "do this"
 			w.jails[0].Limits.Pids = 10
-		}, []want{{Error, "/sys/fs/cgroup", "do not start: web", "add systemd.unified_cgroup_hierarchy=1 to the kernel's command line"}}, nil},
-		{"no cgroup2 does not matter without limits", func(w *world) {
-			w.kernel.Cgroup2 = false
+		}, []want{{Error, "/sys/fs/cgroup", "is not the unified hierarchy (cgroup2), so limits cannot be kept and these jails do not start: web", "do this"}}, nil},
+		{"the default limit on processes is missed without cgroup2", func(w *world) {
+			w.kernel.Cgroups, w.kernel.NoCgroups, w.kernel.CgroupsFix = "", "is not the unified hierarchy (cgroup2)", "do this"
+		}, []want{{Warning, "/sys/fs/cgroup", "a fork bomb in one takes the host along: web", "do this"}}, nil},
+		{"who wants no limit misses none", func(w *world) {
+			w.kernel.Cgroups = ""
+			w.jails[0].Limits.PidsUnlimited = true
 		}, nil, []string{"cgroup"}},
+		{"a jail with a unit of its own has its cgroup there", func(w *world) {
+			w.kernel.Cgroups = ""
+			w.jails[0].Limits.Pids = 10
+			w.files[fmt.Sprintf("/etc/systemd/system/multi-user.target.wants/jail@%d.socket", w.jails[0].Logins[0].HostUID)] = fakeFile{}
+		}, nil, []string{"cgroup"}},
+		{"the default limit on processes is missed without its controller", func(w *world) {
+			w.kernel.Controllers = []string{"cpu", "memory"}
+		}, []want{{Warning, "/sys/fs/cgroup/x/cgroup.controllers", "there is no pids controller", "add cgroup_enable=pids to the kernel's command line"}}, nil},
 		{"a limit without its controller is an error", func(w *world) {
-			w.files["/sys/fs/cgroup/cgroup.controllers"] = fakeFile{text: "cpu pids\n"}
+			w.kernel.Controllers = []string{"cpu", "pids"}
 			w.jails[0].Limits = jail.Limits{MemoryBytes: 1 << 30, Pids: 10}
-		}, []want{{Error, "/sys/fs/cgroup/cgroup.controllers", "no memory controller", "add cgroup_enable=memory to the kernel's command line"}}, []string{"no pids"}},
+		}, []want{{Error, "/sys/fs/cgroup/x/cgroup.controllers", "no memory controller", "add cgroup_enable=memory to the kernel's command line"}}, []string{"no pids"}},
+		{"a controller that the unit was not given is another matter", func(w *world) {
+			w.kernel.Controllers = []string{"cpu", "pids"}
+			w.files["/sys/fs/cgroup/cgroup.controllers"] = fakeFile{text: "cpu memory pids\n"}
+			w.jails[0].Limits = jail.Limits{MemoryBytes: 1 << 30, Pids: 10}
+		}, []want{{Error, "/sys/fs/cgroup/x/cgroup.controllers", "no memory controller", "Delegate=yes in the unit"}}, []string{"no pids"}},
 		{"the kernel is all that a rootless registry depends on", func(w *world) {
 			w.opt.Rootless = true
 			w.sshd("open")

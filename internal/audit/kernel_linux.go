@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"jail/internal/cgroup"
 	"jail/internal/jail"
 	"jail/internal/sys"
 )
@@ -61,8 +63,7 @@ func thisKernel() *Kernel {
 	if unix.Uname(&uts) == nil {
 		k.Release = unix.ByteSliceToString(uts.Release[:])
 	}
-	var st unix.Statfs_t
-	k.Cgroup2 = unix.Statfs("/sys/fs/cgroup", &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC
+	k.Cgroups, k.Controllers, k.NoCgroups, k.CgroupsFix = cgroup.Look()
 	return k
 }
 
@@ -88,11 +89,31 @@ func (a *auditor) checkKernel() {
 		}
 		a.add(nil, Warning, where, "has no Landlock scopes, so jails connect to abstract unix sockets of the host (containerd, X11, D-Bus) and of one another", fix)
 	}
-	var userns, memory, cpu, pids []string
+	var userns []string
 	for i := range a.jails {
 		j := &a.jails[i]
 		if j.Userns.Enabled {
 			userns = append(userns, j.Name)
+		}
+	}
+	if len(userns) > 0 {
+		a.checkUserns(userns)
+	}
+	a.checkLimits()
+}
+
+// checkLimits looks at which limits can be kept. Those that are promised are an
+// error where they cannot: the jail does not start.
+func (a *auditor) checkLimits() {
+	k := a.opt.Kernel
+	var limited, memory, cpu, pids, bare []string
+	for i := range a.jails {
+		j := &a.jails[i]
+		if a.ownUnit(j) {
+			continue
+		}
+		if j.Limits.Promised() {
+			limited = append(limited, j.Name)
 		}
 		if j.Limits.MemoryBytes > 0 {
 			memory = append(memory, j.Name)
@@ -102,38 +123,53 @@ func (a *auditor) checkKernel() {
 		}
 		if j.Limits.Pids > 0 {
 			pids = append(pids, j.Name)
+		} else if !j.Limits.PidsUnlimited && !a.opt.Rootless {
+			bare = append(bare, j.Name)
 		}
 	}
-	if len(userns) > 0 {
-		a.checkUserns(userns)
-	}
-	if !k.Cgroup2 {
-		var limited []string
-		for i := range a.jails {
-			if a.jails[i].Limits != (jail.Limits{}) {
-				limited = append(limited, a.jails[i].Name)
-			}
-		}
+	const noLimit = "so these jails start without a limit on their processes, and a fork bomb in one takes the host along: "
+	if k.Cgroups == "" {
 		if len(limited) > 0 {
-			a.add(nil, Error, "/sys/fs/cgroup", "is not the unified hierarchy (cgroup2), so the limits cannot be kept and these jails do not start: "+list(limited),
-				"add systemd.unified_cgroup_hierarchy=1 to the kernel's command line")
+			a.add(nil, Error, "/sys/fs/cgroup", k.NoCgroups+", so limits cannot be kept and these jails do not start: "+list(limited), k.CgroupsFix)
+		}
+		if len(bare) > 0 {
+			a.add(nil, Warning, "/sys/fs/cgroup", k.NoCgroups+", "+noLimit+list(bare), k.CgroupsFix)
 		}
 		return
 	}
-	text, err := a.files.read("/sys/fs/cgroup/cgroup.controllers")
-	if err != nil {
-		return
-	}
-	have := " " + strings.TrimSpace(string(text)) + " "
+	where := k.Cgroups + "/cgroup.controllers"
 	for _, c := range []struct {
 		name  string
 		jails []string
 	}{{"memory", memory}, {"cpu", cpu}, {"pids", pids}} {
-		if len(c.jails) > 0 && !strings.Contains(have, " "+c.name+" ") {
-			a.add(nil, Error, "/sys/fs/cgroup/cgroup.controllers", fmt.Sprintf("the kernel has no %s controller, so limits.%s cannot be kept and these jails do not start: %s",
-				c.name, c.name, list(c.jails)), "add cgroup_enable="+c.name+" to the kernel's command line")
+		if len(c.jails) > 0 && !slices.Contains(k.Controllers, c.name) {
+			a.add(nil, Error, where, fmt.Sprintf("there is no %s controller, so limits.%s cannot be kept and these jails do not start: %s",
+				c.name, c.name, list(c.jails)), a.addController(c.name))
 		}
 	}
+	if len(bare) > 0 && !slices.Contains(k.Controllers, "pids") {
+		a.add(nil, Warning, where, "there is no pids controller, "+noLimit+list(bare), a.addController("pids"))
+	}
+}
+
+// addController says how the host gets a controller.
+func (a *auditor) addController(name string) string {
+	text, err := a.files.read("/sys/fs/cgroup/cgroup.controllers")
+	if err == nil && slices.Contains(strings.Fields(string(text)), name) {
+		return "Delegate=yes in the unit" // the kernel has it
+	}
+	return "add cgroup_enable=" + name + " to the kernel's command line"
+}
+
+// ownUnit reports whether systemd starts the jail by a socket of its own
+// (jail@UID.socket); then its cgroup is in its own unit.
+func (a *auditor) ownUnit(j *jail.Spec) bool {
+	for i := range j.Logins {
+		if len(a.files.glob(fmt.Sprintf("/etc/systemd/system/*.wants/jail@%d.socket", j.Logins[i].HostUID))) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // checkUserns looks at what keeps user namespaces from being made.

@@ -60,7 +60,7 @@ func TestRealSSHD(t *testing.T) {
 			SSHDConfig: file,
 			JailEnter:  []string{"/usr/bin/jail-enter"},
 			JailKeys:   "/usr/lib/jail/jail-keys",
-			Kernel:     &Kernel{"6.12.0", 6, true},
+			Kernel:     &Kernel{Release: "6.12.0", LandlockABI: 6, Cgroups: "/sys/fs/cgroup/x", Controllers: []string{"cpu", "memory", "pids"}},
 			files:      w.files,
 		})
 	}
