@@ -21,7 +21,7 @@ BUILD = $(GO) build -trimpath -buildvcs=false -buildmode=exe -ldflags '-s -w $(1
 PLAIN = ./cmd/... ./config/... ./internal/...
 
 .PHONY: all build build-enter unit test race bench lint fuzz trees deps install \
-	demo demo-shell demo-stop try-systemd clean
+	demo demo-shell demo-stop try-systemd try-vm clean
 
 all: build
 
@@ -93,6 +93,10 @@ demo-stop:
 # Both forms of the systemd units, on a Debian booted by systemd-nspawn.
 try-systemd: build
 	packaging/systemd/try-nspawn.sh
+
+# The limits, on a Debian booted by qemu, on two kernels.
+try-vm: build
+	packaging/vm/try-vm.sh $(VMFLAGS)
 
 # build/trees stays: it takes minutes and a mirror to make.
 clean:

@@ -1,0 +1,291 @@
+#!/bin/bash
+# Runs inside the machine of try-vm.sh, as root, and prints one line for every
+# fact; "END" and the number of those that are not so come last.
+# shellcheck disable=SC2016 # expanded inside a jail
+set -uo pipefail
+dir=/run/try
+mkdir -p $dir
+all=/sys/fs/cgroup/system.slice/jail-all.service
+one=/sys/fs/cgroup/system.slice/jail@61000.service
+
+failed=0
+# ok WHAT COMMAND... prints whether COMMAND succeeds.
+ok() {
+	local what=$1
+	shift
+	if "$@" >$dir/out 2>&1; then
+		echo "ok      $what"
+	else
+		echo "NOT OK  $what"
+		sed 's/^/        /' $dir/out
+		failed=$((failed + 1))
+	fi
+}
+# A shell, where a fact takes more than a command.
+sh_() { bash -uo pipefail -c "$1"; }
+says() { # says TEXT COMMAND...: the output of COMMAND is TEXT
+	local want=$1 got
+	shift
+	got=$("$@") || { echo "status $?: $got"; return 1; }
+	[ "$got" = "$want" ] || { echo "\"$got\" instead of \"$want\""; return 1; }
+}
+status() { # status N COMMAND...: COMMAND ends with status N
+	local want=$1 got=0
+	shift
+	"$@" || got=$?
+	[ $got = "$want" ] || { echo "status $got instead of $want"; return 1; }
+}
+eventually() {
+	for _ in {1..150}; do
+		if "$@"; then return 0; fi
+		sleep 0.2
+	done
+	return 1
+}
+ssh_as() {
+	local login=$1
+	shift
+	timeout 60 ssh -F /root/ssh_config "$login@host" "$@" </dev/null
+}
+# hold LOGIN opens a session that answers a line with "got" and that line.
+hold() {
+	rm -f $dir/in
+	: >$dir/said
+	mkfifo $dir/in
+	ssh -F /root/ssh_config "$1@host" 'echo here; while read -r x; do echo "got $x"; done; exit 9' <$dir/in >$dir/said 2>$dir/held.err &
+	held=$!
+	exec 8>$dir/in
+	eventually grep -q here $dir/said
+}
+answers() {
+	echo "$1" >&8
+	eventually grep -qx "got $1" $dir/said || { cat $dir/held.err; return 1; }
+}
+# release ends what hold began; its status is the session's.
+release() {
+	local status=0
+	exec 8>&-
+	wait $held || status=$?
+	return $status
+}
+first() { pgrep -xf "jail-init: $1"; } # the PID of a jail's first process
+gone() { ! pgrep -xf "jail-init: $1" >/dev/null && ! [ -e "$all/jail-$1" ] && ! [ -e "$one/jail-$1" ]; }
+# strays JAIL CGROUP prints the processes of the jail that are not in that cgroup.
+strays() {
+	local ns p
+	ns=$(readlink "/proc/$(first "$1")/ns/pid")
+	[ -n "$ns" ] || { echo "no PID 1"; return 1; }
+	for p in /proc/[0-9]*; do
+		[ "$(readlink "$p/ns/pid")" = "$ns" ] || continue
+		grep -qx "0::${2#/sys/fs/cgroup}" "$p/cgroup" || { [ ! -e "$p" ] || echo "$p: $(cat "$p/cgroup")"; }
+	done 2>/dev/null
+}
+# limits_of CGROUP prints what is in force there.
+limits_of() { (cd "$1" && echo "$(cat memory.max) $(cat memory.swap.max) $(cat cpu.max) $(cat pids.max)"); }
+hogs="134217728 0 50000 100000 108"
+# fill makes the jail hog as full of processes as it can be.
+full() { [ "$(cat "$1/jail-hog/pids.current")" = "$(cat "$1/jail-hog/pids.max")" ]; }
+fill() {
+	su - hog -c '(while :; do sleep 10000 & done) >/dev/null 2>&1'
+	for _ in {1..20}; do
+		! full "$1" || return 0
+		su - hog -c 'exec sleep 10000 >/dev/null 2>&1' &
+		sleep 1
+	done
+	full "$1"
+}
+
+echo "# Linux $(uname -r), $(systemctl --version | head -n 1)"
+swapon /dev/vdb
+
+echo "jail.service"
+ok "systemd takes the units without a warning" sh_ '! systemd-analyze --man=no verify /usr/lib/systemd/system/jail{,-all,@}.service /usr/lib/systemd/system/jail@.socket 2>&1 | grep .'
+ok "it is active after boot" says active systemctl is-active jail.service
+ok "jail-all.service too" says active systemctl is-active jail-all.service
+jail check >$dir/check 2>&1
+if [ "$(uname -r | awk -F. '{ print $1 * 100 + $2 }')" -ge 612 ]; then
+	ok "check finds nothing this kernel lacks" sh_ '! grep -e "kernel" -e cgroup -e limit /run/try/check'
+	ok "serve warns of nothing" sh_ '! journalctl -u jail | grep warning'
+else
+	ok "check warns that this kernel has no Landlock scopes" grep -q "^warning: kernel .* no Landlock scopes" $dir/check
+	ok "... and finds nothing else it lacks" sh_ '! grep -e cgroup -e limit /run/try/check'
+	ok "serve warns of the same, and of nothing else" says 1 sh_ 'journalctl -u jail | grep -c warning'
+fi
+ok "a jail starts" says "work /home/work" ssh_as hog 'echo $(id -un) $(pwd)'
+ok "it has the limits of the registry: memory, no swap, processor, processes and PID 1's threads" says "$hogs" limits_of $all/jail-hog
+ok "a jail without limits starts" says work su - calm -c 'id -un'
+ok "... it may have 4096 processes" says "max max max 100000 4104" limits_of $all/jail-calm
+ok "a jail with pids = 0 starts" says work su - plain -c "id -un"
+ok "... it has no limit" says "max max max 100000 max" limits_of $all/jail-plain
+
+hold hog
+ok "a session is open" answers one
+ssh_as hog 'sleep 10000 & (sleep 10000 &) & sleep 20' >/dev/null &
+su - hog -c 'sleep 20' &
+jail exec hog sleep 20 &
+ok "sessions of ssh, su and exec run" eventually sh_ '[ $(wc -l </sys/fs/cgroup/system.slice/jail-all.service/jail-hog/cgroup.procs) -ge 7 ]'
+ok "every process of a jail is in its cgroup, of ssh, su and exec" says "" strays hog $all/jail-hog
+ok "inside it is the root of all cgroups" says "0::/ 0::/" su - hog -c 'echo $(cat /proc/self/cgroup /proc/1/cgroup)'
+ok "... no cgroup file system is there" su - hog -c '! grep -e "- cgroup" /proc/self/mountinfo && ! ls /sys/fs/cgroup/cgroup.procs'
+ok "... root cannot mount one" sh_ '! jail exec hog /bin/busybox mount -t cgroup2 cgroup2 /tmp'
+ok "... nor does PID 1 hold a file of it" sh_ '! ls -l /proc/$(pgrep -xf "jail-init: hog")/fd | grep -i cgroup'
+
+echo "processor"
+before=$(awk '$1 == "usage_usec" { print $2 }' $all/jail-hog/cpu.stat)
+su - hog -c 'timeout 14 sh -c "while :; do :; done" & timeout 14 sh -c "while :; do :; done"' &
+sleep 2
+a=$(awk '$1 == "usage_usec" { print $2 }' $all/jail-hog/cpu.stat) at=$(date +%s%N)
+sleep 8
+b=$(awk '$1 == "usage_usec" { print $2 }' $all/jail-hog/cpu.stat) bt=$(date +%s%N)
+share=$(((b - a) * 100000 / (bt - at)))
+ok "two processes that spin get half a processor (cpu = \"50%\"): $share %" sh_ "[ $share -ge 30 ] && [ $share -le 60 ]"
+ok "... and were throttled" sh_ "[ $before -ge 0 ] && [ \$(awk '\$1 == \"nr_throttled\" { print \$2 }' $all/jail-hog/cpu.stat) -gt 10 ]"
+wait $!
+
+echo "memory"
+pid=$(first hog)
+ok "a process that wants 300 MB of 128 is killed: sshd says exit-signal" sh_ 'timeout 60 ssh -v -F /root/ssh_config hog@host "exec dd if=/dev/zero of=/dev/null bs=300M count=1" 2>&1 </dev/null | grep "rtype exit-signal"'
+ok "... su says 137" status 137 su - hog -c 'exec dd if=/dev/zero of=/dev/null bs=300M count=1'
+ok "... by the kernel, and no swap was used" says "2 0" sh_ "cd $all/jail-hog && echo \$(awk '\$1 == \"oom_kill\" { print \$2 }' memory.events) \$(cat memory.swap.current)"
+ok "... PID 1 lives on" says "$pid" first hog
+ok "... and the other session" answers two
+ok "... and a new one can be had" says work su - hog -c "id -un"
+ok "a command within the limit is not killed" su - hog -c 'exec dd if=/dev/zero of=/dev/null bs=20M count=1'
+ok "what is in /dev/shm counts" su - hog -c 'dd if=/dev/zero of=/dev/shm/x bs=1M count=24'
+ok "... indeed" sh_ "[ \$(awk '\$1 == \"shmem\" { print \$2 }' $all/jail-hog/memory.stat) -ge 25000000 ]"
+ok "... it ends at 64 MB" status 1 su - hog -c 'exec dd if=/dev/zero of=/dev/shm/y bs=1M count=200'
+ok "... PID 1 lives on" says "$pid" first hog
+ok "... and the other session" answers three
+ok "... which can clean up" su - hog -c 'rm -f /dev/shm/x /dev/shm/y'
+ok "jail-all.service takes no harm" says active systemctl is-active jail-all.service
+
+echo "processes"
+ok "a jail can be full" fill $all
+ok "... a new session is refused with 125 and a line" sh_ '
+	out=$(timeout 60 ssh -F /root/ssh_config hog@host true 2>&1 </dev/null); status=$?
+	echo "$status $out"; [ $status = 125 ] && [ "$(echo "$out" | wc -l)" = 1 ] && echo "$out" | grep -q "as many processes as it may have (limits.pids)"'
+ok "... also one with a terminal" sh_ 'timeout 60 ssh -tt -F /root/ssh_config hog@host true </dev/null; [ $? = 125 ]'
+ok "... and su" status 125 su - hog -c true
+ok "... and exec" sh_ '! jail exec hog true'
+ok "... however many come" sh_ 'for i in $(seq 30); do su - hog -c true && exit 1; done 2>/dev/null; true'
+ok "... PID 1 lives on" says "$pid" first hog
+ok "... and the other session" answers four
+ok "... ps shows it" sh_ 'jail ps | grep hog'
+ok "... another jail has room" says work su - calm -c 'id -un'
+ok "... when there is some again, a session can be had" sh_ '
+	kill -KILL $(pgrep -x sleep -G 61000 -n) 2>/dev/null
+	kill -KILL $(for p in $(cat /sys/fs/cgroup/system.slice/jail-all.service/jail-hog/cgroup.procs); do grep -qx sleep /proc/$p/comm && echo $p; done)
+	sleep 1; [ "$(su - hog -c "id -un")" = work ]'
+release
+su - hog -c 'b() { b | b & }; b; sleep 1000' >/dev/null 2>&1 &
+bomb=$!
+ok "a fork bomb comes up to the limit" eventually sh_ '[ $(awk "{ print \$2 }" /sys/fs/cgroup/system.slice/jail-all.service/jail-hog/pids.events) -gt 50 ]'
+ok "... and never beyond" sh_ 'for i in $(seq 50); do [ $(cat /sys/fs/cgroup/system.slice/jail-all.service/jail-hog/pids.current) -le 108 ] || exit 1; done'
+ok "... another jail is open to logins" says work ssh_as calm id -un
+ok "... a stopped one starts" sh_ 'jail stop plain && [ "$(su - plain -c "id -un")" = work ]'
+ok "... and so is the host" says admin ssh_as admin id -un
+ok "... the jail can be stopped" timeout 30 jail stop hog
+ok "... nothing of it is left" eventually gone hog
+wait $bomb
+ok "... and the next login gets a fresh jail with its limits" sh_ "[ \"\$(su - hog -c 'id -un')\" = work ]"
+ok "... indeed" says "$hogs" limits_of $all/jail-hog
+
+echo "crashes"
+printf '#!/bin/sh\ntouch /run/try/helper\n' >$dir/helper.sh
+chmod 755 $dir/helper.sh
+old=$(cat /proc/sys/kernel/core_pattern)
+echo "|$dir/helper.sh" >/proc/sys/kernel/core_pattern
+sh -c 'ulimit -c unlimited; kill -SEGV $$' || :
+ok "a crash on the host runs the core helper" eventually test -e $dir/helper
+rm -f $dir/helper
+su - hog -c 'sh -c "kill -SEGV \$\$"; kill -SEGV $$' >/dev/null 2>&1
+sleep 2
+ok "one in a jail does not" test ! -e $dir/helper
+echo "$old" >/proc/sys/kernel/core_pattern
+
+echo "who may end"
+pid=$(first hog)
+hold hog
+ok "a session is open" answers one
+ok "jail-init serve is killed" sh_ 'kill -KILL $(systemctl show -P MainPID jail.service)'
+sleep 2
+ok "... systemd starts it again, though jails run" eventually says active systemctl is-active jail.service
+ok "... the limits are those from before" says "$hogs" limits_of $all/jail-hog
+ok "... the session goes on" answers two
+ok "systemctl restart jail, twice" sh_ 'systemctl restart jail && systemctl restart jail'
+ok "... the session goes on" answers three
+ok "... in the same jail" says "$pid" first hog
+ok "... with its limits" says "$hogs" limits_of $all/jail-hog
+ok "... every process in its cgroup" says "" strays hog $all/jail-hog
+ok "systemd's log has no left-over process" sh_ '! journalctl -u jail.service -u jail-all.service | grep -i left-over'
+ok "daemon-reexec, and the limits stay" systemctl daemon-reexec
+ok "... indeed" says "$hogs" limits_of $all/jail-hog
+jail stop plain
+ok "the process of jail-all.service is killed" sh_ 'kill -KILL $(systemctl show -P MainPID jail-all.service)'
+sleep 1
+ok "... the session goes on" answers four
+ok "... a jail starts" says work su - plain -c "id -un"
+ok "... with its cgroup" test -d $all/jail-plain
+release
+ok "jail stop --all" jail stop --all
+ok "... nothing of the jails is left" eventually sh_ '! pgrep -f "^jail-init: " && ! ls -d /sys/fs/cgroup/system.slice/jail-all.service/jail-*'
+ok "... jail-all.service comes back" eventually says active systemctl is-active jail-all.service
+ok "... jail.service is there" eventually says active systemctl is-active jail.service
+ok "... and a jail starts with its limits" sh_ '[ "$(su - hog -c "id -un")" = work ]'
+ok "... indeed" says "$hogs" limits_of $all/jail-hog
+systemctl stop jail.service
+kill -KILL "$(first hog)"
+ok "a jail that ended while there was no serve has left its cgroup" test -d $all/jail-hog
+systemctl start jail.service
+ok "... which the next one removes" test ! -e $all/jail-hog
+
+echo "starts that fail"
+mv /srv/jails/hog /srv/jails/away
+ok "a jail without a rootfs does not start" status 125 su - hog -c true
+ok "... and leaves nothing" gone hog
+mv /srv/jails/away /srv/jails/hog
+chmod 0 /srv/jails/hog/proc && rm -rf /srv/jails/hog/proc && touch /srv/jails/hog/proc
+sleep 3
+ok "a jail that fails half-way does not start" status 125 su - hog -c true
+ok "... and leaves nothing" gone hog
+rm /srv/jails/hog/proc && mkdir /srv/jails/hog/proc
+ok "systemctl stop jail-all ends all jails, and serve" sh_ 'systemctl stop jail-all; [ "$(systemctl is-active jail.service)" = inactive ] && ! pgrep -f "^jail-init: "'
+jail check >$dir/check 2>&1
+ok "check says what cannot be kept now, and the line" grep -q 'hog.*fix: systemctl start jail-all.service' $dir/check
+systemd-run -q --wait --pipe jail-init run hog >$dir/run 2>&1
+ok "a start with limits fails, with a line that says why" sh_ "cat $dir/run; grep -q '^jail-init: jail hog: limits: they cannot be kept, since .*Delegate=yes.*systemctl start jail-all.service; or remove them' $dir/run"
+ok "... and leaves nothing" gone hog
+systemd-run -q --unit=try-run --property=Type=notify jail-init run calm
+ok "one without limits starts all the same" says work su - calm -c 'id -un'
+ok "... with a warning" sh_ 'journalctl -u try-run | grep "warning: jails have no limit on their processes"'
+systemctl stop try-run
+
+echo "jail@61000.socket"
+ok "systemctl start jail@61000.socket" systemctl start jail@61000.socket
+ok "ssh starts the jail" says work su - hog -c "id -un"
+ok "... with its limits, in the unit's own cgroup" says "$hogs" limits_of $one/jail-hog
+hold hog
+ok "... and so is every process" says "" strays hog $one/jail-hog
+pid=$(first hog)
+ok "a process that wants 300 MB of 128 is killed" status 137 su - hog -c 'exec dd if=/dev/zero of=/dev/null bs=300M count=1'
+ok "... PID 1 lives on" says "$pid" first hog
+ok "... and the other session" answers one
+ok "... and the unit" says active systemctl is-active jail@61000.service
+ok "the jail can be full" fill $one
+ok "... a new session is refused with 125" status 125 su - hog -c true
+ok "... PID 1 lives on" says "$pid" first hog
+ok "systemctl stop jail@61000.service" systemctl stop jail@61000.service
+ok "... leaves nothing" eventually gone hog
+release
+ok "the next login starts it again" says work su - hog -c "id -un"
+ok "... with its limits" says "$hogs" limits_of $one/jail-hog
+ok "jail-init run is killed" sh_ 'kill -KILL $(systemctl show -P MainPID jail@61000.service)'
+ok "... the next login gets a fresh jail" eventually says work su - hog -c "id -un"
+ok "... with its limits" says "$hogs" limits_of $one/jail-hog
+systemctl stop jail@61000.socket
+ok "stopping the socket leaves nothing" eventually gone hog
+
+if [ $failed != 0 ]; then
+	journalctl -q --no-pager -o short-precise -u jail.service -u jail-all.service -u 'jail@*' | tail -n 120
+fi
+echo "END $failed"

@@ -1,0 +1,161 @@
+#!/bin/bash
+# Tries the resource limits for real: a Debian 12 with systemd is booted in a
+# virtual machine, on its own kernel and on a newer one, what "make install"
+# installs is installed there, and inside.sh tries to use the machine up. One
+# line is printed for every fact.
+#
+#	try-vm.sh [6.1 | backports]...
+#
+# Root is needed, for the owners of files, and nothing of this machine's cgroups,
+# kernel or network. Everything is made in build/vm and removed again, but for
+# the trees in build/trees. VM_LOG=FILE keeps the machine's console.
+set -euo pipefail
+top=$(cd "$(dirname "$0")/../.." && pwd -P)
+dir=$top/build/vm
+root=$dir/root
+export PATH=$PATH:/usr/sbin:/sbin
+# shellcheck source=packaging/demo/trees.sh
+. "$top/packaging/demo/trees.sh"
+
+# Seconds a machine may take from power on to power off.
+bound=1800
+
+[ "$(id -u)" = 0 ] || { echo "try-vm: root is needed" >&2; exit 1; }
+"$top/packaging/deps.sh" vm
+
+qemu='' shown=''
+finish() {
+	local status=$?
+	trap - EXIT
+	[ -z "$shown" ] || kill "$shown" 2>/dev/null || :
+	[ -z "$qemu" ] || kill -KILL "$qemu" 2>/dev/null || :
+	wait || :
+	if [ -f "$dir/console" ] && [ -n "${VM_LOG:-}" ]; then cp "$dir/console" "$VM_LOG"; fi
+	rm -rf --one-file-system "$dir"
+	exit $status
+}
+
+# kernel NAME MMDEBSTRAP-ARGUMENT... makes $dir/linux-NAME and $dir/initrd-NAME.
+# No initramfs of Debian's: it takes longer to unpack, without KVM, than all the
+# rest to boot.
+kernel() {
+	local name=$1 tree modules work=$dir/initrd m
+	shift
+	tree=$(kept "vm-kernel-$name" --variant=extract "$@")
+	cp "$tree"/boot/vmlinuz-* "$dir/linux-$name"
+	modules=$(echo "$tree"/lib/modules/*)
+	mkdir -p "$work"/{bin,dev,proc,new}
+	cp "$(command -v busybox)" "$work/bin/busybox"
+	{
+		echo '#!/bin/busybox sh'
+		for m in $(modules_for "$tree" "${modules##*/}" virtio_pci virtio_blk ext4); do
+			cp "$m" "$work/"
+			echo "/bin/busybox insmod /${m##*/}"
+		done
+		echo '/bin/busybox mount -t devtmpfs devtmpfs /dev'
+		echo '/bin/busybox mount -t ext4 /dev/vda /new || exec /bin/busybox poweroff -f'
+		echo '/bin/busybox mount --move /dev /new/dev'
+		echo 'exec /bin/busybox switch_root /new /sbin/init'
+	} >"$work/init"
+	chmod 755 "$work/init"
+	(cd "$work" && find . | busybox cpio -o -H newc | gzip -1) >"$dir/initrd-$name" 2>/dev/null
+	rm -rf "$work"
+}
+
+# modules_for TREE RELEASE MODULE... prints the files to load, in order. What is
+# built into the kernel has none.
+modules_for() {
+	local tree=$1 release=$2
+	shift 2
+	[ -e "$tree/lib/modules/$release/modules.dep.bin" ] || depmod -b "$tree" "$release"
+	modprobe -d "$tree" -S "$release" --show-depends -a "$@" | awk '$1 == "insmod" && !seen[$2]++ { print $2 }'
+}
+
+# image makes the machine's disk.
+image() {
+	local tree user
+	tree=$(kept vm --include=systemd,systemd-sysv,libpam-systemd,dbus,udev,openssh-server,openssh-client,procps)
+	cp -a --reflink=auto "$tree" "$root"
+	make -C "$top" -s install DESTDIR="$root"
+	cp "$root/usr/share/doc/jail/examples/sshd_config.d/50-jail.conf" "$root/etc/ssh/sshd_config.d/"
+	# jail-keys gives up after 0.8 s, which can be too little for an emulated
+	# processor; it is tried elsewhere.
+	printf '%s\n' 'ListenAddress 127.0.0.1' 'Match Group jailed' 'AuthorizedKeysFile /etc/ssh/key.pub' 'AuthorizedKeysCommand none' 'Match User admin' 'AuthorizedKeysFile /etc/ssh/key.pub' 'Match all' \
+		>"$root/etc/ssh/sshd_config.d/10-try.conf"
+	ssh-keygen -q -t ed25519 -N '' -f "$root/root/id"
+	install -m 644 "$root/root/id.pub" "$root/etc/ssh/key.pub"
+	printf '%s\n' 'Host host' 'HostName 127.0.0.1' 'IdentityFile /root/id' 'StrictHostKeyChecking no' \
+		'UserKnownHostsFile /dev/null' 'LogLevel ERROR' 'KexAlgorithms curve25519-sha256' 'Ciphers aes128-ctr' >"$root/root/ssh_config"
+	chroot "$root" groupadd -g 61999 jailed
+	chroot "$root" useradd -m -s /bin/sh admin # an account of the host
+	mkdir -m 700 "$root/srv/jails"
+	for user in hog:61000 calm:61001 plain:61002; do
+		chroot "$root" useradd -K UID_MAX=61999 -u "${user#*:}" -G jailed -M -d /var/lib/jail/empty-home -s /usr/bin/jail-enter "${user%:*}"
+		make_busybox "$root/srv/jails/${user%:*}" "${user#*:}" "$root/root/id.pub"
+	done
+	install -m 600 "$top/packaging/vm/jail.toml" "$root/etc/jail/jail.toml"
+	install -m 755 "$top/packaging/vm/inside.sh" "$root/root/inside.sh"
+	install -m 644 "$top/packaging/vm/try.service" "$root/etc/systemd/system/try.service"
+	chroot "$root" systemctl --quiet enable jail.service try.service
+	chroot "$root" systemctl --quiet mask systemd-timesyncd.service getty@tty1.service serial-getty@ttyS0.service \
+		apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer systemd-networkd-wait-online.service
+	echo vm >"$root/etc/hostname"
+	rm -rf "$root/var/cache/apt" "$root/var/lib/apt/lists"
+	mke2fs -q -t ext4 -E root_owner=0:0 -d "$root" "$dir/disk" 1G
+	truncate -s 256M "$dir/swap"
+	mkswap -q "$dir/swap" 2>/dev/null || mkswap "$dir/swap" >/dev/null
+}
+
+# boot KERNEL runs the machine and shows what inside.sh says. The disk is not
+# changed by it. Its clock counts instructions, a nanosecond each, and skips what
+# it sleeps: so no deadline inside depends on how busy this machine is.
+boot() {
+	echo "Linux of $1"
+	: >"$dir/results"
+	tail -f -n +1 --pid=$$ "$dir/results" &
+	shown=$!
+	qemu-system-x86_64 -accel tcg,tb-size=128 -icount shift=0,sleep=off -rtc clock=vm -cpu max -smp 1 -m 768 -nodefaults -no-reboot -display none \
+		-kernel "$dir/linux-$1" -initrd "$dir/initrd-$1" -append "console=ttyS0 root=/dev/vda panic=-1 quiet systemd.show_status=0 random.trust_cpu=on" \
+		-drive "file=$dir/disk,format=raw,if=virtio,snapshot=on" -drive "file=$dir/swap,format=raw,if=virtio,snapshot=on" \
+		-serial "file:$dir/console" -serial "file:$dir/results" &
+	qemu=$!
+	local status=0 left=$bound
+	while kill -0 $qemu 2>/dev/null && [ $((left -= 1)) -gt 0 ]; do
+		sleep 1 &
+		wait $! # so that a signal is heeded at once
+	done
+	[ $left -gt 0 ] || kill -KILL $qemu
+	wait $qemu || status=$?
+	qemu=''
+	sleep 1
+	kill $shown
+	wait $shown 2>/dev/null || :
+	shown=''
+	if [ $status != 0 ] || ! grep -q '^END 0' "$dir/results"; then
+		failed=1
+		[ $left -gt 0 ] || echo "try-vm: the machine did not finish within $bound seconds" >&2
+		echo "try-vm: something is wrong above; the end of the console:" >&2
+		tail -n 40 "$dir/console" >&2
+	fi
+}
+
+mkdir -p "$top/build"
+exec 9>"$top/build/vm.lock"
+flock -n 9 || { echo "try-vm: it runs already" >&2; exit 1; }
+trap finish EXIT
+trap 'exit 1' HUP INT TERM
+failed=0
+rm -rf --one-file-system "$dir"
+mkdir -p "$dir"
+chmod 700 "$dir"
+image
+for name in "${@:-6.1}"; do
+	case $name in
+	6.1) kernel 6.1 --include=linux-image-cloud-amd64 ;;
+	backports) kernel backports --include=linux-image-cloud-amd64/bookworm-backports \
+		--setup-hook='echo "deb http://deb.debian.org/debian bookworm-backports main" >>"$1/etc/apt/sources.list"' ;;
+	*) echo "try-vm: $name: 6.1 or backports" >&2; exit 64 ;;
+	esac
+	boot "$name"
+done
+[ $failed = 0 ]
