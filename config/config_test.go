@@ -76,6 +76,8 @@ func TestEveryJailKeyReachesTheSpec(t *testing.T) {
 	reg, errs := load(t, testOptions(), `version = 1
 [defaults]
 idle_timeout = "1h"
+on_disconnect = "hup"
+x11 = true
 env    = { A = "default", B = "b" }
 limits = { memory = "512M", pids = 7 }
 mounts = [ { source = "/srv/shared", target = "/shared" }, { source = "/srv/doc", target = "/doc" } ]
@@ -89,6 +91,8 @@ userns = { base = 200000, size = 65536 }
 idle_timeout = "90s"
 autostart = true
 container_root = false
+x11 = false
+on_disconnect = "keep"
 env = { A = "jail" }
 limits = { memory = "1G", cpu = "150%" }
 mounts = [ { source = "/srv/www", target = "/var/www", readonly = true }, { source = "/srv/doc2", target = "/doc" } ]
@@ -107,6 +111,7 @@ container_root = true
 	assert.Equal(t, []jail.Spec{
 		{
 			Name: "centos", Rootfs: "/srv/centos", Hostname: "centos", IdleTimeout: time.Hour, ContainerRoot: true,
+			X11: true, OnDisconnect: jail.DisconnectHup,
 			Env: []string{"A=default", "B=b"},
 			Mounts: []jail.Mount{
 				{Source: "/srv/shared", Target: "/shared"},
@@ -117,8 +122,8 @@ container_root = true
 		},
 		{
 			Name: "web", Rootfs: "/srv/web", Hostname: "web.example", IdleTimeout: 90 * time.Second, Autostart: true,
-			Userns: jail.Userns{Enabled: true, Base: 200000, Size: 65536},
-			Env:    []string{"A=jail", "B=b"},
+			Userns: jail.Userns{Enabled: true, Base: 200000, Size: 65536}, OnDisconnect: jail.DisconnectKeep,
+			Env: []string{"A=jail", "B=b"},
 			Mounts: []jail.Mount{
 				{Source: "/srv/shared", Target: "/shared"},
 				{Source: "/srv/www", Target: "/var/www", ReadOnly: true},
@@ -143,7 +148,7 @@ func TestFaultIsReportedWithItsLineAndKey(t *testing.T) {
 	}{
 		"misspelt key":                       {`hostnam = "x"`, []string{main + `:5: jail.web.hostnam: unknown key "hostnam", did you mean "hostname"?`}},
 		"misspelt key of a mount":            {`mounts = [ { source = "/a", target = "/b", readonyl = true } ]`, []string{`:5: jail.web.mounts[0].readonyl: unknown key "readonyl", did you mean "readonly"?`}},
-		"key without a likeness":             {`x11 = true`, []string{`:5: jail.web.x11: unknown key "x11", remove it; known here: autostart, `}},
+		"key without a likeness":             {`zoo = true`, []string{`:5: jail.web.zoo: unknown key "zoo", remove it; known here: autostart, `}},
 		"unknown top-level key":              {"version = 1\njails = 1", []string{`:2: jails: unknown key "jails", did you mean "jail"?`}},
 		"sftp that is true":                  {"sftp = true", []string{`:5: jail.web.sftp: is true or false, must be a string in quotes`}},
 		"sftp that is no choice":             {`sftp = "yes"`, []string{`:5: jail.web.sftp: "yes" is not a choice, write "auto", "builtin", "rootfs" or "off"`}},
@@ -211,6 +216,8 @@ func TestFaultIsReportedWithItsLineAndKey(t *testing.T) {
 		"memory of nothing":                  {`limits = { memory = "0" }`, []string{":5: jail.web.limits.memory: "}},
 		"cpu without %":                      {`limits = { cpu = "2" }`, []string{":5: jail.web.limits.cpu: "}},
 		"pids -1":                            {`limits = { pids = -1 }`, []string{":5: jail.web.limits.pids: "}},
+		"on_disconnect of unknown kind":      {`on_disconnect = "HUP"`, []string{`:5: jail.web.on_disconnect: "HUP" is not known, write "hup", "kill" or "keep"`}},
+		"x11 as a string":                    {`x11 = "yes"`, []string{":5: jail.web.x11: is a string, must be true or false"}},
 		"limit outside limits":               {`memory = "1G"`, []string{`:5: jail.web.memory: unknown key "memory"`}},
 		"env names":                          {"[jail.web.env]\n\"A-B\" = \"\"\n1A = \"\"\n\"\" = \"\"\nLD_PRELOAD = \"\"\nHOME = \"\"\n\"A=B\" = \"\"", []string{`:6: jail.web.env.A-B: `, ":7: ", ":8: ", ":9: jail.web.env.LD_PRELOAD: ", ":10: jail.web.env.HOME: ", ":11: "}},
 		"NUL in env":                         {`env = { A = "a\u0000b" }`, []string{":5: jail.web.env.A: has a NUL"}},

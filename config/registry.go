@@ -80,6 +80,15 @@ type settings struct {
 	// jail's are made after those of [defaults]; one with the same target
 	// takes the other's place.
 	Mounts mountsKey `toml:"mounts"`
+	// X11 lets sessions have the X11 display that their client forwards, if
+	// sshd forwards it ("jail-init check" says what sshd needs for that). The
+	// default is false.
+	X11 value[bool] `toml:"x11"`
+	// OnDisconnect is what becomes of a session whose client is gone: "hup"
+	// sends SIGHUP also to one without a terminal, "kill" sends SIGKILL,
+	// "keep" lets one with a terminal run on. Without it the kernel hangs up a
+	// terminal, and a session without one goes on, as with plain sshd.
+	OnDisconnect value[string] `toml:"on_disconnect"`
 	// Limits bound what the jail as a whole may use. Each one not given
 	// comes from [defaults].
 	Limits limitsTable `toml:"limits"`

@@ -122,6 +122,8 @@ func (t *jailTable) over(def settings) settings {
 	s.IdleTimeout = s.IdleTimeout.or(def.IdleTimeout)
 	s.Autostart = s.Autostart.or(def.Autostart)
 	s.ContainerRoot = s.ContainerRoot.or(def.ContainerRoot)
+	s.X11 = s.X11.or(def.X11)
+	s.OnDisconnect = s.OnDisconnect.or(def.OnDisconnect)
 	s.Limits.Memory = s.Limits.Memory.or(def.Limits.Memory)
 	s.Limits.CPU = s.Limits.CPU.or(def.Limits.CPU)
 	s.Limits.Pids = s.Limits.Pids.or(def.Limits.Pids)
@@ -372,6 +374,19 @@ func (v *validator) settings(spec *jail.Spec, s *settings, owner origin) {
 	spec.ContainerRoot = s.ContainerRoot.v
 	if s.ContainerRoot.v && !s.Userns.off && s.ContainerRoot.key == owner.below("container_root") && owner.key != "defaults" {
 		v.warnf(s.ContainerRoot.origin, "has no meaning in a user namespace, remove it or set userns = false")
+	}
+	spec.X11 = s.X11.v
+	if d := s.OnDisconnect; d.usable() {
+		switch d.v {
+		case "hup":
+			spec.OnDisconnect = jail.DisconnectHup
+		case "kill":
+			spec.OnDisconnect = jail.DisconnectKill
+		case "keep":
+			spec.OnDisconnect = jail.DisconnectKeep
+		default:
+			v.errorf(d.origin, `%s is not known, write "hup", "kill" or "keep", or remove it`, shown(d.v))
+		}
 	}
 	v.env(spec, s.Env, owner)
 	v.mounts(spec, s.Mounts)

@@ -53,6 +53,10 @@ type session struct {
 	relays []*relay
 
 	own [3]bool // descriptors that were passed themselves
+
+	sshd  bool // sshd has started us, as far as can be told
+	agent agent
+	watch bool // say when nobody reads standard error any more
 }
 
 // Run is the program. It returns the exit status, or does not return when the
@@ -65,7 +69,7 @@ func Run(argv, env []string) int {
 	if path == nil {
 		return complain("cannot enter the jail: the path of its control socket is too long")
 	}
-	return enter(in, env, func() (int, error) {
+	return enter(in, env, true, func() (int, error) {
 		fd, e := sys.ConnectAt(path)
 		if e != 0 {
 			return -1, e
@@ -95,11 +99,16 @@ func socketPath(dst []byte, dir string, uid int) []byte {
 // Attach is a session for the administrator, on a connection dial makes: the
 // shell's arguments are args, and it is a login shell if login is true.
 func Attach(dial func() (int, error), login bool, args, env []string) int {
-	return enter(invocation{login: login, args: args}, env, dial)
+	return enter(invocation{login: login, args: args}, env, false, dial)
 }
 
-func enter(in invocation, env []string, dial func() (int, error)) int {
-	s := &session{in: in, dial: dial, conn: -1, master: -1, ttyFD: -1, termIn: -1, termOut: -1}
+// enter is a session; mayForward is whether it has what sshd forwards for it.
+func enter(in invocation, env []string, mayForward bool, dial func() (int, error)) int {
+	s := &session{in: in, dial: dial, conn: -1, master: -1, ttyFD: -1, termIn: -1, termOut: -1, agent: agent{listener: -1}}
+	if mayForward {
+		connection, _ := lookup(env, "SSH_CONNECTION")
+		s.sshd = connection != ""
+	}
 	if err := s.prepare(env); err != "" {
 		return complain("cannot enter the jail: " + err)
 	}
@@ -134,6 +143,12 @@ func (s *session) prepare(env []string) string {
 		if environ.Allowed(b) && len(b) <= wire.MaxString && len(s.req.Env) < wire.MaxEnv {
 			s.req.Env = append(s.req.Env, b)
 		}
+	}
+	if s.sshd {
+		if s.agent.path = agentPath(env); s.agent.path != "" {
+			s.req.Flags |= wire.FlagAgent
+		}
+		s.addDisplay(env)
 	}
 	for fd := 0; fd < 3; fd++ {
 		if err := s.classify(fd); err != nil {
@@ -410,7 +425,7 @@ func (s *session) answer() (status int, done bool) {
 	if err != nil || n == 0 {
 		return s.broken(), true
 	}
-	typ, _, body, err := wire.Header(buf[:n])
+	typ, flags, body, err := wire.Header(buf[:n])
 	if err == wire.ErrVersion {
 		sys.CloseAll(fds)
 		return complain("cannot enter the jail: it speaks another version of the protocol; it has to be restarted"), true
@@ -422,17 +437,8 @@ func (s *session) answer() (status int, done bool) {
 			return refused(r), true
 		}
 	case err == nil && typ == wire.TypeStarted:
-		st, err := wire.DecodeStarted(body)
-		if err != nil {
-			break
-		}
-		s.pid = st.PID
-		if s.req.TTY() {
-			if len(fds) != 1 || !isMaster(fds[0]) {
-				break
-			}
-			s.master = fds[0]
-		} else if len(fds) != 0 {
+		st, err := wire.DecodeStarted(flags, body)
+		if err != nil || !s.take(&st, fds) {
 			break
 		}
 		for _, r := range s.relays {
@@ -443,6 +449,35 @@ func (s *session) answer() (status int, done bool) {
 	}
 	sys.CloseAll(fds)
 	return s.broken(), true
+}
+
+// take checks what came with Started and keeps it.
+func (s *session) take(st *wire.Started, fds []int) bool {
+	want := 0
+	if s.req.TTY() {
+		want++
+	}
+	agent := st.Flags&wire.FlagAgentFD != 0
+	if agent {
+		want++
+	}
+	if len(fds) != want || agent && s.req.Flags&wire.FlagAgent == 0 {
+		return false
+	}
+	if s.req.TTY() && !isMaster(fds[0]) || agent && !isListener(fds[want-1]) {
+		return false
+	}
+	s.pid = st.PID
+	if s.req.TTY() {
+		s.master = fds[0]
+	}
+	if agent {
+		s.agent.listener = fds[want-1]
+	}
+	// Without sshd, standard error may be a pipe to anything, whose end says
+	// nothing about anybody's connection.
+	s.watch = st.Flags&wire.FlagWatch != 0 && s.sshd && s.own[2]
+	return true
 }
 
 // letGo gives up our copies of the input and output that were passed, so that the

@@ -75,14 +75,19 @@ func (s *session) relay() int {
 	const (
 		connFD = iota
 		signalFD
+		stderrFD
+		relayFD
 	)
+	defer s.agent.close()
 	exited := false
 	var end wire.Exited
 	late, quietSince := 0, int64(0)
 	for {
-		fds = append(fds[:0], sys.PollFD{FD: int32(s.conn), Events: sys.PollIn}, sys.PollFD{FD: int32(s.signals), Events: sys.PollIn})
+		fds = append(fds[:0], sys.PollFD{FD: int32(s.conn), Events: sys.PollIn}, sys.PollFD{FD: int32(s.signals), Events: sys.PollIn}, sys.PollFD{FD: -1})
 		if exited {
 			fds[connFD].FD = -1
+		} else if s.watch {
+			fds[stderrFD].FD = 2 // for POLLERR and POLLHUP
 		}
 		for _, r := range s.relays {
 			rd, wr := sys.PollFD{FD: -1}, sys.PollFD{FD: -1}
@@ -92,6 +97,10 @@ func (s *session) relay() int {
 				rd = sys.PollFD{FD: int32(r.from), Events: sys.PollIn}
 			}
 			fds = append(fds, rd, wr)
+		}
+		agentFD := len(fds)
+		if !exited {
+			fds = s.agent.poll(fds)
 		}
 		timeout := -1
 		if exited {
@@ -107,9 +116,14 @@ func (s *session) relay() int {
 		if fds[signalFD].Revents != 0 {
 			s.handleSignals(exited)
 		}
+		if fds[stderrFD].Revents != 0 {
+			s.watch = false
+			s.disconnected()
+		}
+		s.agent.handle(fds[agentFD:])
 		progress := false
 		for i, r := range s.relays {
-			rd, wr := &fds[2+2*i], &fds[3+2*i]
+			rd, wr := &fds[relayFD+2*i], &fds[relayFD+2*i+1]
 			if wr.Revents != 0 {
 				r.flush()
 				progress = true
@@ -281,6 +295,15 @@ func (s *session) signal(sig syscall.Signal) {
 	if s.conn >= 0 {
 		_ = sys.SendMsg(s.conn, wire.AppendSignal(nil, wire.Signal{Number: uint8(sig)}), nil, false, &s.m)
 	}
+}
+
+// disconnected tells PID 1 that nobody reads standard error any more. sshd reads
+// it to its end, which we are, having a copy, so the connection is gone, or the
+// client has closed this session's channel (nchan.c:chan_shutdown_extended_read).
+// Who only reads no more of the output, as head(1) does, does not close standard
+// error (chan_rcvd_eow).
+func (s *session) disconnected() {
+	_ = sys.SendMsg(s.conn, wire.AppendDisconnected(nil), nil, false, &s.m)
 }
 
 // event reads PID 1's message about the end of the session. gone is true if

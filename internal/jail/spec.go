@@ -53,6 +53,10 @@ type Spec struct {
 	Logins []Login
 	// SFTP says who serves sftp inside.
 	SFTP SFTP
+	// X11 lets sessions have the X11 display their client forwards.
+	X11 bool
+	// OnDisconnect is what becomes of a session whose client is gone.
+	OnDisconnect OnDisconnect
 }
 
 // SFTP says which server an sftp request gets.
@@ -68,6 +72,17 @@ const (
 
 // Builtin reports whether the built-in server may be needed.
 func (s SFTP) Builtin() bool { return s == SFTPAuto || s == SFTPBuiltin }
+
+// OnDisconnect is what becomes of a session whose client is gone.
+type OnDisconnect uint8
+
+// The values of OnDisconnect, in the order of package wire's.
+const (
+	DisconnectPlain OnDisconnect = iota // what sshd does
+	DisconnectHup                       // SIGHUP, also without a terminal
+	DisconnectKill                      // SIGKILL
+	DisconnectKeep                      // nothing, also with a terminal
+)
 
 // Userns is the id map of a jail.
 type Userns struct {

@@ -359,6 +359,7 @@ func setup(spec *jail.Spec, l *Launcher) *wire.Setup {
 		Landlock: l.landlockOK, IdleMillis: uint64(spec.IdleTimeout.Milliseconds()),
 		PtyMax: ptyMax, HardFiles: l.hardFiles, Env: spec.Env,
 		SFTP: uint8(spec.SFTP),
+		X11:  spec.X11, OnDisconnect: wire.OnDisconnect(spec.OnDisconnect),
 	}
 	for _, m := range spec.Mounts {
 		wm := wire.Mount{Target: m.Target, ReadOnly: m.ReadOnly}

@@ -7,6 +7,7 @@ import (
 	"jail/internal/rootfs"
 	"jail/internal/session"
 	"jail/internal/sys"
+	"jail/internal/tty"
 	"jail/internal/wire"
 )
 
@@ -32,7 +33,8 @@ const (
 	kindListener kind = iota
 	kindControl       // the control listener
 	kindConn
-	kindChild // a session leader's pidfd
+	kindChild  // a session leader's pidfd
+	kindMaster // the terminal of a session whose client is gone
 )
 
 // listener is one login's.
@@ -64,6 +66,10 @@ type conn struct {
 	execAs  *wire.Identity // control: the next request is for this identity
 	slot    *session.Slot  // while the child may not have executed yet
 	parked  bool           // not watched until a slot is free
+	forward session.Forward
+	policy  wire.OnDisconnect
+	master  int  // a copy of the terminal's, where the policy needs it; -1 without
+	gone    bool // the client has said that its caller is gone
 }
 
 type loop struct {
@@ -95,6 +101,7 @@ type loop struct {
 
 	m     sys.MsgBuf
 	small [64]byte
+	waste []byte // what drain reads
 	out   []byte
 	seq   uint64
 }
@@ -177,7 +184,7 @@ func (l *loop) forget(fd int) {
 }
 
 func (l *loop) newConn(c conn) int {
-	c.pidfd = -1
+	c.pidfd, c.master = -1, -1
 	c.since = sys.MonotonicMillis()
 	if n := len(l.freeConns); n > 0 {
 		i := l.freeConns[n-1]
@@ -213,6 +220,8 @@ func (l *loop) run() int {
 				l.readable(i)
 			case kindChild:
 				reap = true
+			case kindMaster:
+				l.drain(i)
 			}
 		}
 		now := sys.MonotonicMillis()
@@ -338,6 +347,7 @@ func (l *loop) drop(i int) {
 		l.forget(c.fd)
 		c.fd = -1
 	}
+	l.jail.Remove(&c.forward)
 	if c.pid != 0 {
 		c.state = orphan
 		return
@@ -434,9 +444,12 @@ func (l *loop) request(i int, id *wire.Identity) {
 	}
 	st, refusal := l.jail.Start(s, id, fds)
 	if refusal != nil {
-		if st.Master >= 0 {
-			sys.Close(st.Master)
+		for _, fd := range [...]int{st.Master, st.Agent} {
+			if fd >= 0 {
+				sys.Close(fd)
+			}
 		}
+		l.jail.Remove(&st.Forward)
 		l.refuse(i, refusal.Status, refusal.Text)
 		return
 	}
@@ -452,16 +465,41 @@ func (l *loop) request(i int, id *wire.Identity) {
 	l.served++
 	l.children, l.idle = true, 0
 	_ = l.watch(st.PIDFD, kindChild, i)
-	l.out = wire.AppendStarted(l.out[:0], wire.Started{PID: uint32(st.PID)})
-	if c.tty {
-		err = sys.SendMsg(c.fd, l.out, []int{st.Master}, false, &l.m)
-		sys.Close(st.Master) // the only copy is the client's: its death hangs up
-	} else {
-		err = sys.SendMsg(c.fd, l.out, nil, false, &l.m)
+	c.forward = st.Forward
+	if st.Note != "" {
+		l.log(st.Note)
 	}
-	if err != nil {
+	if c.login >= 0 { // the administrator's sessions are as plain as can be
+		c.policy = l.setup.OnDisconnect
+	}
+	if err := l.started(c, &st); err != nil {
 		l.hangup(i)
 	}
+}
+
+// started answers a request. The copies that go with the answer are the only
+// ones: the client's death ends the agent and hangs up the terminal, unless the
+// jail has another idea of that.
+func (l *loop) started(c *conn, st *session.Started) error {
+	msg := wire.Started{PID: uint32(st.PID)}
+	var fds [2]int
+	n := 0
+	if c.tty {
+		fds[n], n = st.Master, n+1
+		defer sys.Close(st.Master)
+		if c.policy == wire.DisconnectKill || c.policy == wire.DisconnectKeep {
+			c.master, _ = sys.Fcntl(st.Master, syscall.F_DUPFD_CLOEXEC, 0)
+		}
+	} else if c.policy == wire.DisconnectKill || c.policy == wire.DisconnectHup {
+		msg.Flags |= wire.FlagWatch
+	}
+	if st.Agent >= 0 {
+		msg.Flags |= wire.FlagAgentFD
+		fds[n], n = st.Agent, n+1
+		defer sys.Close(st.Agent)
+	}
+	l.out = wire.AppendStarted(l.out[:0], msg)
+	return sys.SendMsg(c.fd, l.out, fds[:n], false, &l.m)
 }
 
 // refuse answers a request with a reason and logs it under the same id.
@@ -506,8 +544,15 @@ func (l *loop) messages(i int) {
 		if err == nil && got > 0 {
 			var typ wire.Type
 			var body []byte
-			if typ, _, body, err = wire.Header(l.small[:got]); err == nil && typ == wire.TypeSignal && len(l.m.FDs) == 0 {
-				sig, err = wire.DecodeSignal(body)
+			if typ, _, body, err = wire.Header(l.small[:got]); err == nil && len(l.m.FDs) == 0 {
+				switch {
+				case typ == wire.TypeSignal:
+					sig, err = wire.DecodeSignal(body)
+				case typ == wire.TypeDisconnected && len(body) == 0 && !c.tty && !c.gone:
+					c.gone = true
+					l.disconnected(c)
+					continue
+				}
 			}
 		}
 		if err != nil || sig.Number == 0 {
@@ -527,16 +572,65 @@ func (l *loop) kill(c *conn, sig syscall.Signal) {
 }
 
 // hangup ends the connection of a running session whose client is gone. A
-// client only goes before its session when it was killed with SIGKILL, or broke
-// the protocol: without a terminal the command dies of the same, which is what
-// sshd's kill would have done to it; with one, closing the master has hung up
-// already.
+// client only goes before its session when its terminal is gone, when it was
+// killed with SIGKILL, or broke the protocol: without a terminal the command dies
+// of the same, which is what sshd's kill would have done to it; with one, closing
+// the master has hung up already, unless there is another copy of it here.
 func (l *loop) hangup(i int) {
 	c := l.conns[i]
 	if !c.tty {
 		l.kill(c, syscall.SIGKILL)
+	} else {
+		l.disconnected(c)
 	}
 	l.drop(i)
+	if c.master >= 0 && (sys.SetNonblock(c.master) != nil || l.watch(c.master, kindMaster, i) != nil) {
+		l.closeMaster(c)
+	}
+}
+
+// disconnected does to a session what the registry wants done when nobody is
+// there any more to see what it does.
+func (l *loop) disconnected(c *conn) {
+	switch c.policy {
+	case wire.DisconnectHup:
+		if !c.tty {
+			l.kill(c, syscall.SIGHUP)
+			l.kill(c, syscall.SIGCONT) // as the kernel does: a stopped one has to hear of it
+		}
+	case wire.DisconnectKill:
+		if c.master >= 0 {
+			// What runs in the foreground of a shell has a process group of its own.
+			if pgrp, err := tty.Foreground(c.master); err == nil && pgrp > 1 {
+				_ = syscall.Kill(-pgrp, syscall.SIGKILL)
+			}
+			l.closeMaster(c)
+		}
+		l.kill(c, syscall.SIGKILL)
+	}
+}
+
+// drain reads what a session without a client prints, and forgets it. A little
+// at a time, since the loop has more to do.
+func (l *loop) drain(i int) {
+	c := l.conns[i]
+	if c.state != orphan || c.master < 0 {
+		return
+	}
+	if l.waste == nil {
+		l.waste = make([]byte, 16<<10)
+	}
+	if n, err := sys.Read(c.master, l.waste); n <= 0 && err != syscall.EAGAIN {
+		l.closeMaster(c) // EIO: nobody has the terminal open any more
+	}
+}
+
+// closeMaster gives up the copy of a terminal's master.
+func (l *loop) closeMaster(c *conn) {
+	if c.master >= 0 {
+		l.forget(c.master)
+		c.master = -1
+	}
 }
 
 // reap is the only place that waits. It collects every child that has ended,
@@ -562,6 +656,7 @@ func (l *loop) exited(i int, ws syscall.WaitStatus) {
 	c := l.conns[i]
 	delete(l.byPID, c.pid)
 	l.forget(c.pidfd)
+	l.closeMaster(c) // with the client's copy this hangs up whatever is left on it
 	l.sessions--
 	c.pid = 0
 	if c.fd >= 0 {

@@ -190,5 +190,8 @@ func jailOf(s *wire.Setup, root *rootfs.Root) *session.Jail {
 		Env: s.Env, NoSetgroups: s.NoSetgroups, HardFiles: s.HardFiles,
 		KeepSignals: ^uint64(handled),
 		SFTP:        session.SFTP(s.SFTP), SFTPServer: s.SFTPServer != wire.SFTPServerNone,
+		Agent:    session.Place{FD: root.Agent, Path: rootfs.AgentDir},
+		X11:      session.Place{FD: root.X11, Path: rootfs.X11Dir},
+		Hostname: s.Hostname,
 	}
 }

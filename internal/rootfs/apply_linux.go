@@ -17,6 +17,9 @@ type Root struct {
 	Proc int // the procfs
 	Dev  int // the tmpfs at /dev
 	Pts  int // the devpts
+	// Agent and X11 are the directories AgentDir and X11Dir; X11 is -1 without
+	// one.
+	Agent, X11 int
 }
 
 // beneath are the rules for every path below a rootfs: no symlink anywhere, no
@@ -48,7 +51,7 @@ type builder struct {
 // (mount_namespaces(7), SHARED SUBTREES); what is needed of the host is opened
 // next; then the host goes; and only then anything below the rootfs is touched.
 func Apply(s *wire.Setup, tree int, mounts []int, server int) (*Root, error) {
-	b := &builder{s: s, root: Root{Dir: -1, Proc: -1, Dev: -1, Pts: -1}, mounts: mounts, nodes: map[string]int{}, server: server}
+	b := &builder{s: s, root: Root{Dir: -1, Proc: -1, Dev: -1, Pts: -1, Agent: -1, X11: -1}, mounts: mounts, nodes: map[string]int{}, server: server}
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return nil, fmt.Errorf("make mounts private: %w", err)
 	}
@@ -309,6 +312,8 @@ func (b *builder) do(op Op) error {
 		fd, err := b.mountNew(op, "tmpfs", attr)
 		if op.Target == "/dev" {
 			b.root.Dev = fd
+		} else if op.Target == X11Dir {
+			b.root.X11 = fd
 		} else if fd >= 0 {
 			sys.Close(fd)
 		}
@@ -333,10 +338,16 @@ func (b *builder) do(op Op) error {
 			return err
 		}
 		defer sys.Close(dir)
-		if err := sys.Mkdirat(dir, base, 0o755); err != nil && !(op.Optional && err == syscall.EEXIST) {
+		if err := sys.Mkdirat(dir, base, 0o755); err != nil && err != syscall.EEXIST {
 			return err
 		}
-		return nil
+		if err := syscall.Fchmodat(dir, base, 0o755, 0); err != nil { // past any umask
+			return err
+		}
+		if op.Target == AgentDir {
+			b.root.Agent, err = sys.Openat2(dir, base, dirFlags, sys.ResolveBeneath|sys.ResolveNoSymlinks)
+		}
+		return err
 	case Link:
 		dir, base, err := b.in(op.Target)
 		if err != nil {

@@ -35,13 +35,17 @@ type Op struct {
 	Major, Minor uint32
 	Index        int
 	ReadOnly     bool
-	// Optional steps are left out where their target is missing, and an Optional
-	// Dir may be there already.
+	// Optional steps are left out where their target is missing.
 	Optional bool
 }
 
 // SFTPServer is where the built-in sftp server is inside.
 const SFTPServer = "/dev/jail/sftp-server"
+// What sessions have of their client's, each in a directory of its own below.
+const (
+	AgentDir = "/dev/jail/agent" // sockets of agents
+	X11Dir   = "/dev/jail/x11"   // cookies of displays, where the registry allows X11
+)
 
 // node are the device nodes of a jail. There is no console, kmsg, mem, fuse,
 // net/tun, kvm, vsock or loop.
@@ -74,9 +78,17 @@ func Plan(s *wire.Setup) []Op {
 		ops = append(ops, Op{Kind: ReadOnly, Target: "/proc/" + p, Optional: true})
 	}
 	ops = append(ops, Op{Kind: Tmpfs, Target: "/dev", Options: [][2]string{
-		{"mode", "755"}, {"size", "64k"}, {"nr_inodes", "256"},
+		{"mode", "755"}, {"size", "64k"}, {"nr_inodes", "1k"},
 	}})
 	ops = append(ops, nodes...)
+	ops = append(ops,
+		Op{Kind: Dir, Target: "/dev/jail"},
+		Op{Kind: Dir, Target: AgentDir},
+	)
+	if s.X11 {
+		// Directories in there belong to sessions, who may fill it.
+		ops = append(ops, Op{Kind: Tmpfs, Target: X11Dir, Options: [][2]string{{"mode", "755"}, {"size", "1m"}, {"nr_inodes", "2k"}}})
+	}
 	ops = append(ops,
 		Op{Kind: Link, Target: "/dev/fd", Source: "/proc/self/fd"},
 		Op{Kind: Link, Target: "/dev/stdin", Source: "/proc/self/fd/0"},
@@ -105,10 +117,7 @@ func Plan(s *wire.Setup) []Op {
 		Op{Kind: Tmpfs, Target: "/sys", ReadOnly: true, Optional: true, Options: [][2]string{{"mode", "555"}, {"size", "4k"}, {"nr_inodes", "2"}}},
 	)
 	if s.SFTPServer != wire.SFTPServerNone {
-		ops = append(ops,
-			Op{Kind: Dir, Target: "/dev/jail", Optional: true},
-			Op{Kind: Server, Target: SFTPServer},
-		)
+		ops = append(ops, Op{Kind: Server, Target: SFTPServer})
 	}
 	for i, m := range s.Mounts {
 		ops = append(ops, Op{Kind: Bind, Target: m.Target, Source: m.Source, ReadOnly: m.ReadOnly, Index: i})

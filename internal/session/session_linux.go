@@ -35,6 +35,10 @@ type Jail struct {
 	Root int // the root directory
 	Pts  int // the devpts
 	Dev  int // the /dev tmpfs
+	// Agent is the directory for agents' sockets, X11 that for cookies of
+	// displays; it is -1 where the registry does not allow X11.
+	Agent, X11 Place
+	Hostname   string
 
 	Env         []string // of the registry
 	NoSetgroups bool
@@ -46,6 +50,9 @@ type Jail struct {
 	SFTPServer bool // the built-in sftp server is there
 
 	passwd, group, keys []byte // read buffers
+
+	forwards int    // Forwards there are
+	serial   uint64 // of the last one
 
 	last     passwd.Entry // the last answer of lookup, from lastText
 	lastOK   bool
@@ -110,12 +117,19 @@ func (s *Slot) bytes(parts ...string) []byte {
 type Started struct {
 	PID, PIDFD int
 	Master     int // of its terminal; -1 without
+	// Agent is the listener for connections to the client's agent; -1 without.
+	Agent int
+	// Forward is what has to be removed when the session or its client is gone.
+	Forward Forward
+	// Note is why something asked for is missing, for the log; "" mostly.
+	Note string
 }
 
 // Start starts the session s.Req asks for. fds are the descriptors that came
-// with the request, in the order of its Stdio; they stay the caller's.
+// with the request, in the order of its Stdio; they stay the caller's. What
+// Started holds is the caller's to close and to Remove, also with a refusal.
 func (j *Jail) Start(s *Slot, id *wire.Identity, fds []int) (Started, *Refusal) {
-	st := Started{Master: -1}
+	st := Started{Master: -1, Agent: -1}
 	c := s.Child
 	c.Reset()
 	s.arena = s.arena[:0]
@@ -191,7 +205,8 @@ func (j *Jail) Start(s *Slot, id *wire.Identity, fds []int) (Started, *Refusal) 
 		s.argv = append(s.argv, nil)
 	}
 	c.Path = s.cstr(program)
-	j.environment(s, &user, ttyName)
+	j.forward(s, &user, &st)
+	j.environment(s, &user, ttyName, &st.Forward)
 
 	c.Argv, c.Envp = s.argv, s.envp
 	c.ExecMsg = s.bytes(program, ": ")
@@ -206,9 +221,6 @@ func (j *Jail) Start(s *Slot, id *wire.Identity, fds []int) (Started, *Refusal) 
 	var err error
 	st.PID, st.PIDFD, err = sys.Fork(c)
 	if err != nil {
-		if st.Master >= 0 {
-			sys.Close(st.Master)
-		}
 		if err == syscall.EAGAIN {
 			return st, &Refusal{125, "the jail has as many processes as it may have (limits.pids); there is room when some have ended"}
 		}
@@ -321,7 +333,7 @@ func (j *Jail) keyRule(s *Slot, u *passwd.Entry) *Refusal {
 func cbytes(text string) []byte { return append([]byte(text), 0)[:len(text)] }
 
 // environment builds s.envp in the order sshd has (session.c:do_setup_env).
-func (j *Jail) environment(s *Slot, u *passwd.Entry, ttyName string) {
+func (j *Jail) environment(s *Slot, u *passwd.Entry, ttyName string, f *Forward) {
 	env := append(s.envp[:0], s.cstr("USER=", u.Name), s.cstr("LOGNAME=", u.Name), s.cstr("HOME=", u.Home))
 	path := defaultPath
 	if u.UID == 0 {
@@ -340,6 +352,12 @@ func (j *Jail) environment(s *Slot, u *passwd.Entry, ttyName string) {
 	}
 	if ttyName != "" {
 		env = append(env, s.cstr("SSH_TTY=", ttyName))
+	}
+	if f.agent != "" && !j.sets([]byte("SSH_AUTH_SOCK")) {
+		env = append(env, s.cstr("SSH_AUTH_SOCK=", j.Agent.Path, "/", f.agent, "/"+agentName))
+	}
+	if f.x11 != "" && !j.sets([]byte("DISPLAY")) && !j.sets([]byte("XAUTHORITY")) {
+		env = append(env, s.cstr("DISPLAY=", string(s.Req.Display)), s.cstr("XAUTHORITY=", j.X11.Path, "/", f.x11, "/"+authorityName))
 	}
 	for _, e := range j.Env {
 		env = append(env, s.cstr(e))

@@ -180,6 +180,11 @@ func Seqpacket() (int, error) {
 	return syscall.Socket(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
 }
 
+// Stream makes a non-blocking SOCK_STREAM unix socket.
+func Stream() (int, error) {
+	return syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
+}
+
 // Connect connects fd to the pathname socket path, which is at most 107 bytes
 // long (unix(7)).
 func Connect(fd int, path string) error {

@@ -53,6 +53,7 @@ const (
 	AtEmptyPath       = 0x1000
 	AtRecursive       = 0x8000
 	AtSymlinkNofollow = 0x100
+	AtRemovedir       = 0x200
 
 	OpenTreeClone   = 1
 	OpenTreeCloexec = 0x80000
@@ -192,6 +193,12 @@ func Fsmount(fd int, attr uint64) (int, error) {
 
 // Mkdirat is mkdirat(2).
 func Mkdirat(dirFD int, name string, mode uint32) error { return syscall.Mkdirat(dirFD, name, mode) }
+
+// Unlinkat is unlinkat(2); flags are 0 or AtRemovedir.
+func Unlinkat(dirFD int, name string, flags int) error {
+	_, _, e := syscall.Syscall(syscall.SYS_UNLINKAT, uintptr(dirFD), uintptr(unsafe.Pointer(cstr(name))), uintptr(flags))
+	return justErr(e)
+}
 
 // Symlinkat is symlinkat(2).
 func Symlinkat(target string, dirFD int, name string) error {

@@ -178,6 +178,10 @@ type Setup struct {
 	SFTPServer SFTPServer
 	// SFTPPath is its host path, for SFTPServerPath.
 	SFTPPath string
+	// X11 lets sessions have the display their client forwards.
+	X11 bool
+	// OnDisconnect is what becomes of a session whose client is gone.
+	OnDisconnect OnDisconnect
 }
 
 // SFTPServer says where the built-in sftp server comes from.
@@ -192,6 +196,22 @@ const (
 
 // maxSFTP is the last value of Setup.SFTP.
 const maxSFTP = 3
+
+// OnDisconnect is what becomes of a session whose client is gone.
+type OnDisconnect uint8
+
+// The values of OnDisconnect.
+const (
+	// DisconnectPlain is what sshd does: the kernel hangs up a terminal, and a
+	// session without one is left alone.
+	DisconnectPlain OnDisconnect = 0
+	// DisconnectHup sends SIGHUP also to a session without a terminal.
+	DisconnectHup OnDisconnect = 1
+	// DisconnectKill sends SIGKILL.
+	DisconnectKill OnDisconnect = 2
+	// DisconnectKeep keeps the terminal, so that nothing is hung up.
+	DisconnectKeep OnDisconnect = 3
+)
 
 // maxList bounds Env, Mounts and Logins of a Setup.
 const maxList = 64
@@ -220,6 +240,7 @@ func AppendSetup(dst []byte, s *Setup) ([]byte, error) {
 		dst = putIdentity(dst, &s.Logins[i])
 	}
 	dst = putString(append(dst, s.SFTP, byte(s.SFTPServer)), s.SFTPPath)
+	dst = append(putBool(dst, s.X11), byte(s.OnDisconnect))
 	if len(dst) > MaxPacket {
 		return nil, ErrTooLong
 	}
@@ -250,6 +271,10 @@ func DecodeSetup(body []byte) (*Setup, error) {
 		return nil, ErrMalformed
 	}
 	if len(s.Env) > maxList || len(s.Mounts) > maxList || len(s.Logins) > maxList {
+		return nil, ErrMalformed
+	}
+	s.X11, s.OnDisconnect = in.boolean(), OnDisconnect(in.u8())
+	if s.OnDisconnect > DisconnectKeep {
 		return nil, ErrMalformed
 	}
 	return s, in.done()

@@ -22,10 +22,26 @@ const (
 	FlagForced uint16 = 1 << 1
 	// FlagAuthKnown says that Auth is what sshd noted.
 	FlagAuthKnown uint16 = 1 << 2
+	// FlagAgent asks for a socket inside that jail-enter answers with the
+	// client's agent.
+	FlagAgent uint16 = 1 << 3
+	// FlagX11 says that Display and Cookie are there.
+	FlagX11 uint16 = 1 << 4
 	// FlagOriginal says that Env has SSH_ORIGINAL_COMMAND, and sshd set it.
-	FlagOriginal uint16 = 1 << 3
+	FlagOriginal uint16 = 1 << 5
 
-	requestFlags = FlagLogin | FlagForced | FlagAuthKnown | FlagOriginal
+	requestFlags = FlagLogin | FlagForced | FlagAuthKnown | FlagAgent | FlagX11 | FlagOriginal
+)
+
+// Started flags.
+const (
+	// FlagAgentFD says that the listener asked for with FlagAgent comes along,
+	// after the terminal.
+	FlagAgentFD uint16 = 1 << 0
+	// FlagWatch asks jail-enter to say Disconnected when its caller is gone.
+	FlagWatch uint16 = 1 << 1
+
+	startedFlags = FlagAgentFD | FlagWatch
 )
 
 // Winsize is a terminal's size in characters and pixels (TIOCGWINSZ).
@@ -58,6 +74,10 @@ type Request struct {
 	// (sshd_config(5), ExposeAuthInfo); they mean something with
 	// FlagAuthKnown only.
 	Auth [][]byte
+	// Display is the X11 display, as sshd names it in DISPLAY, and Cookie the
+	// MIT-MAGIC-COOKIE-1 that opens it (Xsecurity(7)); they are sent with
+	// FlagX11 only.
+	Display, Cookie []byte
 }
 
 // TTY reports whether the request asks for a terminal.
@@ -93,6 +113,12 @@ func AppendRequest(dst []byte, r *Request) ([]byte, error) {
 			total += 5 + len(s)
 		}
 	}
+	if r.Flags&FlagX11 != 0 {
+		if len(r.Display) > MaxDisplay || len(r.Cookie) > MaxCookie {
+			return nil, ErrTooLong
+		}
+		total += 5 + len(r.Display) + 1 + len(r.Cookie)
+	}
 	if total > MaxPacket {
 		return nil, ErrTooLong
 	}
@@ -114,6 +140,10 @@ func AppendRequest(dst []byte, r *Request) ([]byte, error) {
 		for _, s := range list {
 			dst = append(append(putU32(dst, uint32(len(s))), s...), 0)
 		}
+	}
+	if r.Flags&FlagX11 != 0 {
+		dst = append(append(putU32(dst, uint32(len(r.Display))), r.Display...), 0)
+		dst = append(append(dst, byte(len(r.Cookie))), r.Cookie...)
 	}
 	return dst, nil
 }
@@ -154,6 +184,15 @@ func DecodeRequest(packet []byte, r *Request) error {
 	r.Args = in.list(r.Args[:0], argc)
 	r.Env = in.list(r.Env[:0], envc)
 	r.Auth = in.list(r.Auth[:0], authc)
+	r.Display, r.Cookie = nil, nil
+	if flags&FlagX11 != 0 {
+		r.Display = in.cstring(MaxDisplay)
+		n := int(in.u8())
+		if n > MaxCookie {
+			return ErrMalformed
+		}
+		r.Cookie = in.take(n)
+	}
 	return in.done()
 }
 
@@ -168,11 +207,13 @@ func (r *reader) list(dst [][]byte, n int) [][]byte {
 type Started struct {
 	// PID is the session leader's pid inside the jail.
 	PID uint32
+	// Flags are FlagAgentFD and FlagWatch.
+	Flags uint16
 }
 
 // AppendStarted encodes s.
 func AppendStarted(dst []byte, s Started) []byte {
-	return putU32(header(dst, TypeStarted, 0), s.PID)
+	return putU32(header(dst, TypeStarted, s.Flags), s.PID)
 }
 
 // Exited reports how a session's command ended.
@@ -232,10 +273,16 @@ func AppendSignal(dst []byte, s Signal) []byte {
 	return append(header(dst, TypeSignal, 0), s.Number)
 }
 
-// DecodeStarted decodes the body of a TypeStarted packet.
-func DecodeStarted(body []byte) (Started, error) {
+// AppendDisconnected encodes TypeDisconnected.
+func AppendDisconnected(dst []byte) []byte { return header(dst, TypeDisconnected, 0) }
+
+// DecodeStarted decodes the flags and the body of a TypeStarted packet.
+func DecodeStarted(flags uint16, body []byte) (Started, error) {
+	if flags&^startedFlags != 0 {
+		return Started{}, ErrMalformed
+	}
 	in := reader{b: body}
-	s := Started{PID: in.u32()}
+	s := Started{PID: in.u32(), Flags: flags}
 	return s, in.done()
 }
 

@@ -18,7 +18,7 @@ package wire
 import "errors"
 
 // Version is the protocol's version, the first byte of every packet. The
-// message types of jail-enter's side (Request to Signal) of version N are
+// message types of jail-enter's side (Request to Disconnected) of version N are
 // understood by PID 1 of version N+1 as well, so that a package upgrade does
 // not lock anybody out of a running jail.
 const Version = 1
@@ -33,6 +33,8 @@ const (
 	TypeExited  Type = 3 // PID 1: the command ended
 	TypeRefused Type = 4 // PID 1 or serve: no session, and why
 	TypeSignal  Type = 5 // jail-enter: deliver a signal to the session
+	// TypeDisconnected is jail-enter's: its own caller is gone.
+	TypeDisconnected Type = 6
 )
 
 // Messages between the host's root and PID 1, on the control socket.
@@ -70,6 +72,11 @@ const (
 	MaxEnv  = 512
 	// MaxAuth bounds the lines about how a login authenticated.
 	MaxAuth = 16
+	// MaxDisplay bounds the name of an X11 display, MaxCookie its cookie, in
+	// bytes. A host name has at most 64 characters (HOST_NAME_MAX), a
+	// MIT-MAGIC-COOKIE-1 has 16 bytes.
+	MaxDisplay = 100
+	MaxCookie  = 64
 	// MaxText bounds the text of Refused, Log and Failed, in bytes.
 	MaxText = 512
 	// MaxFDs is the largest number of descriptors any packet carries: those

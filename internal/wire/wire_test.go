@@ -23,6 +23,46 @@ func sampleRequest() *Request {
 	}
 }
 
+func sampleX11() *Request {
+	r := sampleRequest()
+	r.Flags |= FlagX11 | FlagAgent
+	r.Display, r.Cookie = []byte("localhost:10.0"), []byte("\x00\x01\xff")
+	return r
+}
+
+func TestDisplayRoundTrip(t *testing.T) {
+	want := sampleX11()
+	p, err := AppendRequest(nil, want)
+	require.NoError(t, err)
+	var got Request
+	require.NoError(t, DecodeRequest(p, &got))
+	assert.Equal(t, *want, got)
+
+	without, err := AppendRequest(nil, sampleRequest())
+	require.NoError(t, err)
+	require.NoError(t, DecodeRequest(without, &got))
+	assert.Empty(t, got.Display, "nothing is left of the request before")
+
+	tail := len(p) - len(want.Cookie) - 1
+	for claim, bad := range map[string][]byte{
+		"no display":              without,
+		"no cookie":               p[:tail],
+		"half a cookie":           p[:len(p)-1],
+		"a cookie over the limit": append(append(bytes.Clone(p[:tail]), MaxCookie+1), make([]byte, MaxCookie+1)...),
+	} {
+		bad = bytes.Clone(bad)
+		bad[2] |= byte(FlagX11)
+		assert.ErrorIs(t, DecodeRequest(bad, &got), ErrMalformed, claim)
+	}
+	for claim, r := range map[string]*Request{
+		"a long display": {Flags: FlagX11, Display: make([]byte, MaxDisplay+1)},
+		"a long cookie":  {Flags: FlagX11, Cookie: make([]byte, MaxCookie+1)},
+	} {
+		_, err := AppendRequest(nil, r)
+		assert.ErrorIs(t, err, ErrTooLong, claim)
+	}
+}
+
 func TestRequestRoundTrip(t *testing.T) {
 	want := sampleRequest()
 	p, err := AppendRequest(nil, want)
@@ -96,9 +136,17 @@ func TestOtherMessagesRoundTrip(t *testing.T) {
 		require.Equal(t, want, typ)
 		return b
 	}
-	st, err := DecodeStarted(body(AppendStarted(nil, Started{7}), TypeStarted))
-	require.NoError(t, err)
-	assert.Equal(t, Started{7}, st)
+	for _, flags := range []uint16{0, FlagAgentFD, FlagWatch, FlagAgentFD | FlagWatch} {
+		p := AppendStarted(nil, Started{7, flags})
+		_, got, _, err := Header(p)
+		require.NoError(t, err)
+		st, err := DecodeStarted(got, body(p, TypeStarted))
+		require.NoError(t, err)
+		assert.Equal(t, Started{7, flags}, st)
+	}
+	_, err := DecodeStarted(4, []byte{7, 0, 0, 0})
+	assert.ErrorIs(t, err, ErrMalformed, "an unknown flag")
+	assert.Empty(t, body(AppendDisconnected(nil), TypeDisconnected))
 	for _, e := range []Exited{{0, 255}, {Signal: 9}, {Signal: 64}} {
 		got, err := DecodeExited(body(AppendExited(nil, e), TypeExited))
 		require.NoError(t, err)
@@ -126,6 +174,7 @@ func TestOtherMessagesRoundTrip(t *testing.T) {
 		IdleMillis: 900_000, PtyMax: 256, HardFiles: 1 << 20, Env: []string{"A=b"},
 		Mounts: []Mount{{Target: "/t", ReadOnly: true}, {Target: "/u", Source: "/s"}}, Logins: []Identity{id},
 		SFTP: 2, SFTPServer: SFTPServerTree,
+		X11: true, OnDisconnect: DisconnectKeep,
 	}
 	p, err := AppendSetup(nil, s)
 	require.NoError(t, err)
@@ -179,14 +228,14 @@ func TestDocument(t *testing.T) {
 	require.NoError(t, err)
 	for name, typ := range map[string]Type{
 		"Request": TypeRequest, "Started": TypeStarted, "Exited": TypeExited, "Refused": TypeRefused,
-		"Signal": TypeSignal, "Hello": TypeHello, "Status": TypeStatus, "Stop": TypeStop,
+		"Signal": TypeSignal, "Disconnected": TypeDisconnected, "Hello": TypeHello, "Status": TypeStatus, "Stop": TypeStop,
 		"AddLogin": TypeAddLogin, "DropLogin": TypeDropLogin, "Log": TypeLog, "Exec": TypeExec,
 		"Setup": TypeSetup, "Ready": TypeReady, "Failed": TypeFailed,
 	} {
 		assert.Contains(t, string(doc), "| "+strconv.Itoa(int(typ))+" | "+name+" |")
 	}
 	for name, v := range map[string]int{
-		"MaxPacket": MaxPacket, "MaxString": MaxString, "MaxArgs": MaxArgs, "MaxEnv": MaxEnv, "MaxAuth": MaxAuth, "MaxText": MaxText, "MaxFDs": MaxFDs,
+		"MaxPacket": MaxPacket, "MaxString": MaxString, "MaxArgs": MaxArgs, "MaxEnv": MaxEnv, "MaxAuth": MaxAuth, "MaxDisplay": MaxDisplay, "MaxCookie": MaxCookie, "MaxText": MaxText, "MaxFDs": MaxFDs,
 	} {
 		assert.Contains(t, string(doc), "| "+name+" | "+strconv.Itoa(v)+" |")
 	}
@@ -196,6 +245,8 @@ func TestDocument(t *testing.T) {
 func FuzzRequest(f *testing.F) {
 	good, _ := AppendRequest(nil, sampleRequest())
 	f.Add(good)
+	x11, _ := AppendRequest(nil, sampleX11())
+	f.Add(x11)
 	f.Add([]byte{Version, byte(TypeRequest), 0, 0})
 	f.Fuzz(func(t *testing.T, p []byte) {
 		var r Request
@@ -222,7 +273,7 @@ func FuzzBodies(f *testing.F) {
 		if r, err := DecodeRefused(b); err == nil {
 			require.LessOrEqual(t, len(r.Text), MaxText)
 		}
-		_, _ = DecodeStarted(b)
+		_, _ = DecodeStarted(0, b)
 		_, _ = DecodeExited(b)
 		_, _ = DecodeSignal(b)
 		_, _ = DecodeStatus(b)
