@@ -90,9 +90,10 @@ func takeSnapshot() snapshot {
 	for _, place := range []string{"/tmp", "/run", "/dev/pts"} {
 		filepath.WalkDir(place, func(path string, _ fs.DirEntry, err error) error {
 			// Each connection has one such file (ExposeAuthInfo), and some
-			// connections outlive the test. The others are no login's: one
-			// serve leaves them to the next.
-			if err == nil && !strings.HasPrefix(path, "/tmp/sshauth.") && !slices.Contains(serveFiles, path) {
+			// connections outlive the test. sshd leaves its agent's socket when
+			// ssh ends its ProxyCommand by a signal. The others are no login's:
+			// one serve leaves them to the next.
+			if err == nil && !strings.HasPrefix(path, "/tmp/sshauth.") && !strings.HasPrefix(path, "/tmp/ssh-") && !slices.Contains(serveFiles, path) {
 				s.files[path] = "file " + path
 			}
 			return nil

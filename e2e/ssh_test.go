@@ -158,6 +158,62 @@ func sshd(d door, scratch string) []string {
 	return args
 }
 
+// variant is the command for an sshd whose configuration differs from the door's
+// in one line of its Match block, which is replaced, or comes in addition if it
+// is the first word.
+func variant(t testing.TB, d door, lines ...string) []string {
+	t.Helper()
+	text, err := os.ReadFile(sshdConfig(d))
+	require.NoError(t, err)
+	head, block, ok := strings.Cut(string(text), "\nMatch ")
+	require.True(t, ok)
+	who, rest, _ := strings.Cut(block, "\n")
+	// The first value counts (sshd_config(5)).
+	path := filepath.Join(t.TempDir(), "sshd_config")
+	require.NoError(t, os.WriteFile(path, []byte(head+"\nMatch "+who+"\n\t"+strings.Join(lines, "\n\t")+"\n"+rest), 0o600))
+	argv := sshd(d, world.scratch)
+	for i, a := range argv {
+		if a == sshdConfig(d) {
+			argv[i] = path
+		}
+	}
+	return argv
+}
+
+// clientOf is an ssh to such an sshd, on a connection of its own.
+func clientOf(server []string, d door, as account, args ...string) *exec.Cmd {
+	options := []string{"-F", sshDir + "/config", "-l", d.user(as), "-o", "ProxyCommand=" + strings.Join(server, " ")}
+	return exec.Command("ssh", append(options, args...)...)
+}
+
+// bring copies a program of the machine's, a Debian like the tree's, and the
+// libraries that are missing into a tree.
+func bring(t testing.TB, root string, programs ...string) {
+	t.Helper()
+	for _, name := range programs {
+		path, err := exec.LookPath(name)
+		require.NoError(t, err)
+		files := []string{path}
+		out, err := exec.Command("ldd", path).Output()
+		require.NoError(t, err)
+		for _, word := range strings.Fields(string(out)) {
+			if strings.HasPrefix(word, "/") {
+				files = append(files, word)
+			}
+		}
+		for _, file := range files {
+			real, err := filepath.EvalSymlinks(filepath.Dir(file)) // /lib is /usr/lib
+			require.NoError(t, err)
+			to := filepath.Join(root, real, filepath.Base(file))
+			if _, err := os.Stat(to); err == nil {
+				continue
+			}
+			require.NoError(t, command("cp", "-L", file, to))
+			t.Cleanup(func() { os.Remove(to) })
+		}
+	}
+}
+
 // ask is a request for one session.
 type ask struct {
 	as    account // the zero value is work
@@ -360,6 +416,11 @@ func (l *lockedBuffer) String() string {
 // dial makes a connection of the Go client to an sshd of its own and returns
 // it with the process.
 func dial(d door, as account, scratch string) (*ssh.Client, *exec.Cmd, error) {
+	return dialThrough(sshd(d, scratch), d, as)
+}
+
+// dialThrough is dial with an sshd that is started by argv.
+func dialThrough(argv []string, d door, as account) (*ssh.Client, *exec.Cmd, error) {
 	key, err := os.ReadFile(keyFile)
 	if err != nil {
 		return nil, nil, err
@@ -375,7 +436,6 @@ func dial(d door, as account, scratch string) (*ssh.Client, *exec.Cmd, error) {
 	ours, theirs := os.NewFile(uintptr(fds[0]), "client"), os.NewFile(uintptr(fds[1]), "sshd")
 	defer ours.Close()
 	defer theirs.Close()
-	argv := sshd(d, scratch)
 	server := exec.Command(argv[0], argv[1:]...)
 	server.Env = []string{"PATH=" + os.Getenv("PATH")}
 	server.Stdin, server.Stdout = theirs, theirs
