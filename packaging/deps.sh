@@ -16,6 +16,7 @@ test)
 		su:util-linux runuser:util-linux nsenter:util-linux unshare:util-linux script:bsdutils
 		login:login sudo:sudo newuidmap:uidmap
 		ps:procps tmux:tmux strace:strace expect:expect mandoc:mandoc
+		ssh-agent:openssh-client xauth:xauth Xvfb:xvfb xdpyinfo:x11-utils
 	)
 	;;
 demo)

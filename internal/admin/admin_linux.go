@@ -49,7 +49,7 @@ func Check(opt Options) int {
 		fmt.Fprintln(opt.Stdout, err)
 		return 1
 	}
-	for _, f := range audit.Run(reg, audit.Options{Rootless: opt.Rootless}) {
+	for _, f := range audit.Run(reg, audit.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir}) {
 		fmt.Fprintln(opt.Stdout, f.String())
 		switch {
 		case f.Severity == audit.Error:

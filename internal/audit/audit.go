@@ -93,6 +93,8 @@ type Options struct {
 	JailKeys  string
 	// SFTPServer is where the built-in sftp server is installed.
 	SFTPServer string
+	// RuntimeDir is where the control sockets are; "" is /run/jail.
+	RuntimeDir string
 	// Kernel is what the kernel offers; nil asks it.
 	Kernel *Kernel
 

@@ -385,6 +385,31 @@ func TestFindings(t *testing.T) {
 			{Error, "sshd_config, ForceCommand internal-sftp -d /upload", "gives out the host's files", fcLine},
 			{Note, "sshd_config, DisableForwarding yes", "CVE-2025-32728", "X11Forwarding no"},
 		}, []string{"AllowStreamLocalForwarding", "AllowTcpForwarding"}},
+		{"X11 as the registry wants it is fine", func(w *world) {
+			w.jails[0].X11 = true
+			w.set("x11forwarding", "yes")
+			w.set("setenv", "XAUTHORITY=/run/jail/2001/x11/authority")
+			w.files["/usr/bin/xauth"] = fakeFile{}
+		}, nil, []string{"X11Forwarding", "SetEnv", "XAuthLocation"}},
+		{"X11 in the registry alone is told what sshd lacks", func(w *world) {
+			w.jails[0].X11 = true
+			w.opt.RuntimeDir = "/run/j"
+		}, []want{
+			{Note, "sshd_config, X11Forwarding no", "but sshd does not forward it", "X11Forwarding yes"},
+			{Note, "sshd_config, SetEnv", "into the home directory on the host, or nowhere", "SetEnv XAUTHORITY=/run/j/2001/x11/authority"},
+			{Note, "sshd_config, XAuthLocation /usr/bin/xauth", "is not installed", "apt install xauth"},
+		}, nil},
+		{"X11 without the registry's word is a warning", func(w *world) {
+			w.set("x11forwarding", "yes")
+			w.set("setenv", "XAUTHORITY=/run/jail/2001/x11/authority")
+		}, []want{
+			{Warning, "sshd_config, X11Forwarding yes", "xauth runs on the host", "X11Forwarding no"},
+			{Warning, "sshd_config, SetEnv XAUTHORITY", "is set for what runs on the host", "remove XAUTHORITY from SetEnv"},
+		}, nil},
+		{"another XAUTHORITY is a warning", func(w *world) {
+			w.jails[0].X11 = true
+			w.set("setenv", "XAUTHORITY=/run/jail/2002/x11/authority")
+		}, []want{{Warning, "sshd_config, SetEnv XAUTHORITY", "is set for what runs on the host", "remove XAUTHORITY from SetEnv"}}, nil},
 		{"DisableForwarding of OpenSSH 10 is believed", func(w *world) {
 			w.sshd("forced-sftp")
 			w.vers = "OpenSSH_10.0p2 Debian-7, OpenSSL 3.5.1 1 Jul 2025\n"

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"jail/config"
 	"jail/internal/cgroup"
 	"jail/internal/jail"
 	"jail/internal/sys"
@@ -45,6 +46,9 @@ func (a *auditor) complete() {
 	}
 	if o.SFTPServer == "" && a.jailInit != "" {
 		o.SFTPServer = filepath.Join(prefix, "lib/jail/sftp-server")
+	}
+	if o.RuntimeDir == "" {
+		o.RuntimeDir = config.DefaultRuntimeDir
 	}
 	if o.Effective == nil {
 		o.Effective = a.effective

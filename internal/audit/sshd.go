@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"jail/internal/fdsock"
 )
 
 // ErrNotInstalled is the answer where there is no sshd.
@@ -258,7 +260,7 @@ func sshRules() []sshRule {
 			return Warning, "ssh -R listens on every address of the host, past a firewall that trusts it"
 		}},
 		{"X11Forwarding", "X11Forwarding no", func(a *auditor, l *login, v string) (Severity, string) {
-			if v == "no" || l.ssh.is("disableforwarding", "yes") && a.disableForwardingCovers() {
+			if l.jail.X11 || !a.forwardsX11(l) {
 				return 0, ""
 			}
 			return Warning, "xauth runs on the host as the login and writes into its home directory, and every jail reaches the forwarded display"
@@ -273,7 +275,7 @@ func sshRules() []sshRule {
 			if v == "no" || l.ssh.is("disableforwarding", "yes") && a.disableForwardingCovers() {
 				return 0, ""
 			}
-			return Note, "the socket of a forwarded agent is on the host, and usable there by every process of the login's uid and of root"
+			return Note, "while a session lasts, its user inside and the jail's root can use a forwarded agent, and so can every process of the login's uid on the host"
 		}},
 		{"DisableForwarding", "X11Forwarding no", func(a *auditor, l *login, v string) (Severity, string) {
 			if v != "yes" || a.disableForwardingCovers() || l.ssh.is("x11forwarding", "no") && l.ssh.is("allowagentforwarding", "no") {
@@ -347,6 +349,41 @@ func (a *auditor) checkSSH(l *login) {
 	a.checkKeys(l)
 	a.checkMethods(l)
 	a.checkEnv(l)
+	a.checkX11(l)
+}
+
+// forwardsX11 reports whether sshd forwards displays for a login.
+func (a *auditor) forwardsX11(l *login) bool {
+	return !l.ssh.is("x11forwarding", "no") && !(l.ssh.is("disableforwarding", "yes") && a.disableForwardingCovers())
+}
+
+// x11Env is the variable that makes xauth write where a login's jail-enter looks.
+func (a *auditor) x11Env(l *login) string {
+	return "XAUTHORITY=" + fdsock.X11Path(a.opt.RuntimeDir, l.in.HostUID)
+}
+
+// checkX11 says what sshd lacks for a jail that is to have X11.
+func (a *auditor) checkX11(l *login) {
+	if !l.jail.X11 {
+		return
+	}
+	if !a.forwardsX11(l) {
+		where := "sshd_config, X11Forwarding no"
+		fix := "X11Forwarding yes"
+		if l.ssh.is("x11forwarding", "yes") {
+			where, fix = "sshd_config, DisableForwarding yes", "DisableForwarding no"
+		}
+		a.add(l, Note, where, "the registry allows X11 in the jail, but sshd does not forward it", fix)
+	}
+	if !slices.Contains(l.ssh["setenv"], a.x11Env(l)) {
+		a.add(l, Note, "sshd_config, SetEnv", "xauth writes the cookie of a forwarded display into the home directory on the host, or nowhere if that is not the login's own",
+			"SetEnv "+a.x11Env(l))
+	}
+	if xauth := l.ssh.get("xauthlocation"); xauth != "" && xauth != "none" {
+		if _, err := a.files.lstat(xauth); err != nil {
+			a.add(l, Note, "sshd_config, XAuthLocation "+xauth, "is not installed, so sshd forwards no display", "apt install xauth")
+		}
+	}
 }
 
 func (a *auditor) forceLine() string {
@@ -487,7 +524,7 @@ func (a *auditor) checkEnv(l *login) {
 	}
 	for _, set := range l.ssh["setenv"] {
 		name, _, _ := strings.Cut(set, "=")
-		if slices.Contains(dangerous, name) {
+		if slices.Contains(dangerous, name) && !(l.jail.X11 && set == a.x11Env(l)) {
 			a.add(l, Warning, "sshd_config, SetEnv "+name, "is set for what runs on the host before the session is in the jail", "remove "+name+" from SetEnv")
 		}
 	}

@@ -76,6 +76,43 @@ func ListenLogin(runtimeDir string, uid jail.HostUID) (int, error) {
 	return listen(path, int(uid))
 }
 
+// X11Path is the file that the cookie of a login's forwarded display is to be in:
+// what sshd_config(5) has to name in SetEnv XAUTHORITY=.
+func X11Path(runtimeDir string, uid jail.HostUID) string {
+	return filepath.Join(x11Dir(LoginPath(runtimeDir, uid)), "authority")
+}
+
+func x11Dir(loginPath string) string { return filepath.Join(filepath.Dir(loginPath), "x11") }
+
+// SetX11 makes the directory that X11Path is in, for the login alone, or removes
+// it. It is where xauth(1), which sshd runs as the login, puts the cookie: the
+// login's home directory on the host need not be writable, or its own.
+func SetX11(runtimeDir string, uid jail.HostUID, on bool) error {
+	path := LoginPath(runtimeDir, uid)
+	dir := x11Dir(path)
+	if !on {
+		return os.RemoveAll(dir)
+	}
+	if err := ownDir(filepath.Dir(path), 0o711); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	// Only root can have put something else there.
+	var st syscall.Stat_t
+	if err := syscall.Lstat(dir, &st); err != nil {
+		return &os.PathError{Op: "lstat", Path: dir, Err: err}
+	}
+	if st.Mode&syscall.S_IFMT != syscall.S_IFDIR {
+		return fmt.Errorf("%s: must be a directory; remove what is there", dir)
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return err
+	}
+	return os.Lchown(dir, int(uid), -1)
+}
+
 // ListenControl makes the control socket of a jail, for the caller's uid.
 func ListenControl(runtimeDir, name string) (int, error) {
 	return listen(ControlPath(runtimeDir, name), os.Geteuid())
@@ -135,8 +172,17 @@ func Remove(path string, fd int) {
 	var ours, there syscall.Stat_t
 	if syscall.Fstat(bound, &ours) == nil && syscall.Lstat(path, &there) == nil && ours.Ino == there.Ino && ours.Dev == there.Dev {
 		_ = os.Remove(path)
-		_ = os.Remove(filepath.Dir(path))
+		RemoveDir(path)
 	}
+}
+
+// RemoveDir removes the directory of a login's socket, if nobody else's is in it.
+func RemoveDir(loginPath string) {
+	if _, err := os.Lstat(loginPath); err == nil {
+		return
+	}
+	_ = os.RemoveAll(x11Dir(loginPath))
+	_ = os.Remove(filepath.Dir(loginPath))
 }
 
 // Dial connects to a socket.
@@ -190,7 +236,7 @@ func RemoveDead(runtimeDir, name string, uids ...jail.HostUID) {
 		if err == syscall.ECONNREFUSED {
 			_ = os.Remove(path)
 			if i > 0 {
-				_ = os.Remove(filepath.Dir(path))
+				RemoveDir(path)
 			}
 		}
 	}

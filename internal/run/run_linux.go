@@ -63,7 +63,11 @@ func start(opt Options, spec jail.Spec, stay bool) error {
 	defer func() {
 		for _, p := range made {
 			_ = os.Remove(p)
-			_ = os.Remove(filepath.Dir(p))
+			if filepath.Dir(p) == filepath.Dir(fdsock.ControlPath(opt.RuntimeDir, spec.Name)) {
+				_ = os.Remove(filepath.Dir(p))
+			} else {
+				fdsock.RemoveDir(p)
+			}
 		}
 	}()
 	given, err := activated(opt.RuntimeDir, &spec)
@@ -87,6 +91,11 @@ func start(opt Options, spec jail.Spec, stay bool) error {
 			}
 			fds = append(fds, fd)
 			made = append(made, fdsock.LoginPath(opt.RuntimeDir, lg.HostUID))
+		}
+	}
+	for _, lg := range spec.Logins {
+		if err := fdsock.SetX11(opt.RuntimeDir, lg.HostUID, spec.X11); err != nil {
+			return err
 		}
 	}
 	life := cgroup.Alone

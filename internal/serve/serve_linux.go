@@ -353,6 +353,9 @@ func (s *server) setLogins(n int) error {
 	want := map[jail.HostUID]jail.Login{}
 	for _, lg := range j.spec.Logins {
 		want[lg.HostUID] = lg
+		if err := fdsock.SetX11(s.opt.RuntimeDir, lg.HostUID, j.spec.X11); err != nil {
+			return fmt.Errorf("login %s: %w", lg.Name, err)
+		}
 	}
 	kept := j.logins[:0]
 	for _, i := range j.logins {
