@@ -6,8 +6,8 @@
 // namespaces, overlayfs on tmpfs, file systems below /var/tmp that can be
 // idmapped), Linux 5.14 or newer, and on PATH: go, sshd, ssh, ssh-keygen, su,
 // sudo, runuser, login, nsenter, newuidmap, mmdebstrap, xauth, Xvfb, xdpyinfo,
-// and busybox linked statically. The first run needs a Debian mirror for mmdebstrap; the tree it
-// makes is kept.
+// and busybox linked statically. The first run needs a Debian mirror for
+// mmdebstrap; the tree it makes is kept.
 //
 // Nothing of the machine is changed but /var/tmp and the kept trees: the tests
 // run in mount and pid namespaces of their own, with a copy of /etc, an
