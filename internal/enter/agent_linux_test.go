@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"jail/internal/sys"
+	"jail/internal/wire"
 )
 
 func TestAgentPath(t *testing.T) {
@@ -89,4 +90,42 @@ func TestListener(t *testing.T) {
 	require.NoError(t, err)
 	defer null.Close()
 	assert.False(t, isListener(int(null.Fd())), "no socket")
+}
+
+// TestOnlyWhatWasAskedForIsTaken has PID 1 send descriptors of its own choice.
+func TestOnlyWhatWasAskedForIsTaken(t *testing.T) {
+	listener := func() int {
+		fd, err := sys.Stream()
+		require.NoError(t, err)
+		t.Cleanup(func() { sys.Close(fd) })
+		require.NoError(t, syscall.Bind(fd, &syscall.SockaddrUnix{Name: ""})) // any abstract name
+		require.NoError(t, syscall.Listen(fd, 1))
+		return fd
+	}
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	require.NoError(t, err)
+	defer sys.CloseAll(pair[:])
+	for claim, c := range map[string]struct {
+		asked, flags uint16
+		fds          []int
+		want         bool
+	}{
+		"nothing":                      {0, 0, nil, true},
+		"the agent's listener":         {wire.FlagAgent, wire.FlagAgentFD, []int{listener()}, true},
+		"no agent is to be had":        {wire.FlagAgent, 0, nil, true},
+		"a listener nobody asked for":  {0, wire.FlagAgentFD, []int{listener()}, false},
+		"one that is not announced":    {wire.FlagAgent, 0, []int{listener()}, false},
+		"one that is missing":          {wire.FlagAgent, wire.FlagAgentFD, nil, false},
+		"one too many":                 {wire.FlagAgent, wire.FlagAgentFD, []int{listener(), listener()}, false},
+		"a connection for a listener":  {wire.FlagAgent, wire.FlagAgentFD, []int{pair[0]}, false},
+		"a terminal nobody asked for":  {0, 0, []int{pair[0]}, false},
+		"a watch over standard error":  {0, wire.FlagWatch, nil, true},
+		"a listener and a watch of it": {wire.FlagAgent, wire.FlagAgentFD | wire.FlagWatch, []int{listener()}, true},
+	} {
+		s := &session{agent: agent{listener: -1}, master: -1}
+		s.req.Flags = c.asked
+		assert.Equal(t, c.want, s.take(&wire.Started{PID: 1, Flags: c.flags}, c.fds), claim)
+		assert.False(t, s.watch, "%s: without sshd nothing is watched", claim)
+		assert.Equal(t, c.want && c.flags&wire.FlagAgentFD != 0, s.agent.listener >= 0, claim)
+	}
 }

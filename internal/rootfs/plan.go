@@ -41,6 +41,7 @@ type Op struct {
 
 // SFTPServer is where the built-in sftp server is inside.
 const SFTPServer = "/dev/jail/sftp-server"
+
 // What sessions have of their client's, each in a directory of its own below.
 const (
 	AgentDir = "/dev/jail/agent" // sockets of agents
