@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -181,6 +182,18 @@ func TestNotDisconnected(t *testing.T) {
 					assert.Equal(t, result{status: 5}, res)
 					res = run(t, d, ask{cmd: "exec 2>&-; sleep 0.2; echo out; exit 6"})
 					assert.Equal(t, result{stdout: "out\n", status: 6}, res)
+
+					// A subsystem, whose standard error sshd reads and throws away.
+					sftp := exec.Command("ssh", "-F", sshDir+"/config", "-l", work.login, "-s", "--", string(d), "sftp")
+					in, err := sftp.StdinPipe()
+					require.NoError(t, err)
+					require.NoError(t, sftp.Start())
+					t.Cleanup(func() { sftp.Process.Kill(); sftp.Wait() })
+					eventually(t, "it runs", func() bool { return len(running("/usr/lib/openssh/sftp-server")) > 0 })
+					time.Sleep(200 * time.Millisecond) // in which nothing happens
+					require.Len(t, running("/usr/lib/openssh/sftp-server"), 1)
+					in.Close()
+					require.NoError(t, sftp.Wait(), "it ends with its input")
 				})
 			}
 			t.Run("a pipe of root's shell", func(t *testing.T) {
