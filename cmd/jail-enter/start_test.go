@@ -199,6 +199,9 @@ func TestSameRequest(t *testing.T) {
 		"authentication unasked":  {argv: []string{"jail-enter"}, env: []string{"SSH_USER_AUTH=" + auth}, one: true},
 		"environment": {argv: []string{"jail-enter", "-c", "x"}, env: []string{
 			"LANG=de_DE.UTF-8", "LC_ALL=a=b", "LD_PRELOAD=x", "TERM=", "SSH_CONNECTION=1 2 3 4", "broken", "=x", "HOME=/x", "GODEBUG=x", "GOMAXPROCS=7"}, one: true},
+		"a leftover of an agent":     {argv: []string{"jail-enter", "-c", "x"}, env: []string{"SSH_AUTH_SOCK=/x"}, one: true},
+		"an agent":                   {argv: []string{"jail-enter", "-c", "x"}, env: []string{"SSH_CONNECTION=1 2 3 4", "SSH_AUTH_SOCK=/x"}},
+		"a display":                  {argv: []string{"jail-enter", "--forced"}, env: []string{"DISPLAY=localhost:10.0", "SSH_CONNECTION=1 2 3 4"}},
 		"too many variables":         {argv: []string{"jail-enter", "-c", "x"}, env: many, one: true},
 		"a long command":             {argv: []string{"jail-enter", "-c", strings.Repeat("x", 100_000)}, one: true},
 		"a command beyond a default": {argv: []string{"jail-enter", "-c", strings.Repeat("x", 120_000), strings.Repeat("y", 60_000)}},

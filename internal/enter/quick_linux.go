@@ -129,7 +129,7 @@ func Quick() {
 // there is something that Quick leaves to Run.
 func quickEnvironment(in *invocation, req *wire.Request) bool {
 	var command, auth string
-	var hasCommand, hasAuth bool
+	var hasCommand, hasAuth, sshd, forwards bool
 	env := quickEnv[:0]
 	for i := 0; ; i++ {
 		e, ok := sys.StackEnv(i)
@@ -141,11 +141,21 @@ func quickEnvironment(in *invocation, req *wire.Request) bool {
 			command, hasCommand = v, true
 		} else if v, ok := value(e, "SSH_USER_AUTH"); ok && !hasAuth {
 			auth, hasAuth = v, true
-		} else if environ.Allowed(b) && len(b) <= wire.MaxString && len(env) < len(quickEnv) {
+		} else if v, ok := value(e, "SSH_CONNECTION"); ok && v != "" {
+			sshd = true
+		} else if v, ok := value(e, "SSH_AUTH_SOCK"); ok && v != "" {
+			forwards = true
+		} else if v, ok := value(e, "DISPLAY"); ok && v != "" {
+			forwards = true
+		}
+		if environ.Allowed(b) && len(b) <= wire.MaxString && len(env) < len(quickEnv) {
 			env = append(env, b)
 		}
 	}
 	req.Env = env
+	if sshd && forwards {
+		return false // an agent's connections, or a display's cookie
+	}
 	if !in.forced {
 		return !hasCommand || !hasAuth // see originalCommand
 	}
