@@ -75,7 +75,9 @@ func programs() map[string]string {
 	return map[string]string{"jail-enter": enterPath, "jail-init": initPath, "jail-keys": keysPath, "jail-sftp-server": sftpPath}
 }
 
-func programNames() []string { return []string{"jail-enter", "jail-init", "jail-keys", "jail-sftp-server"} }
+func programNames() []string {
+	return []string{"jail-enter", "jail-init", "jail-keys", "jail-sftp-server"}
+}
 
 // extraGroups are in the Debian tree and on the oracle.
 var extraGroups = map[string]int{"builders": 62001, "readers": 62002}

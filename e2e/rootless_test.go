@@ -133,6 +133,11 @@ func rootlessSession(t *testing.T, name string) {
 	root := inside("-c", "ls /; cat /etc/issue")
 	assert.Contains(t, root.stdout, "BusyBox")
 	assert.NotContains(t, root.stdout, "srv")
+	for _, cmd := range []string{"internal-sftp", "/usr/lib/openssh/sftp-server", "/dev/jail/sftp-server"} {
+		r := runCommand(t, asAlice(enterPath, "--runtime-dir", aliceRuntime()+"/jail", "-c", cmd), strings.NewReader(hello))
+		assert.Zero(t, r.status, "%s: %s", cmd, r.stderr)
+		assert.Regexp(t, served, r.stdout, cmd)
+	}
 	for _, pid := range jailPIDs(name) {
 		assertHostRootUnmapped(t, pid)
 		assert.NotEqual(t, 0, uidOf(pid))

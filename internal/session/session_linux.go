@@ -315,7 +315,7 @@ func (j *Jail) keyRule(s *Slot, u *passwd.Entry) *Refusal {
 	if isInternalSFTP(command) {
 		// As sshd has it for its own server (session.c, SUBSYSTEM_INT_SFTP_ERROR).
 		if _, ok := parseSFTP(s.Req.Args); !ok {
-			return &Refusal{1, "This service allows sftp connections only."}
+			return &Refusal{125, "This service allows sftp connections only."}
 		}
 		if _, ok := parseSFTP([][]byte{[]byte("-c"), []byte(command)}); !ok {
 			return &Refusal{125, "the key's command= gives internal-sftp options that are not sftp-server's"}
