@@ -140,7 +140,7 @@ func programs(o options, dir string) error {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			return err
 		}
-		return command("cp", filepath.Join(o.bin, "jail-enter"), filepath.Join(o.bin, "jail-init"), dir)
+		return command("cp", filepath.Join(o.bin, "jail-enter"), filepath.Join(o.bin, "jail-init"), filepath.Join(o.bin, "jail-sftp-server"), dir)
 	}
 	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
 	if err != nil {
@@ -252,6 +252,7 @@ var rows = []struct {
 	{"cold start", (*bench).cold},
 	{"ssh", (*bench).ssh},
 	{"pipe", (*bench).pipes},
+	{"sftp", (*bench).sftp},
 	{"tty echo", (*bench).ttyEcho},
 	{"tty output", (*bench).ttyOutput},
 	{"idle memory", (*bench).idleMemory},
