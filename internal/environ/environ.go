@@ -7,8 +7,13 @@ package environ
 // allowed are the names that pass; a trailing * stands for any ending.
 var allowed = []string{
 	"TERM", "COLORTERM", "LANG", "LANGUAGE", "LC_*",
-	"SSH_CONNECTION", "SSH_CLIENT", "GIT_PROTOCOL",
+	"SSH_CONNECTION", "SSH_CLIENT", "GIT_PROTOCOL", MotdShown,
 }
+
+// MotdShown is what the host's PAM sets when it has shown the host's message of
+// the day, which is at a login and not in a su (pam_motd(8)). PID 1 learns from
+// it that this is a login; it does not reach the session.
+const MotdShown = "MOTD_SHOWN"
 
 // Name returns the name of a NAME=VALUE entry, or "" if it has none that a
 // shell would take: [A-Za-z_][A-Za-z0-9_]*.

@@ -10,7 +10,6 @@ import (
 	"syscall"
 
 	"jail/internal/authkeys"
-	"jail/internal/environ"
 	"jail/internal/passwd"
 	"jail/internal/sys"
 	"jail/internal/wire"
@@ -49,10 +48,20 @@ type Jail struct {
 	SFTP       SFTP
 	SFTPServer bool // the built-in sftp server is there
 
-	passwd, group, keys []byte // read buffers
-
 	forwards int    // Forwards there are
 	serial   uint64 // of the last one
+
+	// EnvAccept are patterns of what may enter besides the usual variables.
+	EnvAccept []string
+	// Notes are what an administrator should know of, though the jail runs.
+	Notes []string
+
+	passwd, group, keys []byte // read buffers
+
+	own     ownFiles
+	text    []byte // read buffer
+	locales locales
+	tz      string // TZ of every session, "" for none
 
 	last     passwd.Entry // the last answer of lookup, from lastText
 	lastOK   bool
@@ -75,7 +84,8 @@ type Slot struct {
 
 	arena      []byte
 	argv, envp []*byte
-	original   []byte // the client's command, where a key's takes its place
+	env        [][]byte // what envp is made of
+	original   []byte   // the client's command, where a key's takes its place
 }
 
 // NewSlot returns an empty Slot, nil if there is no memory. The buffer is not the
@@ -207,6 +217,9 @@ func (j *Jail) Start(s *Slot, id *wire.Identity, fds []int) (Started, *Refusal) 
 	c.Path = s.cstr(program)
 	j.forward(s, &user, &st)
 	j.environment(s, &user, ttyName, &st.Forward)
+	if ttyName != "" {
+		c.Greeting = j.motd(s, &user)
+	}
 
 	c.Argv, c.Envp = s.argv, s.envp
 	c.ExecMsg = s.bytes(program, ": ")
@@ -331,49 +344,6 @@ func (j *Jail) keyRule(s *Slot, u *passwd.Entry) *Refusal {
 
 // cbytes returns text as wire has strings: a NUL behind it.
 func cbytes(text string) []byte { return append([]byte(text), 0)[:len(text)] }
-
-// environment builds s.envp in the order sshd has (session.c:do_setup_env).
-func (j *Jail) environment(s *Slot, u *passwd.Entry, ttyName string, f *Forward) {
-	env := append(s.envp[:0], s.cstr("USER=", u.Name), s.cstr("LOGNAME=", u.Name), s.cstr("HOME=", u.Home))
-	path := defaultPath
-	if u.UID == 0 {
-		path = superPath
-	}
-	env = append(env, s.cstr(path), s.cstr("SHELL=", u.Shell))
-	for _, e := range s.Req.Env {
-		name := environ.Name(e)
-		if !environ.Allowed(e) && !(s.Req.Flags&wire.FlagOriginal != 0 && string(name) == "SSH_ORIGINAL_COMMAND") || j.sets(name) || string(name) == "TERM" && ttyName == "" {
-			continue
-		}
-		env = append(env, cptr(e))
-	}
-	if s.original != nil {
-		env = append(env, s.cstr("SSH_ORIGINAL_COMMAND=", string(s.original)))
-	}
-	if ttyName != "" {
-		env = append(env, s.cstr("SSH_TTY=", ttyName))
-	}
-	if f.agent != "" && !j.sets([]byte("SSH_AUTH_SOCK")) {
-		env = append(env, s.cstr("SSH_AUTH_SOCK=", j.Agent.Path, "/", f.agent, "/"+agentName))
-	}
-	if f.x11 != "" && !j.sets([]byte("DISPLAY")) && !j.sets([]byte("XAUTHORITY")) {
-		env = append(env, s.cstr("DISPLAY=", string(s.Req.Display)), s.cstr("XAUTHORITY=", j.X11.Path, "/", f.x11, "/"+authorityName))
-	}
-	for _, e := range j.Env {
-		env = append(env, s.cstr(e))
-	}
-	s.envp = append(env, nil)
-}
-
-// sets reports whether the registry sets the variable.
-func (j *Jail) sets(name []byte) bool {
-	for _, e := range j.Env {
-		if len(e) > len(name) && e[len(name)] == '=' && e[:len(name)] == string(name) {
-			return true
-		}
-	}
-	return false
-}
 
 // cptr returns b as a C string; wire promises the NUL behind it.
 func cptr(b []byte) *byte { return &b[:len(b)+1][0] }

@@ -76,6 +76,10 @@ type Child struct {
 	Groups     []uint32
 	GID, UID   uint32
 
+	// Greeting goes to descriptor 1 first, waiting for room where there is none:
+	// the child, not the parent.
+	Greeting []byte
+
 	// Dir is where the program starts, a C string. If it cannot be entered,
 	// DirMsg, the error and a newline go to descriptor 2 and the directory
 	// stays "/", as sshd has it (session.c:do_child). nil keeps it.
@@ -293,6 +297,9 @@ func child(c *Child) {
 	if c.SetCred {
 		childCred(c)
 	}
+	if len(c.Greeting) > 0 {
+		greet(c)
+	}
 	if c.Dir != nil {
 		_, _, e = syscall.RawSyscall(syscall.SYS_CHDIR, uintptr(unsafe.Pointer(c.Dir)), 0, 0)
 		if e != 0 {
@@ -430,6 +437,22 @@ func childCred(c *Child) {
 	_, _, e = syscall.RawSyscall(syscall.SYS_GETRESGID, uintptr(unsafe.Pointer(&c.id[0])), uintptr(unsafe.Pointer(&c.id[1])), uintptr(unsafe.Pointer(&c.id[2])))
 	if e != 0 || c.id[0] != c.GID || c.id[1] != c.GID || c.id[2] != c.GID {
 		exit(ChildNoCred)
+	}
+}
+
+// greet writes the greeting. It ends early if the terminal is gone.
+//
+//go:nosplit
+//go:norace
+//go:noinline
+func greet(c *Child) {
+	for done := uintptr(0); done < uintptr(len(c.Greeting)); {
+		r, _, e := syscall.RawSyscall(syscall.SYS_WRITE, 1,
+			uintptr(unsafe.Add(unsafe.Pointer(unsafe.SliceData(c.Greeting)), done)), uintptr(len(c.Greeting))-done)
+		if e != 0 || r == 0 {
+			return
+		}
+		done += r
 	}
 }
 

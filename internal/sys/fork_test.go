@@ -57,6 +57,16 @@ func TestForkExecutes(t *testing.T) {
 	assert.Equal(t, "/usr\n0027\nzero one\n0 1 2 3 ", out, "descriptor 3 is ls's own")
 }
 
+// The child writes what does not fit, its parent goes on.
+func TestForkGreets(t *testing.T) {
+	text := strings.Repeat("0123456789abcde\n", 1<<16) // a pipe holds 64 KiB
+	c := NewChild()
+	c.Greeting = []byte(text)
+	ws, out := start(t, c, "/bin/echo", "done")
+	assert.Zero(t, ws.ExitStatus())
+	assert.True(t, out == text+"done\n", "%d bytes", len(out))
+}
+
 func TestForkSaysWhyLikeSSHD(t *testing.T) {
 	c := NewChild()
 	c.Dir, c.DirMsg = cstr("/does/not/exist"), []byte("Could not chdir to home directory /does/not/exist: ")

@@ -208,7 +208,19 @@ func Symlinkat(target string, dirFD int, name string) error {
 
 // Fstatat is fstatat(2).
 func Fstatat(dirFD int, name string, st *syscall.Stat_t, flags int) error {
-	_, _, e := syscall.Syscall6(syscall.SYS_NEWFSTATAT, uintptr(dirFD), uintptr(unsafe.Pointer(cstr(name))), uintptr(unsafe.Pointer(st)), uintptr(flags), 0, 0)
+	var buf [64]byte // most paths need no memory
+	p := &buf[0]
+	if len(name) >= len(buf) {
+		p = cstr(name)
+	} else {
+		for i := 0; i < len(name); i++ {
+			if name[i] == 0 {
+				return syscall.EINVAL
+			}
+			buf[i] = name[i]
+		}
+	}
+	_, _, e := syscall.Syscall6(syscall.SYS_NEWFSTATAT, uintptr(dirFD), uintptr(unsafe.Pointer(p)), uintptr(unsafe.Pointer(st)), uintptr(flags), 0, 0)
 	return justErr(e)
 }
 
@@ -226,6 +238,15 @@ func Utimensat(dirFD int, name string, ts *[2]syscall.Timespec, flags int) error
 func Futimens(fd int, ts *[2]syscall.Timespec) error {
 	_, _, e := syscall.Syscall6(syscall.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(ts)), 0, 0, 0)
 	return justErr(e)
+}
+
+// Readlinkat reads where the link behind fd, opened with O_PATH and O_NOFOLLOW,
+// leads (readlinkat(2)); what does not fit p is left out. It fails on anything but
+// a link.
+func Readlinkat(fd int, p []byte) (int, error) {
+	var empty byte
+	r, _, e := syscall.Syscall6(syscall.SYS_READLINKAT, uintptr(fd), uintptr(unsafe.Pointer(&empty)), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), 0, 0)
+	return fdErr(r, e)
 }
 
 // Ioctl is ioctl(2) with an integer argument.

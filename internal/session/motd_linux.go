@@ -1,0 +1,86 @@
+package session
+
+import (
+	"jail/internal/environ"
+	"jail/internal/passwd"
+	"jail/internal/sys"
+	"jail/internal/wire"
+)
+
+// maxMotd is how much of a message is shown, in bytes.
+const maxMotd = 16 << 10
+
+// Messages of the day. motdDynamic is made by programs, where there are such; of
+// the others the first there is counts (pam_motd(8)).
+const motdDynamic = "/run/motd.dynamic"
+
+var motdFiles = [...]string{"/etc/motd", "/run/motd", "/usr/lib/motd"}
+
+// motd returns the rootfs's message of the day, which a login shell on a terminal
+// begins with, as under plain sshd and login, and nothing else does: not a command,
+// not a su, not where ~/.hushlogin is (session.c:check_quietlogin). The child
+// writes it, who may have to wait for the terminal, and the terminal's own modes
+// make of its line ends what they should be.
+func (j *Jail) motd(s *Slot, u *passwd.Entry) []byte {
+	r := &s.Req
+	if r.Flags&wire.FlagLogin == 0 || len(r.Args) > 0 || r.Stdio[1] != wire.StdioTTY || !isLogin(r) || j.hush(u) {
+		return nil
+	}
+	start := len(s.arena)
+	j.message(s, motdDynamic, maxMotd)
+	for _, path := range motdFiles {
+		if j.message(s, path, maxMotd-(len(s.arena)-start)) {
+			break
+		}
+	}
+	return s.arena[start:len(s.arena):len(s.arena)]
+}
+
+// isLogin reports whether sshd, or login on a console, has started this session.
+func isLogin(r *wire.Request) bool {
+	for _, e := range r.Env {
+		if name := environ.Name(e); string(name) == "SSH_CONNECTION" || string(name) == environ.MotdShown {
+			return true
+		}
+	}
+	return false
+}
+
+// hush reports whether the user wants to see nothing. As in sshd it is enough that
+// the file can be found.
+func (j *Jail) hush(u *passwd.Entry) bool {
+	sys.SetFSIDs(u.UID, u.GID)
+	defer sys.SetFSIDs(0, 0)
+	fd, err := sys.Openat2(j.Root, u.Home+"/.hushlogin", sys.OPath, sys.ResolveInRoot|sys.ResolveNoMagiclinks)
+	if err == nil {
+		sys.Close(fd)
+	}
+	return err == nil
+}
+
+// message adds the file at path, at most max bytes of it, to the arena and reports
+// whether there is such a message. It ends with its line whether the file does or
+// not, and at a NUL (pam_motd.c, session.c:display_loginmsg).
+func (j *Jail) message(s *Slot, path string, max int) bool {
+	if max <= 1 {
+		return false
+	}
+	var err error
+	if j.text, err = readHead(j.Root, path, j.text, max-1); err != nil {
+		return false
+	}
+	for i, c := range j.text {
+		if c == 0 {
+			j.text = j.text[:i]
+			break
+		}
+	}
+	if len(j.text) == 0 {
+		return false
+	}
+	s.arena = append(s.arena, j.text...)
+	if s.arena[len(s.arena)-1] != '\n' {
+		s.arena = append(s.arena, '\n')
+	}
+	return true
+}
