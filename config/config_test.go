@@ -79,6 +79,9 @@ idle_timeout = "1h"
 on_disconnect = "hup"
 x11 = true
 env    = { A = "default", B = "b" }
+env_accept = ["EDITOR", "GIT_*"]
+resolv_conf = "rootfs"
+timezone = "Europe/Paris"
 limits = { memory = "512M", pids = 7 }
 mounts = [ { source = "/srv/shared", target = "/shared" }, { source = "/srv/doc", target = "/doc" } ]
 
@@ -94,6 +97,9 @@ container_root = false
 x11 = false
 on_disconnect = "keep"
 env = { A = "jail" }
+env_accept = ["APP_*", "EDITOR"]
+resolv_conf = "host"
+timezone = "host"
 limits = { memory = "1G", cpu = "150%" }
 mounts = [ { source = "/srv/www", target = "/var/www", readonly = true }, { source = "/srv/doc2", target = "/doc" } ]
 [jail.web.users]
@@ -105,6 +111,11 @@ rootfs = "/srv/centos"
 users = ["centos"]
 userns = false
 container_root = true
+
+[jail.plain]
+rootfs = "/srv/plain"
+users = ["carol"]
+timezone = "rootfs"
 `)
 	require.Empty(t, errs)
 	assert.Empty(t, reg.Warnings)
@@ -117,8 +128,9 @@ container_root = true
 				{Source: "/srv/shared", Target: "/shared"},
 				{Source: "/srv/doc", Target: "/doc"},
 			},
-			Limits: jail.Limits{MemoryBytes: 512 << 20, Pids: 7},
-			Logins: []jail.Login{{Name: "centos", HostUID: 1500, UID: 1500}},
+			Limits:    jail.Limits{MemoryBytes: 512 << 20, Pids: 7},
+			Logins:    []jail.Login{{Name: "centos", HostUID: 1500, UID: 1500}},
+			EnvAccept: []string{"EDITOR", "GIT_*"}, OwnResolver: true, Timezone: "Europe/Paris",
 		},
 		{
 			Name: "web", Rootfs: "/srv/web", Hostname: "web.example", IdleTimeout: 90 * time.Second, Autostart: true,
@@ -134,8 +146,10 @@ container_root = true
 				{Name: "alice", HostUID: 1501, UID: 2000, GID: 2001, HasGID: true},
 				{Name: "bob", HostUID: 1502, UID: 1001, GID: 1002, HasGID: true, JailName: "robert", Shell: "/bin/zsh", Home: "/home/r"},
 			},
+			EnvAccept: []string{"APP_*", "EDITOR", "GIT_*"},
 		},
-	}, reg.Jails)
+	}, []jail.Spec{*reg.Jail("centos"), *reg.Jail("web")})
+	assert.Equal(t, jail.OwnTimezone, reg.Jail("plain").Timezone)
 }
 
 func TestFaultIsReportedWithItsLineAndKey(t *testing.T) {
@@ -220,6 +234,12 @@ func TestFaultIsReportedWithItsLineAndKey(t *testing.T) {
 		"x11 as a string":                    {`x11 = "yes"`, []string{":5: jail.web.x11: is a string, must be true or false"}},
 		"limit outside limits":               {`memory = "1G"`, []string{`:5: jail.web.memory: unknown key "memory"`}},
 		"env names":                          {"[jail.web.env]\n\"A-B\" = \"\"\n1A = \"\"\n\"\" = \"\"\nLD_PRELOAD = \"\"\nHOME = \"\"\n\"A=B\" = \"\"", []string{`:6: jail.web.env.A-B: `, ":7: ", ":8: ", ":9: jail.web.env.LD_PRELOAD: ", ":10: jail.web.env.HOME: ", ":11: "}},
+		"env_accept names":                   {"env_accept = [\n\"A-B\",\n\"*\",\n\"\",\n\"A*B\",\n\"1A\",\n\"A=B\",\n1,\n]", []string{`:6: jail.web.env_accept: "A-B" is not a variable's name`, ":7: ", ":8: ", ":9: ", ":10: ", ":11: ", ":12: jail.web.env_accept: is a whole number"}},
+		"env_accept of the jail's own":       {"env_accept = [\n\"HOME\",\n\"SSH_AUTH_SOCK\",\n\"S*\",\n\"LD_*\",\n\"BASH_ENV\",\n\"PA*\",\n]", []string{`:6: jail.web.env_accept: HOME is set by the jail`, ":7: ", ":8: jail.web.env_accept: S* stands for names", ":9: ", ":10: ", ":11: "}},
+		"env_accept as a string":             {`env_accept = "FOO"`, []string{":5: jail.web.env_accept: is a string, must be an array of names"}},
+		"resolv_conf of somebody else":       {`resolv_conf = "/etc/other"`, []string{`:5: jail.web.resolv_conf: "/etc/other" is not whose`}},
+		"timezone that is a path":            {`timezone = "../../etc/passwd"`, []string{`:5: jail.web.timezone: "../../etc/passwd" is not a time zone`}},
+		"timezone of a wrong type":           {`timezone = 1`, []string{":5: jail.web.timezone: is a whole number"}},
 		"NUL in env":                         {`env = { A = "a\u0000b" }`, []string{":5: jail.web.env.A: has a NUL"}},
 		"number in env":                      {`env = { A = 1 }`, []string{":5: jail.web.env.A: is a whole number"}},
 		"mount without source or target":     {"mounts = [\n{},\n]", []string{":6: jail.web.mounts[0].source: is missing", ":6: jail.web.mounts[0].target: is missing"}},

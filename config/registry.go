@@ -89,6 +89,19 @@ type settings struct {
 	// "keep" lets one with a terminal run on. Without it the kernel hangs up a
 	// terminal, and a session without one goes on, as with plain sshd.
 	OnDisconnect value[string] `toml:"on_disconnect"`
+	// EnvAccept are names of variables that may enter with a login besides
+	// those that always may; one that ends in * stands for all that begin so.
+	// A jail's are added to those of [defaults]. sshd's AcceptEnv has to let
+	// them in as well.
+	EnvAccept acceptKey `toml:"env_accept"`
+	// ResolvConf is whose /etc/resolv.conf the jail has: "host" (the default)
+	// shows the host's, read-only and as it changes; "rootfs" leaves the
+	// jail's own.
+	ResolvConf value[string] `toml:"resolv_conf"`
+	// Timezone is the time zone of sessions: "host" (the default) is the
+	// host's, "rootfs" what the jail says itself, anything else the name of a
+	// zone such as "Europe/Paris".
+	Timezone value[string] `toml:"timezone"`
 	// Limits bound what the jail as a whole may use. Each one not given
 	// comes from [defaults].
 	Limits limitsTable `toml:"limits"`
@@ -258,6 +271,25 @@ func (e *envKey) decode(ps *problems, o origin, p *position, v any) {
 		val.decode(ps, origin{o.file, at.line, o.below(name)}, at, table[name])
 		if val.usable() {
 			(*e)[name] = val
+		}
+	}
+}
+
+// acceptKey is env_accept, in order.
+type acceptKey []value[string]
+
+func (a *acceptKey) decode(ps *problems, o origin, p *position, v any) {
+	list, ok := items(v)
+	if !ok {
+		wrongType(ps, o, v, `an array of names such as [ "EDITOR", "GIT_*" ]`)
+		return
+	}
+	for i, item := range list {
+		at := p.item(i)
+		var name value[string]
+		name.decode(ps, origin{o.file, at.line, o.key}, at, item)
+		if name.usable() {
+			*a = append(*a, name)
 		}
 	}
 }

@@ -124,6 +124,9 @@ func (t *jailTable) over(def settings) settings {
 	s.ContainerRoot = s.ContainerRoot.or(def.ContainerRoot)
 	s.X11 = s.X11.or(def.X11)
 	s.OnDisconnect = s.OnDisconnect.or(def.OnDisconnect)
+	s.ResolvConf = s.ResolvConf.or(def.ResolvConf)
+	s.Timezone = s.Timezone.or(def.Timezone)
+	s.EnvAccept = append(slices.Clone(def.EnvAccept), s.EnvAccept...)
 	s.Limits.Memory = s.Limits.Memory.or(def.Limits.Memory)
 	s.Limits.CPU = s.Limits.CPU.or(def.Limits.CPU)
 	s.Limits.Pids = s.Limits.Pids.or(def.Limits.Pids)
@@ -389,6 +392,8 @@ func (v *validator) settings(spec *jail.Spec, s *settings, owner origin) {
 		}
 	}
 	v.env(spec, s.Env, owner)
+	v.envAccept(spec, s.EnvAccept)
+	v.hostFiles(spec, s)
 	v.mounts(spec, s.Mounts)
 	v.limits(spec, s.Limits)
 	v.sftp(spec, s.SFTP)

@@ -143,6 +143,9 @@ func Run(reg *config.Registry, opt Options) []Finding {
 		a.checkMatches()
 		a.checkShells()
 	}
+	for i := range a.jails {
+		a.checkResolver(&a.jails[i])
+	}
 	a.checkKernel()
 	return a.grouped()
 }

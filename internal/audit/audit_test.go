@@ -471,6 +471,13 @@ func TestFindings(t *testing.T) {
 		{"an AcceptEnv of one dangerous name is an error", func(w *world) {
 			w.set("acceptenv", "BASH_ENV")
 		}, []want{{Error, "sshd_config, AcceptEnv BASH_ENV", "sets BASH_ENV", "AcceptEnv LANG LC_* COLORTERM GIT_PROTOCOL"}}, nil},
+		{"what env_accept lists sshd has to let in", func(w *world) {
+			w.jails[0].EnvAccept = []string{"BAR_*", "FOO", "LC_APP"}
+		}, []want{{Note, "sshd_config, AcceptEnv", "env_accept of jail web lists, BAR_*, FOO, so", "AcceptEnv BAR_* FOO"}}, nil},
+		{"what env_accept lists and sshd lets in is nothing to speak of", func(w *world) {
+			w.set("acceptenv", "BAR*")
+			w.jails[0].EnvAccept = []string{"BAR_*"}
+		}, nil, []string{"env_accept"}},
 		{"a password behind a key is no way in without a key", func(w *world) {
 			w.hash = "$y$j9T$x"
 			w.set("authenticationmethods", "publickey,password publickey,keyboard-interactive:pam")

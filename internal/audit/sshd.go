@@ -522,6 +522,17 @@ func (a *auditor) checkEnv(l *login) {
 			a.add(l, Error, "sshd_config, AcceptEnv "+pattern, "a client sets "+list(hits)+" for what runs on the host before the session is in the jail", fix)
 		}
 	}
+	var shut []string
+	for _, name := range l.jail.EnvAccept {
+		// A * of ours stands for itself: sshd's pattern has to have one there.
+		if !slices.ContainsFunc(l.ssh["acceptenv"], func(pattern string) bool { return matchPattern(pattern, name) }) {
+			shut = append(shut, name)
+		}
+	}
+	if len(shut) > 0 {
+		a.add(l, Note, "sshd_config, AcceptEnv", "does not let in what env_accept of jail "+l.jail.Name+" lists, "+list(shut)+", so no client's reaches the jail",
+			"AcceptEnv "+strings.Join(shut, " "))
+	}
 	for _, set := range l.ssh["setenv"] {
 		name, _, _ := strings.Cut(set, "=")
 		if slices.Contains(dangerous, name) && !(l.jail.X11 && set == a.x11Env(l)) {

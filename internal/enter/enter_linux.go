@@ -138,9 +138,10 @@ func (s *session) prepare(env []string) string {
 	for _, a := range s.in.args {
 		s.req.Args = append(s.req.Args, []byte(a))
 	}
+	accept := s.in.accept(env)
 	for _, e := range env {
 		b := []byte(e)
-		if environ.Allowed(b) && len(b) <= wire.MaxString && len(s.req.Env) < wire.MaxEnv {
+		if (environ.Allowed(b) || environ.Accepted(b, accept)) && len(b) <= wire.MaxString && len(s.req.Env) < wire.MaxEnv {
 			s.req.Env = append(s.req.Env, b)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"syscall"
 
+	"jail/internal/environ"
 	"jail/internal/jail"
 	"jail/internal/sys"
 )
@@ -176,13 +177,49 @@ func Remove(path string, fd int) {
 	}
 }
 
-// RemoveDir removes the directory of a login's socket, if nobody else's is in it.
-func RemoveDir(loginPath string) {
-	if _, err := os.Lstat(loginPath); err == nil {
-		return
+// RemoveDir removes the directory of a login's socket, and what else is ours in it,
+// unless there is a socket.
+func RemoveDir(path string) {
+	dir := filepath.Dir(path)
+	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
+		_ = os.RemoveAll(x11Dir(path))
+		_ = os.Remove(filepath.Join(dir, environ.AcceptFile))
+		_ = os.Remove(dir)
 	}
-	_ = os.RemoveAll(x11Dir(loginPath))
-	_ = os.Remove(filepath.Dir(loginPath))
+}
+
+// WriteAccept puts the patterns of what may enter with a login beside its socket,
+// where jail-enter finds them, or removes those that are there. It comes before
+// the socket is made: who can connect is to find the whole list.
+func WriteAccept(runtimeDir string, uid jail.HostUID, patterns []string) error {
+	dir := filepath.Dir(LoginPath(runtimeDir, uid))
+	path := filepath.Join(dir, environ.AcceptFile)
+	if len(patterns) == 0 {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	if err := ownDir(dir, 0o711); err != nil {
+		return err
+	}
+	var text []byte
+	for _, p := range patterns {
+		text = append(append(text, p...), '\n')
+	}
+	tmp := filepath.Join(dir, "."+environ.AcceptFile+".new")
+	_ = os.Remove(tmp)
+	err := os.WriteFile(tmp, text, 0o600)
+	if err == nil {
+		err = os.Chmod(tmp, 0o644) // whatever the umask is
+	}
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		_ = os.Remove(tmp)
+	}
+	return err
 }
 
 // Dial connects to a socket.

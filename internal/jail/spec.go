@@ -57,6 +57,15 @@ type Spec struct {
 	X11 bool
 	// OnDisconnect is what becomes of a session whose client is gone.
 	OnDisconnect OnDisconnect
+	// EnvAccept are the names of variables, or their beginnings with a * behind
+	// them, that may enter with a login besides the usual ones; sorted.
+	EnvAccept []string
+	// OwnResolver leaves the jail the /etc/resolv.conf of its rootfs; otherwise
+	// it sees the host's.
+	OwnResolver bool
+	// Timezone is the time zone of sessions: "" is the host's, OwnTimezone
+	// what the rootfs says, anything else the name of a zone.
+	Timezone string
 }
 
 // SFTP says which server an sftp request gets.
@@ -83,6 +92,9 @@ const (
 	DisconnectKill                      // SIGKILL
 	DisconnectKeep                      // nothing, also with a terminal
 )
+
+// OwnTimezone is the Timezone of a jail that goes by its own /etc/localtime.
+const OwnTimezone = "rootfs"
 
 // Userns is the id map of a jail.
 type Userns struct {

@@ -62,7 +62,15 @@ type Launcher struct {
 	ids        jail.Userns // rootless: the caller's subordinate range, if any
 	sftp       string      // the built-in sftp server; "" without
 	noSFTP     string      // why there is none
+
+	resolver     int // the file jails see as /etc/resolv.conf; -1 without
+	resolverPath string
 }
+
+// ShowResolver makes the file fd is open on, of which path is the name, the
+// /etc/resolv.conf of jails that do not keep their own. fd stays the caller's, for
+// as long as the Launcher is used.
+func (l *Launcher) ShowResolver(fd int, path string) { l.resolver, l.resolverPath = fd, path }
 
 // Warnings are the promises of the default profile that this kernel cannot
 // keep, and what is missing of the installation; usually none.
@@ -96,7 +104,7 @@ type Jail struct {
 //
 // life says how long the jails live, which decides where their cgroups are.
 func New(life cgroup.Life) (*Launcher, error) {
-	l := &Launcher{rootless: os.Geteuid() != 0, life: life, exe: -1, landlock: -1, lastCap: lastCap()}
+	l := &Launcher{rootless: os.Geteuid() != 0, life: life, exe: -1, landlock: -1, lastCap: lastCap(), resolver: -1}
 	var err error
 	if l.rootless {
 		if l.exePath, err = os.Readlink("/proc/self/exe"); err != nil {
@@ -214,6 +222,13 @@ func (l *Launcher) Start(spec *jail.Spec, listeners []int, ctl int) (_ *Jail, er
 		}
 	}
 
+	resolver := -1
+	if set.Resolver == wire.ResolverTree {
+		if resolver, err = l.resolverTree(keep); err != nil {
+			return nil, err
+		}
+	}
+
 	sftp := l.openSFTP(spec, set, keep)
 
 	cg, warning, err := l.cgroups.Make(spec)
@@ -306,7 +321,7 @@ func (l *Launcher) Start(spec *jail.Spec, listeners []int, ctl int) (_ *Jail, er
 
 	msg, err := wire.AppendSetup(nil, set)
 	if err != nil {
-		return nil, fmt.Errorf("set-up of jail %s: %w: more than 64 mounts, logins or variables", spec.Name, err)
+		return nil, fmt.Errorf("set-up of jail %s: %w: more than 64 mounts, logins, variables or names in env_accept", spec.Name, err)
 	}
 	var fds []int
 	if !l.rootless {
@@ -319,6 +334,9 @@ func (l *Launcher) Start(spec *jail.Spec, listeners []int, ctl int) (_ *Jail, er
 	fds = append(fds, listeners...)
 	if sftp >= 0 {
 		fds = append(fds, sftp)
+	}
+	if resolver >= 0 {
+		fds = append(fds, resolver)
 	}
 	var m sys.MsgBuf
 	if err := sys.SendMsg(pair[0], msg, fds, true, &m); err != nil {
@@ -371,6 +389,7 @@ func setup(spec *jail.Spec, l *Launcher) *wire.Setup {
 	for i := range spec.Logins {
 		s.Logins = append(s.Logins, Identity(&spec.Logins[i]))
 	}
+	l.comforts(s, spec)
 	return s
 }
 

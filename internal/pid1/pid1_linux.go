@@ -47,11 +47,11 @@ func Run() int {
 	sys.SetComm("jail-init")
 
 	var m sys.MsgBuf
-	s, tree, ctl, mounts, logins, server, err := receiveSetup(&m)
+	s, got, err := receiveSetup(&m)
 	if err != nil {
 		return fail(&m, err)
 	}
-	root, err := rootfs.Apply(s, tree, mounts, server)
+	root, err := rootfs.Apply(s, got.trees)
 	if err != nil {
 		return fail(&m, err)
 	}
@@ -63,7 +63,7 @@ func Run() int {
 	}
 	syscall.Umask(0o022)
 	spareThreads(3)
-	l, err := newLoop(s, root, ctl, logins)
+	l, err := newLoop(s, root, got.ctl, got.logins)
 	if err != nil {
 		return fail(&m, err)
 	}
@@ -72,6 +72,9 @@ func Run() int {
 	}
 	if err := sys.SendMsg(setupFD, wire.AppendReady(nil), nil, false, &m); err != nil {
 		return 1 // the launcher has given up on us
+	}
+	for _, note := range append(root.Notes, l.jail.Notes...) {
+		l.log(note)
 	}
 	return l.run()
 }
@@ -82,12 +85,19 @@ func fail(m *sys.MsgBuf, err error) int {
 	return 1
 }
 
+// received are the descriptors that come with the set-up.
+type received struct {
+	ctl    int
+	logins []int
+	trees  rootfs.Trees
+}
+
 // receiveSetup receives the launcher's one message.
-func receiveSetup(m *sys.MsgBuf) (s *wire.Setup, tree, ctl int, mounts, logins []int, server int, err error) {
+func receiveSetup(m *sys.MsgBuf) (s *wire.Setup, got received, err error) {
 	buf := make([]byte, 64<<10)
 	n, err := sys.RecvMsg(setupFD, buf, true, m)
 	if err != nil {
-		return nil, -1, -1, nil, nil, -1, fmt.Errorf("receive set-up: %w", err)
+		return nil, got, fmt.Errorf("receive set-up: %w", err)
 	}
 	typ, _, body, err := wire.Header(buf[:n])
 	if err == nil && typ != wire.TypeSetup {
@@ -100,28 +110,30 @@ func receiveSetup(m *sys.MsgBuf) (s *wire.Setup, tree, ctl int, mounts, logins [
 		err = wire.ErrMalformed
 	}
 	if err != nil {
-		return nil, -1, -1, nil, nil, -1, fmt.Errorf("receive set-up: %w", err)
+		return nil, got, fmt.Errorf("receive set-up: %w", err)
 	}
 	fds := append([]int(nil), m.FDs...)
 	take := func() int { fd := fds[0]; fds = fds[1:]; return fd }
-	tree = -1
+	got.trees = rootfs.Trees{Root: -1, Server: -1, Resolver: -1}
 	if s.Rootfs == "" {
-		tree = take()
+		got.trees.Root = take()
 	}
-	ctl = take()
+	got.ctl = take()
 	for _, mt := range s.Mounts {
 		if mt.Source == "" {
-			mounts = append(mounts, take())
+			got.trees.Mounts = append(got.trees.Mounts, take())
 		}
 	}
 	for range s.Logins {
-		logins = append(logins, take())
+		got.logins = append(got.logins, take())
 	}
-	server = -1
 	if s.SFTPServer == wire.SFTPServerTree {
-		server = take()
+		got.trees.Server = take()
 	}
-	return s, tree, ctl, mounts, logins, server, nil
+	if s.Resolver == wire.ResolverTree {
+		got.trees.Resolver = take()
+	}
+	return s, got, nil
 }
 
 // ownNull replaces the host's /dev/null on 0 and 1 with the jail's.
@@ -185,13 +197,16 @@ func spareThreads(n int) {
 
 // jailOf makes the sessions' common part.
 func jailOf(s *wire.Setup, root *rootfs.Root) *session.Jail {
-	return &session.Jail{
+	j := &session.Jail{
 		Root: root.Dir, Pts: root.Pts, Dev: root.Dev,
 		Env: s.Env, NoSetgroups: s.NoSetgroups, HardFiles: s.HardFiles,
 		KeepSignals: ^uint64(handled),
 		SFTP:        session.SFTP(s.SFTP), SFTPServer: s.SFTPServer != wire.SFTPServerNone,
-		Agent:    session.Place{FD: root.Agent, Path: rootfs.AgentDir},
-		X11:      session.Place{FD: root.X11, Path: rootfs.X11Dir},
-		Hostname: s.Hostname,
+		Agent:     session.Place{FD: root.Agent, Path: rootfs.AgentDir},
+		X11:       session.Place{FD: root.X11, Path: rootfs.X11Dir},
+		Hostname:  s.Hostname,
+		EnvAccept: s.EnvAccept,
 	}
+	j.SetZone(s.Zone, s.ZoneRule, s.ZoneSum)
+	return j
 }

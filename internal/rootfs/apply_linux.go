@@ -20,6 +20,9 @@ type Root struct {
 	// Agent and X11 are the directories AgentDir and X11Dir; X11 is -1 without
 	// one.
 	Agent, X11 int
+
+	// Notes are what an administrator should know of, though the jail runs.
+	Notes []string
 }
 
 // beneath are the rules for every path below a rootfs: no symlink anywhere, no
@@ -32,26 +35,32 @@ const dirFlags = sys.OPath | syscall.O_DIRECTORY
 var ErrBusy = errors.New("another jail runs on this rootfs")
 
 type builder struct {
-	s      *wire.Setup
-	root   Root
-	top    int // the root directory, O_PATH
-	nodes  map[string]int
-	mounts []int
-	server int // the built-in sftp server, a detached mount; -1 without
+	s     *wire.Setup
+	root  Root
+	top   int // the root directory, O_PATH
+	nodes map[string]int
+	Trees
+}
+
+// Trees are the detached mounts a jail is made of, each -1 where there is none.
+type Trees struct {
+	Root     int   // the rootfs; -1 if Setup.Rootfs says where to clone it from
+	Mounts   []int // those of Setup.Mounts without a Source, in order
+	Server   int   // the built-in sftp server
+	Resolver int   // the file to show as /etc/resolv.conf
 }
 
 // Apply makes the calling process's mount namespace, a fresh copy of the
-// host's, into the jail's. tree is the detached rootfs, or -1 if s.Rootfs says
-// where to clone it from; mounts are the trees of those s.Mounts that have no
-// Source; server is the built-in sftp server's, or -1. All of them are consumed. The process's root and working directory
-// are the jail's afterwards, and nothing of the host is mounted any more.
+// host's, into the jail's. All trees are consumed. The process's root and working
+// directory are the jail's afterwards, and nothing of the host is mounted any more.
 //
 // The order matters: propagation is cut first, since a mount still shared with
 // the host would carry everything that follows back to it
 // (mount_namespaces(7), SHARED SUBTREES); what is needed of the host is opened
 // next; then the host goes; and only then anything below the rootfs is touched.
-func Apply(s *wire.Setup, tree int, mounts []int, server int) (*Root, error) {
-	b := &builder{s: s, root: Root{Dir: -1, Proc: -1, Dev: -1, Pts: -1, Agent: -1, X11: -1}, mounts: mounts, nodes: map[string]int{}, server: server}
+func Apply(s *wire.Setup, trees Trees) (*Root, error) {
+	b := &builder{s: s, root: Root{Dir: -1, Proc: -1, Dev: -1, Pts: -1, Agent: -1, X11: -1}, Trees: trees, nodes: map[string]int{}}
+	tree := trees.Root
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return nil, fmt.Errorf("make mounts private: %w", err)
 	}
@@ -74,10 +83,11 @@ func Apply(s *wire.Setup, tree int, mounts []int, server int) (*Root, error) {
 	}
 	if s.SFTPServer == wire.SFTPServerPath {
 		var err error
-		if b.server, err = OwnFile(s.SFTPPath); err != nil {
+		if b.Server, err = OwnFile(s.SFTPPath); err != nil {
 			return nil, fmt.Errorf("sftp server: %w", err)
 		}
 	}
+	b.openResolver()
 	// In a user namespace a procfs may only be mounted while another, with
 	// nothing hidden in it, is in sight (mount_too_revealing, fs/namespace.c).
 	proc, err := newMount("proc", nil, sys.MountAttrNosuid|sys.MountAttrNodev|sys.MountAttrNoexec)
@@ -95,6 +105,9 @@ func Apply(s *wire.Setup, tree int, mounts []int, server int) (*Root, error) {
 		if err := b.do(op); err != nil {
 			return nil, fmt.Errorf("%s: %w", op.Target, err)
 		}
+	}
+	if b.Resolver >= 0 {
+		b.showResolver()
 	}
 	for _, fd := range b.nodes {
 		sys.Close(fd)
@@ -177,7 +190,7 @@ func checkNode(fd int, op Op) error {
 // openBinds clones the sources that did not come as descriptors.
 func (b *builder) openBinds() error {
 	all := make([]int, 0, len(b.s.Mounts))
-	given := b.mounts
+	given := b.Mounts
 	for _, m := range b.s.Mounts {
 		if m.Source == "" {
 			all, given = append(all, given[0]), given[1:]
@@ -201,7 +214,7 @@ func (b *builder) openBinds() error {
 		}
 		all = append(all, tree)
 	}
-	b.mounts = all
+	b.Mounts = all
 	return nil
 }
 
@@ -395,7 +408,7 @@ func OwnFile(path string) (int, error) {
 // rootfs is not touched, and programs can be run there although /dev is noexec:
 // that is a matter of each mount.
 func (b *builder) attachServer(op Op) error {
-	defer sys.Close(b.server)
+	defer sys.Close(b.Server)
 	dir, base, err := b.in(op.Target)
 	if err != nil {
 		return err
@@ -406,7 +419,7 @@ func (b *builder) attachServer(op Op) error {
 		return err
 	}
 	defer sys.Close(fd)
-	return sys.MoveMount(b.server, fd)
+	return sys.MoveMount(b.Server, fd)
 }
 
 // noNestedUserns forbids user namespaces below this one, a door to most of the
@@ -555,7 +568,7 @@ func (b *builder) node(op Op) error {
 
 // bind attaches a mount of the registry.
 func (b *builder) bind(op Op) error {
-	tree := b.mounts[op.Index]
+	tree := b.Mounts[op.Index]
 	defer sys.Close(tree)
 	var st syscall.Stat_t
 	if err := syscall.Fstat(tree, &st); err != nil {

@@ -18,6 +18,7 @@ import (
 	"jail/internal/cgroup"
 	"jail/internal/control"
 	"jail/internal/fdsock"
+	"jail/internal/hostfiles"
 	"jail/internal/jail"
 	"jail/internal/launch"
 	"jail/internal/sys"
@@ -79,18 +80,28 @@ func start(opt Options, spec jail.Spec, stay bool) error {
 	}
 	if given != nil {
 		fds = given
+		// Those that listen already do so for systemd; who has connected meanwhile
+		// came with less, not with more.
+		for _, lg := range spec.Logins {
+			if err := fdsock.WriteAccept(opt.RuntimeDir, lg.HostUID, spec.EnvAccept); err != nil {
+				return err
+			}
+		}
 	} else {
 		for _, lg := range spec.Logins {
 			if c, err := fdsock.Dial(fdsock.LoginPath(opt.RuntimeDir, lg.HostUID)); err == nil {
 				sys.Close(c)
 				return fmt.Errorf("somebody listens for uid %d already (jail-init serve, or a running jail)", lg.HostUID)
 			}
+			made = append(made, fdsock.LoginPath(opt.RuntimeDir, lg.HostUID))
+			if err := fdsock.WriteAccept(opt.RuntimeDir, lg.HostUID, spec.EnvAccept); err != nil {
+				return err
+			}
 			fd, err := fdsock.ListenLogin(opt.RuntimeDir, lg.HostUID)
 			if err != nil {
 				return err
 			}
 			fds = append(fds, fd)
-			made = append(made, fdsock.LoginPath(opt.RuntimeDir, lg.HostUID))
 		}
 	}
 	for _, lg := range spec.Logins {
@@ -105,6 +116,13 @@ func start(opt Options, spec jail.Spec, stay bool) error {
 	l, err := launch.New(life)
 	if err != nil {
 		return err
+	}
+	resolver, err := hostfiles.OpenResolver(opt.RuntimeDir)
+	if err != nil {
+		fmt.Fprintf(opt.Stderr, "jail-init: warning: the jail keeps its own /etc/resolv.conf: %v\n", err)
+	} else {
+		defer resolver.Close()
+		l.ShowResolver(resolver.File())
 	}
 	for _, w := range l.Warnings() {
 		fmt.Fprintf(opt.Stderr, "jail-init: warning: %s\n", w)
@@ -134,7 +152,7 @@ func start(opt Options, spec jail.Spec, stay bool) error {
 		fmt.Fprintf(opt.Stderr, "jail-init: warning: jail %s: %s\n", spec.Name, j.Warning)
 	}
 	fdsock.Notify("READY=1")
-	return follow(opt, j, spec.Name, sigs)
+	return follow(opt, j, spec.Name, sigs, resolver)
 }
 
 // activated takes the listeners systemd passes (sd_listen_fds(3)); nil if there
@@ -178,7 +196,7 @@ func activated(runtimeDir string, spec *jail.Spec) ([]int, error) {
 }
 
 // follow prints what the jail says until it ends, and ends it when told to.
-func follow(opt Options, j *launch.Jail, name string, sigs <-chan os.Signal) error {
+func follow(opt Options, j *launch.Jail, name string, sigs <-chan os.Signal, resolver *hostfiles.Resolver) error {
 	stop := make(chan struct{})
 	go func() {
 		<-sigs
@@ -193,6 +211,10 @@ func follow(opt Options, j *launch.Jail, name string, sigs <-chan os.Signal) err
 	}()
 	fds := []sys.PollFD{
 		{FD: int32(j.PIDFD), Events: sys.PollIn}, {FD: int32(j.Conn), Events: sys.PollIn}, {FD: int32(j.Stderr), Events: sys.PollIn},
+		{FD: -1, Events: sys.PollIn},
+	}
+	if resolver != nil {
+		fds[3].FD = int32(resolver.Events())
 	}
 	var m sys.MsgBuf
 	buf := make([]byte, 4096)
@@ -218,6 +240,11 @@ func follow(opt Options, j *launch.Jail, name string, sigs <-chan os.Signal) err
 				fmt.Fprintf(opt.Stderr, "jail-init: jail %s: stderr: %s\n", name, control.Quote(string(buf[:n])))
 			} else {
 				fds[2].FD = -1
+			}
+		}
+		if fds[3].Revents != 0 {
+			if err := resolver.Changed(); err != nil {
+				fmt.Fprintf(opt.Stderr, "jail-init: jail %s does not see the new /etc/resolv.conf: %v\n", name, err)
 			}
 		}
 		if fds[0].Revents != 0 {

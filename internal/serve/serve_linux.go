@@ -22,6 +22,7 @@ import (
 	"jail/internal/cgroup"
 	"jail/internal/control"
 	"jail/internal/fdsock"
+	"jail/internal/hostfiles"
 	"jail/internal/jail"
 	"jail/internal/launch"
 	"jail/internal/sys"
@@ -62,6 +63,7 @@ const (
 	kindLog           // index: jail's number
 	kindStderr        // index: jail's number
 	kindLinger        // index: descriptor
+	kindResolver
 )
 
 type login struct {
@@ -108,6 +110,7 @@ type server struct {
 	stopAll  bool
 	leaving  bool
 	seq      uint32
+	resolver *hostfiles.Resolver
 }
 
 // Run serves until it is told to stop. The error is what an administrator has
@@ -134,6 +137,12 @@ func Run(opt Options) error {
 		return err
 	}
 	s.launcher.Sweep()
+	if s.resolver, err = hostfiles.OpenResolver(opt.RuntimeDir); err != nil {
+		s.log("warning: jails started from now on keep their own /etc/resolv.conf: %v", err)
+	} else {
+		defer s.resolver.Close()
+		s.launcher.ShowResolver(s.resolver.File())
+	}
 	for _, w := range s.launcher.Warnings() {
 		s.log("warning: %s", w)
 	}
@@ -148,6 +157,11 @@ func Run(opt Options) error {
 	}
 	if err := s.watch(s.wake, kindWake, 0); err != nil {
 		return err
+	}
+	if s.resolver != nil {
+		if err := s.watch(s.resolver.Events(), kindResolver, 0); err != nil {
+			return err
+		}
 	}
 	signal.Notify(s.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	sigs := make(chan os.Signal, 8)
@@ -218,6 +232,10 @@ func (s *server) loop() error {
 				s.readStderr(i)
 			case kindLinger:
 				s.release(i)
+			case kindResolver:
+				if err := s.resolver.Changed(); err != nil {
+					s.log("jails do not see the new /etc/resolv.conf: %v", err)
+				}
 			}
 		}
 		s.collect()
@@ -362,6 +380,9 @@ func (s *server) setLogins(n int) error {
 		lg := s.logins[i]
 		w, ok := want[lg.spec.HostUID]
 		if ok && w == lg.spec {
+			if err := fdsock.WriteAccept(s.opt.RuntimeDir, w.HostUID, j.spec.EnvAccept); err != nil {
+				return fmt.Errorf("login %s: %w", w.Name, err)
+			}
 			delete(want, lg.spec.HostUID)
 			kept = append(kept, i)
 			continue
@@ -375,6 +396,9 @@ func (s *server) setLogins(n int) error {
 	}
 	sort.Slice(order, func(a, b int) bool { return order[a] < order[b] })
 	for _, uid := range order {
+		if err := fdsock.WriteAccept(s.opt.RuntimeDir, uid, j.spec.EnvAccept); err != nil {
+			return fmt.Errorf("login %s: %w", want[uid].Name, err)
+		}
 		fd, err := fdsock.ListenLogin(s.opt.RuntimeDir, uid)
 		if err != nil {
 			return fmt.Errorf("login %s: %w", want[uid].Name, err)

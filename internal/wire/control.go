@@ -146,8 +146,8 @@ type Mount struct {
 
 // Setup is everything PID 1 has to know. With it travel, in this order: the
 // rootfs tree (absent if Rootfs is set), the control listener, one tree for each
-// mount without Source, one listener for each login, and the built-in sftp server
-// if SFTPServer says so.
+// mount without Source, one listener for each login, the built-in sftp server if
+// SFTPServer is SFTPServerTree, and the resolver's file if Resolver is ResolverTree.
 type Setup struct {
 	Name     string
 	Hostname string
@@ -182,6 +182,20 @@ type Setup struct {
 	X11 bool
 	// OnDisconnect is what becomes of a session whose client is gone.
 	OnDisconnect OnDisconnect
+	// EnvAccept are patterns of variables that may enter besides the usual ones.
+	EnvAccept []string
+	// Resolver says where the file comes from that is shown as
+	// /etc/resolv.conf; ResolverPath is the host path to open with
+	// ResolverByPath.
+	Resolver     uint8
+	ResolverPath string
+	// Zone is the time zone sessions are to have, "" if they have the rootfs's
+	// own anyway; ZoneRule says the same by itself (tzset(3)), if it is known.
+	// With ZoneSum, environ.Sum of the zone's file, PID 1 finds out whether the
+	// rootfs says so already.
+	Zone     string
+	ZoneRule string
+	ZoneSum  uint64
 }
 
 // SFTPServer says where the built-in sftp server comes from.
@@ -213,13 +227,20 @@ const (
 	DisconnectKeep OnDisconnect = 3
 )
 
-// maxList bounds Env, Mounts and Logins of a Setup.
+// Values of Setup.Resolver.
+const (
+	ResolverOwn    = 0 // the rootfs's own
+	ResolverTree   = 1 // a tree that travels with the set-up
+	ResolverByPath = 2 // PID 1 opens ResolverPath, since the launcher is not root
+)
+
+// maxList bounds Env, Mounts, Logins and EnvAccept of a Setup.
 const maxList = 64
 
 // AppendSetup encodes s; it fails with ErrTooLong on more than 64 mounts,
-// logins or environment entries.
+// logins, environment entries or patterns.
 func AppendSetup(dst []byte, s *Setup) ([]byte, error) {
-	if len(s.Env) > maxList || len(s.Mounts) > maxList || len(s.Logins) > maxList {
+	if len(s.Env) > maxList || len(s.Mounts) > maxList || len(s.Logins) > maxList || len(s.EnvAccept) > maxList {
 		return nil, ErrTooLong
 	}
 	dst = putString(putString(putString(header(dst, TypeSetup, 0), s.Name), s.Hostname), s.Rootfs)
@@ -241,6 +262,12 @@ func AppendSetup(dst []byte, s *Setup) ([]byte, error) {
 	}
 	dst = putString(append(dst, s.SFTP, byte(s.SFTPServer)), s.SFTPPath)
 	dst = append(putBool(dst, s.X11), byte(s.OnDisconnect))
+	dst = putU16(dst, uint16(len(s.EnvAccept)))
+	for _, e := range s.EnvAccept {
+		dst = putString(dst, e)
+	}
+	dst = putString(append(dst, s.Resolver), s.ResolverPath)
+	dst = putU64(putString(putString(dst, s.Zone), s.ZoneRule), s.ZoneSum)
 	if len(dst) > MaxPacket {
 		return nil, ErrTooLong
 	}
@@ -270,11 +297,16 @@ func DecodeSetup(body []byte) (*Setup, error) {
 	if s.SFTP > maxSFTP || s.SFTPServer > SFTPServerPath || (s.SFTPPath != "") != (s.SFTPServer == SFTPServerPath) {
 		return nil, ErrMalformed
 	}
-	if len(s.Env) > maxList || len(s.Mounts) > maxList || len(s.Logins) > maxList {
-		return nil, ErrMalformed
-	}
 	s.X11, s.OnDisconnect = in.boolean(), OnDisconnect(in.u8())
 	if s.OnDisconnect > DisconnectKeep {
+		return nil, ErrMalformed
+	}
+	for n := int(in.u16()); n > 0 && !in.bad; n-- {
+		s.EnvAccept = append(s.EnvAccept, in.str(maxPath))
+	}
+	s.Resolver, s.ResolverPath = in.u8(), in.str(maxPath)
+	s.Zone, s.ZoneRule, s.ZoneSum = in.str(maxPath), in.str(maxPath), in.u64()
+	if len(s.Env) > maxList || len(s.Mounts) > maxList || len(s.Logins) > maxList || len(s.EnvAccept) > maxList || s.Resolver > ResolverByPath {
 		return nil, ErrMalformed
 	}
 	return s, in.done()
@@ -292,6 +324,9 @@ func (s *Setup) FDs() int {
 		}
 	}
 	if s.SFTPServer == SFTPServerTree {
+		n++
+	}
+	if s.Resolver == ResolverTree {
 		n++
 	}
 	return n

@@ -175,20 +175,22 @@ func TestOtherMessagesRoundTrip(t *testing.T) {
 		Mounts: []Mount{{Target: "/t", ReadOnly: true}, {Target: "/u", Source: "/s"}}, Logins: []Identity{id},
 		SFTP: 2, SFTPServer: SFTPServerTree,
 		X11: true, OnDisconnect: DisconnectKeep,
+		EnvAccept: []string{"FOO", "BAR_*"}, Resolver: ResolverTree, ResolverPath: "/r",
+		Zone: "Europe/Paris", ZoneRule: "CET-1CEST,M3.5.0,M10.5.0/3", ZoneSum: 1 << 63,
 	}
 	p, err := AppendSetup(nil, s)
 	require.NoError(t, err)
 	gotS, err := DecodeSetup(body(p, TypeSetup))
 	require.NoError(t, err)
 	assert.Equal(t, s, gotS)
-	assert.Equal(t, 5, gotS.FDs(), "tree, control listener, one mount, one login, the sftp server")
+	assert.Equal(t, 6, gotS.FDs(), "tree, control listener, one mount, one login, the sftp server, the resolver's file")
 	s.SFTPServer, s.SFTPPath = SFTPServerPath, "/usr/lib/jail/sftp-server"
 	p, err = AppendSetup(nil, s)
 	require.NoError(t, err)
 	gotS, err = DecodeSetup(body(p, TypeSetup))
 	require.NoError(t, err)
 	assert.Equal(t, s, gotS)
-	assert.Equal(t, 4, gotS.FDs(), "PID 1 opens the sftp server itself")
+	assert.Equal(t, 5, gotS.FDs(), "PID 1 opens the sftp server itself")
 	for claim, odd := range map[string]Setup{
 		"an unknown way to serve sftp": {SFTP: 4},
 		"an unknown source":            {SFTPServer: 3},

@@ -1,0 +1,38 @@
+package audit
+
+import (
+	"syscall"
+
+	"jail/internal/jail"
+	"jail/internal/rootfs"
+	"jail/internal/sys"
+)
+
+// checkResolver looks whether the host's resolv.conf can be shown in a jail: only
+// over a file of the rootfs itself, which nobody but its owner makes.
+func (a *auditor) checkResolver(j *jail.Spec) {
+	if j.OwnResolver {
+		return
+	}
+	root, err := sys.Openat2(sys.AtFDCWD, a.opt.Root+j.Rootfs, sys.OPath|syscall.O_DIRECTORY, sys.ResolveNoMagiclinks)
+	if err != nil {
+		return // package config says so
+	}
+	defer sys.Close(root)
+	what := ""
+	fd, err := sys.Openat2(root, rootfs.ResolvConf, sys.OPath, sys.ResolveInRoot|sys.ResolveNoMagiclinks|sys.ResolveNoXdev)
+	if err == nil {
+		defer sys.Close(fd)
+		var st syscall.Stat_t
+		if syscall.Fstat(fd, &st) == nil && st.Mode&syscall.S_IFMT == syscall.S_IFREG {
+			return
+		}
+		what = "is not a regular file"
+	} else if err == syscall.ENOENT {
+		what = "is missing, or a link to nothing"
+	} else {
+		what = "cannot be used (" + err.Error() + ")"
+	}
+	a.add(nil, Note, "jail "+j.Name+", "+rootfs.ResolvConf, what+" in the rootfs, so the host's cannot be shown over it and names may not be found inside",
+		"jail exec "+j.Name+" sh -c 'rm -f "+rootfs.ResolvConf+"; : >"+rootfs.ResolvConf+"'; jail stop "+j.Name)
+}
