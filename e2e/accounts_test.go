@@ -132,6 +132,11 @@ func populate(root, scratch string, accounts []account) error {
 			return err
 		}
 	}
+	// The message of the day is not the subject of the tests that would see it; nor
+	// is the host's, see furnishEtc.
+	if err := os.WriteFile(filepath.Join(root, "etc/motd"), nil, 0o644); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(filepath.Join(root, filepath.Dir(argvPath)), 0o755); err != nil {
 		return err
 	}

@@ -40,6 +40,25 @@ var differences = map[string]difference{
 		reason:  "as pam_motd",
 		onPlain: regexp.MustCompile(`MOTD_SHOWN=pam\x00`),
 	},
+	"unknown locale": {
+		reason:  "what the client's locale is called means nothing to a system that does not have it, and every program would complain",
+		onPlain: regexp.MustCompile(`(?m)^LC_(MESSAGES|TIME)=de_DE(\.UTF-8)?\r?\n`),
+		onJail:  regexp.MustCompile(`(?m)^LC_(MESSAGES|TIME)=C\.UTF-8\r?\n`),
+	},
+	"unknown terminal": {
+		reason:  "a terminal the rootfs has no description of is one that no editor or pager can use",
+		onPlain: regexp.MustCompile(`(?m)^TERM=xterm-kitty\r?\n`),
+		onJail:  regexp.MustCompile(`(?m)^TERM=xterm-256color\r?\n`),
+	},
+	"time zone": {
+		reason: "a jail follows the host's time zone unless told otherwise; the oracle's tree has one of its own, UTC",
+		onJail: regexp.MustCompile(`(?m)^TZ=.*\r?\n`),
+	},
+	"resolver": {
+		reason:  "a jail follows the host's resolver unless told otherwise",
+		onPlain: regexp.MustCompile(`(?m)^nameserver .*\r?\n`),
+		onJail:  regexp.MustCompile(`(?m)^nameserver .*\r?\n`),
+	},
 	"odd names -z": {
 		reason:  "a name with more than letters, digits and _ is of no use to a shell and has been code to some (CVE-2014-6271)",
 		onPlain: regexp.MustCompile(`LC_\w*[^\w=\x00][^=\x00]*=[^\x00]*\x00`),

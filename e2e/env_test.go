@@ -16,7 +16,7 @@ func TestCase31Environment(t *testing.T) {
 	standard(t)
 	locale := []string{"LANG=C.UTF-8", "LC_ALL=C.UTF-8", "LC_MESSAGES=de_DE", "COLORTERM=truecolor", "GIT_PROTOCOL=version=2"}
 	t.Run("without a terminal", func(t *testing.T) {
-		r := same(t, ask{cmd: "env | LC_ALL=C sort", env: locale}, "pam_motd")
+		r := same(t, ask{cmd: "env | LC_ALL=C sort", env: locale}, "pam_motd", "unknown locale")
 		for _, entry := range append(locale, "USER=work", "LOGNAME=work", "HOME=/home/work", "SHELL=/bin/bash", "SSH_CLIENT=UNKNOWN 65535 65535") {
 			assert.Contains(t, r.stdout, entry+"\n")
 		}
@@ -25,12 +25,12 @@ func TestCase31Environment(t *testing.T) {
 		}
 	})
 	t.Run("on a terminal", func(t *testing.T) {
-		r := same(t, ask{cmd: "env | LC_ALL=C sort", env: locale, tty: xterm(), wire: true}, "pam_motd")
+		r := same(t, ask{cmd: "env | LC_ALL=C sort", env: locale, tty: xterm(), wire: true}, "pam_motd", "unknown locale")
 		assert.Contains(t, r.stdout, "\nTERM=xterm\r\n")
 		assert.Contains(t, r.stdout, "\nSSH_TTY=/dev/pts/0\r\n")
 	})
 	t.Run("in a login shell", func(t *testing.T) {
-		same(t, ask{shell: true, stdin: "env | LC_ALL=C sort\n", env: locale}, "pam_motd")
+		same(t, ask{shell: true, stdin: "env | LC_ALL=C sort\n", env: locale}, "pam_motd", "unknown locale")
 	})
 	t.Run("what sshd does not accept", func(t *testing.T) {
 		same(t, ask{cmd: "env | LC_ALL=C sort", env: []string{"FOO=bar", "LD_PRELOAD=/x.so", "BASH_ENV=/x"}, wire: true}, "pam_motd")

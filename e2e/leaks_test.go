@@ -60,7 +60,7 @@ func watch(t *testing.T) {
 	})
 }
 
-var serveFiles = []string{"/run/jail", "/run/jail/ctl", "/run/jail/serve.lock"}
+var serveFiles = []string{"/run/jail", "/run/jail/ctl", "/run/jail/serve.lock", "/run/jail/host", "/run/jail/host/resolv.conf"}
 
 func takeSnapshot() snapshot {
 	s := snapshot{

@@ -62,7 +62,7 @@ PrintMotd no
 PrintLastLog no
 UseDNS no
 MaxSessions 1000
-AcceptEnv LANG LC_* GIT_PROTOCOL COLORTERM
+AcceptEnv LANG LC_* GIT_PROTOCOL COLORTERM E2E_*
 Subsystem sftp /usr/lib/openssh/sftp-server
 LogLevel INFO
 `
