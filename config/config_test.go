@@ -442,6 +442,22 @@ func TestRootless(t *testing.T) {
 	})
 }
 
+func TestSFTP(t *testing.T) {
+	for text, want := range map[string]jail.SFTP{
+		jailText(""):                                            jail.SFTPAuto,
+		jailText(`sftp = "auto"`):                               jail.SFTPAuto,
+		jailText(`sftp = "builtin"`):                            jail.SFTPBuiltin,
+		jailText(`sftp = "rootfs"`):                             jail.SFTPRootfs,
+		jailText(`sftp = "off"`):                                jail.SFTPOff,
+		jailText("[defaults]\nsftp = \"off\""):                  jail.SFTPOff,
+		jailText("sftp = \"auto\"\n[defaults]\nsftp = \"off\""): jail.SFTPAuto,
+	} {
+		reg, errs := load(t, testOptions(), text)
+		require.Empty(t, errs, "%s", text)
+		assert.Equal(t, want, reg.Jails[0].SFTP, "%s", text)
+	}
+}
+
 func TestExampleLoads(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("examples", "jail.toml"))
 	require.NoError(t, err)

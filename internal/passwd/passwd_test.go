@@ -166,6 +166,16 @@ func FuzzEntry(f *testing.F) {
 	})
 }
 
+func TestGroupName(t *testing.T) {
+	text := []byte("root:x:0:\n# x:x:5:\nbad:x:5\n:x:5:\ntty:x:5:work\nagain:x:5:\nnochange:x:65535:\n")
+	for gid, want := range map[uint32]string{0: "root", 5: "tty", 6: "", 65535: ""} {
+		name, ok := GroupName(text, gid)
+		if name != want || ok != (want != "") {
+			t.Errorf("group %d is %q, %v, want %q", gid, name, ok, want)
+		}
+	}
+}
+
 func FuzzGroups(f *testing.F) {
 	f.Add([]byte("a:x:1:alice,bob\nroot:x:0:alice\n"), "alice", false, 3)
 	f.Add([]byte("::65535:,\n"), ",", true, -1)
