@@ -683,7 +683,7 @@ func TestServersOptions(t *testing.T) {
 	}
 	for _, args := range [][]string{
 		nil, {"-R"}, {"-P", "remove,rename"}, {"-P", "copy-data,limits,lsetstat"}, {"-p", "realpath,open,close,read,opendir,readdir,stat,lstat,fstat,copy-data"},
-		{"-p", "nothing"}, {"-p", "open", "-P", "open"}, {"-u", "077"}, {"-u", "0"}, {"-d", "/tmp"}, {"-d", "/nonexistent"}, {"-d", "/%u/%%/%U/%d"}, {"-d", "~nobody"},
+		{"-p", "nothing"}, {"-p", "open", "-P", "open"}, {"-u", "077"}, {"-u", "0"}, {"-d", ".."}, {"-d", "/nonexistent"}, {"-d", "/%u/%%/%U/%d"}, {"-d", "~nobody"},
 		{"-d", "%x"}, {"-d", "~nosuchuser"}, {"-u", "9"}, {"-u", "7777"}, {"-l", "QUIET"}, {"-l", "nonsense"}, {"-f", "nonsense"}, {"-f", "LOCAL0", "-l", "DEBUG3"}, {"-c", "-R"}, {"ignored", "-R"},
 	} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
