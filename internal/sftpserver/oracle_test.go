@@ -568,7 +568,7 @@ func TestDirectories(t *testing.T) {
 		}
 		c.list("many")
 		c.list("many/")
-		c.list("/dev")
+		c.list("/etc/ssh")
 		c.list("missing")
 		c.list("many/a rather ordinary name 00000")
 		c.list("")
