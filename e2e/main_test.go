@@ -156,7 +156,7 @@ func buildPrograms(dir string) error {
 		}
 		return nil
 	}
-	if err := run("go", "build", "-o", dir+"/", "./e2e/testdata/argv"); err != nil {
+	if err := run("go", "build", "-o", dir+"/", "./e2e/testdata/argv", "./e2e/attack"); err != nil {
 		return err
 	}
 	prebuilt := os.Getenv("JAIL_TEST_BIN")

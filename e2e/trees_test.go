@@ -18,7 +18,7 @@ var treeMakers = map[string]func(dir string) error{
 
 // debianPackages are needed beyond the essential ones: ps, an sftp-server, a
 // terminal multiplexer, and Python to ask the kernel directly.
-const debianPackages = "procps,openssh-sftp-server,tmux,python3-minimal"
+const debianPackages = "procps,openssh-sftp-server,tmux,python3,apt,sudo,strace,gdb-minimal,dbus-daemon,dbus-bin,libcap2-bin,openssh-client"
 
 // copyTrees makes the trees that are missing, and private copies of them in
 // scratch that the tests may wreck. The oracle needs no copy: it has an
