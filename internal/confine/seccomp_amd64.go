@@ -11,6 +11,8 @@ const (
 	eperm        = 1
 	enosys       = 38
 	eafnosupport = 97
+
+	eprotonosupport = 93
 )
 
 // Offsets in struct seccomp_data.
@@ -224,6 +226,16 @@ func (p *program) abi(id string, n *numbers) {
 	p.and(0xf)
 	p.ifEqual(3, l("eperm"), "")  // SOCK_RAW
 	p.ifEqual(10, l("eperm"), "") // SOCK_PACKET
+	p.load(offArg2)
+	for _, protocol := range []uint32{
+		0, 1, 6, 17, 58, // the type's own, ICMP (ping), TCP, UDP, ICMPv6
+		262, // MPTCP, which the Go runtime asks for
+	} {
+		p.ifEqual(protocol, l("allow2"), "")
+	}
+	// Others are modules the kernel loads for whoever asks: DCCP, SCTP, L2TP, SMC
+	// (CVE-2017-6074).
+	p.ret(retErrno | eprotonosupport)
 
 	p.label(l("allow2"))
 	p.ret(retAllow)

@@ -75,6 +75,7 @@ func TestFilter(t *testing.T) {
 		eP = retErrno | eperm
 		eN = retErrno | enosys
 		eF = retErrno | eafnosupport
+		eO = retErrno | eprotonosupport
 	)
 	prog := Filter()
 	for claim, c := range map[string]struct {
@@ -121,6 +122,14 @@ func TestFilter(t *testing.T) {
 		"a packet socket has no family":           {archX8664, 41, []uint64{17, 3}, eF},
 		"vsock has no family":                     {archX8664, 41, []uint64{40, 1}, eF},
 		"AF_ALG has no family":                    {archX8664, 41, []uint64{38, 5}, eF},
+		"a TCP socket by name passes":             {archX8664, 41, []uint64{2, 1, 6}, retAllow},
+		"an MPTCP socket passes":                  {archX8664, 41, []uint64{2, 1, 262}, retAllow},
+		"an ICMPv6 ping socket passes":            {archX8664, 41, []uint64{10, 2, 58}, retAllow},
+		"DCCP is no protocol":                     {archX8664, 41, []uint64{2, 6, 33}, eO},
+		"SCTP is no protocol":                     {archX8664, 41, []uint64{2, 1, 132}, eO},
+		"nor is it over IPv6":                     {archX8664, 41, []uint64{10, 5, 132}, eO},
+		"SMC is no protocol, high bits or not":    {archX8664, 41, []uint64{2, 1, 1<<32 | 256}, eO},
+		"L2TP is no protocol in 32 bits":          {archI386, 359, []uint64{2, 2, 115}, eO},
 		"route netlink passes":                    {archX8664, 41, []uint64{16, 3, 0}, retAllow},
 		"socket diagnostics pass":                 {archX8664, 41, []uint64{16, 3, 4}, retAllow},
 		"audit netlink has no family":             {archX8664, 41, []uint64{16, 3, 9}, eF},
