@@ -384,6 +384,33 @@ func TestPID1CannotBeTraced(t *testing.T) {
 	})
 }
 
+// TestOOMScoreIsNotInherited starts from a launcher that is to be killed sooner,
+// or later, than others (P11).
+func TestOOMScoreIsNotInherited(t *testing.T) {
+	needRoot(t)
+	const own = "/proc/self/oom_score_adj"
+	before, err := os.ReadFile(own)
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, os.WriteFile(own, before, 0)) }()
+	bothModes(t, func(t *testing.T, userns bool) {
+		for _, value := range []string{"300", "-500"} {
+			if err := os.WriteFile(own, []byte(value), 0); err != nil {
+				// Needs CAP_SYS_RESOURCE, which a machine's root may not have.
+				t.Logf("no launcher can have %s here: %v", value, err)
+				continue
+			}
+			j := mustStart(t, newSpec(newRootfs(t), userns))
+			assert.Equal(t, "0\n0\n", j.out("cat /proc/1/oom_score_adj /proc/self/oom_score_adj"), "of a launcher with %s", value)
+			now, err := os.ReadFile(own)
+			require.NoError(t, err)
+			assert.Equal(t, value+"\n", string(now), "the launcher keeps its own")
+			if value == "-500" {
+				assert.NotEqual(t, wire.Exited{}, j.run("echo -1 >/proc/self/oom_score_adj").exited, "0 is the lowest")
+			}
+		}
+	})
+}
+
 func TestSecondStartOnARootfsIsRefused(t *testing.T) {
 	bothModes(t, func(t *testing.T, userns bool) {
 		spec := newSpec(newRootfs(t), userns)

@@ -319,6 +319,9 @@ func (l *Launcher) Start(spec *jail.Spec, listeners []int, ctl int) (_ *Jail, er
 		}
 	}
 
+	if err := resetOOM(pid, c); err != nil {
+		return nil, err
+	}
 	msg, err := wire.AppendSetup(nil, set)
 	if err != nil {
 		return nil, fmt.Errorf("set-up of jail %s: %w: more than 64 mounts, logins, variables or names in env_accept", spec.Name, err)
@@ -347,6 +350,26 @@ func (l *Launcher) Start(spec *jail.Spec, listeners []int, ctl int) (_ *Jail, er
 	}
 	waitExec(c)
 	return &Jail{PID: pid, PIDFD: pidfd, Conn: pair[0], Stderr: errR, Warning: warning}, nil
+}
+
+// resetOOM gives PID 1, and all that comes of it, the ordinary place in the order
+// in which the kernel kills for want of memory. A service manager may have given
+// the launcher another (systemd.exec(5), OOMScoreAdjust=), which must not spare a
+// tenant. Written with CAP_SYS_RESOURCE it is also the lowest value the jail can
+// set (proc_pid_oom_score_adj(5)).
+func resetOOM(pid int, c *sys.Child) error {
+	own, err := os.ReadFile("/proc/self/oom_score_adj")
+	if err != nil || string(own) == "0\n" {
+		return nil
+	}
+	// The value is one for all processes that share memory, so it would be the
+	// launcher's too until the child has executed (__set_oom_adj, fs/proc/base.c).
+	waitExec(c)
+	err = os.WriteFile("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", []byte("0"), 0)
+	if err != nil && own[0] == '-' {
+		return fmt.Errorf("reset PID 1's oom_score_adj: %w", err)
+	}
+	return nil // a jail that is killed earlier than others harms nobody
 }
 
 // waitExec waits until the child no longer uses c. It has been heard of or
