@@ -18,7 +18,7 @@ import (
 // what root inside is.
 var attackModes = []struct{ name, lines string }{
 	{"userns", `userns = "auto"`},
-	{"root mode", `userns = false`},
+	{"root-mode", `userns = false`},
 	{"container_root", "userns = false\ncontainer_root = true"},
 }
 
@@ -109,7 +109,7 @@ var attackRows = []attackRow{
 	// A session: descriptors, identity, terminal, namespaces, keys.
 	{name: "CVE-2024-21626", bites: anybody},
 	{name: "S16-setuid", bites: anybody, open: map[string]string{
-		"root mode/root":        "uid 0 is the host's there, without a capability",
+		"root-mode/root":        "uid 0 is the host's there, without a capability",
 		"container_root/root":   "uid 0 is the host's there",
 		"container_root/tenant": "set-uid programs are what container_root is for",
 	}},
@@ -180,8 +180,8 @@ var attackRows = []attackRow{
 	{name: "N4-generic", bites: anybody, lacks: unknown},
 	{name: "CVE-2022-27666", bites: anybody, lacks: unknown},
 	{name: "N6-reuseport", bites: anybody, open: map[string]string{
-		"root mode/tenant":      "the same uid, to the kernel the same user",
-		"root mode/root":        "uid 0 is the host's there",
+		"root-mode/tenant":      "the same uid, to the kernel the same user",
+		"root-mode/root":        "uid 0 is the host's there",
 		"container_root/tenant": "the same uid, to the kernel the same user",
 		"container_root/root":   "uid 0 is the host's there",
 	}},

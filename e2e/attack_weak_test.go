@@ -251,6 +251,7 @@ func arm(t *testing.T, tree string) {
 	}
 	for name, node := range nodes {
 		path := filepath.Join(tree, name)
+		os.Remove(path) // of the tree this is a copy of
 		require.NoError(t, unix.Mknod(path, node.kind, int(node.device)))
 		require.NoError(t, os.Chmod(path, 0o666))
 		t.Cleanup(func() { os.Remove(path) })

@@ -332,8 +332,82 @@ func cwd() (string, error) {
 	return "", errNothing
 }
 
-// where says which directory it was started in, for whom that is enough.
-func where() (string, error) { return os.Getwd() }
+// procFile opens a path for writing that must not lead into procfs.
+func procFile() (string, error) {
+	fd, err := unix.Open(target["path"], unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(fd, &st); err != nil {
+		return "", err
+	}
+	if st.Type != unix.PROC_SUPER_MAGIC {
+		return "", errNothing
+	}
+	return target["path"] + " is a file of procfs, and open", nil
+}
+
+func euid0() (string, error) {
+	if uid := os.Geteuid(); uid != 0 {
+		return "", fmt.Errorf("uid %d", uid)
+	}
+	return "is root", nil
+}
+
+// inspect stops every process of its uid over and over, PID 1's children among
+// them that have taken on that uid and not yet executed their program, and tries
+// to get into those.
+func inspect() (string, error) {
+	const seize = 0x4206
+	defer unix.Kill(-1, unix.SIGCONT)
+	seen := make(map[string]bool)
+	for end := time.Now().Add(8 * time.Second); time.Now().Before(end) && len(seen) < 3; {
+		for range 50 {
+			_ = unix.Kill(-1, unix.SIGSTOP)
+		}
+		entries, err := os.ReadDir("/proc")
+		if err != nil {
+			return "", err
+		}
+		for _, e := range entries {
+			pid, err := strconv.Atoi(e.Name())
+			if err != nil || pid == 1 || seen[e.Name()] {
+				continue
+			}
+			dir := "/proc/" + e.Name()
+			if comm, _ := os.ReadFile(dir + "/comm"); string(comm) != "jail-init\n" {
+				continue
+			}
+			if status, _ := os.ReadFile(dir + "/status"); !strings.Contains(string(status), fmt.Sprintf("\nUid:\t%d\t", os.Getuid())) {
+				continue
+			}
+			var in []string
+			if _, err := os.Readlink(dir + "/exe"); err == nil {
+				in = append(in, "saw the program")
+			}
+			if _, err := os.ReadDir(dir + "/fd"); err == nil {
+				in = append(in, "saw the descriptors")
+			}
+			if openWritable(dir+"/mem") == nil {
+				in = append(in, "opened the memory")
+			}
+			if call(unix.SYS_PTRACE, seize, uintptr(pid)) == nil {
+				in = append(in, "attached")
+			}
+			// It may have executed its program meanwhile, and is fair game then.
+			if comm, _ := os.ReadFile(dir + "/comm"); string(comm) != "jail-init\n" {
+				continue
+			}
+			if in != nil {
+				return strings.Join(in, ", "), nil
+			}
+			seen[e.Name()] = true
+		}
+	}
+	return "", fmt.Errorf("caught %d", len(seen))
+}
 
 // slipped asks the host's process behind a socket in /tmp who we are, and for a
 // descriptor of a process of that identity.
