@@ -335,15 +335,43 @@ func TestAttackClient(t *testing.T) {
 		{claim: "silence after the beginning", packets: [][]byte{started}},
 		{claim: "escape sequences in the reason", packets: [][]byte{wire.AppendRefused(nil, wire.Refused{Status: 125, ID: "\x1b]0;x\x07", Text: "\x1b[2J\x1b]52;c;eA==\x07 \r\nroot# "})}},
 	}
+	listen := func(t *testing.T) int {
+		path := filepath.Join(dir, "sock")
+		listener, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+		require.NoError(t, err)
+		require.NoError(t, unix.Bind(listener, &unix.SockaddrUnix{Name: path}))
+		t.Cleanup(func() { os.Remove(path) })
+		require.NoError(t, os.Chown(path, work.id, work.id))
+		require.NoError(t, unix.Listen(listener, 1))
+		return listener
+	}
+	// Other processes of its uid, a tenant's by another way in, get no hold of it.
+	t.Run("X6", func(t *testing.T) {
+		listener := listen(t)
+		cmd := enter(work, nil, "jail-enter", "--runtime-dir", "/run/fake", "-c", "true")
+		require.NoError(t, cmd.Start())
+		fd, _, err := unix.Accept4(listener, unix.SOCK_CLOEXEC)
+		require.NoError(t, err)
+		unix.Close(listener)
+		proc := fmt.Sprintf("/proc/%d/", cmd.Process.Pid)
+		asUID(t, work.id, func() error {
+			for _, name := range []string{"mem", "environ", "maps", "auxv"} {
+				f, err := unix.Open(proc+name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+				assert.ErrorIs(t, err, unix.EACCES, name)
+				unix.Close(f)
+			}
+			_, err := os.ReadDir(proc + "fd")
+			assert.ErrorIs(t, err, unix.EACCES)
+			_, _, e := unix.RawSyscall6(unix.SYS_PTRACE, unix.PTRACE_SEIZE, uintptr(cmd.Process.Pid), 0, 0, 0, 0)
+			assert.Equal(t, unix.EPERM, e)
+			return nil
+		})
+		unix.Close(fd) // it connects again, and finds nobody
+		assert.Error(t, cmd.Wait())
+	})
 	for _, row := range rows {
 		t.Run(row.claim, func(t *testing.T) {
-			path := filepath.Join(dir, "sock")
-			listener, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-			require.NoError(t, err)
-			require.NoError(t, unix.Bind(listener, &unix.SockaddrUnix{Name: path}))
-			defer os.Remove(path)
-			require.NoError(t, os.Chown(path, work.id, work.id))
-			require.NoError(t, unix.Listen(listener, 1))
+			listener := listen(t)
 			var answering sync.WaitGroup
 			answering.Go(func() {
 				fd, _, err := unix.Accept4(listener, unix.SOCK_CLOEXEC)

@@ -249,7 +249,7 @@ func TestAttack(t *testing.T) {
 
 	arm(t, busyboxRoot)
 	p.serveSlip(t, busyboxRoot)
-	before := hostPrograms(t)
+	before, names := hostPrograms(t), abstractNames(t)
 	for _, mode := range attackModes {
 		s, err := serve(underAttack(mode.lines))
 		require.NoError(t, err)
@@ -257,6 +257,8 @@ func TestAttack(t *testing.T) {
 		l := open(t, forced, ask{as: work, cmd: "exec python3 -c 'import socket, sys\n" +
 			"s = socket.socket(socket.AF_UNIX)\ns.bind(\"\\0\" + sys.argv[1])\ns.listen()\nprint(\"listens\", flush=True)\nsys.stdin.read()' " + p.value("other")})
 		l.expect("listens\n")
+		// The product's own sockets have paths (K10).
+		assert.ElementsMatch(t, append(slices.Clone(names), "@"+p.value("other")), abstractNames(t))
 		for _, who := range identities {
 			jailed[mode.name+"/"+who.name] = p.inTheJail(t, who, "all")
 		}
@@ -322,6 +324,20 @@ func (p *prey) value(key string) string {
 		}
 	}
 	return ""
+}
+
+// abstractNames are the abstract sockets there are.
+func abstractNames(t *testing.T) []string {
+	t.Helper()
+	text, err := os.ReadFile("/proc/net/unix")
+	require.NoError(t, err)
+	var names []string
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) == 8 && strings.HasPrefix(f[7], "@jail") {
+			names = append(names, f[7])
+		}
+	}
+	return names
 }
 
 // hostPrograms is what the programs on the host look like.
