@@ -103,7 +103,7 @@ func init() {
 		"CVE-2024-1086":        func() (string, error) { return withNamespaces(unix.CLONE_NEWUSER|unix.CLONE_NEWNET, "N4-netfilter") },
 		"S19-clone":            cloneUser,
 		"S19-clone3":           clone3User,
-		"S19-unshare-i386":     func() (string, error) { _, err := call32(310, unix.CLONE_NEWUSER); return "a user namespace", err },
+		"S19-clone-i386":       cloneUser32,
 		"S19-setns":            setns,
 		"S19-unshare-net":      func() (string, error) { return "a network namespace", unix.Unshare(unix.CLONE_NEWNET) },
 		"S17-user-keyring":     userKeyring,
@@ -374,6 +374,14 @@ func console() (string, error) {
 
 func cloneUser() (string, error) {
 	r, err := call1(unix.SYS_CLONE, unix.CLONE_NEWUSER|uintptr(unix.SIGCHLD), 0, 0, 0, 0)
+	if err == nil && r == 0 {
+		_ = call(unix.SYS_EXIT_GROUP, 0)
+	}
+	return "a user namespace", err
+}
+
+func cloneUser32() (string, error) {
+	r, err := call32(120, unix.CLONE_NEWUSER|uint32(unix.SIGCHLD))
 	if err == nil && r == 0 {
 		_ = call(unix.SYS_EXIT_GROUP, 0)
 	}
