@@ -13,6 +13,10 @@ require (
 	golang.org/x/crypto v0.58.0
 )
 
-require go.yaml.in/yaml/v3 v3.0.5 // indirect
+require (
+	github.com/kr/fs v0.1.0 // indirect
+	github.com/pkg/sftp v1.13.12 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+)
 
 ignore ./build

@@ -67,4 +67,24 @@ var differences = map[string]difference{
 		reason: "the oracle's sshd would say it too, were it not for ChrootDirectory (session.c:do_child)",
 		onJail: regexp.MustCompile(`^Could not chdir to home directory /home/\w+: (No such file or directory|Permission denied)\n`),
 	},
+	"unix sockets": {
+		reason:  "sshd would make and reach them on the host, with the login's uid, so the configuration for jails refuses them",
+		onPlain: regexp.MustCompile(`(?s)^.*$`),
+		onJail:  regexp.MustCompile(`(?s)^.*$`),
+	},
+	"host's unix sockets": {
+		reason:  "paths are the host's: sshd makes and reaches unix sockets outside the jail, unless AllowStreamLocalForwarding is no",
+		onPlain: regexp.MustCompile(`(?s)^.*$`),
+		onJail:  regexp.MustCompile(`(?s)^.*$`),
+	},
+	"administrator's keys": {
+		reason:  "without jail-keys sshd reads the administrator's files, so a key that is put into the jail does not log in",
+		onPlain: regexp.MustCompile(`(?m)^the new key: .*$`),
+		onJail:  regexp.MustCompile(`(?m)^the new key: status 255, stdout "", stderr ""$`),
+	},
+	"signals": {
+		reason:  "sshd refuses to signal a forced command (session.c:session_signal_req)",
+		onPlain: regexp.MustCompile(`(?m)^signal: "trapped\\n", status 4.*$`),
+		onJail:  regexp.MustCompile(`(?m)^signal: "not trapped\\n", status 5.*$`),
+	},
 }

@@ -17,8 +17,10 @@ var treeMakers = map[string]func(dir string) error{
 }
 
 // debianPackages are needed beyond the essential ones: ps, an sftp-server, a
-// terminal multiplexer, and Python to ask the kernel directly.
-const debianPackages = "procps,openssh-sftp-server,tmux,python3,apt,sudo,strace,gdb-minimal,dbus-daemon,dbus-bin,libcap2-bin,openssh-client"
+// terminal multiplexer, Python to ask the kernel directly, what the attacks and
+// what clients need at this end.
+const debianPackages = "procps,openssh-sftp-server,tmux,python3,apt,sudo,strace,gdb-minimal,dbus-daemon,dbus-bin,libcap2-bin," +
+	"openssh-client,rsync,git,borgbackup,mosh"
 
 // copyTrees makes the trees that are missing, and private copies of them in
 // scratch that the tests may wreck. The oracle needs no copy: it has an
@@ -48,7 +50,9 @@ func copyTrees(scratch string) error {
 	}
 	for name, make := range treeMakers {
 		tree := filepath.Join(kept, name)
-		if _, err := os.Stat(tree); errors.Is(err, fs.ErrNotExist) {
+		// A tree of other packages than today's is made again.
+		made, _ := os.ReadFile(tree + ".packages")
+		if _, err := os.Stat(tree); errors.Is(err, fs.ErrNotExist) || name == "debian" && string(made) != debianPackages {
 			fresh := tree + ".new"
 			if err := os.RemoveAll(fresh); err != nil {
 				return err
@@ -56,7 +60,13 @@ func copyTrees(scratch string) error {
 			if err := make(fresh); err != nil {
 				return fmt.Errorf("making the %s tree: %w", name, err)
 			}
+			if err := os.RemoveAll(tree); err != nil {
+				return err
+			}
 			if err := os.Rename(fresh, tree); err != nil {
+				return err
+			}
+			if err := os.WriteFile(tree+".packages", []byte(debianPackages), 0o644); err != nil {
 				return err
 			}
 		}

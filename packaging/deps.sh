@@ -17,6 +17,8 @@ test)
 		login:login sudo:sudo newuidmap:uidmap
 		ps:procps tmux:tmux strace:strace expect:expect mandoc:mandoc
 		ssh-agent:openssh-client xauth:xauth Xvfb:xvfb xdpyinfo:x11-utils
+		rsync:rsync git:git borg:borgbackup ansible:ansible-core mosh:mosh sshfs:sshfs curl:curl
+		plink:putty-tools dbclient:dropbear-bin /usr/lib/python3/dist-packages/paramiko:python3-paramiko
 	)
 	;;
 demo)
@@ -45,6 +47,7 @@ for pair in "${wanted[@]}"; do
 	case $command in
 	busybox) # the one from the package busybox needs libraries that a small tree has not
 		[ -n "$found" ] && ldd "$found" >/dev/null 2>&1 && found= ;;
+	/*) [ -e "$command" ] && found=$command ;; # no command, but a file
 	gcc) [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev) ;;
 	esac
 	[ -n "$found" ] || missing+=("$package")

@@ -1,0 +1,104 @@
+package e2e
+
+import (
+	_ "embed"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+func terminalRows() []clientRow {
+	return []clientRow{
+		{name: "expect", tests: "expect", scenario: expectDialogue,
+			does: "a shell on a terminal: prompt, size and its change, a question without echo, ^C, ^Z and fg, ^D, status"},
+		{name: "tmux", tests: "tmux", inside: "tmux", scenario: tmuxSurvives,
+			does: "a session that outlives its connection, found again by the next one"},
+		{name: "mosh", tests: "mosh", inside: "mosh-server", scenario: moshSession,
+			does: "a shell over UDP, a new window size, UTF-8, the end of the server with the shell"},
+	}
+}
+
+//go:embed testdata/client/terminal.exp
+var terminalScript string
+
+func expectDialogue(s *site) {
+	// The shell is named, since this is about terminals.
+	s.must("dialogue", s.client("expect", "-f", "-", "ssh", "-tt", "-F", s.config, "host", "exec sh"), terminalScript)
+}
+
+func tmuxSurvives(s *site) {
+	tmux := "cd " + s.far + "; exec tmux -S ./sock -f /dev/null "
+	defer runCommand(s.t, s.ssh(tmux+"kill-server"), nil)
+	s.must("new", s.client("ssh", "-tt", "-F", s.config, "host", tmux+"new-session -d -x 70 -y 20 'printf started; read line; echo \"heard $line\"; cat'"), "")
+	s.must("later", s.ssh(tmux+"send-keys 'one line' Enter"), "")
+	var pane result
+	s.await("what tmux shows", func() bool {
+		pane = runCommand(s.t, s.ssh(tmux+"capture-pane -p"), nil)
+		return strings.Contains(pane.stdout, "heard one line\n")
+	})
+	s.note("shown: %q", pane.stdout)
+
+	// Attached, on a terminal; then the client is gone without a word.
+	c := onConsole(s.t, s.ssh("-tt", tmux+"attach"))
+	c.expect("heard one line")
+	c.send("typed\r")
+	c.expect("typed")
+	c.cmd.Process.Kill()
+	c.wait()
+	s.await("nobody is attached", func() bool {
+		return strings.Count(runCommand(s.t, s.ssh(tmux+"list-clients"), nil).stdout, "\n") == 0
+	})
+	s.run("still there", s.ssh(tmux+"list-sessions -F '#{session_windows} #{window_width}'"), "")
+	s.run("the end", s.ssh(tmux+"kill-server"), "")
+}
+
+func moshSession(s *site) {
+	// First, what the program says, which starts no client without a server.
+	cmd := s.client("mosh", "--ssh=ssh -F "+s.config, "--bind-server=127.0.0.1", "host", "--", "sh", "-c",
+		`PS1=; stty -echo; printf "ready %s\n" "$(stty size)"; while read x; do echo "<$x> $(stty size)"; done`)
+	cmd.Env = append(cmd.Env, "TERM=xterm")
+	probe := runCommand(s.t, s.client("ssh", "-tt", "-F", s.config, "host", "mosh-server --version | head -n1"), nil)
+	s.note("server: %q", strings.TrimSpace(probe.stdout))
+	if strings.Contains(probe.stdout, "not found") {
+		// The whole command is told so too.
+		r := runCommand(s.t, cmd, nil)
+		s.note("mosh: status %d, %s", r.status, r.stdout+r.stderr)
+		s.stop()
+	}
+	c := onConsole(s.t, cmd)
+	c.expect("ready 24 80")
+	c.send("grüße\r")
+	c.expect("<grüße> ")
+	// sshd's part is over: what goes on is between the two.
+	s.await("no ssh is left", func() bool { return !hasChild(cmd, "ssh") })
+	pty := c.ptmx
+	resizeTo(s.t, pty, 30, 100)
+	time.Sleep(100 * time.Millisecond)
+	s.await("the new size", func() bool {
+		c.send("again\r")
+		return poll(2*time.Second, func() bool { return strings.Contains(c.heard(), "30 100") })
+	})
+	c.send("\x04")
+	s.note("mosh: status %d", c.wait())
+	s.await("mosh-server ends", func() bool { return len(running("mosh-server new")) == 0 || !moshServerOf(s) })
+}
+
+func hasChild(cmd *exec.Cmd, name string) bool {
+	for _, p := range processes() {
+		if p.parent == cmd.Process.Pid && strings.HasPrefix(p.args, name+" ") {
+			return true
+		}
+	}
+	return false
+}
+
+// moshServerOf reports whether a mosh-server runs for this place's login.
+func moshServerOf(s *site) bool {
+	for _, p := range running("mosh-server") {
+		if strings.Contains(contents(fmt.Sprintf("/proc/%d/environ", p.pid)), "USER="+s.account().name) {
+			return true
+		}
+	}
+	return false
+}
