@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,7 +40,7 @@ func curlTransfers(s *site) {
 	sent := s.load("cargo", files)
 	url := fmt.Sprintf("sftp://%s@127.0.0.1:%d/~/%s/", s.user(), s.port, s.far)
 	curl := func(what string, args ...string) result {
-		return s.run(what, s.client("curl", append([]string{"-sS", "--max-time", "60", "--key", keyFile, "--pubkey", keyFile + ".pub"}, args...)...), "")
+		return s.run(what, s.client("curl", append([]string{"-sS", "--max-time", "20", "--key", keyFile, "--pubkey", keyFile + ".pub"}, args...)...), "")
 	}
 	noise := filepath.Join(sent, "sub dir/deeper/noise")
 	if r := curl("put", "--ftp-create-dirs", "-T", noise, url+"new%20dir/it's"); r.status != 0 {
@@ -67,7 +68,7 @@ var paramikoScript string
 
 func paramiko(s *site, part string) {
 	s.load("cargo", files)
-	cmd := s.client("/usr/bin/python3", "-c", paramikoScript, part, fmt.Sprint(s.port), s.user(), keyFile, s.far, sshDir+"/known_hosts")
+	cmd := s.client("/usr/bin/python3", "-c", paramikoScript, part, fmt.Sprint(s.port), s.user(), keyFile, s.far, s.local(".ssh/known_hosts"))
 	s.must(part, cmd, "")
 	if part == "sftp" {
 		s.note("there: %s", manifest(s.there, false))
@@ -229,13 +230,16 @@ func pkgSFTP(s *site) {
 		back.Close()
 	}
 	note("Open", err)
+	var walked []string
 	for walker := c.Walk(s.far); walker.Step(); {
 		if walker.Err() != nil {
 			note("Walk", walker.Err())
 			continue
 		}
-		s.note("walked %q %v", walker.Path(), walker.Stat().Mode())
+		walked = append(walked, fmt.Sprintf("%q %v", walker.Path(), walker.Stat().Mode()))
 	}
+	slices.Sort(walked)
+	s.note("Walk: %s", walked)
 	s.note("there: %s", manifest(s.there, true))
 	_, err = c.StatVFS("/")
 	note("StatVFS", err)

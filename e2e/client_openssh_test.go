@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -99,8 +100,11 @@ func (s *site) webServer(text string) (port int) {
 	busybox := s.tools()
 	require.NoError(s.t, os.WriteFile(s.remote("index.html"), []byte(text), 0o644))
 	port = quietPort(s.t)
-	server := s.start(s.client("ssh", "-tt", "-F", s.config, "host",
-		fmt.Sprintf("exec %s httpd -f -p 127.0.0.1:%d -h %s", busybox, port, s.far)))
+	cmd := s.ssh(fmt.Sprintf("%s httpd -f -p 127.0.0.1:%d -h %s </dev/null >/dev/null 2>&1 & cat >/dev/null; kill $!", busybox, port, s.far))
+	stdin, err := cmd.StdinPipe() // it serves until this is closed
+	require.NoError(s.t, err)
+	s.t.Cleanup(func() { stdin.Close() })
+	server := s.start(cmd)
 	s.await("the web server inside", func() bool {
 		conn, err := net.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
@@ -175,10 +179,10 @@ func forwards(s *site) {
 	s.run("-R", s.ssh(fmt.Sprintf("./%s/busybox nc 127.0.0.1 %s", s.far, m[1])), "to and fro\n")
 }
 
-// streamLocal forwards to and from unix sockets below /tmp inside.
+// streamLocal forwards to and from unix sockets inside.
 func streamLocal(s *site) {
 	path := s.account().home + "/" + s.far + "/sock"
-	asked := s.client("ssh", "-F", s.config, "-o", "LogLevel=INFO", "-o", "ExitOnForwardFailure=yes", "-R", path+":127.0.0.1:1", "host", "test -S "+path+" && echo is there")
+	asked := s.client("ssh", "-F", s.config, "-o", "ExitOnForwardFailure=yes", "-R", path+":127.0.0.1:1", "host", "test -S "+path+" && echo is there")
 	s.run("-R of a path", asked, "")
 	os.Remove(s.remote("sock"))
 	// Inside is a socket to connect to; by its path on the host it is somewhere else.
@@ -196,13 +200,24 @@ func streamLocal(s *site) {
 			conn.Close()
 		}
 	}()
-	s.run("-W to a path", s.client("ssh", "-F", s.config, "-o", "LogLevel=FATAL", "-W", s.account().home+"/"+s.far+"/s", "host"), "")
+	port := quietPort(s.t)
+	forwarding := s.start(s.client("ssh", "-F", s.config, "-N", "-L", fmt.Sprintf("127.0.0.1:%d:%s/%s/s", port, s.account().home, s.far), "host"))
+	var conn net.Conn
+	s.await("the forwarded port", func() bool {
+		conn, err = net.Dial("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
+		return err == nil || forwarding.gone()
+	})
+	require.NoError(s.t, err)
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(deadline))
+	text, err := io.ReadAll(conn)
+	s.note("-L of a path: %q %v", text, err)
 }
 
 // sftp is OpenSSH's sftp with a batch of commands.
 func (s *site) sftp(what, batch string) result {
 	s.t.Helper()
-	return s.run(what, s.client("sftp", "-F", s.config, "-b", "-", "host"), batch)
+	return s.runSorted(what, s.client("sftp", "-F", s.config, "-b", "-", "host"), batch)
 }
 
 func sftpBatch(s *site) {
@@ -238,9 +253,7 @@ pwd
 `, "FAR", s.far))
 	s.note("made: %s", manifest(s.remote("new"), false))
 	s.sftp("removal", "rm "+s.far+"/new/*\nrmdir "+s.far+"/new\n")
-	for _, batch := range []string{"get nosuchfile\n", "ls /root\n", "rm /etc/passwd\n", "put cargo/plain /etc/x\n", "get /etc/shadow\n", "cd nosuchdir\n"} {
-		s.sftp(batch, batch)
-	}
+	s.sftp("errors", "-get nosuchfile\n-ls /root\n-rm /etc/passwd\n-put cargo/plain /etc/x\n-get /etc/shadow\ncd nosuchdir\n")
 	s.equal("/etc/passwd inside", fileSum(filepath.Join(s.root(), "etc/passwd")), s.passwdBySFTP())
 }
 
@@ -279,7 +292,7 @@ func copyID(s *site, options ...string) {
 	defer func() { require.NoError(s.t, os.WriteFile(file, []byte(before), 0o600)) }()
 	key := s.local("new key")
 	require.NoError(s.t, command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "a new key", "-f", key))
-	cmd := s.client("ssh-copy-id", append(options, "-F", s.config, "-i", key+".pub", "host")...)
+	cmd := s.client("ssh-copy-id", append(options, "-f", "-F", s.config, "-i", key+".pub", "host")...)
 	r := runCommand(s.t, cmd, nil)
 	s.note("ssh-copy-id: status %d", r.status)
 	if r.status != 0 {

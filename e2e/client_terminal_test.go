@@ -32,12 +32,7 @@ func tmuxSurvives(s *site) {
 	defer runCommand(s.t, s.ssh(tmux+"kill-server"), nil)
 	s.must("new", s.client("ssh", "-tt", "-F", s.config, "host", tmux+"new-session -d -x 70 -y 20 'printf started; read line; echo \"heard $line\"; cat'"), "")
 	s.must("later", s.ssh(tmux+"send-keys 'one line' Enter"), "")
-	var pane result
-	s.await("what tmux shows", func() bool {
-		pane = runCommand(s.t, s.ssh(tmux+"capture-pane -p"), nil)
-		return strings.Contains(pane.stdout, "heard one line\n")
-	})
-	s.note("shown: %q", pane.stdout)
+	s.run("shown", s.ssh("cd "+s.far+"; until tmux -S ./sock capture-pane -p | grep 'heard one line'; do sleep 0.1; done"), "")
 
 	// Attached, on a terminal; then the client is gone without a word.
 	c := onConsole(s.t, s.ssh("-tt", tmux+"attach"))
@@ -46,9 +41,7 @@ func tmuxSurvives(s *site) {
 	c.expect("typed")
 	c.cmd.Process.Kill()
 	c.wait()
-	s.await("nobody is attached", func() bool {
-		return strings.Count(runCommand(s.t, s.ssh(tmux+"list-clients"), nil).stdout, "\n") == 0
-	})
+	s.run("nobody is attached", s.ssh("cd "+s.far+"; while tmux -S ./sock list-clients | grep -q .; do sleep 0.1; done"), "")
 	s.run("still there", s.ssh(tmux+"list-sessions -F '#{session_windows} #{window_width}'"), "")
 	s.run("the end", s.ssh(tmux+"kill-server"), "")
 }

@@ -235,7 +235,14 @@ func findingOf(r clientRow, p place, want, got []string) (finding, detail string
 	for i < len(want) && i < len(got) && want[i] == got[i] {
 		i++
 	}
-	return "broken", fmt.Sprintf("plain sshd:\n\t%s\nhere:\n\t%s", strings.Join(want[i:], "\n\t"), strings.Join(got[i:], "\n\t"))
+	return "broken", fmt.Sprintf("plain sshd:\n\t%s\nhere:\n\t%s", line(want, i), line(got, i))
+}
+
+func line(notes []string, i int) string {
+	if i < len(notes) {
+		return notes[i]
+	}
+	return "(nothing more)"
 }
 
 // notebook has the notes of all cells.
@@ -339,7 +346,9 @@ func newSite(t *testing.T, f *front, name string) *site {
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(s.there)) })
 	require.NoError(t, os.Chown(s.there, f.account().id, f.account().id))
 	require.NoError(t, os.Mkdir(filepath.Join(dir, ".ssh"), 0o700))
-	require.NoError(t, command("cp", sshDir+"/known_hosts", filepath.Join(dir, ".ssh/known_hosts")))
+	_, hostKey, _ := strings.Cut(contents(sshDir+"/known_hosts"), " ")
+	known := fmt.Sprintf("[127.0.0.1]:%d %s127.0.0.1 %s", f.port, hostKey, hostKey) // not everybody knows patterns
+	require.NoError(t, os.WriteFile(filepath.Join(dir, ".ssh/known_hosts"), []byte(known), 0o600))
 	s.config = s.writeConfig("config", keyFile)
 	return s
 }
@@ -389,7 +398,7 @@ func (s *site) note(format string, args ...any) {
 
 // tidy takes out of a text what is different at every place.
 func (s *site) tidy(text string) string {
-	return strings.NewReplacer(s.dir, "DIR", s.far, "FAR", s.user()+"@", "LOGIN@", strconv.Itoa(s.port), "PORT").Replace(text)
+	return strings.NewReplacer(s.dir, "DIR", s.far, "FAR", s.user()+"@", "LOGIN@", strconv.Quote(s.user()), "LOGIN", strconv.Itoa(s.port), "PORT").Replace(text)
 }
 
 // equal notes whether something is as it must be.
@@ -406,7 +415,7 @@ func (s *site) equal(what, want, got string) {
 func (s *site) client(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
 	cmd.Dir = s.dir
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "LC_ALL=C.UTF-8"}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "LC_ALL=C.UTF-8", "TERM=xterm"}
 	return cmd
 }
 
@@ -420,6 +429,14 @@ func (s *site) run(what string, cmd *exec.Cmd, stdin string) result {
 	s.t.Helper()
 	r := runCommand(s.t, cmd, strings.NewReader(stdin))
 	s.note("%s: status %d, stdout %s, stderr %s", what, r.status, s.brief(r.stdout), s.brief(r.stderr))
+	return r
+}
+
+// runSorted is run for output in the order of a directory, which is nobody's.
+func (s *site) runSorted(what string, cmd *exec.Cmd, stdin string) result {
+	s.t.Helper()
+	r := runCommand(s.t, cmd, strings.NewReader(stdin))
+	s.note("%s: status %d, stdout %q, stderr %s", what, r.status, sortedLines(s.tidy(r.stdout)), s.brief(r.stderr))
 	return r
 }
 
@@ -453,27 +470,42 @@ func (s *site) local(name string) string { return filepath.Join(s.dir, name) }
 // remote is the host's view of a path in the far directory.
 func (s *site) remote(name string) string { return filepath.Join(s.there, name) }
 
+// keyFiles guards the files that newKey changes.
 var keyFiles sync.Mutex
 
 // newKey makes a key and, with options before it, a line for it: in the jail
-// for jail-keys to find, elsewhere in an administrator's file. For rows that
-// run alone.
+// for jail-keys to find, elsewhere in an administrator's file.
 func (s *site) newKey(options string) (identity string) {
 	s.t.Helper()
-	keyFiles.Lock()
-	defer keyFiles.Unlock()
 	identity = s.local("key")
 	require.NoError(s.t, command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", identity))
 	line := strings.TrimSpace(options+" "+contents(identity+".pub")) + "\n"
+	file := extraKeys
 	if s.door == forced {
-		file := filepath.Join(s.root(), s.account().home, ".ssh/authorized_keys")
-		before := contents(file)
-		require.NoError(s.t, os.WriteFile(file, []byte(before+line), 0o600))
-		s.t.Cleanup(func() { require.NoError(s.t, os.WriteFile(file, []byte(before), 0o600)) })
-	} else {
-		require.NoError(s.t, os.WriteFile(extraKeys, []byte(line), 0o644))
-		s.t.Cleanup(func() { require.NoError(s.t, os.Remove(extraKeys)) })
+		file = filepath.Join(s.root(), s.account().home, ".ssh/authorized_keys")
 	}
+	// By renaming, since a login may be reading it.
+	change := func(text string) {
+		keyFiles.Lock()
+		defer keyFiles.Unlock()
+		s.t.Helper()
+		text = strings.ReplaceAll(contents(file), line, "") + text
+		if text == "" {
+			require.NoError(s.t, os.Remove(file))
+			return
+		}
+		mode := os.FileMode(0o644)
+		if s.door == forced {
+			mode = 0o600
+		}
+		require.NoError(s.t, os.WriteFile(file+".new", []byte(text), mode))
+		if s.door == forced {
+			require.NoError(s.t, os.Chown(file+".new", s.account().id, s.account().id))
+		}
+		require.NoError(s.t, os.Rename(file+".new", file))
+	}
+	change(line)
+	s.t.Cleanup(func() { change("") })
 	return identity
 }
 

@@ -69,18 +69,23 @@ var differences = map[string]difference{
 	},
 	"unix sockets": {
 		reason:  "sshd would make and reach them on the host, with the login's uid, so the configuration for jails refuses them",
-		onPlain: regexp.MustCompile(`(?s)^.*$`),
-		onJail:  regexp.MustCompile(`(?s)^.*$`),
+		onPlain: regexp.MustCompile(`^-R of a path: status 0, stdout "is there\\n", stderr ""\n-L of a path: "from the socket\\n" <nil>$`),
+		onJail:  regexp.MustCompile(`^-R of a path: status 255, .*\n-L of a path: "" <nil>$`),
 	},
 	"host's unix sockets": {
 		reason:  "paths are the host's: sshd makes and reaches unix sockets outside the jail, unless AllowStreamLocalForwarding is no",
-		onPlain: regexp.MustCompile(`(?s)^.*$`),
-		onJail:  regexp.MustCompile(`(?s)^.*$`),
+		onPlain: regexp.MustCompile(`^-R of a path: status 0, stdout "is there\\n", stderr ""\n-L of a path: "from the socket\\n" <nil>$`),
+		onJail:  regexp.MustCompile(`^-R of a path: status 255, .*\n-L of a path: "" <nil>$`),
+	},
+	"original command of a key": {
+		reason:  "git-shell learns what to do from SSH_ORIGINAL_COMMAND, which does not enter without ForceCommand",
+		onPlain: regexp.MustCompile(`(?s)\npush: status 0, .*$`),
+		onJail:  regexp.MustCompile(`(?s)\npush: status 128, stdout "", stderr "fatal: unrecognized command ''.*$`),
 	},
 	"administrator's keys": {
 		reason:  "without jail-keys sshd reads the administrator's files, so a key that is put into the jail does not log in",
 		onPlain: regexp.MustCompile(`(?m)^the new key: .*$`),
-		onJail:  regexp.MustCompile(`(?m)^the new key: status 255, stdout "", stderr ""$`),
+		onJail:  regexp.MustCompile(`(?m)^the new key: status 255, stdout "", stderr "LOGIN@127.0.0.1: Permission denied \(publickey\).\\r\\n"$`),
 	},
 	"signals": {
 		reason:  "sshd refuses to signal a forced command (session.c:session_signal_req)",

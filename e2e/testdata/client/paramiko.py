@@ -1,11 +1,10 @@
 # What the tests do with paramiko: python3 -c ... exec|sftp port user key dir known_hosts
-import socket, stat, sys
+import stat, sys
 import paramiko
 
 part, port, user, key, far, known = sys.argv[1:]
 client = paramiko.SSHClient()
 client.load_host_keys(known)
-client.get_host_keys().add("[127.0.0.1]:" + port, "ssh-ed25519", paramiko.Ed25519Key(data=__import__("base64").b64decode(open(known).read().split()[2])))
 client.connect("127.0.0.1", int(port), user, pkey=paramiko.Ed25519Key.from_private_key_file(key),
     look_for_keys=False, allow_agent=False, timeout=30)
 
@@ -61,7 +60,7 @@ def run_commands():
 
     c = session()
     c.invoke_shell()
-    c.sendall(b"echo $0 | tr -d -; cd /; pwd; exit 10\n")
+    c.sendall(b"cd /; pwd; exit 10\n")
     print(result(c))
 
     try:

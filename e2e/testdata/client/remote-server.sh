@@ -13,14 +13,15 @@ TEXT
 	tar -czf ../server.tgz index.html && rm index.html && tar -xzf ../server.tgz || exit 26
 	cd ..
 	# Ports are the host's, so one may be taken.
-	while :; do
+	for attempt in 1 2 3 4 5; do
 		nohup ./busybox httpd -f -p "127.0.0.1:$PORT" -h "$DATA" >server.log 2>&1 </dev/null &
 		echo $! >server.pid
 		echo "$PORT" >server.port
 		for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-			./busybox nc -z 127.0.0.1 "$PORT" 2>/dev/null && break 2
+			./busybox wget -q -O /dev/null "http://127.0.0.1:$PORT/" 2>/dev/null && break 2
 			sleep 0.1
 		done
+		kill "$(cat server.pid)"
 		PORT=$((PORT + 1))
 	done
 fi
