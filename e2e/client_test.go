@@ -235,7 +235,7 @@ func findingOf(r clientRow, p place, want, got []string) (finding, detail string
 	for i < len(want) && i < len(got) && want[i] == got[i] {
 		i++
 	}
-	return "broken", fmt.Sprintf("plain sshd:\n\t%s\nhere:\n\t%s", line(want, i), line(got, i))
+	return "broken", fmt.Sprintf("plain sshd:\n\t%s\nhere:\n\t%s", line(want, i), line(got, i)+"\n\t"+line(got, i+1))
 }
 
 func line(notes []string, i int) string {

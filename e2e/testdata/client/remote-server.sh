@@ -14,7 +14,7 @@ TEXT
 	cd ..
 	# Ports are the host's, so one may be taken.
 	for attempt in 1 2 3 4 5; do
-		nohup ./busybox httpd -f -p "127.0.0.1:$PORT" -h "$DATA" >server.log 2>&1 </dev/null &
+		(trap '' HUP && exec ./busybox httpd -f -p "127.0.0.1:$PORT" -h "$DATA") >server.log 2>&1 </dev/null &
 		echo $! >server.pid
 		echo "$PORT" >server.port
 		for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
