@@ -9,13 +9,13 @@ require (
 
 require (
 	github.com/creack/pty v1.1.24
+	github.com/pkg/sftp v1.13.12
 	github.com/stretchr/testify v1.12.1
 	golang.org/x/crypto v0.58.0
 )
 
 require (
 	github.com/kr/fs v0.1.0 // indirect
-	github.com/pkg/sftp v1.13.12 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 )
 

@@ -63,7 +63,6 @@ var pending = []struct{ what, why string }{
 	{"paramiko, SFTP/busybox", sftpWithoutServer},
 	{"github.com/pkg/sftp/busybox", sftpWithoutServer},
 	{"Case39/command=", sftpWithoutServer},
-	{"Case39/certificate", sftpWithoutServer},
 	{"Case39/subsystem", sftpWithoutServer},
 	{"ssh -A", "agent forwarding is not there yet, nor is its test"},
 	{"ssh -X", "X11 forwarding is not there yet, nor is its test"},

@@ -6,8 +6,8 @@
 // namespaces, overlayfs on tmpfs, file systems below /var/tmp that can be
 // idmapped), Linux 5.14 or newer, and on PATH: go, sshd, ssh, ssh-keygen, su,
 // sudo, runuser, login, nsenter, newuidmap, mmdebstrap, xauth, Xvfb, xdpyinfo,
-// and busybox linked statically. The first run needs a Debian mirror for
-// mmdebstrap; the tree it makes is kept.
+// busybox linked statically, and the clients that packaging/deps.sh installs. The
+// first run needs a Debian mirror for mmdebstrap; the tree it makes is kept.
 //
 // Nothing of the machine is changed but /var/tmp and the kept trees: the tests
 // run in mount and pid namespaces of their own, with a copy of /etc, an
@@ -18,6 +18,7 @@
 //	JAIL_TEST_BIN=DIR       use the programs in DIR instead of building them
 //	JAIL_TEST_TREES=DIR     keep the root file systems in DIR instead of build/trees
 //	JAIL_TEST_LOGS=DIR      keep the logs of sshd and of jail-init in DIR
+//	JAIL_TEST_UPDATE=1      write docs/compatibility.md (TestClients) instead of comparing it
 //	JAIL_TEST_MUST_RUN=1    without root, fail instead of skipping everything
 package e2e
 
