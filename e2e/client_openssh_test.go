@@ -15,7 +15,7 @@ import (
 )
 
 func opensshRows() []clientRow {
-	const client, sftpClient = "openssh-client", "openssh-client"
+	const client = "openssh-client"
 	return []clientRow{
 		{name: "ssh", tests: client, scenario: sshCommands,
 			does: "quoting, bytes both ways, separate standard error, statuses, a script on standard input, a terminal"},
@@ -26,11 +26,11 @@ func opensshRows() []clientRow {
 		{name: "ssh -L, -R of unix sockets", tests: client, scenario: streamLocal,
 			intended: map[door]string{forced: "unix sockets", login: "host's unix sockets"},
 			does:     "a socket inside by its path, and a listening one there"},
-		{name: "sftp", tests: sftpClient, scenario: sftpBatch,
+		{name: "sftp", tests: client, scenario: sftpBatch,
 			does: "put and get of a tree, paths absolute and relative, resumed transfers, chmod, rename, both kinds of links, removal, errors"},
-		{name: "scp", tests: sftpClient, scenario: func(s *site) { scpTree(s, files|wild) },
+		{name: "scp", tests: client, scenario: func(s *site) { scpTree(s, files|wild) },
 			does: "a tree to and fro by the SFTP protocol, a name with blanks, a file that is not there"},
-		{name: "scp -O", tests: sftpClient, inside: "scp", scenario: func(s *site) { scpTree(s, files, "-O") },
+		{name: "scp -O", tests: client, inside: "scp", scenario: func(s *site) { scpTree(s, files, "-O") },
 			does: "the same by the old protocol"},
 		{name: "ssh-copy-id", tests: client, alone: true, scenario: func(s *site) { copyID(s) },
 			intended: map[door]string{login: "administrator's keys"},

@@ -581,10 +581,12 @@ func checkDocument(t *testing.T, rows []clientRow, found map[string]map[place]st
 		require.NoError(t, os.WriteFile(documentPath, []byte(document(rows, found, versionOf)), 0o644))
 		return
 	}
+	if len(pending) > 0 {
+		t.Logf("so far:\n%s", document(rows, found, versionOf))
+	}
 	committed, err := os.ReadFile(documentPath)
 	if errors.Is(err, os.ErrNotExist) && len(pending) > 0 {
-		t.Logf("there is no %s while something is pending", documentPath)
-		return
+		return // it is written when nothing is pending
 	}
 	require.NoError(t, err)
 	want := document(rows, found, func(string) string { return "" })
