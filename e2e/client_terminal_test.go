@@ -2,8 +2,8 @@ package e2e
 
 import (
 	_ "embed"
-	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 )
@@ -49,7 +49,7 @@ func tmuxSurvives(s *site) {
 func moshSession(s *site) {
 	// First, what the program says, which starts no client without a server.
 	cmd := s.client("mosh", "--ssh=ssh -F "+s.config, "--bind-server=127.0.0.1", "host", "--", "sh", "-c",
-		`PS1=; stty -echo; printf "ready %s\n" "$(stty size)"; while read x; do echo "<$x> $(stty size)"; done`)
+		`: `+s.far+`; stty -echo; printf "ready %s\n" "$(stty size)"; while read x; do echo "<$x> $(stty size)"; done`)
 	cmd.Env = append(cmd.Env, "TERM=xterm")
 	probe := runCommand(s.t, s.client("ssh", "-tt", "-F", s.config, "host", "mosh-server --version | head -n1"), nil)
 	s.note("server: %q", strings.TrimSpace(probe.stdout))
@@ -65,31 +65,21 @@ func moshSession(s *site) {
 	c.expect("<grüße> ")
 	// sshd's part is over: what goes on is between the two.
 	s.await("no ssh is left", func() bool { return !hasChild(cmd, "ssh") })
-	pty := c.ptmx
-	resizeTo(s.t, pty, 30, 100)
-	time.Sleep(100 * time.Millisecond)
+	resizeTo(s.t, c.ptmx, 30, 100)
 	s.await("the new size", func() bool {
 		c.send("again\r")
 		return poll(2*time.Second, func() bool { return strings.Contains(c.heard(), "30 100") })
 	})
 	c.send("\x04")
 	s.note("mosh: status %d", c.wait())
-	s.await("mosh-server ends", func() bool { return len(running("mosh-server new")) == 0 || !moshServerOf(s) })
+	s.await("mosh-server ends", func() bool {
+		return !slices.ContainsFunc(running("mosh-server"), func(p process) bool { return strings.Contains(p.args, s.far+";") })
+	})
 }
 
 func hasChild(cmd *exec.Cmd, name string) bool {
 	for _, p := range processes() {
 		if p.parent == cmd.Process.Pid && strings.HasPrefix(p.args, name+" ") {
-			return true
-		}
-	}
-	return false
-}
-
-// moshServerOf reports whether a mosh-server runs for this place's login.
-func moshServerOf(s *site) bool {
-	for _, p := range running("mosh-server") {
-		if strings.Contains(contents(fmt.Sprintf("/proc/%d/environ", p.pid)), "USER="+s.account().name) {
 			return true
 		}
 	}
