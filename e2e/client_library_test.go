@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pkg/sftp"
+	gosftp "github.com/pkg/sftp"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/ssh"
 )
@@ -187,7 +187,7 @@ func cryptoSignal(s *site) {
 
 func pkgSFTP(s *site) {
 	sent := s.load("cargo", files)
-	c, err := sftp.NewClient(s.goClient())
+	c, err := gosftp.NewClient(s.goClient())
 	if err != nil {
 		// What sshd discards of a subsystem's errors, a command shows.
 		s.note("no sftp: %v", err)

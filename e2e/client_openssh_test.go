@@ -26,7 +26,7 @@ func opensshRows() []clientRow {
 		{name: "ssh -L, -R of unix sockets", tests: client, scenario: streamLocal,
 			intended: map[door]string{forced: "unix sockets", login: "host's unix sockets"},
 			does:     "a socket inside by its path, and a listening one there"},
-		{name: "sftp", tests: client, scenario: sftpBatch,
+		{name: "sftp", tests: client, scenario: sftpCommands,
 			does: "put and get of a tree, paths absolute and relative, resumed transfers, chmod, rename, both kinds of links, removal, errors"},
 		{name: "scp", tests: client, scenario: func(s *site) { scpTree(s, files|wild) },
 			does: "a tree to and fro by the SFTP protocol, a name with blanks, a file that is not there"},
@@ -220,7 +220,7 @@ func (s *site) sftp(what, batch string) result {
 	return s.runSorted(what, s.client("sftp", "-F", s.config, "-b", "-", "host"), batch)
 }
 
-func sftpBatch(s *site) {
+func sftpCommands(s *site) {
 	sent := s.load("cargo", files|wild)
 	if r := s.sftp("put", "put -Rp cargo "+s.far+"/\n"); r.status != 0 {
 		s.stop()

@@ -52,23 +52,7 @@ func concat[T any](lists ...[]T) (all []T) {
 // is a cell of the matrix, "row/tree/door" without what is any, or a claim of
 // another test. An entry that comes out well is an error, so that none stays
 // too long, and as long as there are any the document is not written.
-var pending = []struct{ what, why string }{
-	{"sftp/busybox", sftpWithoutServer},
-	{"scp/busybox", sftpWithoutServer},
-	{"ssh-copy-id -s/busybox", sftpWithoutServer},
-	{"sshfs/busybox", sftpWithoutServer},
-	{"psftp/busybox", sftpWithoutServer},
-	{"pscp/busybox", sftpWithoutServer},
-	{"curl/busybox", sftpWithoutServer},
-	{"paramiko, SFTP/busybox", sftpWithoutServer},
-	{"github.com/pkg/sftp/busybox", sftpWithoutServer},
-	{"Case39/command=", sftpWithoutServer},
-	{"Case39/subsystem", sftpWithoutServer},
-	{"ssh -A", "agent forwarding is not there yet, nor is its test"},
-	{"ssh -X", "X11 forwarding is not there yet, nor is its test"},
-}
-
-const sftpWithoutServer = "a root file system without an sftp-server is not served yet"
+var pending = []struct{ what, why string }{}
 
 // isPending reports whether what, or something it is part of, is pending.
 func isPending(what string) bool {
