@@ -176,10 +176,11 @@ func TestSameRequest(t *testing.T) {
 		many = append(many, fmt.Sprintf("LC_A%d=%d", i, i))
 	}
 	for claim, c := range map[string]struct {
-		argv  []string
-		env   []string
-		stdin string
-		one   bool // the runtime must not have been needed
+		argv   []string
+		env    []string
+		stdin  string
+		accept string // env_accept
+		one    bool   // the runtime must not have been needed
 	}{
 		"login shell":             {argv: []string{"-jail-enter"}, one: true},
 		"command":                 {argv: []string{"jail-enter", "-c", "echo a b"}, one: true},
@@ -200,6 +201,8 @@ func TestSameRequest(t *testing.T) {
 		"environment": {argv: []string{"jail-enter", "-c", "x"}, env: []string{
 			"LANG=de_DE.UTF-8", "LC_ALL=a=b", "LD_PRELOAD=x", "TERM=", "SSH_CONNECTION=1 2 3 4", "broken", "=x", "HOME=/x", "GODEBUG=x", "GOMAXPROCS=7"}, one: true},
 		"a leftover of an agent":     {argv: []string{"jail-enter", "-c", "x"}, env: []string{"SSH_AUTH_SOCK=/x"}, one: true},
+		"what else may enter":        {argv: []string{"jail-enter", "--forced"}, env: []string{"FOO=1", "SSH_CONNECTION=1 2 3 4", "BAR_X=2", "BAZ=3"}, accept: "FOO\nBAR_*\n"},
+		"but not in a su":            {argv: []string{"jail-enter", "-c", "x"}, env: []string{"FOO=1"}, accept: "FOO\n", one: true},
 		"an agent":                   {argv: []string{"jail-enter", "-c", "x"}, env: []string{"SSH_CONNECTION=1 2 3 4", "SSH_AUTH_SOCK=/x"}},
 		"a display":                  {argv: []string{"jail-enter", "--forced"}, env: []string{"DISPLAY=localhost:10.0", "SSH_CONNECTION=1 2 3 4"}},
 		"too many variables":         {argv: []string{"jail-enter", "-c", "x"}, env: many, one: true},
@@ -213,6 +216,9 @@ func TestSameRequest(t *testing.T) {
 	} {
 		t.Run(claim, func(t *testing.T) {
 			p := listen(t)
+			if c.accept != "" {
+				require.NoError(t, os.WriteFile(filepath.Join(p.dir, strconv.Itoa(os.Getuid()), "env_accept"), []byte(c.accept), 0o644))
+			}
 			ask := func(program string) (packet []byte, fds []string, n int) {
 				argv := c.argv
 				argv = append([]string{argv[0], "--runtime-dir", p.dir}, argv[1:]...)

@@ -13,7 +13,7 @@ func (in *invocation) accept(env []string) []string {
 	if in.runtimeDir == "" || !in.fromSSHD(env) {
 		return nil
 	}
-	return readAccept(in.runtimeDir + "/" + decimal(syscall.Getuid()) + "/" + environ.AcceptFile)
+	return readAccept(string(loginPath(nil, in.runtimeDir, syscall.Getuid(), environ.AcceptFile)))
 }
 
 // fromSSHD reports whether sshd started us, so that what is in the environment is

@@ -65,8 +65,8 @@ func Run(argv, env []string) int {
 	_ = sys.SetDumpable(false) // other processes of this uid are the tenant's
 	in := parse(argv)
 	in.resolve(env)
-	path := socketPath(nil, in.runtimeDir, syscall.Getuid())
-	if path == nil {
+	path := loginPath(nil, in.runtimeDir, syscall.Getuid(), "sock")
+	if len(path) > 107 { // unix(7)
 		return complain("cannot enter the jail: the path of its control socket is too long")
 	}
 	return enter(in, env, true, func() (int, error) {
@@ -78,10 +78,8 @@ func Run(argv, env []string) int {
 	})
 }
 
-// socketPath appends the path of uid's control socket below dir to dst, nil if it
-// does not fit into an address (unix(7)).
-func socketPath(dst []byte, dir string, uid int) []byte {
-	const end = "/sock"
+// loginPath appends the path of a file in uid's directory below dir to dst.
+func loginPath(dst []byte, dir string, uid int, name string) []byte {
 	var digits [20]byte
 	i := len(digits)
 	for i--; ; i-- {
@@ -90,10 +88,7 @@ func socketPath(dst []byte, dir string, uid int) []byte {
 			break
 		}
 	}
-	if len(dir)+1+len(digits)-i+len(end) > 107 {
-		return nil
-	}
-	return append(append(append(append(dst, dir...), '/'), digits[i:]...), end...)
+	return append(append(append(append(append(dst, dir...), '/'), digits[i:]...), '/'), name...)
 }
 
 // Attach is a session for the administrator, on a connection dial makes: the

@@ -17,10 +17,14 @@ var (
 	quickReq  wire.Request
 	quickMsg  sys.MsgBuf
 	authText  [maxAuthFile + 1]byte
-	quickPath [108]byte
+	quickPath [maxQuickDir + 40]byte
 	quickBuf  [wire.MaxPacket]byte
 	quickIn   [16]byte // longer than any answer that says the session runs, or has ended
 )
+
+// maxQuickDir is the length of a runtime directory that leaves room for the path of
+// a control socket in an address (unix(7)).
+const maxQuickDir = 80
 
 // handedOn is a connection on which Quick has sent the request, and from which the
 // answer is still to be read; -1 if there is none.
@@ -42,6 +46,9 @@ func Quick() {
 	}
 	_ = sys.SetDumpable(false)
 	in := parse(argv)
+	if len(in.runtimeDir) > maxQuickDir {
+		return
+	}
 	req := &quickReq
 	if !quickEnvironment(&in, req) {
 		return
@@ -69,11 +76,7 @@ func Quick() {
 	if err != nil || len(packet) == 0 || len(packet) > defaultPacket {
 		return
 	}
-	path := socketPath(quickPath[:0], in.runtimeDir, syscall.Getuid())
-	if path == nil {
-		return
-	}
-	conn, e := sys.ConnectAt(path)
+	conn, e := sys.ConnectAt(loginPath(quickPath[:0], in.runtimeDir, syscall.Getuid(), "sock"))
 	if e != 0 {
 		return
 	}
@@ -155,6 +158,13 @@ func quickEnvironment(in *invocation, req *wire.Request) bool {
 	req.Env = env
 	if sshd && forwards {
 		return false // an agent's connections, or a display's cookie
+	}
+	if in.forced || sshd {
+		path := append(loginPath(quickPath[:0], in.runtimeDir, syscall.Getuid(), environ.AcceptFile), 0)
+		if fd, e := sys.OpenNoWait(path, syscall.O_RDONLY|syscall.O_NONBLOCK); e == 0 {
+			sys.Close(fd)
+			return false // more variables may enter
+		}
 	}
 	if !in.forced {
 		return !hasCommand || !hasAuth // see originalCommand

@@ -342,6 +342,9 @@ func (l *Launcher) Start(spec *jail.Spec, listeners []int, ctl int) (_ *Jail, er
 		fds = append(fds, resolver)
 	}
 	var m sys.MsgBuf
+	if len(msg) > 128<<10 { // more than a socket takes by default (net.core.wmem_default)
+		_ = sys.SetSockoptInt(pair[0], syscall.SO_SNDBUF, wire.MaxPacket/2+32<<10)
+	}
 	if err := sys.SendMsg(pair[0], msg, fds, true, &m); err != nil {
 		return nil, fmt.Errorf("hand over the set-up: %w", err)
 	}

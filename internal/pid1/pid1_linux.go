@@ -94,7 +94,12 @@ type received struct {
 
 // receiveSetup receives the launcher's one message.
 func receiveSetup(m *sys.MsgBuf) (s *wire.Setup, got received, err error) {
-	buf := make([]byte, 64<<10)
+	// Not the collector's memory, which would keep it.
+	buf, err := syscall.Mmap(-1, 0, wire.MaxPacket, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
+	if err != nil {
+		return nil, got, fmt.Errorf("receive set-up: %w", err)
+	}
+	defer func() { _ = syscall.Munmap(buf) }()
 	n, err := sys.RecvMsg(setupFD, buf, true, m)
 	if err != nil {
 		return nil, got, fmt.Errorf("receive set-up: %w", err)

@@ -446,13 +446,12 @@ func childCred(c *Child) {
 //go:norace
 //go:noinline
 func greet(c *Child) {
-	for done := uintptr(0); done < uintptr(len(c.Greeting)); {
-		r, _, e := syscall.RawSyscall(syscall.SYS_WRITE, 1,
-			uintptr(unsafe.Add(unsafe.Pointer(unsafe.SliceData(c.Greeting)), done)), uintptr(len(c.Greeting))-done)
+	for done := 0; done < len(c.Greeting); {
+		r, _, e := syscall.RawSyscall(syscall.SYS_WRITE, 1, uintptr(unsafe.Pointer(&c.Greeting[done])), uintptr(len(c.Greeting)-done))
 		if e != 0 || r == 0 {
 			return
 		}
-		done += r
+		done += int(r)
 	}
 }
 
