@@ -217,6 +217,7 @@ func Fork(c *Child) (pid, pidfd int, err error) {
 //
 //go:nosplit
 //go:norace
+//go:nocheckptr
 //go:noinline
 func child(c *Child) {
 	var e Errno
@@ -321,6 +322,7 @@ func child(c *Child) {
 
 //go:nosplit
 //go:norace
+//go:nocheckptr
 //go:noinline
 func childCaps(c *Child) {
 	var e Errno
@@ -357,6 +359,7 @@ func childCaps(c *Child) {
 
 //go:nosplit
 //go:norace
+//go:nocheckptr
 //go:noinline
 func childCloneExe(c *Child) {
 	var e Errno
@@ -379,6 +382,7 @@ func childCloneExe(c *Child) {
 //
 //go:nosplit
 //go:norace
+//go:nocheckptr
 //go:noinline
 func childFDs(c *Child) {
 	var e Errno
@@ -413,6 +417,7 @@ func childFDs(c *Child) {
 //
 //go:nosplit
 //go:norace
+//go:nocheckptr
 //go:noinline
 func childCred(c *Child) {
 	var e Errno
@@ -444,6 +449,7 @@ func childCred(c *Child) {
 //
 //go:nosplit
 //go:norace
+//go:nocheckptr
 //go:noinline
 func greet(c *Child) {
 	for done := 0; done < len(c.Greeting); {
@@ -457,6 +463,7 @@ func greet(c *Child) {
 
 //go:nosplit
 //go:norace
+//go:nocheckptr
 func exit(status uintptr) {
 	for {
 		_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT_GROUP, status, 0, 0)
@@ -467,6 +474,7 @@ func exit(status uintptr) {
 //
 //go:nosplit
 //go:norace
+//go:nocheckptr
 //go:noinline
 func complain(c *Child, msg []byte, e Errno) {
 	if len(msg) == 0 {

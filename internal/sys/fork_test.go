@@ -28,6 +28,12 @@ func start(t *testing.T, c *Child, argv ...string) (syscall.WaitStatus, string) 
 	c.Envp = []*byte{nil}
 	pid, pidfd, err := Fork(c)
 	require.NoError(t, err)
+	// The child uses c, and its stack in there, until it has executed.
+	defer func() {
+		for c.Pending() {
+			time.Sleep(time.Millisecond)
+		}
+	}()
 	Close(w)
 	Close(null)
 	defer Close(pidfd)
