@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"jail/internal/cgroup"
+	"jail/internal/sys"
 )
 
 // pidsCgroup makes a cgroup in the hierarchy that has the pids controller here, of
@@ -73,4 +74,27 @@ func TestFullJail(t *testing.T) {
 		}
 		assert.Equal(t, threads, readCgroup(t, filepath.Join(dir, "pids.current")), "also not while there is room")
 	})
+}
+
+// A session is not ended by those that begin after it, however old it is.
+func TestOldSessionsLiveOn(t *testing.T) {
+	j := mustStart(t, newSpec(newRootfs(t), true))
+	conn, out := j.begin("echo here; sleep 1000")
+	defer sys.Close(conn)
+	defer sys.Close(out)
+	var b [8]byte
+	n, err := sys.Read(out, b[:])
+	require.NoError(t, err)
+	require.Equal(t, "here\n", string(b[:n]))
+	// Longer than a child may take to execute.
+	ended := []sys.PollFD{{FD: int32(out), Events: sys.PollIn}}
+	n, err = sys.Poll(ended, 11_000)
+	require.NoError(t, err)
+	require.Zero(t, n)
+	for range 20 {
+		j.out("true")
+	}
+	n, err = sys.Poll(ended, 100)
+	require.NoError(t, err)
+	assert.Zero(t, n, "it has ended")
 }

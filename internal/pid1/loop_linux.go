@@ -64,12 +64,19 @@ type conn struct {
 	tty     bool
 	wantLog bool
 	execAs  *wire.Identity // control: the next request is for this identity
-	slot    *session.Slot  // while the child may not have executed yet
 	parked  bool           // not watched until a slot is free
 	forward session.Forward
 	policy  wire.OnDisconnect
 	master  int  // a copy of the terminal's, where the policy needs it; -1 without
 	gone    bool // the client has said that its caller is gone
+}
+
+// busySlot is a slot whose child may not have executed yet. Until it has, or has
+// ended, it is not reaped either, so that pidfd is its.
+type busySlot struct {
+	*session.Slot
+	pidfd int
+	since int64
 }
 
 type loop struct {
@@ -84,7 +91,7 @@ type loop struct {
 	freeConns []int
 	byPID     map[int]int
 	slots     []*session.Slot
-	busySlots []*session.Slot
+	busySlots []busySlot
 	paused    bool // accepting stopped for want of descriptors
 	parked    bool // a connection waits for a slot
 
@@ -391,7 +398,7 @@ func (l *loop) collectSlots() {
 		case s.Child.Pending():
 			kept = append(kept, s)
 		case len(l.slots) < maxFree && s.Used <= smallRequest:
-			l.slots = append(l.slots, s)
+			l.slots = append(l.slots, s.Slot)
 		default:
 			s.Free()
 		}
@@ -454,11 +461,11 @@ func (l *loop) request(i int, id *wire.Identity) {
 		return
 	}
 	busy = true
-	l.busySlots = append(l.busySlots, s)
+	l.busySlots = append(l.busySlots, busySlot{s, st.PIDFD, sys.MonotonicMillis()})
 	if c.state == pending {
 		l.waiting--
 	}
-	c.state, c.pid, c.pidfd, c.tty, c.slot = running, st.PID, st.PIDFD, st.Master >= 0, s
+	c.state, c.pid, c.pidfd, c.tty = running, st.PID, st.PIDFD, st.Master >= 0
 	c.since = sys.MonotonicMillis()
 	l.byPID[st.PID] = i
 	l.sessions++
@@ -682,18 +689,11 @@ func (l *loop) expire(now int64) {
 	if len(l.busySlots) > 0 {
 		l.collectSlots()
 	}
-	if len(l.busySlots) > 0 {
+	for _, s := range l.busySlots {
 		// A child that has its identity but not its program can be stopped by
 		// the tenant (SIGSTOP); it is not waited for longer than this.
-		for _, c := range l.conns {
-			if c.slot == nil {
-				continue
-			}
-			if !c.slot.Child.Pending() || c.pid == 0 {
-				c.slot = nil
-			} else if now-c.since > execDeadline {
-				_ = sys.PidfdSendSignal(c.pidfd, syscall.SIGKILL)
-			}
+		if now-s.since > execDeadline && s.Child.Pending() {
+			_ = sys.PidfdSendSignal(s.pidfd, syscall.SIGKILL)
 		}
 	}
 	if l.paused {
