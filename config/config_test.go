@@ -72,6 +72,19 @@ func jailText(lines string) string {
 	return "version = 1\n[jail.web]\nrootfs = \"/srv/web\"\nusers = [\"alice\"]\n" + lines
 }
 
+// 0 is a choice like another: it wins over a number of [defaults].
+func TestNoLimitOnProcesses(t *testing.T) {
+	for lines, want := range map[string]jail.Limits{
+		"":                       {Pids: 7},
+		"limits = { pids = 0 }":  {PidsUnlimited: true},
+		"limits = { pids = 12 }": {Pids: 12},
+	} {
+		reg, errs := load(t, testOptions(), jailText(lines)+"\n[defaults]\nlimits = { pids = 7 }\n")
+		require.Empty(t, errs, lines)
+		assert.Equal(t, want, reg.Jails[0].Limits, lines)
+	}
+}
+
 func TestEveryJailKeyReachesTheSpec(t *testing.T) {
 	reg, errs := load(t, testOptions(), `version = 1
 [defaults]

@@ -57,17 +57,21 @@ func (a *auditor) complete() {
 		o.Version = a.version
 	}
 	if o.Kernel == nil {
-		o.Kernel = thisKernel()
+		o.Kernel = thisKernel(o.Rootless)
 	}
 }
 
-func thisKernel() *Kernel {
+func thisKernel(rootless bool) *Kernel {
 	k := &Kernel{LandlockABI: sys.LandlockABI()}
 	var uts unix.Utsname
 	if unix.Uname(&uts) == nil {
 		k.Release = unix.ByteSliceToString(uts.Release[:])
 	}
-	k.Cgroups, k.Controllers, k.NoCgroups, k.CgroupsFix = cgroup.Look()
+	life := cgroup.Outlive
+	if rootless {
+		life = cgroup.Within // a serve of theirs is in no unit of root's
+	}
+	k.Cgroups, k.Controllers, k.NoCgroups, k.CgroupsFix = cgroup.Look(life)
 	return k
 }
 

@@ -58,15 +58,16 @@ func here(life Life) (place, string) {
 	return find(mountPoint, string(text), life, delegated)
 }
 
-// Look says where the jails of a serve get their cgroups and which controllers are
-// to be had there, or why there is no place, and what to do about it. It changes
-// nothing.
-func Look() (dir string, controllers []string, why, fix string) {
-	p, why := here(Outlive)
+// Look says where jails get their cgroups and which controllers are to be had there,
+// or why there is no place, and what to do about it. It changes nothing.
+func Look(life Life) (dir string, controllers []string, why, fix string) {
+	p, why := here(life)
 	switch {
 	case why == "":
 	case !Unified():
 		return "", nil, "is not the unified hierarchy (cgroup2)", "add systemd.unified_cgroup_hierarchy=1 to the kernel's command line"
+	case os.Geteuid() != 0:
+		return "", nil, "there " + why, "Delegate=yes in a user unit that runs jail-init run"
 	default:
 		return "", nil, "there " + why, "systemctl start " + Unit
 	}
@@ -131,10 +132,14 @@ func unified(self string) (string, bool) {
 	return "", false
 }
 
-// delegated reports whether systemd leaves what is below a unit's cgroup alone. It
-// marks these (CGROUP_DELEGATION.md); the second mark, of systemd 251, is the one
+// delegated reports whether systemd leaves what is below a unit's cgroup alone, to
+// this user. It marks these (CGROUP_DELEGATION.md); the second mark, of systemd 251, is the one
 // an ordinary user can read.
 func delegated(dir string) bool {
+	const writable = 2 // W_OK
+	if syscall.Access(dir, writable) != nil {
+		return false
+	}
 	var value [2]byte
 	for _, mark := range []string{"trusted.delegate", "user.delegate"} {
 		if n, err := syscall.Getxattr(dir, mark, value[:]); err == nil && n == 1 && value[0] == '1' {
