@@ -294,9 +294,8 @@ func copyID(s *site, options ...string) {
 	require.NoError(s.t, command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "a new key", "-f", key))
 	cmd := s.client("ssh-copy-id", append(options, "-f", "-F", s.config, "-i", key+".pub", "host")...)
 	r := runCommand(s.t, cmd, nil)
-	s.note("ssh-copy-id: status %d", r.status)
 	if r.status != 0 {
-		s.note("%s%s", r.stdout, r.stderr)
+		s.note("ssh-copy-id: status %d: %s%s", r.status, r.stdout, r.stderr)
 		s.stop()
 	}
 	s.equal("authorized_keys", before+contents(key+".pub"), contents(file))
