@@ -166,7 +166,9 @@ func TestTranscript(t *testing.T) {
 			if jail.name == "centos" {
 				all = "ps -o args"
 			}
-			assert.Contains(t, bySu.enter(all), "sleep 4242")
+			eventually(t, "the one sees what the other has started", func() bool {
+				return strings.Contains(bySu.enter(all), "sleep 4242") // it has to execute first
+			})
 			assert.Contains(t, bySu.enter("cat from-ssh; rm from-ssh"), "hello")
 			leave(bySu)
 			bySSH.enter("kill %1")
