@@ -366,7 +366,8 @@ func (s *session) try(packet []byte) (answered bool, err error) {
 		sys.Close(fd)
 		return false, err
 	}
-	if fd >= 0 {
+	handed := fd >= 0
+	if handed {
 		handedOn = -1
 	} else {
 		if fd, err = s.dial(); err != nil {
@@ -375,12 +376,14 @@ func (s *session) try(packet []byte) (answered bool, err error) {
 		if len(packet) > defaultPacket {
 			_ = sys.SetSockoptInt(fd, syscall.SO_SNDBUF, wire.MaxPacket/2+32<<10)
 		}
+	}
+	if s.signals == 0 {
+		s.prepareSignals() // before the command can run: they are its from then on
+	}
+	if !handed {
 		if err := sys.SendMsg(fd, packet, s.pass, true, &s.m); err != nil {
 			return fail(err)
 		}
-	}
-	if s.signals == 0 {
-		s.prepareSignals() // the jail is at work meanwhile
 	}
 	fds := []sys.PollFD{{FD: int32(fd), Events: sys.PollIn}}
 	n, err := sys.Poll(fds, answerWait)

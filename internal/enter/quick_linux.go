@@ -80,16 +80,17 @@ func Quick() {
 	if e != 0 {
 		return
 	}
-	if sys.SendMsg(conn, packet, pass, false, &quickMsg) != nil {
-		sys.Close(conn)
-		return
-	}
-	// The jail is at work meanwhile.
+	// Before the command can run: a signal is its, not ours, from then on.
 	mask := sys.SignalMask(0)
 	for _, sig := range forwarded {
 		mask |= 1 << (sig - 1)
 	}
 	old := sys.SetSignalMask(mask)
+	if sys.SendMsg(conn, packet, pass, false, &quickMsg) != nil {
+		sys.SetSignalMask(old)
+		sys.Close(conn)
+		return
+	}
 	signals, e := sys.Signalfd(mask)
 
 	fd := [2]sys.PollFD{{FD: int32(conn), Events: sys.PollIn}, {FD: int32(signals), Events: sys.PollIn}}
