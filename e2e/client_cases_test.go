@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -277,6 +278,41 @@ except OSError as e:
 			}
 		}
 	})
+}
+
+// A signal may come as soon as the command runs, which is before jail-enter has
+// heard of it. strace holds jail-enter between the two.
+func TestSignalBeforeTheAnswer(t *testing.T) {
+	standard(t)
+	cmd := exec.Command("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=sendmsg", "-e", "inject=sendmsg:delay_exit=3000000",
+		enterPath, "-c", "trap 'echo trapped; exit 4' TERM; echo ready; read line; exit 5")
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(work.id), Gid: uint32(work.id)}}
+	stdin, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	var stdout, stderr lockedBuffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	require.NoError(t, cmd.Start())
+	ended := make(chan struct{})
+	go func() {
+		cmd.Wait()
+		close(ended)
+	}()
+	eventually(t, "the command runs", func() bool { return strings.HasPrefix(stdout.String(), "ready\n") })
+	sent := false
+	for _, p := range processes() {
+		if p.parent == cmd.Process.Pid && strings.HasPrefix(p.args, enterPath) {
+			require.NoError(t, syscall.Kill(p.pid, syscall.SIGTERM))
+			sent = true
+		}
+	}
+	assert.True(t, sent, "jail-enter runs")
+	// The command has not met what it reads until now.
+	stop := time.AfterFunc(deadline, func() { stdin.Close() })
+	<-ended
+	stop.Stop()
+	claim(t, "a signal before the answer", stdout.String() == "ready\ntrapped\n" && cmd.ProcessState.ExitCode() == 4,
+		"%q, %v%s", stdout.String(), cmd.ProcessState, stderr.String())
 }
 
 // What a tenant puts into its home has no effect on the host's processes.
