@@ -38,8 +38,6 @@ func opensshRows() []clientRow {
 		{name: "ssh-copy-id -s", tests: client, alone: true, scenario: func(s *site) { copyID(s, "-s") },
 			intended: map[door]string{login: "administrator's keys"},
 			does:     "the same by sftp"},
-		{name: "ssh -A", tests: client, does: "the agent inside"},
-		{name: "ssh -X", tests: client, does: "X11 programs inside"},
 	}
 }
 

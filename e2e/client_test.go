@@ -592,7 +592,8 @@ them, ` + "`TestClients`" + ` in ` + "`e2e`" + `, and every run of the tests com
 
 *works*: the client sees what it sees of plain sshd, in files, output, status and errors. *needs X inside*: so it
 is with X in the jail; without, the client is told by the jail's shell that X was not found. The trees are a Debian 12 with these
-programs, and busybox with nothing else.
+programs, and busybox with nothing else. Agent and X11 forwarding, which plain sshd serves from outside a chroot,
+are compared with nothing; ` + "`TestCase47Agent`" + ` and ` + "`TestX11`" + ` show them.
 
 | client | tested | Debian, ForceCommand | Debian, login shell | busybox, ForceCommand | busybox, login shell |
 |---|---|---|---|---|---|

@@ -77,11 +77,6 @@ var differences = map[string]difference{
 		onPlain: regexp.MustCompile(`^-R of a path: status 0, stdout "is there\\n", stderr ""\n-L of a path: "from the socket\\n" <nil>$`),
 		onJail:  regexp.MustCompile(`^-R of a path: status 255, .*\n-L of a path: "" <nil>$`),
 	},
-	"original command of a key": {
-		reason:  "git-shell learns what to do from SSH_ORIGINAL_COMMAND, which does not enter without ForceCommand",
-		onPlain: regexp.MustCompile(`(?s)\npush: status 0, .*$`),
-		onJail:  regexp.MustCompile(`(?s)\npush: status 128, stdout "", stderr "fatal: unrecognized command ''.*$`),
-	},
 	"administrator's keys": {
 		reason:  "without jail-keys sshd reads the administrator's files, so a key that is put into the jail does not log in",
 		onPlain: regexp.MustCompile(`(?m)^the new key: .*$`),

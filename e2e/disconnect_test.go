@@ -70,8 +70,9 @@ func leader(t *testing.T, note string) int {
 	return 0
 }
 
-// parted checks what has become of parting once its client is gone.
-func parted(t *testing.T, note, gate string, pid int, want string) {
+// parted checks what has become of parting once its client is gone; others is how
+// many more connections of the login there are.
+func parted(t *testing.T, note, gate string, pid, others int, want string) {
 	t.Helper()
 	gone := func() bool { return syscall.Kill(pid, 0) != nil }
 	switch want {
@@ -83,7 +84,7 @@ func parted(t *testing.T, note, gate string, pid int, want string) {
 	case "goes on":
 		// A signal that was sent would have come before the gate opens: the end of
 		// the connection is over when jail-enter has nothing more to be told of.
-		eventually(t, "sshd is gone", func() bool { return len(running("sshd: "+work.login)) == 0 })
+		eventually(t, "sshd is gone", func() bool { return len(running("sshd: "+work.login)) == others })
 		require.NoError(t, os.WriteFile(gate, nil, 0o644))
 		eventually(t, "it runs to its end", func() bool { return contents(note) == "done\n" })
 	}
@@ -96,23 +97,25 @@ func TestOnDisconnect(t *testing.T) {
 		t.Run("without a terminal", func(t *testing.T) {
 			note, gate := inHome(t, d, "note"), inHome(t, d, "gate")
 			inHome(t, d, "note.pid")
+			others := len(running("sshd: " + work.login))
 			cmd := exec.Command("ssh", "-F", sshDir+"/config", "-l", work.login, "--", string(d), parting("note", "gate"))
 			c := talkThrough(t, cmd)
 			c.expect("ready\n")
 			pid := leader(t, note)
 			require.NoError(t, cmd.Process.Kill())
 			cmd.Wait()
-			parted(t, note, gate, pid, map[string]string{"": "goes on", "hup": "hangup", "kill": "killed", "keep": "goes on"}[policy])
+			parted(t, note, gate, pid, others, map[string]string{"": "goes on", "hup": "hangup", "kill": "killed", "keep": "goes on"}[policy])
 		})
 		t.Run("on a terminal", func(t *testing.T) {
 			note, gate := inHome(t, d, "note"), inHome(t, d, "gate")
 			inHome(t, d, "note.pid")
+			others := len(running("sshd: " + work.login))
 			c := onConsole(t, exec.Command("ssh", "-F", sshDir+"/config", "-tt", "-l", work.login, "--", string(d), parting("note", "gate")))
 			c.expect("ready\r\n")
 			pid := leader(t, note)
 			require.NoError(t, c.cmd.Process.Kill())
 			c.cmd.Wait()
-			parted(t, note, gate, pid, map[string]string{"": "hangup", "hup": "hangup", "kill": "killed", "keep": "goes on"}[policy])
+			parted(t, note, gate, pid, others, map[string]string{"": "hangup", "hup": "hangup", "kill": "killed", "keep": "goes on"}[policy])
 		})
 		t.Run("one session of several", func(t *testing.T) {
 			note, gate := inHome(t, d, "note"), inHome(t, d, "gate")
@@ -220,7 +223,7 @@ func TestKeptTerminal(t *testing.T) {
 	eventually(t, "all is printed, to nobody", func() bool { return contents(note) == "0\n/dev/pts/0\n" })
 	eventually(t, "it goes on", func() bool { return len(running("sleep 41719")) == 1 })
 	r := run(t, forced, ask{cmd: "tty; ls /dev/pts", tty: xterm()})
-	assert.Equal(t, "/dev/pts/1\r\n0  1  ptmx\r\n", r.stdout, "the terminal is still its own")
+	assert.Equal(t, "/dev/pts/1\n0  1  ptmx\n", strings.ReplaceAll(r.stdout, "\r", ""), "the terminal is still its own")
 	assert.Equal(t, 0, run(t, forced, ask{cmd: "pkill -f '^sleep 41719'"}).status)
 	eventually(t, "the terminal goes with the session", func() bool {
 		names, _ := filepath.Glob(fmt.Sprintf("/proc/%d/root/dev/pts/[0-9]*", jailPIDs("parting")[0]))

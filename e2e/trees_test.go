@@ -3,7 +3,6 @@ package e2e
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +14,9 @@ var treeMakers = map[string]func(dir string) error{
 	"debian":  makeDebian,
 	"busybox": makeBusybox,
 }
+
+// treeRecipes tell a tree from one that is made otherwise.
+var treeRecipes = map[string]string{"debian": debianPackages, "busybox": "2"}
 
 // debianPackages are needed beyond the essential ones: ps, an sftp-server, a
 // terminal multiplexer, Python to ask the kernel directly, what the attacks and
@@ -50,9 +52,9 @@ func copyTrees(scratch string) error {
 	}
 	for name, make := range treeMakers {
 		tree := filepath.Join(kept, name)
-		// A tree of other packages than today's is made again.
-		made, _ := os.ReadFile(tree + ".packages")
-		if _, err := os.Stat(tree); errors.Is(err, fs.ErrNotExist) || name == "debian" && string(made) != debianPackages {
+		// A tree by another recipe than today's is made again.
+		made, _ := os.ReadFile(tree + ".recipe")
+		if string(made) != treeRecipes[name] {
 			fresh := tree + ".new"
 			if err := os.RemoveAll(fresh); err != nil {
 				return err
@@ -66,7 +68,7 @@ func copyTrees(scratch string) error {
 			if err := os.Rename(fresh, tree); err != nil {
 				return err
 			}
-			if err := os.WriteFile(tree+".packages", []byte(debianPackages), 0o644); err != nil {
+			if err := os.WriteFile(tree+".recipe", []byte(treeRecipes[name]), 0o644); err != nil {
 				return err
 			}
 		}
@@ -116,5 +118,5 @@ func makeBusybox(dir string) error {
 			return err
 		}
 	}
-	return nil
+	return errors.Join(os.Chmod(filepath.Join(dir, "etc/shadow"), 0o600), os.Chmod(filepath.Join(dir, "root"), 0o700))
 }
