@@ -271,7 +271,7 @@ func (s *scanner) quoted() string {
 			s.escaped(quote)
 		}
 		s.skip(3)
-		for n := 0; n < 2 && s.has(quote); n++ { // """a""" may end in up to two more
+		for s.has(quote) { // """a""" may end in two more, and the library lets some more pass
 			s.next()
 		}
 	} else {
