@@ -90,7 +90,8 @@ func gitRepository(s *site) {
 	s.must("fsck", s.git(s.config, "-C", "copy", "fsck", "--full", "--no-progress"), "")
 
 	// The version asked for reaches the other end as GIT_PROTOCOL.
-	for version, has := range map[string]bool{"2": true, "0": false} {
+	for _, version := range []string{"2", "0"} {
+		has := version == "2"
 		trace := s.git(s.config, "-c", "protocol.version="+version, "ls-remote", url)
 		trace.Env = append(trace.Env, "GIT_TRACE_PACKET=1")
 		r := runCommand(s.t, trace, nil)
