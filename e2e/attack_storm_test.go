@@ -25,7 +25,10 @@ func dialQuietly(a account) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: socketPath(a)}); err != nil {
+	for err = unix.EINTR; err == unix.EINTR; {
+		err = unix.Connect(fd, &unix.SockaddrUnix{Name: socketPath(a)})
+	}
+	if err != nil {
 		unix.Close(fd)
 		return -1, err
 	}
