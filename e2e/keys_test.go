@@ -3,9 +3,11 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +48,25 @@ func sameWithKey(t *testing.T, client func(d door, args ...string) *exec.Cmd, ar
 	assertSame(t, fmt.Sprintf("%q through forced", command), want, through(forced))
 	assertSame(t, fmt.Sprintf("%q through login", command), want, through(login))
 	return want
+}
+
+// saysHello is a port of the loopback address that says hello to whoever connects.
+func saysHello(t *testing.T) (port string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Write([]byte("hello\n"))
+			c.Close()
+		}
+	}()
+	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 }
 
 func TestCase37KeyWithCommand(t *testing.T) {
@@ -121,6 +142,17 @@ func TestCase39Certificates(t *testing.T) {
 			assert.Empty(t, r.stdout, "through %s", d)
 		}
 	})
+	t.Run("principals", func(t *testing.T) {
+		authority(t, `principals="`+work.name+`",`)
+		assert.Equal(t, result{stdout: "work\n"}, sameWithKey(t, sign(t), nil, "id -un"))
+	})
+	t.Run("other principals", func(t *testing.T) {
+		authority(t, `principals="somebody",`)
+		client := sign(t)
+		for _, d := range allDoors {
+			assert.Equal(t, 255, runCommand(t, client(d, "--", string(d), "id"), nil).status, "through %s", d)
+		}
+	})
 	t.Run("no-pty", func(t *testing.T) {
 		authority(t, "")
 		client := sign(t, "-O", "no-pty")
@@ -148,6 +180,36 @@ func TestCase38KeyRestrictions(t *testing.T) {
 			}
 		})
 	}
+	t.Run("permitopen", func(t *testing.T) {
+		open, shut := saysHello(t), saysHello(t)
+		client := withKey(t, `permitopen="127.0.0.1:`+open+`"`)
+		for _, d := range allDoors {
+			r := runCommand(t, client(d, "-W", "127.0.0.1:"+open, string(d)), nil)
+			assert.Equal(t, "hello\n", r.stdout, "through %s: %s", d, r.stderr)
+			r = runCommand(t, client(d, "-W", "127.0.0.1:"+shut, string(d)), nil)
+			assert.NotZero(t, r.status, "through %s", d)
+			assert.Empty(t, r.stdout, "through %s", d)
+		}
+	})
+	t.Run("permitlisten", func(t *testing.T) {
+		open, shut := strconv.Itoa(freePort(t)), strconv.Itoa(freePort(t))
+		client := withKey(t, `permitlisten="localhost:`+open+`"`)
+		for _, d := range allDoors {
+			for port, status := range map[string]int{open: 0, shut: 255} {
+				r := runCommand(t, client(d, "-o", "ExitOnForwardFailure=yes", "-R", port+":127.0.0.1:9", "--", string(d), "true"), nil)
+				assert.Equal(t, status, r.status, "through %s, %v: %s", d, port == open, r.stderr)
+			}
+		}
+	})
+	t.Run("restrict", func(t *testing.T) {
+		port := saysHello(t)
+		client := withKey(t, "restrict")
+		assert.Equal(t, result{stdout: "not a tty\n", status: 1}, sameWithKey(t, client, nil, "tty"))
+		for _, d := range allDoors {
+			assert.Equal(t, 255, runCommand(t, client(d, "-tt", "--", string(d), "tty"), nil).status, "through %s", d)
+			assert.Empty(t, runCommand(t, client(d, "-W", "127.0.0.1:"+port, string(d)), nil).stdout, "through %s", d)
+		}
+	})
 	t.Run("environment", func(t *testing.T) {
 		client := withKey(t, `environment="LC_EVIL=1",environment="LD_PRELOAD=/x.so"`)
 		r := runCommand(t, client(forced, "--", string(forced), "env"), nil)
