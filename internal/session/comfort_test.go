@@ -49,7 +49,7 @@ func write(t testing.TB, root, name, text string) {
 }
 
 func someone() *passwd.Entry {
-	return &passwd.Entry{Name: "work", UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), Home: "/home/work", Shell: "/bin/sh"}
+	return &passwd.Entry{Name: "bob", UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), Home: "/home/bob", Shell: "/bin/sh"}
 }
 
 // request is one as the wire has it: a NUL behind every entry.
@@ -75,7 +75,7 @@ func environmentOf(j *Jail, terminal bool, env ...string) []string {
 	}
 	j.environment(s, someone(), name, &Forward{})
 	list := []string{}
-	usual := []string{"USER=work", "LOGNAME=work", "HOME=/home/work", "SHELL=/bin/sh", defaultPath, superPath, "SSH_TTY=/dev/pts/7"}
+	usual := []string{"USER=bob", "LOGNAME=bob", "HOME=/home/bob", "SHELL=/bin/sh", defaultPath, superPath, "SSH_TTY=/dev/pts/7"}
 	for _, e := range s.env {
 		if !slices.Contains(usual, string(e)) {
 			list = append(list, string(e))
@@ -284,7 +284,7 @@ func TestKnownTerminal(t *testing.T) {
 		"names without case":     {map[string]string{"usr/share/terminfo/78/xterm": "", "usr/share/terminfo/6b/kitty": ""}, "kitty", "kitty", nil},
 		"no descriptions at all": {nil, "xterm-kitty", "xterm-kitty", nil},
 		"an empty directory":     {map[string]string{"usr/share/terminfo/": ""}, "xterm-kitty", "xterm-kitty", nil},
-		"the user's own":         {with("home/work/.terminfo/x/xterm-kitty", ""), "xterm-kitty", "xterm-kitty", nil},
+		"the user's own":         {with("home/bob/.terminfo/x/xterm-kitty", ""), "xterm-kitty", "xterm-kitty", nil},
 		"descriptions elsewhere": {with("etc/environment", "TERMINFO=/opt/terminfo\n"), "xterm-kitty", "xterm-kitty", []string{"TERMINFO=/opt/terminfo"}},
 		"what the rootfs says":   {with("etc/environment", "TERM=odd\n"), "xterm-kitty", "odd", nil},
 		"a path":                 {with("lib/secret", ""), "../../lib/secret", "xterm", nil},
@@ -331,7 +331,7 @@ func TestMotd(t *testing.T) {
 		"su -":                        {motd, wire.FlagLogin, nil, nil, ""},
 		"a shell that is no login":    {motd, 0, nil, []string{ssh}, ""},
 		"a command":                   {motd, wire.FlagLogin, []string{"-c", "true"}, []string{ssh}, ""},
-		"the user does not want it":   {map[string]string{"etc/motd": "hello\n", "home/work/.hushlogin": ""}, wire.FlagLogin, nil, []string{ssh}, ""},
+		"the user does not want it":   {map[string]string{"etc/motd": "hello\n", "home/bob/.hushlogin": ""}, wire.FlagLogin, nil, []string{ssh}, ""},
 		"both kinds":                  {map[string]string{"etc/motd": "two\n", "run/motd.dynamic": "one"}, wire.FlagLogin, nil, []string{ssh}, "one\ntwo\n"},
 		"the first of the fixed ones": {map[string]string{"run/motd": "b\n", "usr/lib/motd": "c\n"}, wire.FlagLogin, nil, []string{ssh}, "b\n"},
 		"an empty one":                {map[string]string{"etc/motd": ""}, wire.FlagLogin, nil, []string{ssh}, ""},
