@@ -325,6 +325,13 @@ func TestSameEnd(t *testing.T) {
 			}
 			_, _ = c.Write(exited(0, 4))
 		},
+		"a signal before the answer": func(t *testing.T, _ *peer, c *net.UnixConn, cl *client) {
+			require.NoError(t, cl.cmd.Process.Signal(syscall.SIGTERM))
+			time.Sleep(100 * time.Millisecond)
+			_, _ = c.Write(started)
+			wait(t, c, uint8(syscall.SIGTERM))
+			_, _ = c.Write(exited(0, 6))
+		},
 		"a stop and its end": func(t *testing.T, _ *peer, c *net.UnixConn, cl *client) {
 			_, _ = c.Write(started)
 			time.Sleep(100 * time.Millisecond)

@@ -184,11 +184,10 @@ func quickEnvironment(in *invocation, req *wire.Request) bool {
 // quickStarted waits for the answer and takes it if it says that the session runs.
 // Anything else stays in the socket.
 func quickStarted(conn int, fd *[2]sys.PollFD) bool {
-	for fd[0].Revents == 0 {
-		n, e := sys.Wait(fd[:], answerWait)
-		if e != 0 || n == 0 || fd[1].Revents != 0 && fd[0].Revents == 0 {
-			return false // a signal before there is anybody to have it, too
-		}
+	// A signal waits in its descriptor until there is somebody to have it: let out
+	// now, it would end us, and the command with us.
+	if n, e := sys.Wait(fd[:1], answerWait); e != 0 || n == 0 {
+		return false
 	}
 	n, e := sys.Peek(conn, quickIn[:])
 	if e != 0 || !wire.IsStarted(quickIn[:n]) {
