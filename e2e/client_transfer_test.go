@@ -138,6 +138,10 @@ func borgRepository(s *site) {
 		return c
 	}
 	url := "ssh://host" + repo
+	// Without borg there, its client shows the shell's words or its own, as its
+	// select finds them (remote.py:RemoteRepository.call_many ends at the end of
+	// standard output, whatever waits on standard error).
+	s.must("the key's command", s.client("ssh", "-F", config, "host"), "")
 	s.must("init", borg("init", "--encryption=none", url), "")
 	s.must("create", borg("create", "--timestamp=2001-09-09T01:46:40", url+"::first", "cargo"), "")
 	require.NoError(s.t, os.Rename(s.local("cargo"), s.local("sent")))
