@@ -27,6 +27,7 @@ all: build
 
 build: build-enter
 	$(call BUILD,-X main.version=$(VERSION),jail-init)
+	$(call BUILD,,jail-pid1)
 	$(call BUILD,,jail-keys)
 	$(call BUILD,,jail-sftp-server)
 

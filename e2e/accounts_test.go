@@ -61,6 +61,7 @@ const (
 	enterPath = "/usr/bin/jail-enter"
 	initPath  = "/usr/sbin/jail-init"
 	keysPath  = "/usr/lib/jail/jail-keys"
+	pid1Path  = "/usr/lib/jail/pid1"
 	sftpPath  = "/usr/lib/jail/sftp-server"
 	argvPath  = "/usr/local/bin/argv"
 
@@ -72,11 +73,13 @@ const (
 
 // programs are the paths of the programs under test, by name.
 func programs() map[string]string {
-	return map[string]string{"jail-enter": enterPath, "jail-init": initPath, "jail-keys": keysPath, "jail-sftp-server": sftpPath}
+	return map[string]string{
+		"jail-enter": enterPath, "jail-init": initPath, "jail-pid1": pid1Path, "jail-keys": keysPath, "jail-sftp-server": sftpPath,
+	}
 }
 
 func programNames() []string {
-	return []string{"jail-enter", "jail-init", "jail-keys", "jail-sftp-server"}
+	return []string{"jail-enter", "jail-init", "jail-pid1", "jail-keys", "jail-sftp-server"}
 }
 
 // extraGroups are in the Debian tree and on the oracle.

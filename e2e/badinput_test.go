@@ -271,6 +271,23 @@ func dialSocket(t *testing.T, a account, uid int) (int, error) {
 
 // Whatever comes over a login's socket that is not a request, the connection
 // is closed, and nothing else happens.
+// Half an installation starts nothing, and says what is missing.
+func TestPID1IsNotInstalled(t *testing.T) {
+	alone(t)
+	require.NoError(t, os.Rename(pid1Path, pid1Path+".away"))
+	t.Cleanup(func() { require.NoError(t, os.Rename(pid1Path+".away", pid1Path)) })
+	require.NoError(t, os.WriteFile(registryPath, []byte(standardRegistry().text), 0o644))
+	says := pid1Path + ": the program of the jails' first process is missing; install it as make install does\n"
+	for _, args := range [][]string{{"serve"}, {"run", "-u", "61000", "-r", busyboxRoot}} {
+		r := runCommand(t, exec.Command("timeout", append([]string{"20", initPath}, args...)...), nil)
+		assert.Equal(t, 1, r.status, args)
+		assert.Empty(t, r.stdout, args)
+		assert.Equal(t, 1, strings.Count(r.stderr, "\n"), "%v: %s", args, r.stderr)
+		assert.True(t, strings.HasSuffix(r.stderr, says), "%v: %s", args, r.stderr)
+	}
+	assert.Contains(t, runCommand(t, exec.Command(initPath, "check"), nil).stdout, "error: "+pid1Path+": does not exist, so no login works")
+}
+
 func TestMalformedRequests(t *testing.T) {
 	standard(t)
 	l := open(t, login, ask{cmd: "while read x; do echo got $x; done"})

@@ -140,7 +140,7 @@ func programs(o options, dir string) error {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			return err
 		}
-		return command("cp", filepath.Join(o.bin, "jail-enter"), filepath.Join(o.bin, "jail-init"), filepath.Join(o.bin, "jail-sftp-server"), dir)
+		return command("sh", "-c", `cp "$1"/jail-* "$2"`, "sh", o.bin, dir)
 	}
 	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
 	if err != nil {

@@ -91,6 +91,8 @@ type Options struct {
 	// they are where this program's installation has them.
 	JailEnter []string
 	JailKeys  string
+	// AsRoot are the installed programs of ours that root runs.
+	AsRoot []string
 	// SFTPServer is where the built-in sftp server is installed.
 	SFTPServer string
 	// RuntimeDir is where the control sockets are; "" is /run/jail.
@@ -136,8 +138,8 @@ func Run(reg *config.Registry, opt Options) []Finding {
 			a.checkJobs(l)
 			a.checkPrograms(l)
 		}
-		if a.jailInit != "" {
-			a.checkProgram(nil, a.jailInit, "as root", false)
+		for _, p := range a.opt.AsRoot {
+			a.checkProgram(nil, p, "as root", false)
 		}
 		a.checkSFTP()
 		a.checkMatches()
@@ -163,7 +165,6 @@ type auditor struct {
 	asked   string    // what sshd said of its version
 	// sshdMissing is that there is no sshd.
 	sshdMissing bool
-	jailInit    string // where this program is installed; "" if it is not
 }
 
 // login is one login and what is known about it.

@@ -326,6 +326,13 @@ func TestFindings(t *testing.T) {
 		{"a jail-enter of somebody else's is an error", func(w *world) {
 			w.files["/usr/bin/jail-enter"] = fakeFile{uid: 2777}
 		}, []want{{Error, "/usr/bin/jail-enter", "belongs to uid 2777", "chown root /usr/bin/jail-enter"}}, nil},
+		{"the program of PID 1 that everybody may write is an error", func(w *world) {
+			w.opt.AsRoot = []string{"/usr/lib/jail/pid1"}
+			w.files["/usr/lib/jail/pid1"] = fakeFile{mode: 0o777}
+		}, []want{{Error, "/usr/lib/jail/pid1", "is writable by everybody, who can replace pid1 and then acts as root", "chmod o-w /usr/lib/jail/pid1"}}, nil},
+		{"without the program of PID 1 no login works", func(w *world) {
+			w.opt.AsRoot = []string{"/usr/lib/jail/pid1"}
+		}, []want{{Error, "/usr/lib/jail/pid1", "does not exist, so no login works", "make install"}}, nil},
 		{"a directory above jail-enter that everybody may write is an error", func(w *world) {
 			w.files["/usr/bin"] = fakeFile{dir: true, mode: 0o777}
 		}, []want{{Error, "/usr/bin", "is writable by everybody, who can replace jail-enter", "chmod o-w /usr/bin"}}, nil},

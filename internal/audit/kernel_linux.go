@@ -33,10 +33,12 @@ func (a *auditor) complete() {
 	if o.PAMDirs == nil {
 		o.PAMDirs = []string{"/etc/pam.d", "/usr/lib/pam.d", "/usr/etc/pam.d"}
 	}
-	prefix := "/usr"
+	prefix, installed := "/usr", false
 	if exe, err := os.Executable(); err == nil && filepath.Base(filepath.Dir(exe)) == "sbin" {
-		prefix = filepath.Dir(filepath.Dir(exe))
-		a.jailInit = exe
+		prefix, installed = filepath.Dir(filepath.Dir(exe)), true
+		if o.AsRoot == nil {
+			o.AsRoot = []string{exe, filepath.Join(prefix, "lib/jail/pid1")}
+		}
 	}
 	if len(o.JailEnter) == 0 {
 		o.JailEnter = []string{filepath.Join(prefix, "bin/jail-enter")}
@@ -44,7 +46,7 @@ func (a *auditor) complete() {
 	if o.JailKeys == "" {
 		o.JailKeys = filepath.Join(prefix, "lib/jail/jail-keys")
 	}
-	if o.SFTPServer == "" && a.jailInit != "" {
+	if o.SFTPServer == "" && installed {
 		o.SFTPServer = filepath.Join(prefix, "lib/jail/sftp-server")
 	}
 	if o.RuntimeDir == "" {

@@ -10,10 +10,8 @@ package authkeys
 
 import (
 	"bytes"
-	"encoding/base64"
 	"errors"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -52,7 +50,7 @@ type Key struct {
 	HasFrom       bool
 	Principals    []string // names in principals=, when HasPrincipals
 	HasPrincipals bool
-	ExpiryTimes   []string // values of expiry-time=, see Expiry
+	ExpiryTimes   []string // values of expiry-time=, which sshd judges
 
 	Comment string // may hold any byte but NUL; Encode leaves it out
 }
@@ -281,18 +279,6 @@ func (k *Key) has(option string) bool {
 	return false
 }
 
-// Expiry returns the earliest expiry-time=, false when there is none. A time
-// that says neither "Z" nor "UTC" is meant in sshd's time zone, loc.
-func (k *Key) Expiry(loc *time.Location) (earliest time.Time, ok bool) {
-	for _, s := range k.ExpiryTimes {
-		t, valid := parseTime(s, loc)
-		if valid && (!ok || t.Before(earliest)) {
-			earliest, ok = t, true
-		}
-	}
-	return earliest, ok
-}
-
 // Encode returns the line for sshd, without a line end: the options that
 // sshd may act on in their order, then ours, then the key.
 //
@@ -321,7 +307,7 @@ func (k *Key) Encode(binding string) []byte {
 		b.WriteString(",command=")
 		quote(&b, binding)
 	}
-	b.WriteString(" " + k.Type + " " + base64.StdEncoding.EncodeToString(k.Blob))
+	b.WriteString(" " + k.Type + " " + encodeBase64(k.Blob))
 	return b.Bytes()
 }
 
@@ -369,31 +355,23 @@ func number(s string, low, high int) bool {
 	return n >= low && n <= high
 }
 
+// validTime is misc.c:parse_absolute_time: YYYYMMDD[HHMM[SS]][Z|UTC], after the
+// epoch. sshd judges it once more, in its own time zone.
 func validTime(s string) bool {
-	_, ok := parseTime(s, time.UTC)
-	return ok
-}
-
-// parseTime is misc.c:parse_absolute_time: YYYYMMDD[HHMM[SS]][Z|UTC].
-func parseTime(s string, loc *time.Location) (time.Time, bool) {
 	if n := len(s) - 1; n > 0 && strings.EqualFold(s[n:], "Z") {
-		s, loc = s[:n], time.UTC
+		s = s[:n]
 	} else if n := len(s) - 3; n > 0 && strings.EqualFold(s[n:], "UTC") {
-		s, loc = s[:n], time.UTC
+		s = s[:n]
 	}
 	if !digits(s) || len(s) != 8 && len(s) != 12 && len(s) != 14 {
-		return time.Time{}, false
+		return false
 	}
 	full := s + "000000"[:14-len(s)]
 	two := func(i int) int { return int(full[i]-'0')*10 + int(full[i+1]-'0') }
-	year, month, day := two(0)*100+two(2), two(4), two(6)
-	hour, minute, second := two(8), two(10), two(12)
-	// As strptime(3) has it; a 31st of February is the 3rd of March.
-	if month < 1 || month > 12 || day < 1 || day > 31 || hour > 23 || minute > 59 || second > 60 {
-		return time.Time{}, false
-	}
-	t := time.Date(year, time.Month(month), day, hour, minute, second, 0, loc)
-	return t, t.Unix() > 0
+	month, day, hour, minute, second := two(4), two(6), two(8), two(10), two(12)
+	// As strptime(3) has it: any month may have 31 days.
+	return month >= 1 && month <= 12 && day >= 1 && day <= 31 && hour <= 23 && minute <= 59 && second <= 60 &&
+		full > "19700101000000"
 }
 
 // validEnv is NAME=VALUE with a name of letters, digits and underscores.

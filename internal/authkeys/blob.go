@@ -2,8 +2,6 @@ package authkeys
 
 import (
 	"bytes"
-	"encoding/base64"
-	"encoding/binary"
 	"errors"
 	"strings"
 )
@@ -18,16 +16,28 @@ var (
 // field checks one string of a key's public part.
 type field func([]byte) bool
 
-// keyTypes are the public parts, in order, after the type's name.
-var keyTypes = map[string][]field{
-	"ssh-rsa":                            {mpint, mpint},
-	"ssh-dss":                            {mpint, mpint, mpint, mpint},
-	"ssh-ed25519":                        {sized(32)},
-	"ecdsa-sha2-nistp256":                {named("nistp256"), point(32)},
-	"ecdsa-sha2-nistp384":                {named("nistp384"), point(48)},
-	"ecdsa-sha2-nistp521":                {named("nistp521"), point(66)},
-	"sk-ssh-ed25519@openssh.com":         {sized(32), application},
-	"sk-ecdsa-sha2-nistp256@openssh.com": {named("nistp256"), point(32), application},
+// publicPart returns what a key of type typ has after the type's name, in order;
+// nil if it is not known. A map would be built at every start of PID 1.
+func publicPart(typ string) []field {
+	switch typ {
+	case "ssh-rsa":
+		return []field{mpint, mpint}
+	case "ssh-dss":
+		return []field{mpint, mpint, mpint, mpint}
+	case "ssh-ed25519":
+		return []field{sized(32)}
+	case "ecdsa-sha2-nistp256":
+		return []field{named("nistp256"), point(32)}
+	case "ecdsa-sha2-nistp384":
+		return []field{named("nistp384"), point(48)}
+	case "ecdsa-sha2-nistp521":
+		return []field{named("nistp521"), point(66)}
+	case "sk-ssh-ed25519@openssh.com":
+		return []field{sized(32), application}
+	case "sk-ecdsa-sha2-nistp256@openssh.com":
+		return []field{named("nistp256"), point(32), application}
+	}
+	return nil
 }
 
 const certSuffix = "-cert-v01@openssh.com"
@@ -48,15 +58,11 @@ func plainType(typ string) (plain string, cert bool) {
 // one key would let a line match in sshd and not here: only one is accepted.
 func decodeBlob(typ, b64 string) ([]byte, error) {
 	plain, _ := plainType(typ)
-	if _, known := keyTypes[plain]; !known {
+	if publicPart(plain) == nil {
 		return nil, ErrType
 	}
-	// The decoder would skip line ends.
-	if b64 == "" || strings.ContainsAny(b64, "\r\n") {
-		return nil, errBase64
-	}
-	blob, err := base64.StdEncoding.Strict().DecodeString(b64)
-	if err != nil {
+	blob, ok := decodeBase64(b64)
+	if !ok {
 		return nil, errBase64
 	}
 	if _, err := readBlob(typ, blob, true); err != nil {
@@ -76,8 +82,8 @@ type certificate struct {
 // certificate it returns what that says.
 func readBlob(typ string, blob []byte, certAllowed bool) (cert certificate, err error) {
 	plain, isCert := plainType(typ)
-	fields, known := keyTypes[plain]
-	if !known || isCert && !certAllowed {
+	fields := publicPart(plain)
+	if fields == nil || isCert && !certAllowed {
 		return certificate{}, ErrType
 	}
 	r := reader{blob}
@@ -197,7 +203,7 @@ func (r *reader) str() ([]byte, bool) {
 	if len(r.b) < 4 {
 		return nil, false
 	}
-	n := binary.BigEndian.Uint32(r.b)
+	n := uint32(r.b[0])<<24 | uint32(r.b[1])<<16 | uint32(r.b[2])<<8 | uint32(r.b[3])
 	if uint64(n) > uint64(len(r.b)-4) {
 		return nil, false
 	}

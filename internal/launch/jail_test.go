@@ -28,20 +28,33 @@ import (
 	"jail/internal/fdsock"
 	"jail/internal/jail"
 	"jail/internal/launch"
-	"jail/internal/pid1"
 	"jail/internal/sys"
 	"jail/internal/wire"
 )
 
-// The launcher executes a clone of the running program, here the test binary,
-// so a jail of these tests is a real one with a real PID 1. The rootfs is
+// The jails of these tests have the PID 1 of this source. The rootfs is
 // busybox (package busybox-static) in a temporary directory; root is needed.
 
-func TestMain(m *testing.M) {
-	if pid1.IsRole(os.Args[0]) {
-		os.Exit(pid1.Run())
+var program string // jail-pid1
+
+func TestMain(m *testing.M) { os.Exit(withProgram(m)) }
+
+func withProgram(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "jail-launch")
+	if err != nil {
+		panic(err)
 	}
-	os.Exit(m.Run())
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil {
+		panic(err)
+	}
+	program = filepath.Join(dir, "jail-pid1")
+	build := exec.Command("go", "build", "-o", program, "jail/cmd/jail-pid1")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		panic(string(out))
+	}
+	return m.Run()
 }
 
 const (
@@ -148,7 +161,7 @@ var launcher = func() func(t *testing.T) *launch.Launcher {
 	var err error
 	var once sync.Once
 	return func(t *testing.T) *launch.Launcher {
-		once.Do(func() { l, err = launch.New(cgroup.Outlive) })
+		once.Do(func() { l, err = launch.New(cgroup.Outlive, program) })
 		require.NoError(t, err)
 		return l
 	}

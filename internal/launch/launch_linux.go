@@ -11,7 +11,7 @@
 //	write uid_map, gid_map
 //	one byte on the sync pipe ->  become root of the namespace, drop the
 //	                              bounding set, enter the Landlock domain,
-//	                              execute a read-only clone of jail-init
+//	                              execute a read-only clone of jail-pid1
 //	idmap the detached trees      (the Go runtime starts)
 //	Setup + descriptors       ->  mounts, pivot_root, seccomp, capabilities
 //	                          <-  Ready, or Failed and why
@@ -31,7 +31,6 @@ import (
 	"jail/internal/cgroup"
 	"jail/internal/confine"
 	"jail/internal/jail"
-	"jail/internal/pid1"
 	"jail/internal/rootfs"
 	"jail/internal/sys"
 	"jail/internal/wire"
@@ -40,6 +39,9 @@ import (
 // startDeadline bounds a start; a rootfs on a dead network file system is not
 // waited for longer.
 const startDeadline = 15 * time.Second
+
+// titlePrefix begins argv[0] of a PID 1; the jail's name follows.
+const titlePrefix = "jail-init: "
 
 // ptyMax is the number of terminals one jail may have open. The system has
 // 4096, and sshd needs some of them.
@@ -52,7 +54,7 @@ var ErrBusy = errors.New("another jail runs on this rootfs")
 type Launcher struct {
 	rootless   bool
 	life       cgroup.Life
-	exe        int    // read-only detached clone of this program; -1 if rootless
+	exe        int    // read-only detached clone of PID 1's program; -1 if rootless
 	exePath    string // for the rootless child, which clones it itself
 	landlock   int    // ruleset, -1 if the kernel has none that will do
 	landlockOK uint8  // its ABI
@@ -97,27 +99,30 @@ type Jail struct {
 	Warning string
 }
 
-// New returns a Launcher. It clones this program's file read-only and executes
-// that clone from then on, so that a PID 1, whose /proc/1/exe is visible inside,
+// New returns a Launcher whose jails have program as their PID 1; "" means the one
+// that belongs to this jail-init. Its file is cloned read-only, and that clone is
+// executed from then on, so that a PID 1, whose /proc/1/exe is visible inside,
 // has nothing of the host behind it that could be written, made set-uid or
 // given away (CVE-2019-5736; chmod(2) and chown(2) are not stopped by ETXTBSY).
 //
 // life says how long the jails live, which decides where their cgroups are.
-func New(life cgroup.Life) (*Launcher, error) {
+func New(life cgroup.Life, program string) (*Launcher, error) {
 	l := &Launcher{rootless: os.Geteuid() != 0, life: life, exe: -1, landlock: -1, lastCap: lastCap(), resolver: -1}
-	var err error
+	own, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return nil, err
+	}
+	if program == "" {
+		var ok bool
+		if program, ok = companion(own, "pid1", "jail-pid1"); !ok {
+			return nil, fmt.Errorf("%s: the program of the jails' first process is missing; install it as make install does", program)
+		}
+	}
 	if l.rootless {
-		if l.exePath, err = os.Readlink("/proc/self/exe"); err != nil {
-			return nil, err
-		}
+		l.exePath = program
 		l.ids = subordinate()
-	} else {
-		if l.exe, err = sys.OpenTree(sys.AtFDCWD, "/proc/self/exe", sys.OpenTreeClone); err != nil {
-			return nil, fmt.Errorf("clone the mount of jail-init (Linux 5.14 is needed): %w", err)
-		}
-		if err = sys.MountSetattr(l.exe, sys.MountAttrRdonly|sys.MountAttrNosuid|sys.MountAttrNodev, -1, false); err != nil {
-			return nil, fmt.Errorf("make it read-only: %w", err)
-		}
+	} else if l.exe, err = rootfs.OwnFile(program); err != nil {
+		return nil, fmt.Errorf("the jails' first process (Linux 5.14 is needed): %w", err)
 	}
 	if abi := sys.LandlockABI(); abi >= 6 {
 		if l.landlock, err = sys.LandlockScopes(); err != nil {
@@ -130,7 +135,11 @@ func New(life cgroup.Life) (*Launcher, error) {
 		l.hardFiles = min(lim.Max, 1<<20)
 	}
 	l.cgroups = cgroup.Find(life)
-	l.findSFTP()
+	if path, ok := SFTPServer(own); ok {
+		l.sftp = path
+	} else {
+		l.noSFTP = "the built-in sftp server " + path + " is missing (make install): sftp works only in jails whose root file system has a server"
+	}
 	return l, nil
 }
 
@@ -530,14 +539,14 @@ func (l *Launcher) child(spec *jail.Spec, null, conn, stderr, sync int, cg *cgro
 	if l.rootless {
 		c.CloneExe, c.Path = true, cptr(l.exePath)
 	}
-	title := cptr(pid1.TitlePrefix + spec.Name)
+	title := cptr(titlePrefix + spec.Name)
 	c.Argv = []*byte{title, nil}
 	// One processor is all PID 1 can use; the runtime keeps less memory then. The
 	// collector runs rarely in a program that reuses its memory, so a small heap
 	// target costs nothing. TZ keeps package time from ever opening /etc/localtime,
 	// the jail's.
 	c.Envp = []*byte{cptr("GOMAXPROCS=1"), cptr("GOGC=25"), cptr("TZ="), nil}
-	c.ExecMsg = []byte("execute jail-init: ")
+	c.ExecMsg = []byte("execute jail-pid1: ")
 	return c
 }
 
@@ -711,7 +720,7 @@ func explainDeath(err error, ws syscall.WaitStatus) error {
 	case sys.ChildNoFDs:
 		return errors.New("arrange descriptors: failed")
 	case sys.ChildNoExe:
-		return errors.New("clone the mount of jail-init: failed")
+		return errors.New("clone the mount of jail-pid1: failed")
 	case sys.ChildNoCgroup:
 		return errors.New("make a cgroup namespace: not permitted")
 	}

@@ -1,7 +1,6 @@
 package pid1
 
 import (
-	"fmt"
 	"syscall"
 
 	"jail/internal/rootfs"
@@ -126,7 +125,7 @@ func newLoop(s *wire.Setup, root *rootfs.Root, ctl int, logins []int) (*loop, er
 	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{Cur: 1, Max: 1})
 	var err error
 	if l.epfd, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC); err != nil {
-		return nil, fmt.Errorf("make epoll: %w", err)
+		return nil, sys.Wrap("make epoll", err)
 	}
 	for i, fd := range logins {
 		if err := l.addListener(fd, s.Logins[i]); err != nil {
@@ -134,7 +133,7 @@ func newLoop(s *wire.Setup, root *rootfs.Root, ctl int, logins []int) (*loop, er
 		}
 	}
 	if err := sys.SetNonblock(ctl); err != nil {
-		return nil, fmt.Errorf("control listener: %w", err)
+		return nil, sys.Wrap("control listener", err)
 	}
 	if err := l.watch(ctl, kindControl, 0); err != nil {
 		return nil, err
@@ -152,7 +151,7 @@ func newLoop(s *wire.Setup, root *rootfs.Root, ctl int, logins []int) (*loop, er
 
 func (l *loop) addListener(fd int, id wire.Identity) error {
 	if err := sys.SetNonblock(fd); err != nil {
-		return fmt.Errorf("listener: %w", err)
+		return sys.Wrap("listener", err)
 	}
 	for i := range l.listeners {
 		if l.listeners[i].fd < 0 && !l.waitsOn(i) {

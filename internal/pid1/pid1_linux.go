@@ -10,9 +10,8 @@ package pid1
 
 import (
 	"errors"
-	"fmt"
 	"runtime"
-	"strings"
+	"strconv"
 	"syscall"
 
 	"jail/internal/confine"
@@ -22,26 +21,22 @@ import (
 	"jail/internal/wire"
 )
 
-// TitlePrefix begins argv[0] of a PID 1; the jail's name follows.
-const TitlePrefix = "jail-init: "
-
 // setupFD is the socket to the launcher.
 const setupFD = 3
-
-// IsRole reports whether this process is to be a PID 1: it is process 1 of its
-// PID namespace and was given the title by the launcher. A tenant who executes
-// /proc/1/exe is neither.
-func IsRole(argv0 string) bool {
-	return syscall.Getpid() == 1 && strings.HasPrefix(argv0, TitlePrefix)
-}
 
 // handled are the signals that keep the Go runtime's handlers: SIGCHLD, so that
 // it ends an epoll wait, and SIGURG, by which the scheduler preempts.
 const handled = 1<<(syscall.SIGCHLD-1) | 1<<(syscall.SIGURG-1)
 
 // Run is the whole life of PID 1. It returns the exit status, which nobody but
-// the launcher looks at.
+// the launcher looks at. A tenant who executes /proc/1/exe gets no further than the
+// first lines.
 func Run() int {
+	if syscall.Getpid() != 1 {
+		const text = "jail-pid1: is the first process of a jail, and started by jail-init only\n"
+		_, _ = syscall.Write(2, []byte(text))
+		return 64
+	}
 	runtime.LockOSThread()
 	_ = sys.SetDumpable(false)
 	sys.SetComm("jail-init")
@@ -56,7 +51,7 @@ func Run() int {
 		return fail(&m, err)
 	}
 	if err := syscall.Sethostname([]byte(s.Hostname)); err != nil {
-		return fail(&m, fmt.Errorf("set hostname: %w", err))
+		return fail(&m, sys.Wrap("set hostname", err))
 	}
 	if err := ownNull(root.Dev); err != nil {
 		return fail(&m, err)
@@ -97,12 +92,12 @@ func receiveSetup(m *sys.MsgBuf) (s *wire.Setup, got received, err error) {
 	// Not the collector's memory, which would keep it.
 	buf, err := syscall.Mmap(-1, 0, wire.MaxPacket, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
 	if err != nil {
-		return nil, got, fmt.Errorf("receive set-up: %w", err)
+		return nil, got, sys.Wrap("receive set-up", err)
 	}
 	defer func() { _ = syscall.Munmap(buf) }()
 	n, err := sys.RecvMsg(setupFD, buf, true, m)
 	if err != nil {
-		return nil, got, fmt.Errorf("receive set-up: %w", err)
+		return nil, got, sys.Wrap("receive set-up", err)
 	}
 	typ, _, body, err := wire.Header(buf[:n])
 	if err == nil && typ != wire.TypeSetup {
@@ -115,7 +110,7 @@ func receiveSetup(m *sys.MsgBuf) (s *wire.Setup, got received, err error) {
 		err = wire.ErrMalformed
 	}
 	if err != nil {
-		return nil, got, fmt.Errorf("receive set-up: %w", err)
+		return nil, got, sys.Wrap("receive set-up", err)
 	}
 	fds := append([]int(nil), m.FDs...)
 	take := func() int { fd := fds[0]; fds = fds[1:]; return fd }
@@ -145,7 +140,7 @@ func receiveSetup(m *sys.MsgBuf) (s *wire.Setup, got received, err error) {
 func ownNull(dev int) error {
 	null, err := sys.Openat2(dev, "null", syscall.O_RDWR, sys.ResolveBeneath|sys.ResolveNoSymlinks)
 	if err != nil {
-		return fmt.Errorf("open /dev/null: %w", err)
+		return sys.Wrap("open /dev/null", err)
 	}
 	defer sys.Close(null)
 	return errors.Join(sys.Dup2(null, 0), sys.Dup2(null, 1))
@@ -158,14 +153,18 @@ func ownNull(dev int) error {
 // capabilities themselves, both on every thread.
 func giveUp(s *wire.Setup) error {
 	if err := sys.SeccompAllThreads(confine.Filter()); err != nil {
-		return fmt.Errorf("install seccomp filter: %w", err)
+		return sys.Wrap("install seccomp filter", err)
 	}
 	sets := confine.CapsFor(s.Userns, s.ContainerRoot)
 	if err := sys.CapSetAllThreads(sets.PID1); err != nil {
-		return fmt.Errorf("drop capabilities: %w", err)
+		return sys.Wrap("drop capabilities", err)
 	}
-	if got, err := sys.CapEffective(); err != nil || got != sets.PID1 {
-		return fmt.Errorf("drop capabilities: have %x, want %x (%v)", got, sets.PID1, err)
+	got, err := sys.CapEffective()
+	if err != nil {
+		return sys.Wrap("read capabilities", err)
+	}
+	if got != sets.PID1 {
+		return errors.New("drop capabilities: have " + strconv.FormatUint(uint64(got), 16) + ", want " + strconv.FormatUint(uint64(sets.PID1), 16))
 	}
 	// As the init of a PID namespace this process cannot be hurt by a signal
 	// whose disposition is the default (pid_namespaces(7)); the Go runtime's

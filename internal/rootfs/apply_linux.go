@@ -2,7 +2,7 @@ package rootfs
 
 import (
 	"errors"
-	"fmt"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -62,7 +62,7 @@ func Apply(s *wire.Setup, trees Trees) (*Root, error) {
 	b := &builder{s: s, root: Root{Dir: -1, Proc: -1, Dev: -1, Pts: -1, Agent: -1, X11: -1}, Trees: trees, nodes: map[string]int{}}
 	tree := trees.Root
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
-		return nil, fmt.Errorf("make mounts private: %w", err)
+		return nil, sys.Wrap("make mounts private", err)
 	}
 	if s.Rootfs != "" {
 		var err error
@@ -84,7 +84,7 @@ func Apply(s *wire.Setup, trees Trees) (*Root, error) {
 	if s.SFTPServer == wire.SFTPServerPath {
 		var err error
 		if b.Server, err = OwnFile(s.SFTPPath); err != nil {
-			return nil, fmt.Errorf("sftp server: %w", err)
+			return nil, sys.Wrap("sftp server", err)
 		}
 	}
 	b.openResolver()
@@ -95,7 +95,7 @@ func Apply(s *wire.Setup, trees Trees) (*Root, error) {
 		err = errors.New("not permitted; the host's /proc must be mounted, with nothing mounted over parts of it")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("/proc: %w", err)
+		return nil, sys.Wrap("/proc", err)
 	}
 	b.root.Proc = proc
 	if err := b.pivot(tree); err != nil {
@@ -103,7 +103,7 @@ func Apply(s *wire.Setup, trees Trees) (*Root, error) {
 	}
 	for _, op := range Plan(s) {
 		if err := b.do(op); err != nil {
-			return nil, fmt.Errorf("%s: %w", op.Target, err)
+			return nil, sys.Wrap(op.Target, err)
 		}
 	}
 	if b.Resolver >= 0 {
@@ -122,22 +122,22 @@ func Apply(s *wire.Setup, trees Trees) (*Root, error) {
 func (b *builder) ownTree() (int, error) {
 	dir, err := sys.Openat2(sys.AtFDCWD, b.s.Rootfs, dirFlags, sys.ResolveNoSymlinks|sys.ResolveNoMagiclinks)
 	if err != nil {
-		return -1, fmt.Errorf("open rootfs: %w", err)
+		return -1, sys.Wrap("open rootfs", err)
 	}
 	defer sys.Close(dir)
 	var st syscall.Stat_t
 	if err := syscall.Fstat(dir, &st); err != nil {
-		return -1, fmt.Errorf("stat rootfs: %w", err)
+		return -1, sys.Wrap("stat rootfs", err)
 	}
 	if uint64(st.Dev) != b.s.Dev || st.Ino != b.s.Ino {
 		return -1, errors.New("the rootfs is not the directory that was checked")
 	}
 	tree, err := sys.OpenTree(dir, "", sys.OpenTreeClone|sys.AtEmptyPath|sys.AtRecursive)
 	if err != nil {
-		return -1, fmt.Errorf("clone rootfs: %w", err)
+		return -1, sys.Wrap("clone rootfs", err)
 	}
 	if err := sys.MountSetattr(tree, sys.MountAttrNodev, -1, true); err != nil {
-		return -1, fmt.Errorf("set rootfs nodev: %w", err)
+		return -1, sys.Wrap("set rootfs nodev", err)
 	}
 	return tree, nil
 }
@@ -147,7 +147,7 @@ func (b *builder) ownTree() (int, error) {
 func (b *builder) lock(tree int) error {
 	fd, err := sys.Openat2(tree, ".", syscall.O_RDONLY|syscall.O_DIRECTORY, sys.ResolveBeneath)
 	if err != nil {
-		return fmt.Errorf("open rootfs: %w", err)
+		return sys.Wrap("open rootfs", err)
 	}
 	b.root.Dir = fd
 	err = syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB)
@@ -155,7 +155,7 @@ func (b *builder) lock(tree int) error {
 		return ErrBusy
 	}
 	if err != nil {
-		return fmt.Errorf("lock rootfs: %w", err)
+		return sys.Wrap("lock rootfs", err)
 	}
 	return nil
 }
@@ -166,7 +166,7 @@ func (b *builder) openNodes() error {
 	for _, op := range nodes {
 		fd, err := sys.OpenTree(sys.AtFDCWD, op.Target, sys.OpenTreeClone)
 		if err != nil {
-			return fmt.Errorf("clone the host's %s: %w", op.Target, err)
+			return sys.Wrap("clone the host's "+op.Target, err)
 		}
 		if err := checkNode(fd, op); err != nil {
 			return err
@@ -182,7 +182,7 @@ func checkNode(fd int, op Op) error {
 		return err
 	}
 	if st.Mode&syscall.S_IFMT != syscall.S_IFCHR || st.Rdev != uint64(op.Major<<8|op.Minor) {
-		return fmt.Errorf("%s is not the character device %d:%d", op.Target, op.Major, op.Minor)
+		return errors.New(op.Target + " is not the character device " + strconv.Itoa(int(op.Major)) + ":" + strconv.Itoa(int(op.Minor)))
 	}
 	return nil
 }
@@ -198,19 +198,19 @@ func (b *builder) openBinds() error {
 		}
 		fd, err := sys.Openat2(sys.AtFDCWD, m.Source, sys.OPath, sys.ResolveNoSymlinks|sys.ResolveNoMagiclinks)
 		if err != nil {
-			return fmt.Errorf("open %s: %w", m.Source, err)
+			return sys.Wrap("open "+m.Source, err)
 		}
 		tree, err := sys.OpenTree(fd, "", sys.OpenTreeClone|sys.AtEmptyPath|sys.AtRecursive)
 		sys.Close(fd)
 		if err != nil {
-			return fmt.Errorf("clone %s: %w", m.Source, err)
+			return sys.Wrap("clone "+m.Source, err)
 		}
 		attr := uint64(sys.MountAttrNodev | sys.MountAttrNosuid | sys.MountAttrNosymfollow)
 		if m.ReadOnly {
 			attr |= sys.MountAttrRdonly
 		}
 		if err := sys.MountSetattr(tree, attr, -1, true); err != nil {
-			return fmt.Errorf("set attributes of %s: %w", m.Source, err)
+			return sys.Wrap("set attributes of "+m.Source, err)
 		}
 		all = append(all, tree)
 	}
@@ -223,25 +223,25 @@ func (b *builder) openBinds() error {
 func (b *builder) pivot(tree int) error {
 	slash, err := sys.Openat2(sys.AtFDCWD, "/", dirFlags, 0)
 	if err != nil {
-		return fmt.Errorf("open /: %w", err)
+		return sys.Wrap("open /", err)
 	}
 	err = sys.MoveMount(tree, slash)
 	sys.Close(slash)
 	if err != nil {
-		return fmt.Errorf("attach rootfs: %w", err)
+		return sys.Wrap("attach rootfs", err)
 	}
 	if err := syscall.Fchdir(tree); err != nil {
-		return fmt.Errorf("enter rootfs: %w", err)
+		return sys.Wrap("enter rootfs", err)
 	}
 	if err := syscall.PivotRoot(".", "."); err != nil {
-		return fmt.Errorf("pivot_root: %w", err)
+		return sys.Wrap("pivot_root", err)
 	}
 	// The old root is stacked on the new one now, and "." is still the old.
 	if err := syscall.Unmount(".", syscall.MNT_DETACH); err != nil {
-		return fmt.Errorf("detach the host's root: %w", err)
+		return sys.Wrap("detach the host's root", err)
 	}
 	if err := syscall.Chdir("/"); err != nil {
-		return fmt.Errorf("enter /: %w", err)
+		return sys.Wrap("enter /", err)
 	}
 	b.top = tree
 	return nil
@@ -266,7 +266,7 @@ func (b *builder) ensureDir(path string) (int, error) {
 	}
 	defer sys.Close(dir)
 	if err := sys.Mkdirat(dir, base, 0o755); err != nil && err != syscall.EEXIST {
-		return -1, fmt.Errorf("make directory: %w", err)
+		return -1, sys.Wrap("make directory", err)
 	}
 	fd, err = sys.Openat2(dir, base, dirFlags, beneath)
 	return fd, why(err)
@@ -308,7 +308,7 @@ func (b *builder) do(op Op) error {
 		}
 		defer sys.Close(target)
 		if err := sys.MoveMount(b.root.Proc, target); err != nil {
-			return fmt.Errorf("attach proc: %w", err)
+			return sys.Wrap("attach proc", err)
 		}
 		if b.s.Userns {
 			return b.noNestedUserns()
@@ -383,23 +383,23 @@ func (b *builder) do(op Op) error {
 func OwnFile(path string) (int, error) {
 	fd, err := sys.Openat2(sys.AtFDCWD, path, sys.OPath, sys.ResolveNoMagiclinks)
 	if err != nil {
-		return -1, fmt.Errorf("open %s: %w", path, err)
+		return -1, sys.Wrap("open "+path, err)
 	}
 	defer sys.Close(fd)
 	var st syscall.Stat_t
 	if err := syscall.Fstat(fd, &st); err != nil {
-		return -1, fmt.Errorf("stat %s: %w", path, err)
+		return -1, sys.Wrap("stat "+path, err)
 	}
 	if st.Mode&syscall.S_IFMT != syscall.S_IFREG || st.Mode&0o111 != 0o111 {
-		return -1, fmt.Errorf("%s: is not a program that everybody may run", path)
+		return -1, errors.New(path + ": is not a program that everybody may run")
 	}
 	tree, err := sys.OpenTree(fd, "", sys.OpenTreeClone|sys.AtEmptyPath)
 	if err != nil {
-		return -1, fmt.Errorf("clone %s: %w", path, err)
+		return -1, sys.Wrap("clone "+path, err)
 	}
 	if err := sys.MountSetattr(tree, sys.MountAttrRdonly|sys.MountAttrNosuid|sys.MountAttrNodev, -1, false); err != nil {
 		sys.Close(tree)
-		return -1, fmt.Errorf("make %s read-only: %w", path, err)
+		return -1, sys.Wrap("make "+path+" read-only", err)
 	}
 	return tree, nil
 }
@@ -428,11 +428,11 @@ func (b *builder) attachServer(op Op) error {
 func (b *builder) noNestedUserns() error {
 	fd, err := sys.Openat2(b.root.Proc, "sys/user/max_user_namespaces", syscall.O_WRONLY, beneath|sys.ResolveNoXdev)
 	if err != nil {
-		return fmt.Errorf("open user.max_user_namespaces: %w", err)
+		return sys.Wrap("open user.max_user_namespaces", err)
 	}
 	defer sys.Close(fd)
 	if _, err := sys.Write(fd, []byte("0")); err != nil {
-		return fmt.Errorf("write user.max_user_namespaces: %w", err)
+		return sys.Wrap("write user.max_user_namespaces", err)
 	}
 	return nil
 }
@@ -461,7 +461,7 @@ func (b *builder) mountNew(op Op, fstype string, attr uint64) (int, error) {
 	}
 	if err := sys.MoveMount(fd, target); err != nil {
 		sys.Close(fd)
-		return -1, fmt.Errorf("attach %s: %w", fstype, err)
+		return -1, sys.Wrap("attach "+fstype, err)
 	}
 	return fd, nil
 }
@@ -524,23 +524,23 @@ func (b *builder) mask(op Op) error {
 func newMount(fstype string, options [][2]string, attr uint64) (int, error) {
 	fs, err := sys.Fsopen(fstype)
 	if err != nil {
-		return -1, fmt.Errorf("open %s: %w", fstype, err)
+		return -1, sys.Wrap("open "+fstype, err)
 	}
 	defer sys.Close(fs)
 	for _, o := range options {
 		if err := sys.FsconfigString(fs, o[0], o[1]); err != nil {
-			return -1, fmt.Errorf("set %s option %s: %w", fstype, o[0], err)
+			return -1, sys.Wrap("set "+fstype+" option "+o[0], err)
 		}
 	}
 	if err := sys.FsconfigCreate(fs); err != nil {
-		return -1, fmt.Errorf("create %s: %w", fstype, err)
+		return -1, sys.Wrap("create "+fstype, err)
 	}
 	fd, err := sys.Fsmount(fs, attr)
 	if err == syscall.EPERM {
 		return -1, err
 	}
 	if err != nil {
-		return -1, fmt.Errorf("mount %s: %w", fstype, err)
+		return -1, sys.Wrap("mount "+fstype, err)
 	}
 	return fd, nil
 }

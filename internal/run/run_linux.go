@@ -113,7 +113,7 @@ func start(opt Options, spec jail.Spec, stay bool) error {
 	if stay {
 		life = cgroup.Within
 	}
-	l, err := launch.New(life)
+	l, err := launch.New(life, "")
 	if err != nil {
 		return err
 	}

@@ -133,7 +133,7 @@ func Run(opt Options) error {
 		opt: opt, results: make(chan result, 64), signals: make(chan os.Signal, 8),
 		byName: map[string]int{}, linger: map[int]time.Time{},
 	}
-	if s.launcher, err = launch.New(cgroup.Outlive); err != nil {
+	if s.launcher, err = launch.New(cgroup.Outlive, ""); err != nil {
 		return err
 	}
 	s.launcher.Sweep()

@@ -158,6 +158,7 @@ furnish() {
 	install -D -m 755 "$top/bin/jail-enter" /usr/bin/jail-enter
 	install -D -m 755 "$top/bin/jail-init" /usr/sbin/jail-init
 	install -D -m 755 "$top/bin/jail-keys" /usr/lib/jail/jail-keys
+	install -D -m 755 "$top/bin/jail-pid1" /usr/lib/jail/pid1
 	install -D -m 755 "$top/bin/jail-sftp-server" /usr/lib/jail/sftp-server
 	ln -sfn jail-init /usr/sbin/jail
 	mount --bind "$dir/mem/etc" /etc
