@@ -201,12 +201,7 @@ func pread(fd int, p []byte, off int64) (int, error) {
 		_, err := syscall.Seek(fd, off, 0)
 		return 0, err
 	}
-	for {
-		n, err := syscall.Pread(fd, p, off)
-		if err != syscall.EINTR {
-			return n, err
-		}
-	}
+	return sys.Pread(fd, p, off)
 }
 
 // write writes the data where it lies in the message.
@@ -231,15 +226,10 @@ func (s *server) write(r *request) {
 
 // put writes at an offset, or at the end of a file opened for appending.
 func (s *server) put(h *handle, p []byte, off int64) (n int, err error) {
-	err = again(func() (err error) {
-		if h.flags&syscall.O_APPEND != 0 {
-			n, err = syscall.Write(h.fd, p)
-		} else {
-			n, err = syscall.Pwrite(h.fd, p, off)
-		}
-		return err
-	})
-	return n, err
+	if h.flags&syscall.O_APPEND != 0 {
+		return sys.Write(h.fd, p)
+	}
+	return sys.Pwrite(h.fd, p, off)
 }
 
 func attrsOf(st *syscall.Stat_t) attrs {

@@ -156,11 +156,9 @@ func (s *server) loop() int {
 			s.end = copy(s.in, s.in[s.start:s.end])
 			s.start = 0
 		}
-		n, err := syscall.Read(0, s.in[s.end:])
+		n, err := waitAndRead(0, s.in[s.end:])
 		switch {
-		case err == syscall.EINTR:
-		case err == syscall.EAGAIN: // somebody made it non-blocking
-			_, _ = sys.Poll([]sys.PollFD{{FD: 0, Events: sys.PollIn}}, -1)
+		case err == syscall.EAGAIN: // somebody made it non-blocking and reads too
 		case err != nil:
 			s.log.line(levelError, "read: ", err.Error())
 			return 1
@@ -322,17 +320,28 @@ func (s *server) flush() error {
 	return err
 }
 
+// waitAndRead is a read(2) for which the scheduler does not have to be told of most
+// waits, see sys.Poll.
+func waitAndRead(fd int, p []byte) (int, error) {
+	if _, err := sys.Poll([]sys.PollFD{{FD: int32(fd), Events: sys.PollIn}}, -1); err != nil {
+		return 0, err
+	}
+	return sys.Read(fd, p)
+}
+
+// writeAll writes all of p. The wait of a write(2) for a slow reader, which is not
+// told to the scheduler either, ends with the monitor thread's first signal: there
+// was room for some of p.
 func writeAll(fd int, p []byte) error {
 	for len(p) > 0 {
-		n, err := syscall.Write(fd, p)
+		if _, err := sys.Poll([]sys.PollFD{{FD: int32(fd), Events: sys.PollOut}}, -1); err != nil {
+			return err
+		}
+		n, err := sys.Write(fd, p)
 		switch err {
 		case nil:
 			p = p[n:]
-		case syscall.EINTR:
-		case syscall.EAGAIN: // somebody made it non-blocking
-			if _, err := sys.Poll([]sys.PollFD{{FD: int32(fd), Events: sys.PollOut}}, -1); err != nil {
-				return err
-			}
+		case syscall.EAGAIN: // somebody made it non-blocking and writes too
 		default:
 			return err
 		}

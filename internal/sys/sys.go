@@ -404,6 +404,27 @@ func Read(fd int, p []byte) (int, error) { return rw(syscall.SYS_READ, fd, p) }
 // non-blocking: the scheduler is not told.
 func Write(fd int, p []byte) (int, error) { return rw(syscall.SYS_WRITE, fd, p) }
 
+// Pread and Pwrite are pread(2) and pwrite(2), EINTR retried, for files: the
+// scheduler is not told. If one takes longer than a tick of the monitor thread's,
+// some 10 ms, that sends signals in vain until it is done.
+func Pread(fd int, p []byte, off int64) (int, error) { return rwAt(syscall.SYS_PREAD64, fd, p, off) }
+
+// Pwrite: see Pread.
+func Pwrite(fd int, p []byte, off int64) (int, error) { return rwAt(syscall.SYS_PWRITE64, fd, p, off) }
+
+func rwAt(call uintptr, fd int, p []byte, off int64) (int, error) {
+	var at unsafe.Pointer
+	if len(p) > 0 {
+		at = unsafe.Pointer(&p[0])
+	}
+	for {
+		r, _, e := syscall.RawSyscall6(call, uintptr(fd), uintptr(at), uintptr(len(p)), uintptr(off), 0, 0)
+		if e != syscall.EINTR {
+			return fdErr(r, e)
+		}
+	}
+}
+
 func rw(call uintptr, fd int, p []byte) (int, error) {
 	var at unsafe.Pointer
 	if len(p) > 0 {
