@@ -403,10 +403,13 @@ users = ["carol"]
 		}
 	})
 	t.Run("of a jail without a registry lies in the pool", func(t *testing.T) {
-		u := AutoRangeFor("a")
+		none := &Registry{}
+		u := AutoRangeFor("a", none)
 		assert.True(t, u.Enabled)
 		assert.GreaterOrEqual(t, u.Base, uint32(poolBase))
-		assert.Equal(t, u, AutoRangeFor("a"))
+		assert.Equal(t, u, AutoRangeFor("a", none))
+		next := AutoRangeFor("a", &Registry{Jails: []jail.Spec{{Name: "b", Userns: u}}})
+		assert.Equal(t, uint32(slot((preferredSlot("a")+1)%slots).base), next.Base, "not that of a jail of the registry")
 	})
 	t.Run("in a full pool is an error", func(t *testing.T) {
 		opt := testOptions()

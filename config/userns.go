@@ -19,11 +19,21 @@ const (
 
 // AutoRangeFor returns the id range of a jail that is in no registry: the slot
 // userns = "auto" would prefer for that name, or the next one that the host's
-// account files leave free. It knows nothing of the registry's jails.
-func AutoRangeFor(name string) jail.Userns {
+// account files and the jails of reg leave free. Two jails of one range would share
+// what the kernel counts by uid, processes and inotify watches for two.
+func AutoRangeFor(name string, reg *Registry) jail.Userns {
 	var ps problems // a file that cannot be read has nothing to avoid
 	h := parseHost(Options{}.complete(&ps))
-	r, ok := freeSlot(name, func(r span) bool { return h.free(r) })
+	taken := func(r span) bool {
+		for i := range reg.Jails {
+			u := reg.Jails[i].Userns
+			if u.Enabled && r.overlaps(span{base: uint64(u.Base), end: uint64(u.Base) + uint64(u.Size)}) {
+				return true
+			}
+		}
+		return false
+	}
+	r, ok := freeSlot(name, func(r span) bool { return h.free(r) && !taken(r) })
 	if !ok {
 		r = slot(preferredSlot(name))
 	}

@@ -310,7 +310,9 @@ func (c *common) run(args []string) error {
 	case c.rootless:
 		spec.Userns = jail.Userns{Enabled: true, Base: uid.value, Size: 1}
 	case !*noUserns:
-		spec.Userns = config.AutoRangeFor(spec.Name)
+		// A registry that is not there, or wrong, has no jails.
+		reg, _ := config.Load(c.config, config.Options{RuntimeDir: c.runtimeDir})
+		spec.Userns = config.AutoRangeFor(spec.Name, reg)
 	}
 	return run.Letters(opt, spec, *stay)
 }

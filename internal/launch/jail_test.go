@@ -115,7 +115,7 @@ func newSpec(rootfs string, userns bool) jail.Spec {
 		Logins: []jail.Login{{HostUID: testUID, UID: jailUID}},
 	}
 	if userns {
-		s.Userns = config.AutoRangeFor(s.Name)
+		s.Userns = config.AutoRangeFor(s.Name, &config.Registry{})
 	}
 	return s
 }
@@ -792,7 +792,7 @@ func TestStartsSideBySide(t *testing.T) {
 		wg.Go(func() {
 			spec := newSpec(root, true)
 			spec.Name = fmt.Sprintf("test%d", i)
-			spec.Userns = config.AutoRangeFor(spec.Name)
+			spec.Userns = config.AutoRangeFor(spec.Name, &config.Registry{})
 			spec.Logins[0].HostUID = jail.HostUID(testUID + i)
 			fd, err := fdsock.ListenLogin(dir, spec.Logins[0].HostUID)
 			if err == nil {
