@@ -191,6 +191,24 @@ func TestTheRecommendedHostIsFreeOfErrorsAndWarnings(t *testing.T) {
 	assert.Empty(t, w.run())
 }
 
+// Of the letters that OpenSSH 10.6 and those before it print, one says as much as the
+// other.
+func TestOptionsInAnyCase(t *testing.T) {
+	for _, name := range []string{"recommended", "open", "forced-sftp"} {
+		w := newWorld(t)
+		w.sshd(name)
+		before := lines(w.run())
+		require.NotEmpty(t, before)
+		var b strings.Builder
+		for line := range strings.Lines(w.ssh) {
+			key, value, _ := strings.Cut(line, " ")
+			b.WriteString(strings.ToUpper(key) + " " + value)
+		}
+		w.ssh = b.String()
+		assert.Equal(t, before, lines(w.run()), name)
+	}
+}
+
 func TestTheClassicAccountIsToldWhatItOpens(t *testing.T) {
 	w := newWorld(t)
 	w.sshd("debian")

@@ -15,14 +15,16 @@ import (
 var ErrNotInstalled = errors.New("sshd is not installed")
 
 // settings are what sshd does for one login, as "sshd -T -C user=" prints it:
-// one option per line, lower-case, an option of several values repeated.
+// one option per line, an option of several values repeated. Their names are
+// lower-case here; OpenSSH 10.6 prints them as sshd_config(5) has them, earlier
+// ones in lower case.
 type settings map[string][]string
 
 func parseSettings(text string) settings {
 	s := settings{}
 	for line := range strings.SplitSeq(text, "\n") {
 		key, value, _ := strings.Cut(strings.TrimRight(line, "\r"), " ")
-		if key != "" {
+		if key = strings.ToLower(key); key != "" {
 			s[key] = append(s[key], value)
 		}
 	}
