@@ -57,13 +57,14 @@ var argvPlain = account{login: "argvplain", id: 61011, home: emptyHome, shell: "
 var alice = account{login: "alice", id: 61040, home: "/srv/people/alice", shell: "/bin/bash"}
 
 const (
-	emptyHome = "/var/lib/jail/empty-home"
-	enterPath = "/usr/bin/jail-enter"
-	initPath  = "/usr/sbin/jail-init"
-	keysPath  = "/usr/lib/jail/jail-keys"
-	pid1Path  = "/usr/lib/jail/pid1"
-	sftpPath  = "/usr/lib/jail/sftp-server"
-	argvPath  = "/usr/local/bin/argv"
+	emptyHome  = "/var/lib/jail/empty-home"
+	agentPlace = emptyHome + "/.ssh/agent"
+	enterPath  = "/usr/bin/jail-enter"
+	initPath   = "/usr/sbin/jail-init"
+	keysPath   = "/usr/lib/jail/jail-keys"
+	pid1Path   = "/usr/lib/jail/pid1"
+	sftpPath   = "/usr/lib/jail/sftp-server"
+	argvPath   = "/usr/local/bin/argv"
 
 	jailsDir    = "/srv/jails" // root's, 0700: no host user comes near set-uid files of a tree
 	debianRoot  = jailsDir + "/debian"

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -47,6 +48,20 @@ func agentNames(t *testing.T, jail string) []string {
 	names, err := filepath.Glob(fmt.Sprintf("/proc/%d/root/dev/jail/agent/*/agent", pids[0]))
 	require.NoError(t, err)
 	return names
+}
+
+// sshdAgents are the sockets sshd has made for agents on the host: in a directory
+// each in /tmp (session.c:auth_input_request_forwarding), since OpenSSH 10.1 in the
+// account's home directory (misc-agent.c:agent_listener).
+func sshdAgents(t *testing.T) []string {
+	t.Helper()
+	var all []string
+	for _, pattern := range []string{"/tmp/ssh-*/agent.*", agentPlace + "/*"} {
+		names, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		all = append(all, names...)
+	}
+	return all
 }
 
 func TestCase47Agent(t *testing.T) {
@@ -96,6 +111,27 @@ func TestCase47Agent(t *testing.T) {
 				l.send("\n")
 				l.cmd.Wait()
 				eventually(t, "the socket is gone", func() bool { return len(agentNames(t, "debian")) == 0 })
+			})
+			t.Run("nor sshd's own socket on the host", func(t *testing.T) {
+				left := sshdAgents(t) // by an sshd that its client has killed
+				cmd := clientOf([]string{"none"}, d, work, "-A", "-o", "HostName=127.0.0.1",
+					"-p", strconv.Itoa(listeningSSHD(t, d, "AllowAgentForwarding yes")), "--", string(d), "ssh-add -l; read x")
+				cmd.Env = env
+				l := talkThrough(t, cmd)
+				l.expect("ED25519")
+				made := slices.DeleteFunc(sshdAgents(t), func(name string) bool { return slices.Contains(left, name) })
+				require.Len(t, made, 1)
+				closed := made[0] // to all others: it, or the directory it has for itself
+				if filepath.Dir(closed) != agentPlace {
+					closed = filepath.Dir(closed)
+				}
+				info, err := os.Stat(closed)
+				require.NoError(t, err)
+				assert.Zero(t, info.Mode().Perm()&0o077, "%v", info.Mode())
+				assert.Equal(t, uint32(work.id), info.Sys().(*syscall.Stat_t).Uid)
+				l.send("\n")
+				l.cmd.Wait()
+				eventually(t, "it is gone", func() bool { return slices.Equal(sshdAgents(t), left) })
 			})
 			t.Run("gone when the client is killed", func(t *testing.T) {
 				cmd := clientOf(server, d, work, "-A", "-tt", "--", string(d), "echo $SSH_AUTH_SOCK; read x")
@@ -172,11 +208,14 @@ func talkThrough(t *testing.T, cmd *exec.Cmd) *console {
 	return c
 }
 
-// listeningSSHD starts an sshd on a port of the loopback address.
-func listeningSSHD(t *testing.T, d door) int {
+// listeningSSHD starts an sshd on a port of the loopback address, with lines as
+// those of variant.
+func listeningSSHD(t *testing.T, d door, lines ...string) int {
 	t.Helper()
 	port := freePort(t)
-	server := exec.Command("/usr/sbin/sshd", "-D", "-e", "-f", sshdConfig(d), "-o", "ListenAddress=127.0.0.1", "-p", strconv.Itoa(port))
+	argv := variant(t, d, lines...)
+	config := argv[slices.Index(argv, "-f")+1]
+	server := exec.Command("/usr/sbin/sshd", "-D", "-e", "-f", config, "-o", "ListenAddress=127.0.0.1", "-p", strconv.Itoa(port))
 	require.NoError(t, server.Start())
 	t.Cleanup(func() {
 		server.Process.Kill()

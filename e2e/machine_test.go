@@ -57,6 +57,10 @@ func furnish(scratch string) error {
 			return err
 		}
 	}
+	// As "make install" and tmpfiles.d leave it.
+	if err := command("install", "-d", "-m", "1777", agentPlace); err != nil {
+		return err
+	}
 	if err := terminals(); err != nil {
 		return err
 	}

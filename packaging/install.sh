@@ -41,5 +41,7 @@ for f in packaging/systemd/*.{service,socket}; do
 done
 put packaging/tmpfiles.d/jail.conf "$tmpfilesdir/jail.conf" 644
 
-# What the administrator fills, and the home of every jailed account.
-install -d -m 755 "$destdir/etc/jail" "$destdir/etc/jail/jail.d" "$destdir/var/lib/jail" "$destdir/var/lib/jail/empty-home"
+# What the administrator fills, and the home of every jailed account with what
+# sshd wants in it (packaging/tmpfiles.d/jail.conf).
+install -d -m 755 "$destdir/etc/jail" "$destdir/etc/jail/jail.d" "$destdir/var/lib/jail" "$destdir"/var/lib/jail/empty-home{,/.ssh}
+install -d -m 1777 "$destdir/var/lib/jail/empty-home/.ssh/agent"

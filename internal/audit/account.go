@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// emptyHome is made by "make install": a directory of root's with nothing in it.
+// emptyHome is made by "make install": a directory of root's with nothing in it but
+// .ssh/agent, also root's, where every login may make sockets.
 const emptyHome = "/var/lib/jail/empty-home"
 
 func decimal(n uint32) string { return strconv.FormatUint(uint64(n), 10) }

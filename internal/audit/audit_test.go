@@ -440,6 +440,46 @@ func TestFindings(t *testing.T) {
 			w.vers = "OpenSSH_10.0p2 Debian-7, OpenSSL 3.5.1 1 Jul 2025\n"
 			w.set("x11forwarding", "yes")
 		}, nil, []string{"DisableForwarding", "X11Forwarding", "AllowAgentForwarding"}},
+		{"the place of agents since OpenSSH 10.1 is judged", func(w *world) {
+			w.vers = "OpenSSH_10.1p1 Debian-1, OpenSSL 3.5.1 1 Jul 2025\n"
+			w.set("allowagentforwarding", "yes")
+		}, []want{{Note, "sshd_config, AllowAgentForwarding yes", "a forwarded agent in /var/lib/jail/empty-home/.ssh/agent, where it can make none", "install -d -m 1777 /var/lib/jail/empty-home/.ssh/agent"}}, nil},
+		{"as installed it is fine", func(w *world) {
+			w.vers = "OpenSSH_10.1p1 Debian-1, OpenSSL 3.5.1 1 Jul 2025\n"
+			w.set("allowagentforwarding", "yes")
+			w.files["/var/lib/jail/empty-home/.ssh/agent"] = fakeFile{dir: true, mode: 0o1777}
+		}, nil, []string{"can make none"}},
+		{"earlier there is none to judge", func(w *world) {
+			w.vers = "OpenSSH_10.0p2 Debian-7, OpenSSL 3.5.1 1 Jul 2025\n"
+			w.set("allowagentforwarding", "yes")
+		}, nil, []string{"can make none"}},
+		{"nor where agents are not forwarded", func(w *world) {
+			w.vers = "OpenSSH_10.1p1\n"
+			w.set("allowagentforwarding", "no")
+		}, nil, []string{"can make none"}},
+		{"a home directory of the login's own gets one from sshd", func(w *world) {
+			w.vers = "OpenSSH_10.1p1\n"
+			w.home = "/home/alice"
+			w.set("allowagentforwarding", "yes")
+			w.files["/home/alice"] = fakeFile{dir: true, uid: 2001}
+		}, nil, []string{"can make none"}},
+		{"one of root's in another home directory is told how", func(w *world) {
+			w.vers = "OpenSSH_10.1p1\n"
+			w.home = "/home/alice"
+			w.set("allowagentforwarding", "yes")
+			w.files["/home/alice/.ssh/agent"] = fakeFile{dir: true}
+		}, []want{{Note, "sshd_config, AllowAgentForwarding yes", "in /home/alice/.ssh/agent, where", "install -d -m 0700 -o alice /home/alice/.ssh/agent"}}, nil},
+		{"AgentSocketPath is believed", func(w *world) {
+			w.vers = "OpenSSH_10.6p1\n"
+			w.set("allowagentforwarding", "yes")
+			w.set("agentsocketpath", "shared:/tmp")
+			w.files["/tmp"] = fakeFile{dir: true, mode: 0o1777}
+		}, nil, []string{"can make none"}},
+		{"and judged", func(w *world) {
+			w.vers = "OpenSSH_10.6p1\n"
+			w.set("allowagentforwarding", "yes")
+			w.set("agentsocketpath", "user:/run/agents/%U")
+		}, []want{{Note, "sshd_config, AllowAgentForwarding yes", "in /run/agents/2001, where", "install -d -m 0700 -o alice /run/agents/2001"}}, nil},
 		{"another ForceCommand runs on the host", func(w *world) {
 			w.shell = "/bin/dash"
 			w.set("forcecommand", "/usr/bin/borg serve")

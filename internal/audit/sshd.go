@@ -352,6 +352,48 @@ func (a *auditor) checkSSH(l *login) {
 	a.checkMethods(l)
 	a.checkEnv(l)
 	a.checkX11(l)
+	a.checkAgent(l)
+}
+
+// checkAgent looks at where sshd makes the socket of a forwarded agent. Until
+// OpenSSH 10.0 that is a directory of its own in /tmp, where it always can; since
+// 10.1 the home directory's .ssh/agent (misc-agent.c:agent_listener), unless
+// AgentSocketPath, since 10.6, says another place.
+func (a *auditor) checkAgent(l *login) {
+	place := l.ssh.get("agentsocketpath")
+	if place == "" && a.sshdIs(10, 1) {
+		place = "user:.ssh/agent"
+	}
+	kind, dir, _ := strings.Cut(strings.NewReplacer("%%", "%", "%h", l.Home, "%U", decimal(l.UID), "%u", l.Name).Replace(place), ":")
+	if dir == "" || l.ssh.is("allowagentforwarding", "no") || l.ssh.is("disableforwarding", "yes") && a.disableForwardingCovers() {
+		return
+	}
+	if !path.IsAbs(dir) {
+		dir = path.Join(l.Home, dir)
+	}
+	t := walk(a.files, dir)
+	// What there is not of a directory of the login's, sshd makes, as the login.
+	if t.err == nil && t.end().isDir() && l.writes(t.end()) || t.missing() && kind == "user" && l.writes(t.end()) {
+		return
+	}
+	fix := "install -d -m 0700 -o " + loginName + " " + dir
+	if kind == "shared" || contains(emptyHome, dir) {
+		fix = "install -d -m 1777 " + dir
+	}
+	a.add(l, Note, "sshd_config, AllowAgentForwarding yes",
+		"sshd makes the socket of a forwarded agent in "+dir+", where it can make none as the login, so ssh -A lends nothing", fix)
+}
+
+// writes reports whether a login may make files in a directory.
+func (l *login) writes(dir step) bool {
+	const wx = 0o3
+	switch {
+	case dir.uid == l.UID:
+		return dir.mode>>6&wx == wx
+	case dir.gid == l.GID || slices.ContainsFunc(l.groups, func(g group) bool { return g.gid == dir.gid }):
+		return dir.mode>>3&wx == wx
+	}
+	return dir.mode&wx == wx
 }
 
 // forwardsX11 reports whether sshd forwards displays for a login.
@@ -564,20 +606,28 @@ func matchPattern(pattern, s string) bool {
 
 // disableForwardingCovers reports whether DisableForwarding also stops X11 and
 // agents: since OpenSSH 10.0 (CVE-2025-32728).
-func (a *auditor) disableForwardingCovers() bool {
+func (a *auditor) disableForwardingCovers() bool { return a.sshdIs(10, 0) }
+
+// sshdIs reports whether sshd says that it is that version or a later one.
+func (a *auditor) sshdIs(major, minor int) bool {
 	if a.asked == "" {
 		a.asked = a.opt.Version() + " "
 	}
-	_, v, ok := strings.Cut(a.asked, "OpenSSH_")
-	if !ok {
-		return false
+	_, v, _ := strings.Cut(a.asked, "OpenSSH_")
+	number := func() int {
+		digits := 0
+		for digits < len(v) && v[digits] >= '0' && v[digits] <= '9' {
+			digits++
+		}
+		n, err := strconv.Atoi(v[:digits])
+		v = strings.TrimPrefix(v[digits:], ".")
+		if err != nil {
+			return -1
+		}
+		return n
 	}
-	digits := 0
-	for digits < len(v) && v[digits] >= '0' && v[digits] <= '9' {
-		digits++
-	}
-	major, err := strconv.Atoi(v[:digits])
-	return err == nil && major >= 10
+	is := number()
+	return is > major || is == major && number() >= minor
 }
 
 // matches are what sshd_config makes depend on who asks.

@@ -168,7 +168,8 @@ furnish() {
 	done
 	chmod 1777 /tmp
 	chmod 700 /root
-	mkdir -p /run/sshd /run/lock /var/lib/jail/empty-home
+	mkdir -p /run/sshd /run/lock /var/lib/jail/empty-home/.ssh
+	mkdir -m 1777 /var/lib/jail/empty-home/.ssh/agent
 	touch /run/utmp /var/log/{wtmp,btmp,lastlog}
 	cd /
 	export LANG=C.UTF-8
