@@ -236,7 +236,18 @@ func ParseExited(packet []byte) (signal, code uint8, ok bool) {
 		return 0, 0, false
 	}
 	signal, code = packet[HeaderLen], packet[HeaderLen+1]
-	return signal, code, signal <= 64 && (signal == 0 || code == 0)
+	return signal, code, ends(signal) && (signal == 0 || code == 0)
+}
+
+// ends reports whether a process can have ended by signal; 0 is by none. Those that
+// do nothing or stop a process by default cannot have (signal(7)), and a receiver
+// that does to itself what it is told would go on, or stand still for good.
+func ends(signal uint8) bool {
+	switch signal {
+	case 17, 18, 19, 20, 21, 22, 23, 28: // CHLD CONT STOP TSTP TTIN TTOU URG WINCH
+		return false
+	}
+	return signal <= 64
 }
 
 // AppendExited encodes e.
@@ -290,7 +301,7 @@ func DecodeStarted(flags uint16, body []byte) (Started, error) {
 func DecodeExited(body []byte) (Exited, error) {
 	in := reader{b: body}
 	e := Exited{Signal: in.u8(), Code: in.u8()}
-	if e.Signal > 64 || e.Signal != 0 && e.Code != 0 {
+	if !ends(e.Signal) || e.Signal != 0 && e.Code != 0 {
 		return Exited{}, ErrMalformed
 	}
 	return e, in.done()

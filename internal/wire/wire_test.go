@@ -214,9 +214,13 @@ func TestImpossibleEndIsRefused(t *testing.T) {
 		"a signal and a status": {9, 1},
 		"too short":             {9},
 		"too long":              {9, 0, 0},
+		"a signal that stops":   {19, 0},
+		"one that does nothing": {17, 0},
 	} {
 		_, err := DecodeExited(b)
 		assert.ErrorIs(t, err, ErrMalformed, claim)
+		_, _, ok := ParseExited(append(header(nil, TypeExited, 0), b...))
+		assert.False(t, ok, claim)
 	}
 	for _, n := range []byte{0, 17, 19, 64, 255} {
 		_, err := DecodeSignal([]byte{n})
