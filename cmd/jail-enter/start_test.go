@@ -336,6 +336,13 @@ func TestSameEnd(t *testing.T) {
 			wait(t, c, uint8(syscall.SIGTERM))
 			_, _ = c.Write(exited(0, 6))
 		},
+		"a signal before an answer that asks for more": func(t *testing.T, _ *peer, c *net.UnixConn, cl *client) {
+			require.NoError(t, cl.cmd.Process.Signal(syscall.SIGTERM))
+			time.Sleep(100 * time.Millisecond)
+			_, _ = c.Write(wire.AppendStarted(nil, wire.Started{PID: 7, Flags: wire.FlagWatch}))
+			wait(t, c, uint8(syscall.SIGTERM))
+			_, _ = c.Write(exited(0, 6))
+		},
 		"a stop and its end": func(t *testing.T, _ *peer, c *net.UnixConn, cl *client) {
 			_, _ = c.Write(started)
 			time.Sleep(100 * time.Millisecond)
@@ -357,6 +364,59 @@ func TestSameEnd(t *testing.T) {
 			}
 			assert.Equal(t, see(run), see(quick))
 		})
+	}
+}
+
+// TestDisconnected: both say once that nobody reads standard error any more, where
+// PID 1 wants to know and sshd is the caller.
+func TestDisconnected(t *testing.T) {
+	quick, run := builds(t)
+	for _, program := range []string{run, quick} {
+		for claim, c := range map[string]struct {
+			env   []string
+			flags uint16
+			want  bool
+		}{
+			"asked for":     {[]string{"SSH_CONNECTION=1 2 3 4"}, wire.FlagWatch, true},
+			"not asked for": {[]string{"SSH_CONNECTION=1 2 3 4"}, 0, false},
+			"not sshd's":    {nil, wire.FlagWatch, false},
+		} {
+			p := listen(t)
+			r, w, err := os.Pipe()
+			require.NoError(t, err)
+			cmd := exec.Command(program, "--runtime-dir", p.dir, "-c", "x")
+			cmd.Env, cmd.Stderr = append([]string{}, c.env...), w
+			require.NoError(t, cmd.Start())
+			w.Close()
+			conn, _, fds := p.accept(t)
+			sys.CloseAll(fds)
+			_, err = conn.Write(wire.AppendStarted(nil, wire.Started{PID: 7, Flags: c.flags}))
+			require.NoError(t, err)
+			time.Sleep(50 * time.Millisecond) // nothing comes by itself
+			if program == quick {
+				assert.Equal(t, 1, threads(t, cmd.Process.Pid), claim)
+			}
+			r.Close()
+			time.Sleep(50 * time.Millisecond)
+			_, err = conn.Write(wire.AppendExited(nil, wire.Exited{Code: 3}))
+			require.NoError(t, err)
+			var got []byte
+			for buf := make([]byte, 16); ; {
+				n, err := conn.Read(buf)
+				if err != nil || n == 0 {
+					break
+				}
+				got = append(got, buf[:n]...)
+			}
+			var want []byte
+			if c.want {
+				want = wire.AppendDisconnected(nil)
+			}
+			assert.Equal(t, want, got, "%s: %s", filepath.Base(program), claim)
+			conn.Close()
+			_ = cmd.Wait()
+			assert.Equal(t, 3, cmd.ProcessState.ExitCode(), "%s: %s", filepath.Base(program), claim)
+		}
 	}
 }
 

@@ -50,7 +50,8 @@ func Quick() {
 		return
 	}
 	req := &quickReq
-	if !quickEnvironment(&in, req) {
+	sshd, ok := quickEnvironment(&in, req)
+	if !ok {
 		return
 	}
 	req.Flags |= in.flags()
@@ -93,12 +94,19 @@ func Quick() {
 	}
 	signals, e := sys.Signalfd(mask)
 
-	fd := [2]sys.PollFD{{FD: int32(conn), Events: sys.PollIn}, {FD: int32(signals), Events: sys.PollIn}}
-	if e != 0 || !quickStarted(conn, &fd) {
+	fd := [3]sys.PollFD{{FD: int32(conn), Events: sys.PollIn}, {FD: int32(signals), Events: sys.PollIn}, {FD: -1}}
+	watch, ok := false, e == 0
+	if ok {
+		watch, ok = quickStarted(conn, fd[:1])
+	}
+	if !ok {
 		sys.SetSignalMask(old)
 		sys.Close(signals)
 		handedOn = conn
 		return
+	}
+	if watch && sshd && req.Stdio[2] == wire.StdioPassed {
+		fd[2].FD = 2 // for POLLERR and POLLHUP, see take
 	}
 	for _, fd := range pass {
 		// As letGo, but nothing is opened any more that could take the number.
@@ -112,6 +120,10 @@ func Quick() {
 		}
 		if fd[1].Revents != 0 {
 			quickSignal(conn, sys.NextSignal(signals))
+		}
+		if fd[2].Revents != 0 {
+			fd[2] = sys.PollFD{FD: -1}
+			_ = sys.SendMsg(conn, wire.AppendDisconnected(quickBuf[:0]), nil, false, &quickMsg) // see disconnected
 		}
 		if fd[0].Revents != 0 {
 			n, err := sys.RecvMsg(conn, quickIn[:], false, &quickMsg)
@@ -129,11 +141,11 @@ func Quick() {
 	}
 }
 
-// quickEnvironment fills in what comes of the environment. It reports false if
-// there is something that Quick leaves to Run.
-func quickEnvironment(in *invocation, req *wire.Request) bool {
-	var command, auth string
-	var hasCommand, hasAuth, sshd, forwards bool
+// quickEnvironment fills in what comes of the environment, and reports whether sshd
+// has started us. It is not ok if there is something that Quick leaves to Run.
+func quickEnvironment(in *invocation, req *wire.Request) (sshd, ok bool) {
+	var command, auth, connection string
+	var hasCommand, hasAuth, hasConnection, forwards bool
 	env := quickEnv[:0]
 	for i := 0; ; i++ {
 		e, ok := sys.StackEnv(i)
@@ -145,8 +157,8 @@ func quickEnvironment(in *invocation, req *wire.Request) bool {
 			command, hasCommand = v, true
 		} else if v, ok := value(e, "SSH_USER_AUTH"); ok && !hasAuth {
 			auth, hasAuth = v, true
-		} else if v, ok := value(e, "SSH_CONNECTION"); ok && v != "" {
-			sshd = true
+		} else if v, ok := value(e, "SSH_CONNECTION"); ok && !hasConnection {
+			connection, hasConnection = v, true
 		} else if v, ok := value(e, "SSH_AUTH_SOCK"); ok && v != "" {
 			forwards = true
 		} else if v, ok := value(e, "DISPLAY"); ok && v != "" {
@@ -157,18 +169,19 @@ func quickEnvironment(in *invocation, req *wire.Request) bool {
 		}
 	}
 	req.Env = env
+	sshd = connection != ""
 	if sshd && forwards {
-		return false // an agent's connections, or a display's cookie
+		return sshd, false // an agent's connections, or a display's cookie
 	}
-	if in.forced || sshd {
+	if in.forced || hasConnection {
 		path := append(loginPath(quickPath[:0], in.runtimeDir, syscall.Getuid(), environ.AcceptFile), 0)
 		if fd, e := sys.OpenNoWait(path, syscall.O_RDONLY|syscall.O_NONBLOCK); e == 0 {
 			sys.Close(fd)
-			return false // more variables may enter
+			return sshd, false // more variables may enter
 		}
 	}
 	if !in.forced {
-		return !hasCommand || !hasAuth // see originalCommand
+		return sshd, !hasCommand || !hasAuth // see originalCommand
 	}
 	in.login, in.args = !hasCommand, nil
 	if hasCommand {
@@ -178,20 +191,23 @@ func quickEnvironment(in *invocation, req *wire.Request) bool {
 	if hasAuth {
 		readAuth(req, auth, authText[:], quickAuth[:0])
 	}
-	return true
+	return sshd, true
 }
 
 // quickStarted waits for the answer and takes it if it says that the session runs.
 // Anything else stays in the socket.
-func quickStarted(conn int, fd *[2]sys.PollFD) bool {
+func quickStarted(conn int, fd []sys.PollFD) (watch, ok bool) {
 	// A signal waits in its descriptor until there is somebody to have it: let out
 	// now, it would end us, and the command with us.
-	if n, e := sys.Wait(fd[:1], answerWait); e != 0 || n == 0 {
-		return false
+	if n, e := sys.Wait(fd, answerWait); e != 0 || n == 0 {
+		return false, false
 	}
 	n, e := sys.Peek(conn, quickIn[:])
-	if e != 0 || !wire.IsStarted(quickIn[:n]) {
-		return false
+	if e != 0 {
+		return false, false
+	}
+	if watch, ok = wire.ParseStarted(quickIn[:n]); !ok {
+		return false, false
 	}
 	n, err := sys.RecvMsg(conn, quickIn[:], false, &quickMsg)
 	if err != nil || n == 0 || len(quickMsg.FDs) != 0 {
@@ -199,7 +215,7 @@ func quickStarted(conn int, fd *[2]sys.PollFD) bool {
 		say("cannot enter the jail: its answer makes no sense")
 		sys.Exit(exitFailure)
 	}
-	return true
+	return watch, true
 }
 
 // quickSignal passes a signal on to the session.

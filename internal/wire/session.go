@@ -224,13 +224,18 @@ type Exited struct {
 	Code uint8
 }
 
-// IsStarted reports whether packet is a Started without flags. Unlike
-// DecodeStarted it can be asked before package variables are set.
-func IsStarted(packet []byte) bool {
-	return len(packet) == HeaderLen+4 && packet[0] == Version && Type(packet[1]) == TypeStarted && packet[2] == 0 && packet[3] == 0
+// ParseStarted decodes a whole Started packet that says nothing but that the session
+// runs, and perhaps that the caller is to be watched. Unlike DecodeStarted it can be
+// asked before package variables are set.
+func ParseStarted(packet []byte) (watch, ok bool) {
+	if len(packet) != HeaderLen+4 || packet[0] != Version || Type(packet[1]) != TypeStarted || packet[3] != 0 {
+		return false, false
+	}
+	flags := uint16(packet[2])
+	return flags&FlagWatch != 0, flags&^FlagWatch == 0
 }
 
-// ParseExited decodes a whole Exited packet, as IsStarted does.
+// ParseExited decodes a whole Exited packet, as ParseStarted does.
 func ParseExited(packet []byte) (signal, code uint8, ok bool) {
 	if len(packet) != HeaderLen+2 || packet[0] != Version || Type(packet[1]) != TypeExited {
 		return 0, 0, false
