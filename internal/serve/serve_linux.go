@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"sort"
 	"syscall"
 	"time"
@@ -91,14 +92,16 @@ type jailState struct {
 }
 
 type result struct {
-	jail int
-	j    *launch.Jail
-	err  error
+	jail   int
+	logins []int // those it was started with
+	j      *launch.Jail
+	err    error
 }
 
 type server struct {
 	opt      Options
 	launcher *launch.Launcher
+	launch   func(spec *jail.Spec, listeners []int, ctl int) (*launch.Jail, error)
 	epfd     int
 	wake     int // eventfd
 	results  chan result
@@ -136,6 +139,7 @@ func Run(opt Options) error {
 	if s.launcher, err = launch.New(cgroup.Outlive, ""); err != nil {
 		return err
 	}
+	s.launch = s.launcher.Start
 	s.launcher.Sweep()
 	if s.resolver, err = hostfiles.OpenResolver(opt.RuntimeDir); err != nil {
 		s.log("warning: jails started from now on keep their own /etc/resolv.conf: %v", err)
@@ -422,6 +426,7 @@ func (s *server) setLogins(n int) error {
 
 func (s *server) dropLogin(j *jailState, lg *login) {
 	fdsock.Remove(fdsock.LoginPath(s.opt.RuntimeDir, lg.spec.HostUID), lg.fd)
+	s.unwatch(lg.fd) // a start beside us may have a copy, which would keep it there
 	sys.Close(lg.fd)
 	lg.fd = -1
 	if j.status == running {
@@ -480,28 +485,34 @@ func (s *server) connected(lg *login) {
 }
 
 // start starts a jail beside the loop. Its listeners are left alone meanwhile;
-// who connects waits in their queue.
+// who connects waits in their queue. A reload may close some, and their numbers may
+// be those of another jail's by the time they are handed over: the start has copies.
 func (s *server) start(n int) {
 	j := s.jails[n]
 	j.status = starting
-	for _, i := range j.logins {
-		s.unwatch(s.logins[i].fd)
-	}
+	r := result{jail: n, logins: slices.Clone(j.logins)}
 	spec := j.spec
 	spec.Logins = nil
 	var fds []int
 	for _, i := range j.logins {
+		s.unwatch(s.logins[i].fd)
 		spec.Logins = append(spec.Logins, s.logins[i].spec)
-		fds = append(fds, s.logins[i].fd)
+		fd, err := sys.Fcntl(s.logins[i].fd, syscall.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			r.err = fmt.Errorf("duplicate descriptor: %w", err)
+			break
+		}
+		fds = append(fds, fd)
 	}
 	go func() {
-		r := result{jail: n}
-		ctl, err := fdsock.ListenControl(s.opt.RuntimeDir, spec.Name)
-		if err == nil {
-			r.j, err = s.launcher.Start(&spec, fds, ctl)
-			sys.Close(ctl)
+		if r.err == nil {
+			var ctl int
+			if ctl, r.err = fdsock.ListenControl(s.opt.RuntimeDir, spec.Name); r.err == nil {
+				r.j, r.err = s.launch(&spec, fds, ctl)
+				sys.Close(ctl)
+			}
 		}
-		r.err = err
+		sys.CloseAll(fds)
 		s.results <- r
 		sys.EventfdAdd(s.wake)
 	}()
@@ -530,8 +541,25 @@ func (s *server) collect() {
 		if r.j.Warning != "" {
 			s.log("warning: jail %s: %s", j.spec.Name, r.j.Warning)
 		}
+		s.catchUp(j, r.logins)
 		if j.removed || s.stopAll {
 			s.stop(j)
+		}
+	}
+}
+
+// catchUp tells a jail that has just started what a reload has made of its logins
+// since.
+func (s *server) catchUp(j *jailState, started []int) {
+	for _, i := range started {
+		if lg := s.logins[i]; lg.fd < 0 {
+			s.tell(j, wire.AppendDropLogin(nil, uint32(lg.spec.HostUID)), nil)
+		}
+	}
+	for _, i := range j.logins {
+		if lg := s.logins[i]; !slices.Contains(started, i) {
+			id := launch.Identity(&lg.spec)
+			s.tell(j, wire.AppendAddLogin(nil, &id), []int{lg.fd})
 		}
 	}
 }
