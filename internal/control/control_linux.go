@@ -16,7 +16,7 @@ import (
 	"jail/internal/wire"
 )
 
-// answerWait is how long PID 1 may take to answer, in milliseconds.
+// answerWait is how long PID 1 may take to say who it is, in milliseconds.
 const answerWait = 3000
 
 // ErrNotRunning is returned when nobody is behind a jail's control socket.
@@ -56,7 +56,8 @@ func (c *Conn) identify(wantLog bool) error {
 	if err := sys.PassCredentials(c.FD); err != nil {
 		return err
 	}
-	if err := c.hello(wantLog); err != nil {
+	deadline := sys.MonotonicMillis() + answerWait
+	if err := c.hello(wantLog, deadline); err != nil {
 		return err
 	}
 	pid := c.PID
@@ -64,7 +65,7 @@ func (c *Conn) identify(wantLog bool) error {
 	if c.PIDFD, err = sys.PidfdOpen(pid); err != nil {
 		return fmt.Errorf("open pidfd of process %d: %w", pid, err)
 	}
-	if err := c.hello(wantLog); err != nil {
+	if err := c.hello(wantLog, deadline); err != nil {
 		return err
 	}
 	if c.PID != pid {
@@ -73,12 +74,18 @@ func (c *Conn) identify(wantLog bool) error {
 	return nil
 }
 
-func (c *Conn) hello(wantLog bool) error {
+// hello asks PID 1 for its status. What it logs meanwhile is passed over, which does
+// not give it more time.
+func (c *Conn) hello(wantLog bool, deadline int64) error {
 	if err := sys.SendMsg(c.FD, wire.AppendHello(nil, wantLog), nil, true, &c.m); err != nil {
 		return err
 	}
 	for {
-		typ, body, err := c.Recv(answerWait)
+		left := deadline - sys.MonotonicMillis()
+		if left <= 0 {
+			return syscall.ETIMEDOUT
+		}
+		typ, body, err := c.Recv(int(left))
 		if err != nil {
 			return err
 		}

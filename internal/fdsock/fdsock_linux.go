@@ -222,13 +222,23 @@ func WriteAccept(runtimeDir string, uid jail.HostUID, patterns []string) error {
 	return err
 }
 
-// Dial connects to a socket.
+// dialWait bounds how long a connect(2), or a send that waits, can take.
+var dialWait = syscall.Timeval{Sec: 3}
+
+// Dial connects to a socket. Behind it may be a PID 1 that has been taken over: it
+// can make the queue of its listener as short as it likes (listen(2)) and leave it
+// full, so nobody waits for it longer than dialWait; that is ETIMEDOUT.
 func Dial(path string) (int, error) {
 	fd, err := sys.Seqpacket()
 	if err != nil {
 		return -1, err
 	}
-	if err := sys.Connect(fd, path); err != nil {
+	if err = syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &dialWait); err == nil {
+		if err = sys.Connect(fd, path); err == syscall.EAGAIN {
+			err = syscall.ETIMEDOUT
+		}
+	}
+	if err != nil {
 		sys.Close(fd)
 		return -1, err
 	}
