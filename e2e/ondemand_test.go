@@ -315,3 +315,20 @@ func TestExec(t *testing.T) {
 	_, status = run("nosuchjail", "true")
 	assert.Equal(t, 1, status)
 }
+
+// TestSilentPID1: a PID 1 that does not answer cannot keep its jail alive, nor hide
+// that it is.
+func TestSilentPID1(t *testing.T) {
+	own(t, standardRegistry())
+	require.Zero(t, run(t, login, ask{cmd: "true"}).status)
+	pids := jailPIDs("debian")
+	require.Len(t, pids, 1)
+	require.NoError(t, syscall.Kill(pids[0], syscall.SIGSTOP))
+	ps := runCommand(t, exec.Command(initPath, "ps"), nil)
+	assert.Regexp(t, fmt.Sprintf(`(?m)^debian +silent +%d +- `, pids[0]), ps.stdout)
+	assert.Regexp(t, `(?m)^centos +stopped +- `, ps.stdout)
+	assert.NoError(t, command(initPath, "stop", "debian"))
+	assert.Empty(t, jailPIDs("debian"))
+	eventually(t, "a login starts it anew", func() bool { return run(t, login, ask{cmd: "true"}).status == 0 })
+	assert.Error(t, command(initPath, "stop", "centos"), "it does not run")
+}

@@ -92,9 +92,15 @@ func PS(opt Options) error {
 		}
 		c, err := control.Open(opt.RuntimeDir, n, false)
 		if err != nil {
-			if names[n] != nil {
-				fmt.Fprintf(tw, "%s\t%s\t-\t-\t-\t%s\n", n, "stopped", root)
+			if names[n] == nil {
+				continue
 			}
+			state, pid := "stopped", "-"
+			if p, pidfd, err := control.Find(root); err == nil {
+				sys.Close(pidfd)
+				state, pid = "silent", strconv.Itoa(p)
+			}
+			fmt.Fprintf(tw, "%s\t%s\t%s\t-\t-\t%s\n", n, state, pid, root)
 			continue
 		}
 		state := "running"
@@ -116,7 +122,7 @@ func PS(opt Options) error {
 func Stop(opt Options, name string, grace time.Duration) error {
 	c, err := control.Open(opt.RuntimeDir, name, false)
 	if err != nil {
-		return err
+		return stopSilent(opt, name, err)
 	}
 	defer c.Close()
 	if err := c.Send(wire.AppendStop(nil, wire.Stop{GraceMillis: uint32(grace.Milliseconds())}), nil); err != nil {
@@ -134,12 +140,37 @@ func Stop(opt Options, name string, grace time.Duration) error {
 		}
 	}()
 	if n == 0 {
-		if err := sys.PidfdSendSignal(c.PIDFD, 9); err != nil {
-			return fmt.Errorf("kill PID 1 of jail %s: %w", name, err)
-		}
-		if n, err = sys.Poll([]sys.PollFD{{FD: int32(c.PIDFD), Events: sys.PollIn}}, 10_000); err != nil || n == 0 {
-			return fmt.Errorf("jail %s does not end: a process in it cannot be killed, probably it waits for a dead file system", name)
-		}
+		return kill(c.PIDFD, name)
+	}
+	return nil
+}
+
+// stopSilent ends a jail of the registry whose PID 1 does not say who it is, as one
+// that has been taken over may not; why is what asking it has come to.
+func stopSilent(opt Options, name string, why error) error {
+	reg, err := config.Load(opt.ConfigPath, config.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir})
+	if err != nil {
+		return why
+	}
+	spec := reg.Jail(name)
+	if spec == nil {
+		return why
+	}
+	_, pidfd, err := control.Find(spec.Rootfs)
+	if err != nil {
+		return why
+	}
+	defer sys.Close(pidfd)
+	return kill(pidfd, name)
+}
+
+// kill ends PID 1, and with it everything in the jail.
+func kill(pidfd int, name string) error {
+	if err := sys.PidfdSendSignal(pidfd, 9); err != nil {
+		return fmt.Errorf("kill PID 1 of jail %s: %w", name, err)
+	}
+	if n, err := sys.Poll([]sys.PollFD{{FD: int32(pidfd), Events: sys.PollIn}}, 10_000); err != nil || n == 0 {
+		return fmt.Errorf("jail %s does not end: a process in it cannot be killed, probably it waits for a dead file system", name)
 	}
 	return nil
 }
