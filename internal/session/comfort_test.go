@@ -159,6 +159,24 @@ func TestEnvironmentIsReadAgain(t *testing.T) {
 	assert.False(t, k.still(&fresh), "one that was just written may change without a trace")
 }
 
+// TestEnvironmentIsTheSessionsOwn: a child that has not executed yet reads what it
+// was given from this memory, whatever the next session finds in the files.
+func TestEnvironmentIsTheSessionsOwn(t *testing.T) {
+	for _, file := range []string{"/etc/environment", "/etc/locale.conf"} {
+		j, root := tree(t, map[string]string{file: "LANG=C\nLC_TIME=first\nLC_NAME=one\n"})
+		first, second := request(0, false), request(0, false)
+		defer first.Free()
+		defer second.Free()
+		j.environment(first, someone(), "", &Forward{})
+		before := string(bytes.Join(first.env, []byte("\n")))
+		require.Contains(t, before, "LC_TIME=first")
+		write(t, root, file, "LC_NUMERIC=another\nLC_TIME=other\n")
+		j.environment(second, someone(), "", &Forward{})
+		require.Contains(t, string(bytes.Join(second.env, []byte("\n"))), "LC_TIME=other")
+		assert.Equal(t, before, string(bytes.Join(first.env, []byte("\n"))), file)
+	}
+}
+
 // What cannot be read at once is not waited for.
 func TestEnvironmentDoesNotWait(t *testing.T) {
 	j, root := tree(t, map[string]string{"etc/": "", "usr/lib/locale/": "", "run/": ""})

@@ -113,7 +113,7 @@ func (j *Jail) ownEnvironment(s *Slot) {
 	}
 	for _, e := range o.pam.Entries {
 		if !connectionName(e[:nameLen(e)]) {
-			s.set(e)
+			s.keep(e)
 		}
 	}
 	if defaultLocale != (identity{}) || s.get("LANG") != nil || s.get("LC_ALL") != nil {
@@ -126,7 +126,7 @@ func (j *Jail) ownEnvironment(s *Slot) {
 	}
 	for _, e := range o.locale.Entries {
 		if name := e[:nameLen(e)]; (environ.IsLocale(name) || string(name) == "LANGUAGE") && s.get(string(name)) == nil {
-			s.set(e)
+			s.keep(e)
 		}
 	}
 }
@@ -177,6 +177,14 @@ func (s *Slot) set(entry []byte) {
 		}
 	}
 	s.env = append(s.env, entry)
+}
+
+// keep is set of an entry whose memory may be used again before the session's child
+// has executed.
+func (s *Slot) keep(entry []byte) {
+	start := len(s.arena)
+	s.arena = append(append(s.arena, entry...), 0)
+	s.set(s.arena[start : len(s.arena)-1])
 }
 
 // put is set of an entry in two parts.
