@@ -167,8 +167,12 @@ func (s *session) prepare(env []string) string {
 // originalCommand passes on what the client of a key with a command= had asked for,
 // where sshd runs that command through the login shell. Under a su the variable is
 // a leftover of root's login; that sshd set it for this one is known by
-// SSH_USER_AUTH, whose file is this uid's own.
+// SSH_USER_AUTH, whose file is this uid's own. With Attach root is this uid, and the
+// command root's business.
 func (s *session) originalCommand(env []string) {
+	if s.in.runtimeDir == "" {
+		return
+	}
 	original, ok := lookup(env, "SSH_ORIGINAL_COMMAND")
 	auth, known := lookup(env, "SSH_USER_AUTH")
 	if !ok || !known {
