@@ -162,6 +162,14 @@ func listen(path string, uid int) (fd int, err error) {
 	return fd, nil
 }
 
+// Restore makes a listener what it was before a PID 1 had it, which may have
+// shortened its queue. It reports false if nobody can connect to it any more, because
+// it has been shut down (shutdown(2)).
+func Restore(fd int) bool {
+	n, err := sys.Poll([]sys.PollFD{{FD: int32(fd), Events: sys.PollRdhup}}, 0)
+	return err == nil && n == 0 && syscall.Listen(fd, backlog) == nil
+}
+
 // Remove removes the socket at path if it is the one fd listens on; another
 // program may have put its own there by now.
 func Remove(path string, fd int) {

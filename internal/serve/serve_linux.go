@@ -665,7 +665,28 @@ func (s *server) ended(n int) {
 	s.launcher.Ended(j.spec.Name)
 	j.status = stopped
 	s.log("jail %s ended%s after %v", j.spec.Name, how, time.Since(j.started).Round(time.Millisecond))
+	s.restore(j)
 	s.rearm(n)
+}
+
+// restore takes back the listeners of a jail that has ended. Its PID 1 had the same
+// sockets and may have been taken over: one that it has shut down would refuse every
+// login, and say without end that somebody waits.
+func (s *server) restore(j *jailState) {
+	for _, i := range j.logins {
+		lg := s.logins[i]
+		if lg.fd < 0 || fdsock.Restore(lg.fd) {
+			continue
+		}
+		fd, err := fdsock.ListenLogin(s.opt.RuntimeDir, lg.spec.HostUID)
+		if err != nil {
+			s.log("jail %s: login %s: %v", j.spec.Name, lg.spec.Name, err)
+			continue
+		}
+		s.log("jail %s: its PID 1 had shut down the socket of login %s, which has a new one", j.spec.Name, lg.spec.Name)
+		sys.Close(lg.fd)
+		lg.fd = fd
+	}
 }
 
 func (s *server) stop(j *jailState) {

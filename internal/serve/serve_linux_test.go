@@ -112,3 +112,38 @@ func TestReloadDuringAStart(t *testing.T) {
 	_, err = sys.RecvMsg(pair[1], make([]byte, 1024), false, &m)
 	assert.Equal(t, syscall.EAGAIN, err, "nothing more")
 }
+
+// TestSocketsAfterAHostilePID1: what PID 1 has done to the sockets it shared ends with
+// the jail.
+func TestSocketsAfterAHostilePID1(t *testing.T) {
+	dir, err := os.MkdirTemp("", "serve")
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	require.NoError(t, fdsock.PrepareDir(dir))
+	uid := jail.HostUID(os.Getuid())
+	for claim, act := range map[string]func(fd int) error{
+		"nothing":            func(int) error { return nil },
+		"shut down":          func(fd int) error { return syscall.Shutdown(fd, syscall.SHUT_RDWR) },
+		"shut for reading":   func(fd int) error { return syscall.Shutdown(fd, syscall.SHUT_RD) },
+		"shut for writing":   func(fd int) error { return syscall.Shutdown(fd, syscall.SHUT_WR) },
+		"a queue for nobody": func(fd int) error { return syscall.Listen(fd, 0) },
+	} {
+		fd, err := fdsock.ListenLogin(dir, uid)
+		require.NoError(t, err)
+		s := &server{opt: Options{RuntimeDir: dir, Log: io.Discard}, logins: []*login{{fd: fd, spec: jail.Login{HostUID: uid}}}}
+		require.NoError(t, act(fd))
+		s.restore(&jailState{logins: []int{0}})
+		ready, err := sys.Poll([]sys.PollFD{{FD: int32(s.logins[0].fd), Events: sys.PollIn}}, 0)
+		require.NoError(t, err)
+		assert.Zero(t, ready, "%s: nobody waits", claim)
+		for range 3 {
+			c, err := fdsock.Dial(fdsock.LoginPath(dir, uid))
+			if assert.NoError(t, err, claim) {
+				sys.Close(c)
+			}
+		}
+		ready, _ = sys.Poll([]sys.PollFD{{FD: int32(s.logins[0].fd), Events: sys.PollIn}}, 0)
+		assert.Equal(t, 1, ready, "%s: somebody does", claim)
+		sys.Close(s.logins[0].fd)
+	}
+}

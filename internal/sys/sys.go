@@ -352,11 +352,12 @@ type PollFD struct {
 
 // Events of poll(2).
 const (
-	PollIn   = 0x1
-	PollOut  = 0x4
-	PollErr  = 0x8
-	PollHup  = 0x10
-	PollNval = 0x20
+	PollIn    = 0x1
+	PollOut   = 0x4
+	PollErr   = 0x8
+	PollHup   = 0x10
+	PollNval  = 0x20
+	PollRdhup = 0x2000
 )
 
 // quick is how long Poll waits at first without telling the scheduler, in
