@@ -71,6 +71,11 @@ func (c *Conn) identify(wantLog bool) error {
 	if c.PID != pid {
 		return errors.New("PID 1 changed while it was asked")
 	}
+	if !isInit(pid) {
+		// A child of a PID 1 that has been taken over: its end would be believed to
+		// be the jail's.
+		return errors.New("who answers is not PID 1")
+	}
 	return nil
 }
 

@@ -72,3 +72,31 @@ func TestPID1ThatHoldsUp(t *testing.T) {
 		})
 	}
 }
+
+// TestWhoAnswersIsPID1: another process of the jail cannot stand in for PID 1, so that
+// its end would be believed to be the jail's.
+func TestWhoAnswersIsPID1(t *testing.T) {
+	dir, err := os.MkdirTemp("", "control")
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	require.NoError(t, fdsock.PrepareDir(dir))
+	listener, err := fdsock.ListenControl(dir, "one")
+	require.NoError(t, err)
+	t.Cleanup(func() { sys.Close(listener) })
+	go func() {
+		fd, _, err := syscall.Accept4(listener, syscall.SOCK_CLOEXEC)
+		if err != nil {
+			return
+		}
+		defer sys.Close(fd)
+		var m sys.MsgBuf
+		for buf := make([]byte, 64); ; {
+			if n, err := sys.RecvMsg(fd, buf, true, &m); err != nil || n == 0 {
+				return
+			}
+			_ = sys.SendMsg(fd, wire.AppendStatus(nil, &wire.Status{Name: "one"}), nil, true, &m)
+		}
+	}()
+	_, err = Open(dir, "one", false)
+	assert.ErrorContains(t, err, "not PID 1")
+}

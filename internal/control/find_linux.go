@@ -39,12 +39,13 @@ func Find(rootfs string) (pid, pidfd int, err error) {
 }
 
 func isFirst(pid int, root *syscall.Stat_t) bool {
-	dir := "/proc/" + strconv.Itoa(pid)
 	var st syscall.Stat_t
-	if syscall.Stat(dir+"/root", &st) != nil || st.Dev != root.Dev || st.Ino != root.Ino {
-		return false
-	}
-	text, err := os.ReadFile(dir + "/status")
+	return syscall.Stat("/proc/"+strconv.Itoa(pid)+"/root", &st) == nil && st.Dev == root.Dev && st.Ino == root.Ino && isInit(pid)
+}
+
+// isInit reports whether a process is process 1 of a namespace below this one.
+func isInit(pid int) bool {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
 	if err != nil {
 		return false
 	}
