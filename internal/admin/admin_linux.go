@@ -140,7 +140,7 @@ func Stop(opt Options, name string, grace time.Duration) error {
 		}
 	}()
 	if n == 0 {
-		return kill(c.PIDFD, name)
+		return kill(c.PID, c.PIDFD, name)
 	}
 	return nil
 }
@@ -156,21 +156,21 @@ func stopSilent(opt Options, name string, why error) error {
 	if spec == nil {
 		return why
 	}
-	_, pidfd, err := control.Find(spec.Rootfs)
+	pid, pidfd, err := control.Find(spec.Rootfs)
 	if err != nil {
 		return why
 	}
 	defer sys.Close(pidfd)
-	return kill(pidfd, name)
+	return kill(pid, pidfd, name)
 }
 
 // kill ends PID 1, and with it everything in the jail.
-func kill(pidfd int, name string) error {
+func kill(pid, pidfd int, name string) error {
 	if err := sys.PidfdSendSignal(pidfd, 9); err != nil {
 		return fmt.Errorf("kill PID 1 of jail %s: %w", name, err)
 	}
 	if n, err := sys.Poll([]sys.PollFD{{FD: int32(pidfd), Events: sys.PollIn}}, 10_000); err != nil || n == 0 {
-		return fmt.Errorf("jail %s does not end: a process in it cannot be killed, probably it waits for a dead file system", name)
+		return fmt.Errorf("jail %s does not end: %s", name, control.Remains(pid))
 	}
 	return nil
 }

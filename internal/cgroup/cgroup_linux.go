@@ -163,6 +163,10 @@ type Group struct {
 	fd  int
 }
 
+// errOccupied is a cgroup of a jail that has not quite ended: a process of it waits
+// for a file system that does not answer.
+var errOccupied = errors.New("processes of an earlier run, or of another jail of this name,")
+
 // Make makes the cgroup of a jail and sets its limits. If no limit is promised, a
 // jail that cannot have a cgroup is no error but a warning, "" where that was known
 // from the start.
@@ -186,6 +190,8 @@ func (b *Base) Make(spec *jail.Spec) (g *Group, warning string, err error) {
 		return g, "", nil
 	case promised:
 		return nil, "", fmt.Errorf("limits: %w", err)
+	case errors.Is(err, errOccupied):
+		return nil, "", err
 	}
 	return nil, "no limit on its processes: " + err.Error(), nil
 }
@@ -198,7 +204,7 @@ func (d *divided) make(spec *jail.Spec) (*Group, error) {
 		if err = os.Remove(g.dir); err == nil {
 			err = os.Mkdir(g.dir, 0o755)
 		} else if errors.Is(err, syscall.EBUSY) {
-			return nil, fmt.Errorf("processes of an earlier run, or of another jail of this name, are in %s", g.dir)
+			return nil, fmt.Errorf("%w are in %s", errOccupied, g.dir)
 		}
 	}
 	if err != nil {

@@ -8,7 +8,9 @@ package control
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"jail/internal/fdsock"
@@ -157,6 +159,68 @@ func (c *Conn) Close() {
 	if c.PIDFD >= 0 {
 		sys.Close(c.PIDFD)
 	}
+}
+
+// Remains says why the kernel does not end a jail whose PID 1 has been killed:
+// processes that cannot be. The caller makes sure that pid is still that PID 1's.
+func Remains(pid int) string {
+	const most = 5
+	// Whatever runs in a jail descends from its PID 1, which orphans come back to.
+	children := map[int][]process{}
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		if n, err := strconv.Atoi(e.Name()); err == nil {
+			if p, ok := readProcess(n); ok {
+				children[p.parent] = append(children[p.parent], p)
+			}
+		}
+	}
+	var found []string
+	for queue := children[pid]; len(queue) > 0; queue = queue[1:] {
+		p := queue[0]
+		queue = append(queue, children[p.pid]...)
+		if p.state != "Z" && p.state != "X" {
+			found = append(found, fmt.Sprintf("%d (\"%s\", state %s)", p.pid, Quote(p.comm), p.state))
+		}
+	}
+	who := "a process in it"
+	switch n := len(found); {
+	case n == 1:
+		who = "process " + found[0]
+	case n > most:
+		who = fmt.Sprintf("processes %s and %d more", strings.Join(found[:most], ", "), n-most)
+	case n > 1:
+		who = "processes " + strings.Join(found, ", ")
+	}
+	return who + " cannot be killed: probably waiting for a file system or device that does not answer"
+}
+
+// process is a line of /proc/PID/stat (proc(5)).
+type process struct {
+	pid, parent int
+	comm        string // the tenant's choice
+	state       string
+}
+
+func readProcess(pid int) (process, bool) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return process{}, false
+	}
+	_, rest, _ := strings.Cut(string(text), " (")
+	// The name may have anything in it, but nothing after it has a bracket.
+	end := strings.LastIndexByte(rest, ')')
+	if end < 0 {
+		return process{}, false
+	}
+	p := process{pid: pid, comm: rest[:end]}
+	fields := strings.Fields(rest[end+1:])
+	if len(fields) < 2 {
+		return process{}, false
+	}
+	p.state = fields[0]
+	p.parent, err = strconv.Atoi(fields[1])
+	return p, err == nil
 }
 
 // Quote makes text from inside a jail safe for a terminal and for a log of lines.

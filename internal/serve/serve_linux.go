@@ -47,12 +47,17 @@ const (
 	stopGrace  = 5 * time.Second
 )
 
+// endWait is how long the kernel may take to end a jail whose PID 1 is no more,
+// before its logins are refused instead of waiting.
+const endWait = 10 * time.Second
+
 type status int
 
 const (
 	stopped status = iota
 	starting
 	running
+	ending // PID 1 is no more, and the kernel cannot end what else is in the jail
 )
 
 type kind int32
@@ -83,6 +88,7 @@ type jailState struct {
 	conn, stderr int
 	ours         bool // PID 1 is our child
 	started      time.Time
+	lost         time.Time // when PID 1 was no more; zero before
 
 	failures  int
 	notBefore time.Time
@@ -256,6 +262,7 @@ func (s *server) loop() error {
 				break
 			}
 		}
+		s.checkLost()
 		select {
 		case sig := <-s.signals:
 			switch sig {
@@ -292,6 +299,11 @@ func (s *server) timeout() int {
 	}
 	if len(s.linger) > 0 {
 		return 500
+	}
+	for _, j := range s.jails {
+		if j.status == running && !j.lost.IsZero() {
+			return 500
+		}
 	}
 	return -1
 }
@@ -415,7 +427,7 @@ func (s *server) setLogins(n int) error {
 		case running:
 			id := launch.Identity(&lg.spec)
 			s.tell(j, wire.AppendAddLogin(nil, &id), []int{fd})
-		case stopped:
+		case stopped, ending:
 			if err := s.watch(fd, kindListener, i); err != nil {
 				return err
 			}
@@ -456,7 +468,7 @@ func (s *server) adopt(n int) {
 		return
 	}
 	j.status, j.pid, j.pidfd, j.conn, j.ours = running, c.PID, c.PIDFD, c.FD, false
-	j.started = time.Now()
+	j.started, j.lost = time.Now(), time.Time{}
 	s.watchJail(n)
 	s.log("jail %s runs already: pid %d, %d sessions", j.spec.Name, c.PID, c.Status.Sessions)
 }
@@ -474,6 +486,10 @@ func (s *server) watchJail(n int) {
 // connected is called when somebody waits on the socket of a stopped jail.
 func (s *server) connected(lg *login) {
 	j := s.jails[lg.jail]
+	if lg.fd >= 0 && j.status == ending {
+		s.refuse(lg.jail, "a process of it cannot be killed")
+		return
+	}
 	if lg.fd < 0 || j.status != stopped || s.stopAll {
 		return
 	}
@@ -534,7 +550,7 @@ func (s *server) collect() {
 		}
 		j.status, j.ours, j.failures = running, true, 0
 		j.pid, j.pidfd, j.conn, j.stderr = r.j.PID, r.j.PIDFD, r.j.Conn, r.j.Stderr
-		j.started = time.Now()
+		j.started, j.lost = time.Now(), time.Time{}
 		_ = sys.SetNonblock(j.conn)
 		s.watchJail(r.jail)
 		s.log("jail %s started: pid %d", j.spec.Name, j.pid)
@@ -689,6 +705,19 @@ func (s *server) restore(j *jailState) {
 	}
 }
 
+// checkLost looks at the jails whose PID 1 has closed its connection, which it
+// does by ending. That takes effect when everything in the jail has ended, and a
+// process that waits for a dead file system does not.
+func (s *server) checkLost() {
+	for n, j := range s.jails {
+		if j.status == running && !j.lost.IsZero() && time.Since(j.lost) > endWait {
+			j.status = ending
+			s.log("jail %s does not end: %s; its logins are refused until it has", j.spec.Name, control.Remains(j.pid))
+			s.rearm(n)
+		}
+	}
+}
+
 func (s *server) stop(j *jailState) {
 	if j.status == running {
 		s.tell(j, wire.AppendStop(nil, wire.Stop{GraceMillis: uint32(stopGrace.Milliseconds())}), nil)
@@ -711,6 +740,9 @@ func (s *server) readLog(n int) {
 		}
 		if err != nil || got == 0 {
 			s.unwatch(j.conn)
+			if j.lost.IsZero() {
+				j.lost = time.Now()
+			}
 			return
 		}
 		typ, _, body, err := wire.Header(buf[:got])
