@@ -152,7 +152,10 @@ func (c *client) send(kind any, body []byte) {
 func (c *client) answer(what string) []byte {
 	c.t.Helper()
 	p := c.receive()
-	require.NotNil(c.t, p, "%s: no answer; stderr: %s", what, c.err.String())
+	if p == nil {
+		_ = c.cmd.Wait() // which is when all of its standard error is there
+		require.FailNow(c.t, "no answer", "%s; stderr: %s", what, c.err.String())
+	}
 	c.note("%s: %s", what, describe(p))
 	return p
 }
