@@ -15,9 +15,12 @@
 //
 // Environment:
 //
-//	JAIL_TEST_BIN=DIR       use the programs in DIR instead of building them
+//	JAIL_TEST_BIN=DIR       use the programs in DIR instead of building them; with
+//	                        argv and attack among them, go is not needed
 //	JAIL_TEST_TREES=DIR     keep the root file systems in DIR instead of build/trees
 //	JAIL_TEST_LOGS=DIR      keep the logs of sshd and of jail-init in DIR
+//	JAIL_TEST_BITES=REGEXP  attacks that must succeed in the weak container, whatever
+//	                        a kernel may lack (TestAttack)
 //	JAIL_TEST_UPDATE=1      write docs/compatibility.md (TestClients) instead of comparing it
 //	JAIL_TEST_MUST_RUN=1    without root, fail instead of skipping everything
 package e2e
@@ -139,13 +142,23 @@ func exitStatus(state *os.ProcessState) int {
 	return state.ExitCode()
 }
 
-// buildPrograms puts the programs and the argv shell into dir.
+// buildPrograms puts the programs, the argv shell and the attacks into dir.
 func buildPrograms(dir string) error {
-	root, err := moduleRoot()
-	if err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	prebuilt := os.Getenv("JAIL_TEST_BIN")
+	own, complete := []string{"argv", "attack"}, prebuilt != ""
+	for _, name := range own {
+		if _, err := os.Stat(filepath.Join(prebuilt, name)); err != nil {
+			complete = false
+		}
+	}
+	if complete {
+		return copyPrograms(prebuilt, dir, append(own, programNames()...))
+	}
+	root, err := moduleRoot()
+	if err != nil {
 		return err
 	}
 	run := func(args ...string) error {
@@ -160,12 +173,15 @@ func buildPrograms(dir string) error {
 	if err := run("go", "build", "-o", dir+"/", "./e2e/testdata/argv", "./e2e/attack"); err != nil {
 		return err
 	}
-	prebuilt := os.Getenv("JAIL_TEST_BIN")
 	if prebuilt == "" {
 		return run("make", "-s", "build", "BIN="+dir)
 	}
-	for _, name := range programNames() {
-		if err := command("cp", filepath.Join(prebuilt, name), dir); err != nil {
+	return copyPrograms(prebuilt, dir, programNames())
+}
+
+func copyPrograms(from, to string, names []string) error {
+	for _, name := range names {
+		if err := command("cp", filepath.Join(from, name), to); err != nil {
 			return err
 		}
 	}

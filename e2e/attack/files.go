@@ -152,7 +152,14 @@ func cgroup2() (string, error) {
 		return "", err
 	}
 	defer os.Remove(dir)
-	if err := unix.Mount("cgroup2", dir, "cgroup2", 0, ""); err != nil {
+	// There is one file system of this kind, and a mount changes its options.
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return "", err
+	}
+	_, options, _ := strings.Cut(string(mounts), " - cgroup2 cgroup2 rw")
+	options, _, _ = strings.Cut(options, "\n")
+	if err := unix.Mount("cgroup2", dir, "cgroup2", 0, strings.TrimPrefix(options, ",")); err != nil {
 		return "", err
 	}
 	err = openWritable(dir + "/cgroup.procs")

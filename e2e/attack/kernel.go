@@ -372,29 +372,36 @@ func console() (string, error) {
 	return injectTTY(0x541c)
 }
 
-func cloneUser() (string, error) {
-	r, err := call1(unix.SYS_CLONE, unix.CLONE_NEWUSER|uintptr(unix.SIGCHLD), 0, 0, 0, 0)
-	if err == nil && r == 0 {
-		_ = call(unix.SYS_EXIT_GROUP, 0)
+// forked ends the child of a system call that forks. Neither that call nor this one
+// may be announced to the runtime's scheduler, whose other threads the child has not:
+// it could wait for one of them.
+func forked(r uintptr, e syscall.Errno) (string, error) {
+	if e != 0 {
+		return "", e
 	}
-	return "a user namespace", err
+	if r == 0 {
+		_, _, _ = unix.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
+	}
+	return "a user namespace", nil
+}
+
+func cloneUser() (string, error) {
+	r, _, e := unix.RawSyscall6(unix.SYS_CLONE, unix.CLONE_NEWUSER|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	return forked(r, e)
 }
 
 func cloneUser32() (string, error) {
 	r, err := call32(120, unix.CLONE_NEWUSER|uint32(unix.SIGCHLD))
-	if err == nil && r == 0 {
-		_ = call(unix.SYS_EXIT_GROUP, 0)
+	if err != nil {
+		return "", err
 	}
-	return "a user namespace", err
+	return forked(uintptr(r), 0)
 }
 
 func clone3User() (string, error) {
 	args := [8]uint64{0: unix.CLONE_NEWUSER, 4: uint64(unix.SIGCHLD)}
-	r, err := call1(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&args)), 64)
-	if err == nil && r == 0 {
-		_ = call(unix.SYS_EXIT_GROUP, 0)
-	}
-	return "a user namespace", err
+	r, _, e := unix.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&args)), 64, 0)
+	return forked(r, e)
 }
 
 func setns() (string, error) {

@@ -80,6 +80,7 @@ func apart(name string, keys []string) string {
 	cmd := exec.Command("/proc/self/exe", append(append([]string{"one"}, keys...), name)...)
 	cmd.Stderr = os.Stderr
 	cmd.ExtraFiles = inheritedFiles()
+	cmd.WaitDelay = time.Second // for what an attack has left behind
 	guard := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
 	defer guard.Stop()
 	out, err := cmd.Output()
