@@ -264,7 +264,10 @@ func awaitAnswer(fd int) error {
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 20}); err != nil {
 		return err
 	}
-	n, err := unix.Read(fd, make([]byte, 1024))
+	n, err := 0, error(unix.EINTR)
+	for err == unix.EINTR { // a signal of the Go runtime's
+		n, err = unix.Read(fd, make([]byte, 1024))
+	}
 	if err == nil && n == 0 {
 		err = unix.ECONNRESET
 	}

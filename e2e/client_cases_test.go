@@ -384,7 +384,7 @@ func TestCase52FilesOfTheHome(t *testing.T) {
 		require.True(t, poll(deadline, func() bool { return strings.Contains(b.stdout.String(), "ready") || b.gone() }))
 		seen := 0
 		for _, proc := range processes() {
-			if strings.HasPrefix(proc.args, "jail-enter") || strings.HasPrefix(proc.args, "-jail-enter") || strings.HasPrefix(proc.args, "sshd: "+work.login) {
+			if strings.HasPrefix(proc.args, "jail-enter") || strings.HasPrefix(proc.args, "-jail-enter") || proc.ofSSHD(work.login) {
 				seen++
 				environ := contents(fmt.Sprintf("/proc/%d/environ", proc.pid))
 				assert.NotContains(t, environ, "canary", "%s", proc.args)

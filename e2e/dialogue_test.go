@@ -2,10 +2,13 @@ package e2e
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"regexp"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -100,7 +103,7 @@ func onConsole(t testing.TB, cmd *exec.Cmd) *console {
 	ptmx, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 24, Cols: 80})
 	require.NoError(t, err, "%v", cmd.Args)
 	c := &console{cmd: cmd, ptmx: ptmx, closed: make(chan struct{})}
-	c.t, c.in, c.source = t, ptmx, ptmx
+	c.t, c.in, c.source = t, ptmx, &screen{ptmx, cmd.Process.Pid}
 	go func() {
 		c.listen()
 		close(c.closed)
@@ -110,6 +113,25 @@ func onConsole(t testing.TB, cmd *exec.Cmd) *console {
 		cmd.Process.Kill()
 	})
 	return c
+}
+
+// screen reads the terminal of a program. login of util-linux, Debian's since 13,
+// hangs it up (vhangup(2)) before it opens it anew: until then nobody is at the other
+// end, which is no end as long as the program lives.
+type screen struct {
+	ptmx *os.File
+	pid  int
+}
+
+func (s *screen) Read(p []byte) (int, error) {
+	for {
+		stat := contents(fmt.Sprintf("/proc/%d/stat", s.pid)) // before what may be the last
+		n, err := s.ptmx.Read(p)
+		if !errors.Is(err, syscall.EIO) || stat == "" || strings.Contains(stat, ") Z ") {
+			return n, err
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // wait returns the program's status once its terminal is closed.

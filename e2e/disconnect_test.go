@@ -84,7 +84,7 @@ func parted(t *testing.T, note, gate string, pid, others int, want string) {
 	case "goes on":
 		// A signal that was sent would have come before the gate opens: the end of
 		// the connection is over when jail-enter has nothing more to be told of.
-		eventually(t, "sshd is gone", func() bool { return len(running("sshd: "+work.login)) == others })
+		eventually(t, "sshd is gone", func() bool { return connections(work.login) == others })
 		require.NoError(t, os.WriteFile(gate, nil, 0o644))
 		eventually(t, "it runs to its end", func() bool { return contents(note) == "done\n" })
 	}
@@ -97,7 +97,7 @@ func TestOnDisconnect(t *testing.T) {
 		t.Run("without a terminal", func(t *testing.T) {
 			note, gate := inHome(t, d, "note"), inHome(t, d, "gate")
 			inHome(t, d, "note.pid")
-			others := len(running("sshd: " + work.login))
+			others := connections(work.login)
 			cmd := exec.Command("ssh", "-F", sshDir+"/config", "-l", work.login, "--", string(d), parting("note", "gate"))
 			c := talkThrough(t, cmd)
 			c.expect("ready\n")
@@ -109,7 +109,7 @@ func TestOnDisconnect(t *testing.T) {
 		t.Run("on a terminal", func(t *testing.T) {
 			note, gate := inHome(t, d, "note"), inHome(t, d, "gate")
 			inHome(t, d, "note.pid")
-			others := len(running("sshd: " + work.login))
+			others := connections(work.login)
 			c := onConsole(t, exec.Command("ssh", "-F", sshDir+"/config", "-tt", "-l", work.login, "--", string(d), parting("note", "gate")))
 			c.expect("ready\r\n")
 			pid := leader(t, note)

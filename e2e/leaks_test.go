@@ -207,7 +207,9 @@ func (p process) standing(all map[int]process, roots map[int]bool) bool {
 	if roots[p.pid] {
 		return true
 	}
-	if !strings.HasPrefix(p.args, "sshd: ") {
+	// sshd -i leaves a zombie, the child that has written its configuration to
+	// sshd-session (sshd.c:send_rexec_state).
+	if !p.ofSSHD("") && !(p.state == "Z" && p.args == "[sshd]") {
 		return false
 	}
 	for parent, ok := all[p.parent]; ok; parent, ok = all[parent.parent] {
@@ -216,6 +218,23 @@ func (p process) standing(all map[int]process, roots map[int]bool) bool {
 		}
 	}
 	return false
+}
+
+// ofSSHD reports whether p is a process of sshd's for a connection of a login's,
+// or of anybody's. It is another program since OpenSSH 9.8, and says so.
+func (p process) ofSSHD(login string) bool {
+	return strings.HasPrefix(p.args, "sshd: "+login) || strings.HasPrefix(p.args, "sshd-session: "+login)
+}
+
+// connections counts the processes of sshd for a login.
+func connections(login string) int {
+	n := 0
+	for _, p := range processes() {
+		if p.ofSSHD(login) && p.state != "Z" {
+			n++
+		}
+	}
+	return n
 }
 
 // running returns the processes whose arguments begin with text.

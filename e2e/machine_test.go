@@ -179,6 +179,11 @@ func furnishEtc(scratch string) error {
 	if err := command("sed", "-i", "/pam_lastlog/d", "/etc/pam.d/login"); err != nil {
 		return err
 	}
+	// So is this, which Debian has since 13: with it accounts whose group has their
+	// name have umask 002.
+	if err := command("sh", "-c", "sed -i /pam_umask/d /etc/pam.d/*"); err != nil {
+		return err
+	}
 	if err := os.WriteFile("/etc/motd", nil, 0o644); err != nil {
 		return err
 	}

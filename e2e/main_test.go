@@ -203,6 +203,18 @@ func initMain() int {
 		fmt.Fprintln(os.Stderr, "e2e: furnishing the namespaces:", err)
 		return 1
 	}
+	// The Go runtime has raised this, and pam_limits of Linux-PAM 1.7 gives a session
+	// what PID 1 has; from the kernel that would be this (INR_OPEN_CUR).
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e: getrlimit:", err)
+		return 1
+	}
+	files.Cur = min(files.Max, 1024)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e: setrlimit:", err)
+		return 1
+	}
 	os.Setenv(stageEnv, stageRun)
 	os.Setenv("TMPDIR", filepath.Join(os.Getenv(scratchEnv), "tmp"))
 	// Its own path may be below /tmp, which is covered by now.

@@ -186,31 +186,35 @@ func clientOf(server []string, d door, as account, args ...string) *exec.Cmd {
 	return exec.Command("ssh", append(options, args...)...)
 }
 
-// bring copies a program of the machine's, a Debian like the tree's, and the
-// libraries that are missing into a tree.
+// bring gives a tree programs of the machine's that it lacks. Each comes with its
+// libraries and its dynamic linker, for the tree may have an older Debian's.
 func bring(t testing.TB, root string, programs ...string) {
 	t.Helper()
 	for _, name := range programs {
+		if _, err := os.Stat(filepath.Join(root, "usr/bin", name)); err == nil {
+			continue
+		}
 		path, err := exec.LookPath(name)
 		require.NoError(t, err)
-		files := []string{path}
 		out, err := exec.Command("ldd", path).Output()
 		require.NoError(t, err)
-		for _, word := range strings.Fields(string(out)) {
-			if strings.HasPrefix(word, "/") {
-				files = append(files, word)
-			}
-		}
-		for _, file := range files {
-			real, err := filepath.EvalSymlinks(filepath.Dir(file)) // /lib is /usr/lib
-			require.NoError(t, err)
-			to := filepath.Join(root, real, filepath.Base(file))
-			if _, err := os.Stat(to); err == nil {
+		dir := "/usr/local/lib/" + name
+		inside := filepath.Join(root, dir)
+		require.NoError(t, os.Mkdir(inside, 0o755))
+		t.Cleanup(func() { os.RemoveAll(inside) })
+		linker := ""
+		for _, word := range append(strings.Fields(string(out)), path) {
+			if !strings.HasPrefix(word, "/") {
 				continue
 			}
-			require.NoError(t, command("cp", "-L", file, to))
-			t.Cleanup(func() { os.Remove(to) })
+			if strings.HasPrefix(filepath.Base(word), "ld-linux") {
+				linker = filepath.Join(dir, filepath.Base(word))
+			}
+			require.NoError(t, command("cp", "-L", word, inside))
 		}
+		start := filepath.Join(root, "usr/bin", name)
+		require.NoError(t, os.WriteFile(start, fmt.Appendf(nil, "#!/bin/sh\nexec %s --library-path %s %[2]s/%s \"$@\"\n", linker, dir, name), 0o755))
+		t.Cleanup(func() { os.Remove(start) })
 	}
 }
 
