@@ -6,6 +6,7 @@ PREFIX   ?= /usr
 DESTDIR  ?=
 FUZZTIME ?= 10m
 LOGIN    ?= debian
+SUITE    ?= trixie
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
 
 # Where a distribution wants the files of systemd, whatever PREFIX is.
@@ -21,7 +22,7 @@ BUILD = $(GO) build -trimpath -buildvcs=false -buildmode=exe -ldflags '-s -w $(1
 PLAIN = ./cmd/... ./config/... ./internal/...
 
 .PHONY: all build build-enter unit test race bench lint fuzz trees deps install \
-	demo demo-shell demo-stop try-systemd try-vm clean
+	demo demo-shell demo-stop try-systemd try-vm try-release clean
 
 all: build
 
@@ -100,6 +101,10 @@ try-systemd: build
 # The limits, on a Debian booted by qemu, on two kernels.
 try-vm: build
 	packaging/vm/try-vm.sh $(VMFLAGS)
+
+# The tests, on another release of Debian.
+try-release:
+	packaging/release/try-release.sh $(SUITE)
 
 # build/trees stays: it takes minutes and a mirror to make.
 clean:
