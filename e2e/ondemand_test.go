@@ -319,7 +319,7 @@ func TestExec(t *testing.T) {
 // TestSilentPID1: a PID 1 that does not answer cannot keep its jail alive, nor hide
 // that it is.
 func TestSilentPID1(t *testing.T) {
-	own(t, standardRegistry())
+	s := own(t, standardRegistry())
 	require.Zero(t, run(t, login, ask{cmd: "true"}).status)
 	pids := jailPIDs("debian")
 	require.Len(t, pids, 1)
@@ -331,4 +331,10 @@ func TestSilentPID1(t *testing.T) {
 	assert.Empty(t, jailPIDs("debian"))
 	eventually(t, "a login starts it anew", func() bool { return run(t, login, ask{cmd: "true"}).status == 0 })
 	assert.Error(t, command(initPath, "stop", "centos"), "it does not run")
+
+	pids = jailPIDs("debian")
+	require.Len(t, pids, 1)
+	require.NoError(t, syscall.Kill(pids[0], syscall.SIGSTOP))
+	s.kill(syscall.SIGINT)
+	assert.Empty(t, jailPIDs("debian"), "serve that ends its jails ends this one")
 }

@@ -38,13 +38,15 @@ type Options struct {
 	Log        io.Writer
 }
 
-// Back-off after failed starts of one jail, and how long a refused client may
-// take to read why.
+// Back-off after failed starts of one jail, how long a refused client may take to
+// read why, what the processes of a jail get to end by themselves, and PID 1 on top of
+// that to end them.
 const (
 	backoffMin = time.Second
 	backoffMax = 30 * time.Second
 	lingerFor  = 2 * time.Second
 	stopGrace  = 5 * time.Second
+	killAfter  = stopGrace + 5*time.Second
 )
 
 // endWait is how long the kernel may take to end a jail whose PID 1 is no more,
@@ -89,6 +91,7 @@ type jailState struct {
 	ours         bool // PID 1 is our child
 	started      time.Time
 	lost         time.Time // when PID 1 was no more; zero before
+	killAt       time.Time // when it has been told to end; zero if it has not
 
 	failures  int
 	notBefore time.Time
@@ -263,6 +266,7 @@ func (s *server) loop() error {
 			}
 		}
 		s.checkLost()
+		s.killOverdue()
 		select {
 		case sig := <-s.signals:
 			switch sig {
@@ -301,7 +305,7 @@ func (s *server) timeout() int {
 		return 500
 	}
 	for _, j := range s.jails {
-		if j.status == running && !j.lost.IsZero() {
+		if j.status == running && (!j.lost.IsZero() || !j.killAt.IsZero()) {
 			return 500
 		}
 	}
@@ -679,7 +683,7 @@ func (s *server) ended(n int) {
 	}
 	_ = os.Remove(fdsock.ControlPath(s.opt.RuntimeDir, j.spec.Name))
 	s.launcher.Ended(j.spec.Name)
-	j.status = stopped
+	j.status, j.killAt = stopped, time.Time{}
 	s.log("jail %s ended%s after %v", j.spec.Name, how, time.Since(j.started).Round(time.Millisecond))
 	s.restore(j)
 	s.rearm(n)
@@ -718,8 +722,19 @@ func (s *server) checkLost() {
 	}
 }
 
+// killOverdue kills the jails that have been told to end and had their time.
+func (s *server) killOverdue() {
+	for _, j := range s.jails {
+		if j.status == running && !j.killAt.IsZero() && time.Now().After(j.killAt) {
+			_ = sys.PidfdSendSignal(j.pidfd, syscall.SIGKILL)
+		}
+	}
+}
+
+// stop ends a jail. A PID 1 that does not listen is killed, and everything with it.
 func (s *server) stop(j *jailState) {
 	if j.status == running {
+		j.killAt = time.Now().Add(killAfter)
 		s.tell(j, wire.AppendStop(nil, wire.Stop{GraceMillis: uint32(stopGrace.Milliseconds())}), nil)
 	}
 }
