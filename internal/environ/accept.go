@@ -16,7 +16,7 @@ const (
 // get around the command= of a key. A trailing * stands for any ending.
 var reserved = []string{
 	"HOME", "USER", "LOGNAME", "SHELL", "PATH", "MAIL", "PWD", "OLDPWD", "SHLVL", "_", "IFS",
-	"ENV", "BASH_*", "BASHOPTS", "SHELLOPTS", "ZDOTDIR", "SSH_*", "LD_*", "GLIBC_TUNABLES",
+	"ENV", "BASH_*", "BASHOPTS", "SHELLOPTS", "ZDOTDIR", "XDG_CONFIG_*", "XDG_DATA_*", "SSH_*", "LD_*", "GLIBC_TUNABLES",
 	"GCONV_PATH", "LOCPATH", "NLSPATH", "MOTD_SHOWN", "XDG_RUNTIME_DIR",
 }
 
@@ -42,7 +42,7 @@ func Accepted(entry []byte, patterns []string) bool {
 		return false
 	}
 	name := Name(entry)
-	if name == nil || reservedName(name) {
+	if name == nil || reservedName(name) || catalogues(name, entry) {
 		return false
 	}
 	for _, p := range patterns {

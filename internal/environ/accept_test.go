@@ -19,13 +19,15 @@ func TestAccepted(t *testing.T) {
 		assert.Equal(t, want, Accepted([]byte(entry), patterns), "%q", entry)
 	}
 	assert.False(t, Accepted([]byte("FOO=1"), nil))
+	assert.True(t, Accepted([]byte("LANGUAGE=de:en"), []string{"LANG*"}))
+	assert.False(t, Accepted([]byte("LANGUAGE=/tmp/x"), []string{"LANG*"}), "a path to catalogues")
 }
 
 func TestReserved(t *testing.T) {
 	for pattern, want := range map[string]bool{
 		"FOO": false, "BAR_*": false, "EDITOR": false, "TZ": false, "SSHD_*": false, "LDAP": false, "BASH": false, "P": false, "PATHS": false,
 		"PATH": true, "HOME": true, "H*": true, "*": true, "SSH_X": true, "SSH_*": true, "SSH*": true, "L*": true, "LD_PRELOAD": true,
-		"LD_X*": true, "BASH_ENV": true, "BASH_*": true, "BASH*": true, "_": true, "IFS": true, "PA*": true,
+		"LD_X*": true, "XDG_CONFIG_HOME": true, "XDG_*": true, "BASH_ENV": true, "BASH_*": true, "BASH*": true, "_": true, "IFS": true, "PA*": true,
 	} {
 		assert.Equal(t, want, Reserved(pattern), pattern)
 	}

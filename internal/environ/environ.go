@@ -34,7 +34,7 @@ func Name(entry []byte) []byte {
 // Allowed reports whether entry, NAME=VALUE, may enter a jail.
 func Allowed(entry []byte) bool {
 	name := Name(entry)
-	if name == nil {
+	if name == nil || catalogues(name, entry) {
 		return false
 	}
 	for _, a := range allowed {
@@ -43,6 +43,23 @@ func Allowed(entry []byte) bool {
 				return true
 			}
 		} else if string(name) == a {
+			return true
+		}
+	}
+	return false
+}
+
+// catalogues reports whether entry is a LANGUAGE with a path in it. gettext(3) looks
+// for catalogues there, which is to say that it takes the format strings of programs
+// from a file of the client's choice, those of a key's command= among them. glibc
+// passes over such a value in set-uid programs only (intl/dcigettext.c), and some
+// distributions' sshd_config accepts it.
+func catalogues(name, entry []byte) bool {
+	if string(name) != "LANGUAGE" {
+		return false
+	}
+	for _, c := range entry {
+		if c == '/' {
 			return true
 		}
 	}

@@ -16,6 +16,8 @@ func TestAllowed(t *testing.T) {
 		"LC_ alone is no category":           {"LC_=C", false},
 		"a value may hold anything":          {"LANG=a=b\n\xff;id", true},
 		"an empty value passes":              {"LANG=", true},
+		"a list of languages passes":         {"LANGUAGE=de_AT:de@euro:en", true},
+		"a path to catalogues does not":      {"LANGUAGE=de:../../../home/x", false},
 		"the loader's variables do not":      {"LD_PRELOAD=/x.so", false},
 		"an exported function does not":      {"BASH_FUNC_x%%=() { :; }", false},
 		"a name with shell syntax does not":  {"LC_X;id=1", false},
