@@ -248,11 +248,16 @@ func TestIdleTimeout(t *testing.T) {
 	reg := oneJail("idle", busyboxRoot, `users = ["centos"]`, fmt.Sprintf("uid = %d", centos.id), `idle_timeout = "1s"`)
 	own(t, reg)
 	require.Equal(t, result{}, run(t, login, ask{as: centos, cmd: "true"}))
-	eventually(t, "the jail has gone idle and ended", func() bool { return len(jailPIDs("idle")) == 0 })
+	// A process that is coming to its end has no name any more; serve waits for it.
+	ended := func() bool {
+		_, err := os.Stat("/run/jail/ctl/idle")
+		return os.IsNotExist(err) && len(jailPIDs("idle")) == 0
+	}
+	eventually(t, "the jail has gone idle and ended", ended)
 
 	began := time.Now()
 	require.Equal(t, result{}, run(t, login, ask{as: centos, cmd: "sleep 2 >/dev/null 2>&1 </dev/null &"}))
-	eventually(t, "it has ended again", func() bool { return len(jailPIDs("idle")) == 0 })
+	eventually(t, "it has ended again", ended)
 	assert.Greater(t, time.Since(began), 2*time.Second, "not while a process of the tenant's runs")
 }
 
