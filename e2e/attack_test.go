@@ -353,7 +353,8 @@ func (p *prey) value(key string) string {
 	return ""
 }
 
-// abstractNames are the abstract sockets there are.
+// abstractNames are the names of the abstract sockets there are. Connections that
+// wait to be accepted have their listener's.
 func abstractNames(t *testing.T) []string {
 	t.Helper()
 	text, err := os.ReadFile("/proc/net/unix")
@@ -364,7 +365,8 @@ func abstractNames(t *testing.T) []string {
 			names = append(names, f[7])
 		}
 	}
-	return names
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // hostPrograms is what the programs on the host look like.
