@@ -17,7 +17,7 @@ ok() {
 		echo "ok      $what"
 	else
 		echo "NOT OK  $what"
-		sed 's/^/        /' $dir/out | tail -n 20
+		sed 's/^/        /' $dir/out | tail -n 150
 		failed=$((failed + 1))
 	fi
 }
@@ -102,8 +102,31 @@ fill() {
 	return 1
 }
 
+# e2e TEST runs a test of the package e2e and prints what has not passed. The test has
+# accounts of its own, of the uids that ours have.
+e2e() {
+	local status=0 file
+	for file in passwd shadow group; do
+		install -m "$(stat -c %a /etc/$file)" /etc/$file $dir/$file
+		sed -i -E '/^(hog|calm|plain|stuck):/d' $dir/$file
+	done
+	unshare --mount sh -c 'for file in passwd shadow group; do mount --bind /run/try/$file /etc/$file || exit 1; done
+		cd /root/tests && JAIL_TEST_BIN=$PWD/bin JAIL_TEST_TREES=$PWD/trees JAIL_TEST_MUST_RUN=1 \
+			exec ./e2e.test -test.run "^$1\$" -test.v -test.timeout 30m' sh "$1" >$dir/test 2>&1 || status=$?
+	grep -v -e '--- PASS' -e '^=== ' $dir/test
+	return $status
+}
+
 echo "# Linux $(uname -r), $(systemctl --version | head -n 1)"
 swapon /dev/vdb
+
+echo "attacks"
+# Newer kernels have it off for all but root: the attack is to have a chance.
+[ ! -e /proc/sys/dev/tty/legacy_tiocsti ] || echo 1 >/proc/sys/dev/tty/legacy_tiocsti
+export JAIL_TEST_BITES='-i386|socketcall|^moby-42681$|^P11|^P12|mlock'
+ok "they succeed in a weak container, those by 32-bit system calls among them, and fail in jails" e2e TestAttack
+echo "# what had nothing to attack:"
+sed -n '/^ *attack_test.go:[0-9]*: [0-9]* attacks;/,/^[^\t]*$/s/^ *\t/#   /p' $dir/test
 
 echo "jail.service"
 ok "systemd takes the units without a warning" sh_ '! systemd-analyze --man=no verify /usr/lib/systemd/system/jail{,-all,@}.service /usr/lib/systemd/system/jail@.socket 2>&1 | grep .'
@@ -291,6 +314,86 @@ ok "... the next login gets a fresh jail" eventually says work su - hog -c "id -
 ok "... with its limits" says "$hogs" limits_of $one/jail-hog
 systemctl stop jail@61000.socket
 ok "stopping the socket leaves nothing" eventually gone hog
+
+echo "the killer's choice"
+systemctl start jail.service
+mkdir -p /run/systemd/system/jail.service.d
+printf '[Service]\nOOMScoreAdjust=-500\n' >/run/systemd/system/jail.service.d/try.conf
+systemctl daemon-reload
+systemctl restart jail.service
+score() { cat "/proc/$1/oom_score_adj"; }
+ok "serve is to be killed late (OOMScoreAdjust=-500)" says -500 score "$(systemctl show -P MainPID jail.service)"
+ok "what else such a unit starts inherits that" says "-500 -500" systemd-run -q --wait --pipe -p OOMScoreAdjust=-500 \
+	sh -c 'echo $(cat /proc/self/oom_score_adj; su admin -c "cat /proc/self/oom_score_adj")'
+for user in hog plain; do
+	ok "... a jail does not ($user)" says "0 0" su - $user -c 'echo $(cat /proc/1/oom_score_adj /proc/self/oom_score_adj)'
+	ok "... nor can a tenant have it back" says 0 su - $user -c 'echo -1 >/proc/$$/oom_score_adj 2>/dev/null; cat /proc/$$/oom_score_adj'
+	ok "... nor root inside" says 0 jail exec $user sh -c 'echo -1 >/proc/$$/oom_score_adj 2>/dev/null; cat /proc/$$/oom_score_adj'
+	ok "... to be killed sooner can be had" says 7 su - $user -c 'echo 7 >/proc/$$/oom_score_adj; cat /proc/$$/oom_score_adj'
+done
+rm -r /run/systemd/system/jail.service.d
+systemctl daemon-reload
+systemctl restart jail.service
+
+echo "a file system that does not answer"
+modprobe loop
+truncate -s 16M /srv/file-system
+mkfs.ext4 -q /srv/file-system
+mount -o loop /srv/file-system /srv/dead
+chmod 1777 /srv/dead
+jail stop plain
+# dying prints the processes of the jail stuck that wait in the kernel.
+dying() {
+	local p
+	for p in $(cat $all/jail-stuck/cgroup.procs); do
+		[ "$(awk '$1 == "State:" { print $2 }' "/proc/$p/status")" != D ] || echo "$p"
+	done
+}
+hold calm
+ok "a session of another jail is open" answers one
+su - stuck -c 'exec sh -c "while :; do echo x; done" >/mnt/file' &
+writer=$!
+ok "a process of a jail writes to it" eventually test -s /srv/dead/file
+fsfreeze -f /srv/dead
+ok "... waits in the kernel when it is frozen" eventually sh_ "$(declare -f dying); all=$all; [ -n \"\$(dying)\" ]"
+pid=$(dying)
+start=$SECONDS
+ok "... jail stop says that it does not end, and why" sh_ "
+	out=\$(jail stop stuck 2>&1); status=\$?
+	echo \"\$status \$out\"; [ \$status = 1 ] && [ \"\$out\" = 'jail-init: jail stuck does not end: process $pid (\"sh\", state D) cannot be killed: probably waiting for a file system or device that does not answer' ]"
+ok "... within half a minute: $((SECONDS - start)) s" test $((SECONDS - start)) -le 30
+wait $writer
+ok "... its client has ended with 125: $?" test $? = 125
+ok "... serve says the same" eventually sh_ "journalctl -u jail | grep -q 'jail stuck does not end: process $pid .*; its logins are refused until it has'"
+ok "... a login to it is refused with 125 and a line" sh_ '
+	out=$(timeout 30 ssh -F /root/ssh_config stuck@host true 2>&1 </dev/null); status=$?
+	echo "$status $out"; [ $status = 125 ] && [ "$(echo "$out" | wc -l)" = 1 ]'
+ok "... the other session goes on" answers two
+ok "... another jail is open to logins" says work ssh_as calm id -un
+ok "... a stopped one starts" says work su - plain -c "id -un"
+ok "... and can be stopped" timeout 30 jail stop plain
+ok "... so is the host" says admin ssh_as admin id -un
+fsfreeze -u /srv/dead
+ok "when it answers again, the jail ends" eventually gone stuck
+ok "... and starts again" eventually says work su - stuck -c 'id -un'
+ok "... with its limit" says "max max max 100000 4104" limits_of $all/jail-stuck
+su - stuck -c 'exec sh -c "while :; do echo x; done" >/mnt/file' &
+writer=$!
+fsfreeze -f /srv/dead
+eventually sh_ "$(declare -f dying); all=$all; [ -n \"\$(dying)\" ]"
+ok "once more: jail stop says so" status 1 jail stop stuck
+wait $writer
+ok "... systemctl restart jail" timeout 30 systemctl restart jail.service
+ok "... does not start it beside what is left" status 125 timeout 30 su - stuck -c true
+ok "... and says why" sh_ 'journalctl -u jail | grep "jail stuck: start failed.* processes of an earlier run.* are in .*/jail-stuck"'
+ok "... the other session goes on" answers three
+fsfreeze -u /srv/dead
+ok "... it starts when nothing is" eventually says work su - stuck -c 'id -un'
+ok "... with its limit" says "max max max 100000 4104" limits_of $all/jail-stuck
+ok "... and the file system" su - stuck -c 'echo y >/mnt/file'
+ok "... jail stop" jail stop stuck
+ok "... leaves nothing that holds the file system" eventually umount /srv/dead
+release
 
 if [ $failed != 0 ]; then
 	journalctl -q --no-pager -o short-precise -u jail.service -u jail-all.service -u 'jail@*' | tail -n 120

@@ -1,8 +1,9 @@
 #!/bin/bash
-# Tries the resource limits for real: a Debian 12 with systemd is booted in a
-# virtual machine, on its own kernel and on a newer one, what "make install"
-# installs is installed there, and inside.sh tries to use the machine up. One
-# line is printed for every fact.
+# Tries for real what not every machine can show: a Debian 12 with systemd is
+# booted in a virtual machine, on its own kernel and on a newer one, what "make
+# install" installs is installed there, inside.sh tries to use the machine up, and
+# the attacks of e2e are made, of which some need 32-bit system calls. One line is
+# printed for every fact.
 #
 #	try-vm.sh [6.1 | backports]...
 #
@@ -35,8 +36,8 @@ finish() {
 	exit $status
 }
 
-# kernel NAME MMDEBSTRAP-ARGUMENT... makes $dir/linux-NAME and $dir/initrd-NAME.
-# No initramfs of Debian's: it takes longer to unpack, without KVM, than all the
+# kernel NAME MMDEBSTRAP-ARGUMENT... makes $dir/linux-NAME and $dir/initrd-NAME, and
+# puts its modules into the machine. No initramfs of Debian's: it takes longer to unpack, without KVM, than all the
 # rest to boot.
 kernel() {
 	local name=$1 tree modules work=$dir/initrd m
@@ -60,6 +61,8 @@ kernel() {
 	chmod 755 "$work/init"
 	(cd "$work" && find . | busybox cpio -o -H newc | gzip -1) >"$dir/initrd-$name" 2>/dev/null
 	rm -rf "$work"
+	mkdir -p "$root/lib/modules"
+	cp -a "$modules" "$root/lib/modules/"
 }
 
 # modules_for TREE RELEASE MODULE... prints the files to load, in order. What is
@@ -71,9 +74,9 @@ modules_for() {
 	modprobe -d "$tree" -S "$release" --show-depends -a "$@" | awk '$1 == "insmod" && !seen[$2]++ { print $2 }'
 }
 
-# image makes the machine's disk.
-image() {
-	local tree user
+# machine makes the tree of the machine's disk.
+machine() {
+	local tree user name
 	tree=$(kept vm --include=systemd,systemd-sysv,libpam-systemd,dbus,udev,openssh-server,openssh-client,procps)
 	cp -a --reflink=auto "$tree" "$root"
 	make -C "$top" -s install DESTDIR="$root"
@@ -89,7 +92,8 @@ image() {
 	chroot "$root" groupadd -g 61999 jailed
 	chroot "$root" useradd -m -s /bin/sh admin # an account of the host
 	mkdir -m 700 "$root/srv/jails"
-	for user in hog:61000 calm:61001 plain:61002; do
+	mkdir "$root/srv/dead"
+	for user in hog:61000 calm:61001 plain:61002 stuck:61003; do
 		chroot "$root" useradd -K UID_MAX=61999 -u "${user#*:}" -G jailed -M -d /var/lib/jail/empty-home -s /usr/bin/jail-enter "${user%:*}"
 		make_busybox "$root/srv/jails/${user%:*}" "${user#*:}" "$root/root/id.pub"
 	done
@@ -101,7 +105,25 @@ image() {
 		apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer systemd-networkd-wait-online.service
 	echo vm >"$root/etc/hostname"
 	rm -rf "$root/var/cache/apt" "$root/var/lib/apt/lists"
-	mke2fs -q -t ext4 -E root_owner=0:0 -d "$root" "$dir/disk" 1G
+	# The kernel's requests for modules; there is no kmod.
+	cp "$(command -v busybox)" "$root/bin/busybox"
+	ln -s /bin/busybox "$root/sbin/modprobe"
+	# Tests in Go, and what they start from.
+	make -C "$top" -s trees
+	mkdir -p "$root/root/tests/bin" "$root/root/tests/trees"
+	(
+		cd "$top"
+		export CGO_ENABLED=0
+		go test -c -o "$root/root/tests/" ./e2e
+		go build -o "$root/root/tests/bin/" ./e2e/attack ./e2e/testdata/argv
+	)
+	cp "$top"/bin/jail-* "$root/root/tests/bin/"
+	for name in debian busybox; do cp -a --reflink=auto "$top/build/trees/$name"{,.recipe} "$root/root/tests/trees/"; done
+}
+
+# image makes the disk of the tree.
+image() {
+	mke2fs -q -t ext4 -E root_owner=0:0 -d "$root" "$dir/disk" 2G
 	truncate -s 256M "$dir/swap"
 	mkswap -q "$dir/swap" 2>/dev/null || mkswap "$dir/swap" >/dev/null
 }
@@ -116,7 +138,7 @@ boot() {
 	tail -f -n +1 --pid=$$ "$dir/results" &
 	shown=$!
 	nice -n 10 qemu-system-x86_64 -accel tcg,tb-size=128 -icount shift=3,sleep=off -rtc clock=vm -cpu max,cx16=off -smp 1 -m 768 -nodefaults -no-reboot -display none \
-		-kernel "$dir/linux-$1" -initrd "$dir/initrd-$1" -append "console=ttyS0 root=/dev/vda panic=-1 quiet systemd.show_status=0 random.trust_cpu=on" \
+		-kernel "$dir/linux-$1" -initrd "$dir/initrd-$1" -append "console=ttyS0 root=/dev/vda panic=-1 quiet systemd.show_status=0 random.trust_cpu=on ia32_emulation=on" \
 		-drive "file=$dir/disk,format=raw,if=virtio,snapshot=on" -drive "file=$dir/swap,format=raw,if=virtio,snapshot=on" \
 		-serial "file:$dir/console" -serial "file:$dir/results" &
 	qemu=$!
@@ -140,23 +162,33 @@ boot() {
 	fi
 }
 
-mkdir -p "$top/build"
-exec 9>"$top/build/vm.lock"
-flock -n 9 || { echo "try-vm: it runs already" >&2; exit 1; }
-trap finish EXIT
-trap 'exit 1' HUP INT TERM
-failed=0
-rm -rf --one-file-system "$dir"
-mkdir -p "$dir"
-chmod 700 "$dir"
-image
-for name in "${@:-6.1}"; do
-	case $name in
-	6.1) kernel 6.1 --include=linux-image-cloud-amd64 ;;
-	backports) kernel backports --include=linux-image-cloud-amd64/bookworm-backports \
-		--setup-hook='echo "deb http://deb.debian.org/debian bookworm-backports main" >>"$1/etc/apt/sources.list"' ;;
-	*) echo "try-vm: $name: 6.1 or backports" >&2; exit 64 ;;
-	esac
-	boot "$name"
-done
-[ $failed = 0 ]
+# In a function, so that bash has read the script to its end by now, and it may be
+# edited while it runs.
+main() {
+	local name
+	mkdir -p "$top/build"
+	exec 9>"$top/build/vm.lock"
+	flock -n 9 || { echo "try-vm: it runs already" >&2; exit 1; }
+	trap finish EXIT
+	trap 'exit 1' HUP INT TERM
+	rm -rf --one-file-system "$dir"
+	mkdir -p "$dir"
+	chmod 700 "$dir"
+	machine
+	for name in "$@"; do
+		case $name in
+		6.1) kernel 6.1 --include=linux-image-cloud-amd64 ;;
+		# shellcheck disable=SC2016 # mmdebstrap is to expand it
+		backports) kernel backports --include=linux-image-cloud-amd64/bookworm-backports \
+			--setup-hook='echo "deb http://deb.debian.org/debian bookworm-backports main" >>"$1/etc/apt/sources.list"' ;;
+		*) echo "try-vm: $name: 6.1 or backports" >&2; exit 64 ;;
+		esac
+	done
+	image
+	failed=0
+	for name in "$@"; do boot "$name"; done
+	exit $failed
+}
+
+main "${@:-6.1}"
+exit
