@@ -195,11 +195,19 @@ func Remains(pid int) string {
 	return who + " cannot be killed: probably waiting for a file system or device that does not answer"
 }
 
+// Exiting reports whether a process is coming to its end, by the kernel's word: one
+// that has just closed its descriptors is not.
+func Exiting(pid int) bool {
+	p, ok := readProcess(pid)
+	return !ok || p.exiting
+}
+
 // process is a line of /proc/PID/stat (proc(5)).
 type process struct {
 	pid, parent int
 	comm        string // the tenant's choice
 	state       string
+	exiting     bool
 }
 
 func readProcess(pid int) (process, bool) {
@@ -215,11 +223,13 @@ func readProcess(pid int) (process, bool) {
 	}
 	p := process{pid: pid, comm: rest[:end]}
 	fields := strings.Fields(rest[end+1:])
-	if len(fields) < 2 {
+	if len(fields) < 7 {
 		return process{}, false
 	}
 	p.state = fields[0]
 	p.parent, err = strconv.Atoi(fields[1])
+	flags, _ := strconv.ParseUint(fields[6], 10, 32)
+	p.exiting = flags&4 != 0 // PF_EXITING
 	return p, err == nil
 }
 

@@ -37,5 +37,17 @@ func TestRemains(t *testing.T) {
 	require.NoError(t, err)
 	want := fmt.Sprintf(`process %d ("a) S 1\n\x1b(", state S) cannot be killed: probably waiting for a file system or device that does not answer`, pid)
 	assert.Eventually(t, func() bool { return Remains(cmd.Process.Pid) == want }, 10*time.Second, 10*time.Millisecond, "%s", want)
+	assert.False(t, Exiting(pid))
 	assert.Contains(t, Remains(os.Getpid()), fmt.Sprintf(`processes %d ("sh", state S), %d (`, cmd.Process.Pid, pid))
+}
+
+func TestExiting(t *testing.T) {
+	cmd := exec.Command("cat")
+	in, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	assert.False(t, Exiting(cmd.Process.Pid))
+	require.NoError(t, in.Close())
+	assert.Eventually(t, func() bool { return Exiting(cmd.Process.Pid) }, 10*time.Second, 10*time.Millisecond, "not waited for yet")
+	require.NoError(t, cmd.Wait())
 }

@@ -90,7 +90,7 @@ type jailState struct {
 	conn, stderr int
 	ours         bool // PID 1 is our child
 	started      time.Time
-	lost         time.Time // when PID 1 was no more; zero before
+	lost         time.Time // when PID 1 closed conn; zero before
 	killAt       time.Time // when it has been told to end; zero if it has not
 
 	failures  int
@@ -709,12 +709,17 @@ func (s *server) restore(j *jailState) {
 	}
 }
 
-// checkLost looks at the jails whose PID 1 has closed its connection, which it
-// does by ending. That takes effect when everything in the jail has ended, and a
-// process that waits for a dead file system does not.
+// checkLost looks at the jails whose PID 1 has closed its connection, as a rule by
+// ending. That takes effect when everything in the jail has ended, and a process that
+// waits for a dead file system does not.
 func (s *server) checkLost() {
 	for n, j := range s.jails {
-		if j.status == running && !j.lost.IsZero() && time.Since(j.lost) > endWait {
+		switch {
+		case j.status != running || j.lost.IsZero() || time.Since(j.lost) < endWait:
+		case !control.Exiting(j.pid):
+			j.lost = time.Time{}
+			s.log("jail %s: its PID 1 has ended the connection but lives on: what it says is lost, and changes of its logins are not heard", j.spec.Name)
+		default:
 			j.status = ending
 			s.log("jail %s does not end: %s; its logins are refused until it has", j.spec.Name, control.Remains(j.pid))
 			s.rearm(n)
