@@ -38,6 +38,7 @@ enter() {
 	# pivot_root, for there are no user namespaces in a chroot
 	# (user_namespaces(7)).
 	pivot_root . mnt
+	# shellcheck disable=SC2016 # the shell inside is to expand it
 	exec env -i PATH=/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
 		GOMODCACHE=/go/pkg/mod GOCACHE=/var/cache/go-build GOPROXY=off GOTOOLCHAIN=local GOFLAGS=-buildvcs=false \
 		CGO_ENABLED=0 JAIL_TEST_MUST_RUN=1 RUN="${RUN:-}" PKG="${PKG:-}" /bin/bash -ec '

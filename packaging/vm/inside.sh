@@ -345,9 +345,9 @@ jail stop plain
 # dying prints the processes of the jail stuck that wait in the kernel.
 dying() {
 	local p
-	for p in $(cat $all/jail-stuck/cgroup.procs); do
+	while read -r p; do
 		[ "$(awk '$1 == "State:" { print $2 }' "/proc/$p/status")" != D ] || echo "$p"
-	done
+	done <$all/jail-stuck/cgroup.procs
 }
 hold calm
 ok "a session of another jail is open" answers one

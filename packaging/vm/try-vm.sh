@@ -25,6 +25,7 @@ bound=1800
 "$top/packaging/deps.sh" vm
 
 qemu='' shown=''
+# shellcheck disable=SC2317,SC2086 # it is a trap
 finish() {
 	local status=$?
 	trap - EXIT
@@ -176,9 +177,9 @@ main() {
 	chmod 700 "$dir"
 	machine
 	for name in "$@"; do
+		# shellcheck disable=SC2016 # mmdebstrap is to expand it
 		case $name in
 		6.1) kernel 6.1 --include=linux-image-cloud-amd64 ;;
-		# shellcheck disable=SC2016 # mmdebstrap is to expand it
 		backports) kernel backports --include=linux-image-cloud-amd64/bookworm-backports \
 			--setup-hook='echo "deb http://deb.debian.org/debian bookworm-backports main" >>"$1/etc/apt/sources.list"' ;;
 		*) echo "try-vm: $name: 6.1 or backports" >&2; exit 64 ;;
@@ -187,7 +188,7 @@ main() {
 	image
 	failed=0
 	for name in "$@"; do boot "$name"; done
-	exit $failed
+	[ $failed = 0 ]
 }
 
 main "${@:-6.1}"
