@@ -57,7 +57,6 @@ func Run() int {
 		return fail(&m, err)
 	}
 	syscall.Umask(0o022)
-	spareThreads(3)
 	l, err := newLoop(s, root, got.ctl, got.logins)
 	if err != nil {
 		return fail(&m, err)
@@ -65,6 +64,8 @@ func Run() int {
 	if err := giveUp(s); err != nil {
 		return fail(&m, err)
 	}
+	// After giveUp, which interrupts every thread there is; these are born confined.
+	spareThreads(3)
 	if err := sys.SendMsg(setupFD, wire.AppendReady(nil), nil, false, &m); err != nil {
 		return 1 // the launcher has given up on us
 	}
