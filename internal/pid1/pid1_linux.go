@@ -12,6 +12,7 @@ import (
 	"errors"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 
 	"jail/internal/confine"
@@ -184,19 +185,26 @@ func giveUp(s *wire.Setup) error {
 // the processes it may have must not be the end of PID 1. With one processor and
 // one goroutine of ours, five threads are all that can be busy at once
 // (cgroup.PID1Threads).
-func spareThreads(n int) {
-	here, on := make(chan struct{}), make(chan struct{})
+//
+// The last of n goroutines finds all others waiting, each on a thread of its own, and
+// none is the caller's, which is locked to it. Only the last wakes the caller: every
+// change of threads is paid for by who waits for the jail.
+func spareThreads(n int32) {
+	var left atomic.Int32
+	left.Store(n)
+	last, on := make(chan struct{}), make(chan struct{})
 	for range n {
 		go func() {
+			if left.Add(-1) == 0 {
+				close(last)
+				return
+			}
 			runtime.LockOSThread() // so that no two of these share a thread
-			here <- struct{}{}
 			<-on
 			runtime.UnlockOSThread()
 		}()
 	}
-	for range n {
-		<-here
-	}
+	<-last
 	close(on)
 }
 
