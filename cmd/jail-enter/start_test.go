@@ -343,6 +343,13 @@ func TestSameEnd(t *testing.T) {
 			wait(t, c, uint8(syscall.SIGTERM))
 			_, _ = c.Write(exited(0, 6))
 		},
+		"a signal with an answer that asks for more": func(t *testing.T, _ *peer, c *net.UnixConn, cl *client) {
+			time.Sleep(100 * time.Millisecond)
+			_, _ = c.Write(wire.AppendStarted(nil, wire.Started{Flags: wire.FlagWatch, PID: 7}))
+			require.NoError(t, cl.cmd.Process.Signal(syscall.SIGUSR1))
+			wait(t, c, uint8(syscall.SIGUSR1))
+			_, _ = c.Write(exited(0, 6))
+		},
 		"a stop and its end": func(t *testing.T, _ *peer, c *net.UnixConn, cl *client) {
 			_, _ = c.Write(started)
 			time.Sleep(100 * time.Millisecond)
