@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -282,6 +283,9 @@ func TestSameEnd(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, wire.AppendSignal(nil, wire.Signal{Number: want}), buf[:n])
 	}
+	// Ignored by whoever started us, as by nohup(1), it would never come.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	defer signal.Reset(syscall.SIGHUP)
 	for claim, act := range map[string]func(*testing.T, *peer, *net.UnixConn, *client){
 		"status 0":              send(started, exited(0, 0)),
 		"status 255":            send(started, exited(0, 255)),

@@ -122,8 +122,13 @@ func PS(opt Options) error {
 func Stop(opt Options, name string, grace time.Duration) error {
 	c, err := control.Open(opt.RuntimeDir, name, false)
 	if err != nil {
-		return stopSilent(opt, name, err)
+		return stopSilent(opt, name, grace, err)
 	}
+	return stop(opt, name, c, grace)
+}
+
+// stop tells PID 1 to end its jail, and sees to it that it does. It closes c.
+func stop(opt Options, name string, c *control.Conn, grace time.Duration) error {
 	defer c.Close()
 	if err := c.Send(wire.AppendStop(nil, wire.Stop{GraceMillis: uint32(grace.Milliseconds())}), nil); err != nil {
 		return err
@@ -145,9 +150,13 @@ func Stop(opt Options, name string, grace time.Duration) error {
 	return nil
 }
 
+// silence is how long a PID 1 may say nothing, in milliseconds: one that has only just
+// been started does not either.
+const silence = 3000
+
 // stopSilent ends a jail of the registry whose PID 1 does not say who it is, as one
 // that has been taken over may not; why is what asking it has come to.
-func stopSilent(opt Options, name string, why error) error {
+func stopSilent(opt Options, name string, grace time.Duration, why error) error {
 	reg, err := config.Load(opt.ConfigPath, config.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir})
 	if err != nil {
 		return why
@@ -161,6 +170,14 @@ func stopSilent(opt Options, name string, why error) error {
 		return why
 	}
 	defer sys.Close(pidfd)
+	for deadline := sys.MonotonicMillis() + silence; sys.MonotonicMillis() < deadline; {
+		if n, err := sys.Poll([]sys.PollFD{{FD: int32(pidfd), Events: sys.PollIn}}, 50); err != nil || n > 0 {
+			return err // it has ended
+		}
+		if c, err := control.Open(opt.RuntimeDir, name, false); err == nil {
+			return stop(opt, name, c, grace)
+		}
+	}
 	return kill(pid, pidfd, name)
 }
 
