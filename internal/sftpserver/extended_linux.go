@@ -34,16 +34,21 @@ func (s *server) volume(r *request, st *syscall.Statfs_t, err error) {
 	if fragment == 0 {
 		fragment = st.Bsize
 	}
-	id := uint64(int64(st.Fsid.X__val[0])) | uint64(int64(st.Fsid.X__val[1]))<<32
 	at := s.begin(typeExtendedReply)
 	s.out = putU32(s.out, r.id)
 	for _, n := range [...]uint64{
 		uint64(st.Bsize), uint64(fragment), st.Blocks, st.Bfree, st.Bavail, st.Files, st.Ffree, st.Ffree,
-		id, uint64(st.Flags) & (syscall.MS_RDONLY | syscall.MS_NOSUID), uint64(st.Namelen),
+		fsid(st), uint64(st.Flags) & (syscall.MS_RDONLY | syscall.MS_NOSUID), uint64(st.Namelen),
 	} {
 		s.out = putU64(s.out, n)
 	}
 	s.finish(at)
+}
+
+// fsid is f_fsid of statvfs(3), an unsigned long that the C library makes of
+// statfs(2)'s two words: the first is the lower half, and neither has a sign.
+func fsid(st *syscall.Statfs_t) uint64 {
+	return uint64(uint32(st.Fsid.X__val[0])) | uint64(uint32(st.Fsid.X__val[1]))<<32
 }
 
 func (s *server) fsync(r *request) {
