@@ -45,13 +45,36 @@ type Options struct {
 	euid *uint32 // the effective uid to assume; nil asks the kernel
 }
 
-// Registry is a registry without a known fault.
+// Registry is what is in force: the jails and logins without a known fault, and
+// what is out of service for one.
 type Registry struct {
 	// Jails are sorted by name.
 	Jails []jail.Spec
+	// Faults are what is out of service. No login of a Fault is in a Spec of
+	// Jails, and no jail that a Fault puts out of service as a whole.
+	Faults []Fault
 	// Warnings are what an administrator should know although the registry
 	// is used as it is.
 	Warnings []Error
+}
+
+// Fault is one part of the registry that is out of service, and why: a jail with all
+// its logins, single logins of a jail, or a file.
+type Fault struct {
+	// Jail is the jail it concerns; "" if none can be told, as in a file that is
+	// not TOML.
+	Jail string
+	// Logins are out of service by it, as far as they can be named.
+	Logins []FaultyLogin
+	// Errors are the reasons; at least one.
+	Errors Errors
+}
+
+// FaultyLogin is a login that is out of service.
+type FaultyLogin struct {
+	Name string
+	// HostUID is its uid on the host, 0 where the host knows no such account.
+	HostUID jail.HostUID
 }
 
 // Jail returns the jail of that name, or nil.
