@@ -21,7 +21,7 @@ BUILD = $(GO) build -trimpath -buildvcs=false -buildmode=exe -ldflags '-s -w $(1
 
 PLAIN = ./cmd/... ./config/... ./internal/...
 
-.PHONY: all build build-enter unit test race bench lint fuzz trees deps install \
+.PHONY: all build build-enter unit test race bite bench lint fuzz trees deps install \
 	demo demo-shell demo-stop try-systemd try-vm try-release clean
 
 all: build
@@ -52,6 +52,11 @@ race: export CGO_ENABLED = 1
 race:
 	packaging/deps.sh race
 	$(GO) test -race -gcflags=jail/internal/sys=-race=false -count=1 $(PLAIN)
+
+# Breaks the product in one place at a time and runs the test that has to notice.
+# Red when one did not. BITEFLAGS="-run REGEXP" takes some.
+bite: deps
+	$(GO) run ./e2e/bite $(BITEFLAGS)
 
 bench: deps
 	$(GO) run ./e2e/bench $(BENCHFLAGS)
