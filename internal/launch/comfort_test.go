@@ -164,7 +164,7 @@ func TestTimezone(t *testing.T) {
 		assert.Equal(t, "America/Sao_Paulo\n", j.out("echo $TZ"))
 		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", j.PID))
 		require.NoError(t, err)
-		assert.Equal(t, "GOMAXPROCS=1\x00GOGC=25\x00TZ=\x00", string(env))
+		assert.Equal(t, "GOMAXPROCS=1\x00GOGC=25\x00TZ=\x00GODEBUG=asyncpreemptoff=1\x00", string(env))
 	})
 	t.Run("the rootfs's own", func(t *testing.T) {
 		spec := newSpec(newRootfs(t), true)

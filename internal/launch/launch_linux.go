@@ -544,8 +544,9 @@ func (l *Launcher) child(spec *jail.Spec, null, conn, stderr, sync int, cg *cgro
 	// One processor is all PID 1 can use; the runtime keeps less memory then. The
 	// collector runs rarely in a program that reuses its memory, so a small heap
 	// target costs nothing. TZ keeps package time from ever opening /etc/localtime,
-	// the jail's.
-	c.Envp = []*byte{cptr("GOMAXPROCS=1"), cptr("GOGC=25"), cptr("TZ="), nil}
+	// the jail's. A handler of the scheduler's SIGURG would make PID 1 mortal
+	// (sys.InterruptBy).
+	c.Envp = []*byte{cptr("GOMAXPROCS=1"), cptr("GOGC=25"), cptr("TZ="), cptr("GODEBUG=asyncpreemptoff=1"), nil}
 	c.ExecMsg = []byte("execute jail-pid1: ")
 	return c
 }

@@ -25,9 +25,10 @@ import (
 // setupFD is the socket to the launcher.
 const setupFD = 3
 
-// handled are the signals that keep the Go runtime's handlers: SIGCHLD, so that
-// it ends an epoll wait, and SIGURG, by which the scheduler preempts.
-const handled = 1<<(syscall.SIGCHLD-1) | 1<<(syscall.SIGURG-1)
+// handled are the signals that have a handler: SIGCHLD, so that it ends an epoll wait.
+// The scheduler does without SIGURG (asyncpreemptoff in the environment that the
+// launcher makes).
+const handled = 1 << (syscall.SIGCHLD - 1)
 
 // Run is the whole life of PID 1. It returns the exit status, which nobody but
 // the launcher looks at. A tenant who executes /proc/1/exe gets no further than the
@@ -169,14 +170,16 @@ func giveUp(s *wire.Setup) error {
 		return errors.New("drop capabilities: have " + strconv.FormatUint(uint64(got), 16) + ", want " + strconv.FormatUint(uint64(sets.PID1), 16))
 	}
 	// As the init of a PID namespace this process cannot be hurt by a signal
-	// whose disposition is the default (pid_namespaces(7)); the Go runtime's
-	// handlers take that protection away, so they go. A fault of our own still
+	// whose disposition is the default (pid_namespaces(7)), as long as it is not
+	// blocked at that moment. The Go runtime's handlers take that protection away,
+	// since they run with every signal blocked, so they go. A fault of our own still
 	// kills: the kernel forces those.
 	for sig := 1; sig <= 64; sig++ {
 		if handled&(1<<(sig-1)) == 0 {
 			sys.SetSignal(sig, false)
 		}
 	}
+	sys.InterruptBy(syscall.SIGCHLD)
 	return nil
 }
 

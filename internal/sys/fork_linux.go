@@ -60,7 +60,9 @@ type Child struct {
 	LandlockFD  int  // restrict to this ruleset; -1 not
 
 	// KeepSignals has bit N-1 set for every signal N whose disposition is the
-	// default already; all others are set to it.
+	// default already; all others are set to it. If it is not 0, only those
+	// others are blocked in the caller during the clone, and the caller has no
+	// goroutine that forks otherwise (see block).
 	KeepSignals uint64
 
 	Setsid    bool
@@ -121,6 +123,8 @@ type Child struct {
 	stack []byte
 	args  cloneArgs
 	pidfd int32
+
+	oldmask uint64 // the caller's signal mask before the clone
 }
 
 // childStack is the size of the child's stack. The linker holds the depth of a
@@ -195,13 +199,13 @@ func Fork(c *Child) (pid, pidfd int, err error) {
 			pidfd: uint64(uintptr(unsafe.Pointer(&c.pidfd))), childTID: uint64(uintptr(unsafe.Pointer(&c.tid))),
 			stack: uint64(bottom), stackSize: uint64(top - bottom), cgroup: uint64(c.CgroupFD),
 		}
-		runtimeBeforeFork()
+		block(c)
 		r, e = clone3VM(&c.args, unsafe.Sizeof(c.args), c)
-		runtimeAfterFork()
+		unblock(c)
 	} else {
-		runtimeBeforeFork()
+		block(c)
 		r, e = cloneVM(uintptr(syscall.SIGCHLD)|flags, top, uintptr(unsafe.Pointer(&c.pidfd)), uintptr(unsafe.Pointer(&c.tid)), c)
-		runtimeAfterFork()
+		unblock(c)
 	}
 	if e != 0 {
 		atomic.StoreUint32(&c.tid, 0)
@@ -210,8 +214,35 @@ func Fork(c *Child) (pid, pidfd int, err error) {
 	return int(r), int(c.pidfd), nil
 }
 
+// block keeps handlers from running on the child's stack. The runtime's hook blocks
+// every signal, which the init of a PID namespace must not do: a signal that its first
+// thread has blocked is not ignored but sent, and one that is fatal by default then
+// ends the whole process if another thread has it open (kernel/signal.c,
+// sig_ignored and complete_signal; commit 426915796ccaf, Linux 4.15). The new process
+// may run before the caller goes on, so root inside could hit that moment. What
+// has no handler needs no blocking.
+//
+//go:nosplit
+func block(c *Child) {
+	if c.KeepSignals == 0 {
+		runtimeBeforeFork()
+		return
+	}
+	caught := ^c.KeepSignals
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, 0 /* SIG_BLOCK */, uintptr(unsafe.Pointer(&caught)), uintptr(unsafe.Pointer(&c.oldmask)), 8, 0, 0)
+}
+
+//go:nosplit
+func unblock(c *Child) {
+	if c.KeepSignals == 0 {
+		runtimeAfterFork()
+		return
+	}
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, 2 /* SIG_SETMASK */, uintptr(unsafe.Pointer(&c.oldmask)), 0, 8, 0, 0)
+}
+
 // child is everything between clone and exec. It runs on a stack of its own
-// beside the threads of the parent, with all signals blocked and without a
+// beside the threads of the parent, with every signal blocked that has a handler, and without a
 // goroutine: raw system calls only, no allocation, no pointer stored in memory
 // the collector looks at, no stack growth.
 //

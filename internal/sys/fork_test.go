@@ -2,6 +2,8 @@ package sys
 
 import (
 	"os"
+	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -61,6 +63,47 @@ func TestForkExecutes(t *testing.T) {
 	ws, out := start(t, c, "/bin/sh", "-c", `pwd; umask; echo $0 $1; ls /proc/self/fd | tr '\n' ' '; exit 7`, "zero", "one")
 	assert.Equal(t, 7, ws.ExitStatus())
 	assert.Equal(t, "/usr\n0027\nzero one\n0 1 2 3 ", out, "descriptor 3 is ls's own")
+}
+
+// A child begins with the mask its parent had at the moment of the clone. The init of
+// a PID namespace may have nothing blocked then that has no handler (P8).
+func TestForkBlocksWhatHasAHandler(t *testing.T) {
+	const caught = 1<<(syscall.SIGCHLD-1) | 1<<(syscall.SIGURG-1)
+	r, w, err := Pipe()
+	require.NoError(t, err)
+	defer Close(r)
+	defer Close(w)
+	c := NewChild()
+	c.KeepSignals = ^uint64(caught)
+	c.SyncFD = r
+	c.Path, c.Argv, c.Envp = cstr("/bin/true"), []*byte{cstr("true"), nil}, []*byte{nil}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	own := blocked(t, "thread-self")
+	pid, pidfd, err := Fork(c)
+	require.NoError(t, err)
+	defer Close(pidfd)
+	assert.Equal(t, own, blocked(t, "thread-self"), "the caller's mask is as before")
+	// The child waits for its byte and has changed nothing.
+	assert.Equal(t, own|caught, blocked(t, strconv.Itoa(pid)))
+	_, err = Write(w, []byte{1})
+	require.NoError(t, err)
+	_, err = syscall.Wait4(pid, nil, 0, nil)
+	require.NoError(t, err)
+	for c.Pending() {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// blocked returns the signals a process of procfs has blocked.
+func blocked(t *testing.T, process string) uint64 {
+	t.Helper()
+	b, err := os.ReadFile("/proc/" + process + "/status")
+	require.NoError(t, err)
+	_, rest, _ := strings.Cut(string(b), "SigBlk:\t")
+	mask, err := strconv.ParseUint(rest[:16], 16, 64)
+	require.NoError(t, err)
+	return mask
 }
 
 // The child writes what does not fit, its parent goes on.

@@ -45,3 +45,16 @@ func CatchSignals(sigs ...syscall.Signal) (int, error) {
 	}
 	return r, nil
 }
+
+// InterruptBy makes sig end a wait such as epoll_wait(2) with EINTR and do nothing
+// else. Unlike a handler of the Go runtime it leaves every other signal open while it
+// runs: the init of a PID namespace can be killed from inside by a signal that is fatal
+// by default and comes while it is blocked (see block). CatchSignals cannot be used
+// beside it.
+func InterruptBy(sig syscall.Signal) {
+	sigpipe = -1 // what the handler writes goes nowhere
+	write, restore := sigHandlers()
+	const flags = 0x08000000 /* SA_ONSTACK */ | 0x04000000 /* SA_RESTORER */
+	sa := kernelSigaction{handler: write, flags: flags, restorer: restore}
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&sa)), 0, 8, 0, 0)
+}
