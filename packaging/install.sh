@@ -26,7 +26,7 @@ ln -sfn jail-init "$destdir$prefix/sbin/jail"
 
 put config/examples/jail.toml "$doc/examples/jail.toml" 644
 put config/examples/sshd_config.d/50-jail.conf "$doc/examples/sshd_config.d/50-jail.conf" 644
-for f in README.md SECURITY.md CHANGELOG.md; do
+for f in README.md SECURITY.md CHANGELOG.md LICENSE; do
 	[ ! -e $f ] || put $f "$doc/$f" 644
 done
 for f in docs/*.md; do
