@@ -37,6 +37,7 @@ func TestACertificatesCommandHolds(t *testing.T) {
 	for claim, tt := range map[string]struct {
 		file    string
 		auth    [][]byte
+		here    bool // keys are nowhere else
 		command string
 		has     bool
 		err     error
@@ -46,13 +47,17 @@ func TestACertificatesCommandHolds(t *testing.T) {
 		"beside the same command of the line":       {file: `cert-authority,command="internal-sftp -R" ` + ca, auth: [][]byte{forced}, command: "internal-sftp -R", has: true},
 		"beside another command of the line":        {file: `cert-authority,command="id" ` + ca, auth: [][]byte{forced}, err: ErrTwoForced},
 		"the line's where the certificate has none": {file: `cert-authority,command="id" ` + freeCA, auth: [][]byte{free}, command: "id", has: true},
-		"none at all":                     {auth: [][]byte{free}},
-		"two certificates that differ":    {auth: [][]byte{forced, other}, err: ErrTwoCommands},
-		"beside a free key":               {file: key, auth: [][]byte{[]byte("publickey " + key), forced}, command: "internal-sftp -R", has: true},
-		"one that cannot be read":         {auth: [][]byte{forced[:len(forced)-9]}, err: ErrUnknownKey},
-		"one of a kind that is not known": {auth: [][]byte{[]byte("publickey ssh-new-cert-v01@openssh.com AAAA")}, err: ErrUnknownKey},
+		"none at all":                            {auth: [][]byte{free}},
+		"of an authority the file does not name": {auth: [][]byte{forced}, here: true, err: ErrNoLine},
+		"the same without a command":             {file: "cert-authority " + ca, auth: [][]byte{free}, here: true, err: ErrNoLine},
+		"of the only authority there may be":     {file: "cert-authority " + freeCA, auth: [][]byte{free}, here: true},
+		"an authority's line for keys":           {file: freeCA, auth: [][]byte{free}, here: true, err: ErrNoLine},
+		"two certificates that differ":           {auth: [][]byte{forced, other}, err: ErrTwoCommands},
+		"beside a free key":                      {file: key, auth: [][]byte{[]byte("publickey " + key), forced}, command: "internal-sftp -R", has: true},
+		"one that cannot be read":                {auth: [][]byte{forced[:len(forced)-9]}, err: ErrUnreadable},
+		"one of a kind that is not known":        {auth: [][]byte{[]byte("publickey ssh-new-cert-v01@openssh.com AAAA")}, err: ErrUnreadable},
 	} {
-		command, has, err := Rule([]byte(tt.file), tt.auth, true)
+		command, has, err := Rule([]byte(tt.file), tt.auth, true, !tt.here)
 		assert.ErrorIs(t, err, tt.err, claim)
 		assert.Equal(t, tt.command, command, claim)
 		assert.Equal(t, tt.has, has, claim)

@@ -4,7 +4,11 @@
 // at the registry themselves.
 package jail
 
-import "time"
+import (
+	"time"
+
+	"jail/internal/wire"
+)
 
 // HostUID is a uid as the host's kernel and passwd database know it.
 type HostUID uint32
@@ -145,6 +149,14 @@ type Login struct {
 	JailName string
 	Home     string
 	Shell    string
+}
+
+// Identity is l as PID 1 and package login know it.
+func (l *Login) Identity() wire.Identity {
+	return wire.Identity{
+		HostUID: uint32(l.HostUID), UID: uint32(l.UID), GID: uint32(l.GID), HasGID: l.HasGID,
+		Name: l.JailName, Home: l.Home, Shell: l.Shell,
+	}
 }
 
 // MaxNameLen is the longest name ValidName accepts, as useradd(8) has it.

@@ -1,7 +1,6 @@
 package keys
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -35,26 +34,18 @@ func choose(text []byte, offer *authkeys.Offer, forced bool) (out []byte, note s
 		binding = ""
 	}
 	var firstBad string
-	lines := 0
-	for ; len(text) > 0; lines++ {
-		if lines == authkeys.MaxLines {
-			firstBad = fmt.Sprintf("only the first %d lines count", authkeys.MaxLines)
-			break
+	cut := authkeys.Lines(text, func(n int, key *authkeys.Key, err error) bool {
+		switch {
+		case err == nil && (offer == nil || key.Matches(*offer)):
+			out = append(out, key.Encode(binding)...)
+			out = append(out, '\n')
+		case err != nil && firstBad == "" && !errors.Is(err, authkeys.ErrBlank):
+			firstBad = fmt.Sprintf("line %d ignored: %v", n, err)
 		}
-		var line []byte
-		line, text, _ = bytes.Cut(text, []byte{'\n'})
-		key, err := authkeys.Parse(line)
-		if err != nil {
-			if firstBad == "" && !errors.Is(err, authkeys.ErrBlank) {
-				firstBad = fmt.Sprintf("line %d ignored: %v", lines+1, err)
-			}
-			continue
-		}
-		if offer != nil && !key.Matches(*offer) {
-			continue
-		}
-		out = append(out, key.Encode(binding)...)
-		out = append(out, '\n')
+		return true
+	})
+	if cut {
+		firstBad = fmt.Sprintf("only the first %d lines count", authkeys.MaxLines)
 	}
 	// A bad line is worth a word only to somebody who misses a key.
 	if offer == nil || len(out) == 0 {

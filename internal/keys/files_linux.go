@@ -9,19 +9,14 @@ import (
 
 	"jail/internal/authkeys"
 	"jail/internal/jail"
+	"jail/internal/login"
 	"jail/internal/passwd"
 	"jail/internal/rootpath"
 )
 
-const (
-	maxPasswd   = 1 << 20
-	maxKeysFile = authkeys.MaxFile
-	keysFile    = ".ssh/authorized_keys"
-)
-
 // readKeys returns the text of the login's authorized_keys inside the jail,
 // nil when there is none. It gives up the process's privileges for good.
-func readKeys(spec *jail.Spec, login *jail.Login) ([]byte, error) {
+func readKeys(spec *jail.Spec, lg *jail.Login) ([]byte, error) {
 	// The directories above the rootfs and the mount sources are the
 	// administrator's, and need not be open to the jail's ids. Nothing below
 	// them is looked at yet.
@@ -29,14 +24,14 @@ func readKeys(spec *jail.Spec, login *jail.Login) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := dropTo(login); err != nil {
+	if err := dropTo(lg); err != nil {
 		return nil, err
 	}
-	home, err := homeOf(tree, login)
+	u, err := userOf(tree, lg)
 	if err != nil {
 		return nil, err
 	}
-	return readHome(tree, home, strictModes(uint32(login.UID)))
+	return readHome(tree, u, strictModes(uint32(lg.UID)))
 }
 
 // openTree opens the rootfs and what the registry mounts over it, without
@@ -57,37 +52,25 @@ func openTree(spec *jail.Spec) (*rootpath.Tree, error) {
 	return tree, nil
 }
 
-// homeOf returns the home directory as the jail knows it: the registry's word,
-// else the jail's passwd's, which is the tenant's text and means a path below
-// the root only.
-func homeOf(tree *rootpath.Tree, login *jail.Login) (string, error) {
-	home := login.Home
-	if home == "" {
-		text, _, err := tree.ReadFile("/etc/passwd", maxPasswd)
-		if err != nil {
-			return "", fmt.Errorf("in the jail: %w", err)
-		}
-		entry, ok := passwd.ByUID(text, uint32(login.UID))
-		if login.JailName != "" { // one of several names of that uid
-			if e, found := passwd.ByName(text, login.JailName); found && e.UID == uint32(login.UID) {
-				entry, ok = e, true
-			}
-		}
-		if !ok {
-			return "", fmt.Errorf("the jail's /etc/passwd has no uid %d", login.UID)
-		}
-		home = entry.Home
+// userOf says who the login is inside, as PID 1 will.
+func userOf(tree *rootpath.Tree, lg *jail.Login) (*passwd.Entry, error) {
+	text, _, err := tree.ReadFile("/etc/passwd", login.MaxDatabase)
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return nil, fmt.Errorf("in the jail: %w", err)
 	}
-	if home == "" || home[0] != '/' {
-		return "", fmt.Errorf("home directory %q is not an absolute path", home)
-	}
-	return home, nil
+	id := lg.Identity()
+	u, err := login.User(&id, text)
+	return &u, err
 }
 
-// readHome reads authorized_keys below home if visit has no objection to any
-// directory that leads to it.
-func readHome(tree *rootpath.Tree, home string, visit func(string, *rootpath.Stat) error) ([]byte, error) {
-	f, err := tree.Walk(home, keysFile, visit)
+// readHome reads u's authorized_keys if visit has no objection to any directory
+// that leads to it.
+func readHome(tree *rootpath.Tree, u *passwd.Entry, visit func(string, *rootpath.Stat) error) ([]byte, error) {
+	home, file, err := login.KeysPath(u)
+	if err != nil {
+		return nil, err
+	}
+	f, err := tree.Walk(home, file, visit)
 	if errors.Is(err, unix.ENOENT) {
 		return nil, nil
 	}
@@ -95,7 +78,7 @@ func readHome(tree *rootpath.Tree, home string, visit func(string, *rootpath.Sta
 		return nil, fmt.Errorf("in the jail: %w", err)
 	}
 	defer f.Close()
-	text, _, err := f.Read(maxKeysFile)
+	text, _, err := f.Read(authkeys.MaxFile)
 	if err != nil {
 		return nil, fmt.Errorf("in the jail: %w", err)
 	}

@@ -17,6 +17,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"jail/internal/authkeys"
 )
 
 func TestParseArgs(t *testing.T) {
@@ -226,7 +228,7 @@ func TestProcess(t *testing.T) {
 	t.Run("the registry's home wins over the jail's", func(t *testing.T) {
 		h := newHost(t)
 		require.NoError(t, os.Rename(h.path("root/home/work"), h.path("root/home/moved")))
-		h.write("jail.toml", fmt.Sprintf("version = 1\n[jail.web]\nrootfs = \"/mnt/root\"\nuserns = { base = 200000, size = 65536 }\n[jail.web.users]\nalice = { uid = %d, home = \"/home/moved\" }\n", jailUID))
+		h.write("jail.toml", fmt.Sprintf("version = 1\n[jail.web]\nrootfs = \"/mnt/root\"\nuserns = { base = 200000, size = 65536 }\n[jail.web.users]\nalice = { uid = %d, name = \"work\", home = \"/home/moved\" }\n", jailUID))
 		require.NoError(t, os.Remove(h.path("root/etc/passwd")))
 		assert.Equal(t, good, h.run("alice"))
 	})
@@ -402,10 +404,10 @@ func TestHostileFiles(t *testing.T) {
 		"Y4 passwd of 50 GB": {func(h *host) {
 			require.NoError(t, os.Truncate(h.path("root/etc/passwd"), 50<<30))
 		}, "file too large"},
-		"Y10 no home in the jail's passwd": {func(h *host) { h.write("root/etc/passwd", "x:x:1:1::/:\n") }, "has no uid 60991"},
+		"Y10 no home in the jail's passwd": {func(h *host) { h.write("root/etc/passwd", "x:x:1:1::/:\n") }, "uid 60991 has no entry"},
 		"Y10 home that is not a path": {func(h *host) {
 			h.write("root/etc/passwd", "work:x:60991:60992::home/work:/bin/sh\n")
-		}, `not an absolute path`},
+		}, "not an absolute path"},
 		"Y10 home above the root": {func(h *host) {
 			h.write("root/etc/passwd", "work:x:60991:60992::/../../../../root:/bin/sh\n")
 		}, ""},
@@ -447,7 +449,7 @@ func TestHostileLines(t *testing.T) {
 		text string
 		want result
 	}{
-		"Y4 a million lines in 256 KiB": {strings.Repeat("\n", maxKeysFile), result{err: "jail-keys: alice: only the first 1000 lines count\n"}},
+		"Y4 a million lines in 256 KiB": {strings.Repeat("\n", authkeys.MaxFile), result{err: "jail-keys: alice: only the first 1000 lines count\n"}},
 		"Y4 CRLF":                       {keyA + "\r\n", good},
 		"Y4 no last line end":           {keyA, good},
 		"Y4 a BOM kills its line":       {"\ufeff" + keyB + "\n" + keyA, result{good.out, "jail-keys: alice: line 1 ignored: unknown option\n", 0}},

@@ -429,12 +429,7 @@ func setup(spec *jail.Spec, l *Launcher) *wire.Setup {
 }
 
 // Identity turns a Login into its form on the wire.
-func Identity(lg *jail.Login) wire.Identity {
-	return wire.Identity{
-		HostUID: uint32(lg.HostUID), UID: uint32(lg.UID), GID: uint32(lg.GID), HasGID: lg.HasGID,
-		Name: lg.JailName, Home: lg.Home, Shell: lg.Shell,
-	}
-}
+func Identity(lg *jail.Login) wire.Identity { return lg.Identity() }
 
 // openTrees clones the rootfs and the sources of the mounts. A source is opened
 // once, without following a link anywhere in its path, and mounted by that

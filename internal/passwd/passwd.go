@@ -38,6 +38,31 @@ func ByUID(text []byte, uid uint32) (Entry, bool) {
 	return Entry{}, false
 }
 
+// Lookup returns the first valid line of passwd(5) text with that uid and that name,
+// and where there is none, or name is empty, the first with that uid.
+func Lookup(text []byte, uid uint32, name string) (Entry, bool) {
+	var found line
+	any := false
+	for len(text) > 0 {
+		var next []byte
+		next, text = cutLine(text)
+		l, ok := parse(next)
+		if !ok || l.uid != uid {
+			continue
+		}
+		if name == "" || string(l.name) == name {
+			return l.entry(), true
+		}
+		if !any {
+			found, any = l, true
+		}
+	}
+	if !any {
+		return Entry{}, false
+	}
+	return found.entry(), true
+}
+
 // ByName returns the first valid line of passwd(5) text with that name, as
 // getpwnam(3) does.
 func ByName(text []byte, name string) (Entry, bool) {

@@ -3,6 +3,7 @@ package pid1
 import (
 	"syscall"
 
+	"jail/internal/login"
 	"jail/internal/rootfs"
 	"jail/internal/session"
 	"jail/internal/sys"
@@ -109,11 +110,14 @@ type loop struct {
 	small [64]byte
 	waste []byte // what drain reads
 	out   []byte
-	seq   uint64
+	ids   login.IDs
 }
 
 func newLoop(s *wire.Setup, root *rootfs.Root, ctl int, logins []int) (*loop, error) {
 	l := &loop{setup: s, root: root, jail: jailOf(s, root), ctl: ctl, byPID: map[int]int{}, out: make([]byte, 0, 1024)}
+	var now syscall.Timeval
+	_ = syscall.Gettimeofday(&now)
+	l.ids = login.NewIDs(s.Name, now.Sec*1000+now.Usec/1000)
 	// Sessions get their own limit; PID 1 needs two descriptors for each.
 	var lim syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim) == nil && lim.Cur < lim.Max {
@@ -511,7 +515,7 @@ func (l *loop) started(c *conn, st *session.Started) error {
 // refuse answers a request with a reason and logs it under the same id.
 func (l *loop) refuse(i int, status uint8, text string) {
 	c := l.conns[i]
-	id := l.newID()
+	id := l.ids.Next().String()
 	l.out = wire.AppendRefused(l.out[:0], wire.Refused{Status: status, ID: id, Text: text})
 	_ = sys.SendMsg(c.fd, l.out, nil, false, &l.m)
 	who := "control"
@@ -520,20 +524,6 @@ func (l *loop) refuse(i int, status uint8, text string) {
 	}
 	l.log("id=" + id + " login=" + who + " refused: " + text)
 	l.drop(i)
-}
-
-// newID makes an id that is unique enough to find a line in a log.
-func (l *loop) newID() string {
-	const letters = "abcdefghijkmnpqrstuvwxyz23456789"
-	l.seq++
-	x := uint64(sys.MonotonicMillis())<<20 ^ l.seq*0x9e3779b97f4a7c15
-	x ^= x >> 29
-	x *= 0xbf58476d1ce4e5b9
-	var b [wire.IDLen]byte
-	for i := range b {
-		b[i] = letters[x>>(59-5*i)&31]
-	}
-	return string(b[:])
 }
 
 // messages handles what the client of a running session sends: signals, or its

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"jail/internal/environ"
+	"jail/internal/login"
 	"jail/internal/passwd"
 	"jail/internal/sys"
 	"jail/internal/wire"
@@ -427,7 +428,7 @@ func BenchmarkEnvironment(b *testing.B) {
 		write(b, root, "etc/passwd", strings.Repeat("x:x:1:1::/:/bin/sh\n", 30))
 		var buf []byte
 		for b.Loop() {
-			buf, _ = readSmall(j.Root, "/etc/passwd", buf)
+			buf, _ = readWhole(j.Root, "/etc/passwd", buf, login.MaxDatabase)
 		}
 	})
 }

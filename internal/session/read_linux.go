@@ -44,7 +44,7 @@ func (j *Jail) identify(path string) identity {
 	return identity{dev: st.Dev, ino: st.Ino, mtime: st.Mtim, ctime: st.Ctim, size: st.Size}
 }
 
-// openRegular opens a file of the jail for reading, as readSmall does, and fills in
+// openRegular opens a file of the jail for reading, as readWhole does, and fills in
 // st, which may be nil.
 func openRegular(root int, path string, st *syscall.Stat_t) (int, error) {
 	fd, err := sys.Openat2(root, path, syscall.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, sys.ResolveInRoot|sys.ResolveNoMagiclinks)
@@ -64,12 +64,12 @@ func openRegular(root int, path string, st *syscall.Stat_t) (int, error) {
 	return fd, nil
 }
 
-// readUpTo is readSmall for a file of at most max bytes.
+// readUpTo reads a file of at most max bytes.
 func readUpTo(root int, path string, buf []byte, max int) ([]byte, error) {
 	return readRegular(root, path, buf, max, true)
 }
 
-// readHead reads the first max bytes of a file, otherwise like readSmall.
+// readHead reads the first max bytes of a file, otherwise like readUpTo.
 func readHead(root int, path string, buf []byte, max int) ([]byte, error) {
 	return readRegular(root, path, buf, max, false)
 }

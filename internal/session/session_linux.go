@@ -9,16 +9,9 @@ package session
 import (
 	"syscall"
 
-	"jail/internal/passwd"
+	"jail/internal/login"
 	"jail/internal/sys"
 	"jail/internal/wire"
-)
-
-// Limits of what is read and made for one session.
-const (
-	maxDatabase = 1 << 20  // of a passwd or group file
-	maxGroups   = 256      // supplementary groups
-	maxKept     = 64 << 10 // of a passwd file, to recognise it by
 )
 
 // defaultPath is what Debian's sshd gives its users; superPath is for uid 0
@@ -54,6 +47,8 @@ type Jail struct {
 	EnvAccept []string
 	// Notes are what an administrator should know of, though the jail runs.
 	Notes []string
+	// Keys says where the keys of its logins may be kept.
+	Keys login.Keys
 
 	passwd, group, keys []byte // read buffers
 
@@ -62,9 +57,7 @@ type Jail struct {
 	locales locales
 	tz      string // TZ of every session, "" for none
 
-	last     passwd.Entry // the last answer of lookup, from lastText
-	lastOK   bool
-	lastText []byte
+	logins login.Cache
 }
 
 // Refusal is a reason why there is no session, for the user's eyes.
@@ -143,10 +136,11 @@ func (j *Jail) Start(s *Slot, id *wire.Identity, fds []int) (Started, *Refusal) 
 	c.Reset()
 	s.arena = s.arena[:0]
 
-	user, refusal := j.user(id, c)
+	user, groups, refusal := j.Identify(id, c.Groups[:0])
 	if refusal != nil {
 		return st, refusal
 	}
+	c.Groups = groups
 
 	s.original = nil
 	if s.Req.Flags&wire.FlagForced != 0 {
@@ -254,43 +248,6 @@ func base(path string) string {
 		}
 	}
 	return path
-}
-
-// readSmall reads a file of the jail into buf's memory. The path may go through
-// symlinks, since that is how distributions have it, but only the jail's; a
-// FIFO, a device, a file under lease or of more than a megabyte is an error at
-// once (fcntl(2), F_SETLEASE: O_NONBLOCK makes the open fail instead of wait).
-func readSmall(root int, path string, buf []byte) ([]byte, error) {
-	fd, err := sys.Openat2(root, path, syscall.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, sys.ResolveInRoot|sys.ResolveNoMagiclinks)
-	if err != nil {
-		return buf[:0], err
-	}
-	defer sys.Close(fd)
-	var st syscall.Stat_t
-	if err := syscall.Fstat(fd, &st); err != nil {
-		return buf[:0], err
-	}
-	if st.Mode&syscall.S_IFMT != syscall.S_IFREG {
-		return buf[:0], syscall.EINVAL
-	}
-	if st.Size > maxDatabase {
-		return buf[:0], syscall.EFBIG
-	}
-	if int64(cap(buf)) <= st.Size {
-		buf = make([]byte, 0, st.Size+512)
-	}
-	buf = buf[:0]
-	for len(buf) < cap(buf) {
-		n, err := sys.Read(fd, buf[len(buf):cap(buf)])
-		if err != nil {
-			return buf[:0], err
-		}
-		if n == 0 {
-			return buf, nil
-		}
-		buf = buf[:len(buf)+n]
-	}
-	return buf[:0], syscall.EFBIG // it grew while it was read
 }
 
 // passable reports whether fd is what may be passed into a session: a pipe or a
