@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"jail/internal/jail"
+	"jail/internal/wire"
 )
 
 const testPasswd = `root:x:0:0:root:/root:/bin/bash
@@ -178,6 +179,7 @@ func TestFaultIsReportedWithItsLineAndKey(t *testing.T) {
 		"key without a likeness":             {`zoo = true`, []string{`:5: jail.web.zoo: unknown key "zoo", remove it; known here: autostart, `}},
 		"unknown top-level key":              {"version = 1\njails = 1", []string{`:2: jails: unknown key "jails", did you mean "jail"?`}},
 		"sftp that is true":                  {"sftp = true", []string{`:5: jail.web.sftp: is true or false, must be a string in quotes`}},
+		"keys that are nowhere":              {`keys = "host"`, []string{`:5: jail.web.keys: "host" is not a place for keys, write "inside" or "anywhere"`}},
 		"sftp that is no choice":             {`sftp = "yes"`, []string{`:5: jail.web.sftp: "yes" is not a choice, write "auto", "builtin", "rootfs" or "off"`}},
 		"rootfs in defaults":                 {"version = 1\n[defaults]\nrootfs = \"/x\"", []string{`:3: defaults.rootfs: unknown key "rootfs", remove it`}},
 		"syntax error":                       {"version = 1\n[jail.web\n", []string{":2: not valid TOML: "}},
@@ -456,6 +458,20 @@ func TestRootless(t *testing.T) {
 		_, errs := load(t, rootless(1501), "version = 1\n[jail.x]\nrootfs = \"/srv/x\"\nusers = [\"root\"]")
 		require.NotEmpty(t, errs)
 	})
+}
+
+func TestKeys(t *testing.T) {
+	for text, want := range map[string]wire.Keys{
+		jailText(""):                                                   wire.KeysInside,
+		jailText(`keys = "inside"`):                                    wire.KeysInside,
+		jailText(`keys = "anywhere"`):                                  wire.KeysAnywhere,
+		jailText("[defaults]\nkeys = \"anywhere\""):                    wire.KeysAnywhere,
+		jailText("keys = \"inside\"\n[defaults]\nkeys = \"anywhere\""): wire.KeysInside,
+	} {
+		reg, errs := load(t, testOptions(), text)
+		require.Empty(t, errs, "%s", text)
+		assert.Equal(t, want, reg.Jails[0].Keys, "%s", text)
+	}
 }
 
 func TestSFTP(t *testing.T) {

@@ -102,6 +102,11 @@ type settings struct {
 	// host's, "rootfs" what the jail says itself, anything else the name of a
 	// zone such as "Europe/Paris".
 	Timezone value[string] `toml:"timezone"`
+	// Keys says where the keys and the authorities of certificates may be kept
+	// by which users log in under a ForceCommand: "inside" (the default) is in
+	// their authorized_keys inside the jail, and a login by another key is
+	// refused though sshd accepts it; "anywhere" lets sshd have keys of its own.
+	Keys value[string] `toml:"keys"`
 	// Limits bound what the jail as a whole may use. Each one not given
 	// comes from [defaults].
 	Limits limitsTable `toml:"limits"`

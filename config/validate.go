@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"jail/internal/jail"
+	"jail/internal/wire"
 )
 
 const (
@@ -132,6 +133,7 @@ func (t *jailTable) over(def settings) settings {
 	s.Limits.Pids = s.Limits.Pids.or(def.Limits.Pids)
 
 	s.SFTP = s.SFTP.or(def.SFTP)
+	s.Keys = s.Keys.or(def.Keys)
 
 	env := make(envKey, len(s.Env)+len(def.Env))
 	for name, val := range def.Env {
@@ -397,6 +399,16 @@ func (v *validator) settings(spec *jail.Spec, s *settings, owner origin) {
 	v.mounts(spec, s.Mounts)
 	v.limits(spec, s.Limits)
 	v.sftp(spec, s.SFTP)
+	if k := s.Keys; k.usable() {
+		switch k.v {
+		case "inside":
+			spec.Keys = wire.KeysInside
+		case "anywhere":
+			spec.Keys = wire.KeysAnywhere
+		default:
+			v.errorf(k.origin, `%s is not a place for keys, write "inside" or "anywhere"`, shown(k.v))
+		}
+	}
 }
 
 // sftp turns the key into what the jail is started with.

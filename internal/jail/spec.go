@@ -70,6 +70,8 @@ type Spec struct {
 	// Timezone is the time zone of sessions: "" is the host's, OwnTimezone
 	// what the rootfs says, anything else the name of a zone.
 	Timezone string
+	// Keys says where the keys may be kept by which somebody logs in.
+	Keys wire.Keys
 }
 
 // SFTP says which server an sftp request gets.

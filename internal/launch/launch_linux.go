@@ -411,8 +411,8 @@ func setup(spec *jail.Spec, l *Launcher) *wire.Setup {
 		Userns: spec.Userns.Enabled, ContainerRoot: spec.ContainerRoot,
 		Landlock: l.landlockOK, IdleMillis: uint64(spec.IdleTimeout.Milliseconds()),
 		PtyMax: ptyMax, HardFiles: l.hardFiles, Env: spec.Env,
-		SFTP: uint8(spec.SFTP),
-		X11:  spec.X11, OnDisconnect: wire.OnDisconnect(spec.OnDisconnect),
+		SFTP: uint8(spec.SFTP), Keys: spec.Keys,
+		X11: spec.X11, OnDisconnect: wire.OnDisconnect(spec.OnDisconnect),
 	}
 	for _, m := range spec.Mounts {
 		wm := wire.Mount{Target: m.Target, ReadOnly: m.ReadOnly}

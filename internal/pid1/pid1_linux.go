@@ -222,6 +222,7 @@ func jailOf(s *wire.Setup, root *rootfs.Root) *session.Jail {
 		X11:       session.Place{FD: root.X11, Path: rootfs.X11Dir},
 		Hostname:  s.Hostname,
 		EnvAccept: s.EnvAccept,
+		Keys:      s.Keys,
 	}
 	j.SetZone(s.Zone, s.ZoneRule, s.ZoneSum)
 	return j

@@ -52,7 +52,7 @@ func (j *Jail) KeyRule(u *passwd.Entry, auth login.Auth) (login.Rule, *Refusal) 
 			return login.Rule{}, &Refusal{125, "cannot read authorized_keys, which may restrict this login: " + reason(err)}
 		}
 	}
-	rule, err := j.Keys.Rule(j.keys, auth)
+	rule, err := login.RuleOf(j.Keys, j.keys, auth)
 	if err == authkeys.ErrNoLine {
 		return rule, &Refusal{125, "sshd let in a key that is not, or no longer, in " + clip(path) +
 			" of the jail; put it there, or write keys = \"anywhere\" in the registry if sshd has keys or authorities of its own for this login"}

@@ -48,7 +48,7 @@ type Jail struct {
 	// Notes are what an administrator should know of, though the jail runs.
 	Notes []string
 	// Keys says where the keys of its logins may be kept.
-	Keys login.Keys
+	Keys wire.Keys
 
 	passwd, group, keys []byte // read buffers
 

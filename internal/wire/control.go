@@ -196,6 +196,8 @@ type Setup struct {
 	Zone     string
 	ZoneRule string
 	ZoneSum  uint64
+	// Keys says where the keys of logins may be kept.
+	Keys Keys
 }
 
 // SFTPServer says where the built-in sftp server comes from.
@@ -206,6 +208,19 @@ const (
 	SFTPServerNone SFTPServer = iota // it is not wanted, or not installed
 	SFTPServerTree                   // a clone of its file travels as a descriptor
 	SFTPServerPath                   // PID 1 clones it itself, in rootless mode
+)
+
+// Keys says where the keys may be kept by which somebody logs in.
+type Keys uint8
+
+// The values of Keys.
+const (
+	// KeysInside: in authorized_keys inside the jail. A login by any other key that
+	// sshd has accepted is refused.
+	KeysInside Keys = 0
+	// KeysAnywhere: sshd may also have keys and authorities of its own, which no
+	// file inside has to name.
+	KeysAnywhere Keys = 1
 )
 
 // maxSFTP is the last value of Setup.SFTP.
@@ -268,6 +283,7 @@ func AppendSetup(dst []byte, s *Setup) ([]byte, error) {
 	}
 	dst = putString(append(dst, s.Resolver), s.ResolverPath)
 	dst = putU64(putString(putString(dst, s.Zone), s.ZoneRule), s.ZoneSum)
+	dst = append(dst, byte(s.Keys))
 	if len(dst) > MaxPacket {
 		return nil, ErrTooLong
 	}
@@ -306,6 +322,9 @@ func DecodeSetup(body []byte) (*Setup, error) {
 	}
 	s.Resolver, s.ResolverPath = in.u8(), in.str(maxPath)
 	s.Zone, s.ZoneRule, s.ZoneSum = in.str(maxPath), in.str(maxPath), in.u64()
+	if s.Keys = Keys(in.u8()); s.Keys > KeysAnywhere {
+		return nil, ErrMalformed
+	}
 	if len(s.Env) > maxList || len(s.Mounts) > maxList || len(s.Logins) > maxList || len(s.EnvAccept) > maxList || s.Resolver > ResolverByPath {
 		return nil, ErrMalformed
 	}

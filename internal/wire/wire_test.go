@@ -177,6 +177,7 @@ func TestOtherMessagesRoundTrip(t *testing.T) {
 		X11: true, OnDisconnect: DisconnectKeep,
 		EnvAccept: []string{"FOO", "BAR_*"}, Resolver: ResolverTree, ResolverPath: "/r",
 		Zone: "Europe/Paris", ZoneRule: "CET-1CEST,M3.5.0,M10.5.0/3", ZoneSum: 1 << 63,
+		Keys: KeysAnywhere,
 	}
 	p, err := AppendSetup(nil, s)
 	require.NoError(t, err)
@@ -196,6 +197,7 @@ func TestOtherMessagesRoundTrip(t *testing.T) {
 		"an unknown source":            {SFTPServer: 3},
 		"a path nobody asked for":      {SFTPPath: "/x"},
 		"no path":                      {SFTPServer: SFTPServerPath},
+		"keys somewhere else":          {Keys: 2},
 	} {
 		p, err := AppendSetup(nil, &odd)
 		require.NoError(t, err)

@@ -1,0 +1,136 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/binary"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// many are n strings of no length, which fit in any packet.
+func many(n int) [][]byte { return make([][]byte, n) }
+
+func long(n int) []byte { return bytes.Repeat([]byte("x"), n) }
+
+// TestLimitsOfARequest: each limit holds at the sender and at the receiver, exactly.
+// What no sender sends is made out of a packet that is right: there all strings
+// follow each other, and only the counts say which list one belongs to.
+func TestLimitsOfARequest(t *testing.T) {
+	const (
+		counts  = HeaderLen + requestFixed - 6 // where argc, envc and authc are
+		strings = HeaderLen + requestFixed
+	)
+	for claim, tt := range map[string]struct {
+		most, more Request
+		// spoil makes of the packet of most, with another argument in front, one that
+		// is over the limit.
+		spoil func(p []byte) []byte
+	}{
+		"arguments": {
+			Request{Args: many(MaxArgs)}, Request{Args: many(MaxArgs + 1)},
+			func(p []byte) []byte {
+				// The argument in front has made it one too many already.
+				return p
+			},
+		},
+		"variables": {
+			Request{Env: many(MaxEnv)}, Request{Env: many(MaxEnv + 1)},
+			func(p []byte) []byte { return counted(p, counts, 0, MaxEnv+1, 0) },
+		},
+		"lines on authentication": {
+			Request{Auth: many(MaxAuth)}, Request{Auth: many(MaxAuth + 1)},
+			func(p []byte) []byte { return counted(p, counts, 0, 0, MaxAuth+1) },
+		},
+		"a string": {
+			Request{Args: [][]byte{long(MaxString)}}, Request{Args: [][]byte{long(MaxString + 1)}},
+			func(p []byte) []byte {
+				at := strings + 5 // behind the argument in front
+				binary.LittleEndian.PutUint32(p[at:], MaxString+1)
+				return append(append(p[:len(p)-1], 'x'), 0)
+			},
+		},
+		"a display": {
+			Request{Flags: FlagX11, Display: long(MaxDisplay)}, Request{Flags: FlagX11, Display: long(MaxDisplay + 1)},
+			func(p []byte) []byte {
+				at := strings + 5
+				binary.LittleEndian.PutUint32(p[at:], MaxDisplay+1)
+				return append(append(p[:len(p)-2], 'x'), 0, 0)
+			},
+		},
+		"a cookie": {
+			Request{Flags: FlagX11, Cookie: long(MaxCookie)}, Request{Flags: FlagX11, Cookie: long(MaxCookie + 1)},
+			func(p []byte) []byte {
+				p[len(p)-MaxCookie-1]++
+				return append(p, 'x')
+			},
+		},
+	} {
+		t.Run(claim, func(t *testing.T) {
+			p, err := AppendRequest(nil, &tt.most)
+			require.NoError(t, err)
+			var got Request
+			require.NoError(t, DecodeRequest(p, &got))
+			_, err = AppendRequest(nil, &tt.more)
+			assert.ErrorIs(t, err, ErrTooLong)
+
+			// The same packet by hand, with one argument more in front.
+			front := append([]byte(nil), p[:strings]...)
+			argc := binary.LittleEndian.Uint16(front[counts:])
+			binary.LittleEndian.PutUint16(front[counts:], argc+1)
+			p = append(append(front, 0, 0, 0, 0, 0), p[strings:]...)
+			if argc < MaxArgs {
+				require.NoError(t, DecodeRequest(p, &got), "the packet is right before it is spoiled")
+			}
+			assert.ErrorIs(t, DecodeRequest(tt.spoil(p), &got), ErrMalformed)
+		})
+	}
+}
+
+func counted(p []byte, at int, counts ...uint16) []byte {
+	for i, n := range counts {
+		binary.LittleEndian.PutUint16(p[at+2*i:], n)
+	}
+	return p
+}
+
+func TestLimitOfAPacket(t *testing.T) {
+	full := func(more int) *Request {
+		r := &Request{Args: [][]byte{long(MaxString), long(MaxString), nil}}
+		r.Args[2] = long(MaxPacket - HeaderLen - requestFixed - 3*5 - 2*MaxString + more)
+		return r
+	}
+	p, err := AppendRequest(nil, full(0))
+	require.NoError(t, err)
+	require.Len(t, p, MaxPacket)
+	var got Request
+	require.NoError(t, DecodeRequest(p, &got))
+	_, err = AppendRequest(nil, full(1))
+	assert.ErrorIs(t, err, ErrTooLong)
+	last := p[len(p)-1]
+	require.Zero(t, last)
+	at := len(p) - 1 - len(got.Args[2]) - 4
+	binary.LittleEndian.PutUint32(p[at:], uint32(len(got.Args[2]))+1)
+	assert.ErrorIs(t, DecodeRequest(append(append(p[:len(p)-1], 'x'), 0), &got), ErrMalformed)
+}
+
+// TestLimitsOfTheRest: texts are cut by the sender and refused by the receiver.
+func TestLimitsOfTheRest(t *testing.T) {
+	body := func(p []byte) []byte { return p[HeaderLen:] }
+	text, err := DecodeText(body(AppendText(nil, TypeLog, string(long(MaxText+1)))))
+	require.NoError(t, err)
+	assert.Len(t, text, MaxText)
+	_, err = DecodeText(putString(nil, string(long(MaxText))))
+	assert.NoError(t, err)
+	_, err = DecodeText(putString(nil, string(long(MaxText+1))))
+	assert.ErrorIs(t, err, ErrMalformed)
+
+	refused := func(id, text int) error {
+		_, err := DecodeRefused(putString(putString([]byte{125}, string(long(id))), string(long(text))))
+		return err
+	}
+	assert.NoError(t, refused(IDLen, MaxText))
+	assert.ErrorIs(t, refused(IDLen+1, MaxText), ErrMalformed)
+	assert.ErrorIs(t, refused(IDLen, MaxText+1), ErrMalformed)
+}
