@@ -303,3 +303,194 @@ func writeMode(file, text string, mode os.FileMode) error {
 func writeOwner(file, text string, id int) error {
 	return errors.Join(os.WriteFile(file, []byte(text), 0o600), os.Chown(file, id, id))
 }
+
+// newKey makes a key pair and returns the private one's path.
+func newKey(t *testing.T) string {
+	t.Helper()
+	key := filepath.Join(t.TempDir(), "key")
+	require.NoError(t, command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", key))
+	return key
+}
+
+// appendTo appends text to a file for the length of a test.
+func appendTo(t *testing.T, path, text string) {
+	t.Helper()
+	before := contents(path)
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(path, []byte(before+text), info.Mode()))
+	t.Cleanup(func() { require.NoError(t, os.WriteFile(path, []byte(before), info.Mode())) })
+}
+
+// by is a client with that key and no other.
+func by(key string, d door, server []string, args ...string) *exec.Cmd {
+	options := []string{"-F", sshDir + "/config.keyless", "-l", d.user(work), "-i", key}
+	if server != nil {
+		options = append(options, "-o", "ProxyCommand="+strings.Join(server, " "))
+	}
+	return exec.Command("ssh", append(options, args...)...)
+}
+
+// withKeys is a registry of work's jail, with lines for where keys may be kept.
+func withKeys(lines ...string) registry {
+	return oneJail("keyed", debianRoot, append(lines, "[jail.keyed.users]", fmt.Sprintf("%s = { uid = %d }", work.login, work.id))...)
+}
+
+// Two names of one uid, each with a home: the registry says which of them the login
+// is, for the keys and for the session alike.
+func TestKeysOfTheNameInTheRegistry(t *testing.T) {
+	key := newKey(t)
+	appendTo(t, filepath.Join(debianRoot, "etc/passwd"), "second:x:61001:61001::/home/second:/bin/bash\n")
+	home := filepath.Join(debianRoot, "home/second")
+	t.Cleanup(func() { os.RemoveAll(home) })
+	require.NoError(t, os.MkdirAll(filepath.Join(home, ".ssh"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(home, ".ssh/authorized_keys"), []byte(`command="echo only this" `+contents(key+".pub")), 0o644))
+	for _, file := range []string{"", ".ssh", ".ssh/authorized_keys"} {
+		require.NoError(t, os.Chown(filepath.Join(home, file), work.id, work.id))
+	}
+	t.Run("the second name", func(t *testing.T) {
+		own(t, oneJail("keyed", debianRoot, "[jail.keyed.users]", fmt.Sprintf(`%s = { uid = %d, name = "second" }`, work.login, work.id)))
+		for _, cmd := range []string{"id", "cat /etc/passwd"} {
+			assert.Equal(t, result{stdout: "only this\n"}, runCommand(t, by(key, forced, nil, "--", string(forced), cmd), nil))
+		}
+		assert.Equal(t, result{stdout: "second /home/second\n"}, run(t, login, ask{cmd: `echo "$USER" "$PWD"`}))
+		r := runCommand(t, by(keyFile, forced, nil, "--", string(forced), "id"), nil)
+		assert.Equal(t, 255, r.status, "the other name's keys: %s", r.stdout)
+	})
+	t.Run("the first", func(t *testing.T) {
+		own(t, withKeys())
+		assert.Equal(t, result{stdout: "work\n"}, run(t, forced, ask{cmd: "id -un"}))
+		r := runCommand(t, by(key, forced, nil, "--", string(forced), "id"), nil)
+		assert.Equal(t, 255, r.status, "the other name's keys: %s", r.stdout)
+	})
+}
+
+// refusedKey is what the user reads whose key has no line inside.
+const refusedKey = `^jail-enter: .*sshd let in a key that is not, or no longer, in /home/work/\.ssh/authorized_keys of the jail; put it there, or write keys = "anywhere" in the registry .*\n$`
+
+// TestKeysFromElsewhere: sshd has keys, authorities and passwords of its own for a login.
+func TestKeysFromElsewhere(t *testing.T) {
+	inside, outside, ca := newKey(t), newKey(t), newKey(t)
+	appendTo(t, filepath.Join(debianRoot, work.home, ".ssh/authorized_keys"), contents(inside+".pub"))
+	file := func(name, text string) string {
+		path := filepath.Join(sshDir, name)
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
+		t.Cleanup(func() { require.NoError(t, os.Remove(path)) })
+		return path
+	}
+	hostKeys := file("elsewhere.pub", `command="echo of the host" `+contents(outside+".pub"))
+	authority := file("authority.pub", contents(ca+".pub"))
+	principals := file("principals", work.login+"\n")
+	sign := func(options ...string) string {
+		key := newKey(t)
+		require.NoError(t, command("ssh-keygen", append([]string{"-q", "-s", ca, "-I", "id", "-n", work.login}, append(options, key+".pub")...)...))
+		return key
+	}
+	free, bound := sign(), sign("-O", "force-command=echo only this")
+	withFile := variant(t, forced, "AuthorizedKeysFile "+hostKeys)
+	withCA := variant(t, forced, "TrustedUserCAKeys "+authority, "AuthorizedPrincipalsFile "+principals)
+	silent := variant(t, forced, "ExposeAuthInfo no", "AuthorizedKeysFile "+hostKeys, "TrustedUserCAKeys "+authority, "AuthorizedPrincipalsFile "+principals)
+	enters := func(t *testing.T, claim, key string, server []string) {
+		t.Helper()
+		r := runCommand(t, by(key, forced, server, "--", string(forced), "id -un"), nil)
+		assert.Equal(t, result{stdout: "work\n"}, r, claim)
+	}
+	refused := func(t *testing.T, claim, key string, server []string, words string) {
+		t.Helper()
+		r := runCommand(t, by(key, forced, server, "--", string(forced), "id -un"), nil)
+		assert.Equal(t, 125, r.status, claim)
+		assert.Empty(t, r.stdout, claim)
+		assert.Regexp(t, words, r.stderr, claim)
+	}
+	const unknown = `^jail-enter: .*sshd does not say which one authenticated; set ExposeAuthInfo yes in sshd_config.*\n$`
+	password := func(t *testing.T) {
+		t.Helper()
+		const secret = "correct horse"
+		hash, err := exec.Command("openssl", "passwd", "-6", secret).Output()
+		require.NoError(t, err)
+		shadow := contents("/etc/shadow")
+		t.Cleanup(func() { require.NoError(t, os.WriteFile("/etc/shadow", []byte(shadow), 0o600)) })
+		require.Contains(t, shadow, work.login+":*:")
+		require.NoError(t, os.WriteFile("/etc/shadow", []byte(strings.Replace(shadow, work.login+":*:", work.login+":"+strings.TrimSpace(string(hash))+":", 1)), 0o600))
+		askpass := filepath.Join(t.TempDir(), "askpass")
+		require.NoError(t, os.WriteFile(askpass, []byte("#!/bin/sh\necho '"+secret+"'\n"), 0o755))
+		cmd := exec.Command("ssh", "-o", "BatchMode=no", "-F", sshDir+"/config.keyless", "-o", "PreferredAuthentications=password", "-l", work.login,
+			"-o", "ProxyCommand="+strings.Join(variant(t, forced, "PasswordAuthentication yes"), " "), "--", string(forced), "id -un")
+		cmd.Env = append(os.Environ(), "SSH_ASKPASS="+askpass, "SSH_ASKPASS_REQUIRE=force")
+		assert.Equal(t, result{stdout: "work\n"}, runCommand(t, cmd, nil), "a password")
+	}
+	t.Run("inside", func(t *testing.T) {
+		own(t, withKeys())
+		enters(t, "a key inside", inside, nil)
+		enters(t, "a key inside, where sshd has others", inside, withFile)
+		refused(t, "a key of the host's", outside, withFile, refusedKey)
+		refused(t, "a certificate of the host's", free, withCA, refusedKey)
+		refused(t, "one with a command", bound, withCA, refusedKey)
+		enters(t, "a key inside, and sshd says nothing", inside, silent)
+		appendTo(t, filepath.Join(debianRoot, work.home, ".ssh/authorized_keys"), `command="echo only this" `+contents(newKey(t)+".pub"))
+		refused(t, "sshd says nothing, and a key inside has a command", inside, silent, unknown)
+		enters(t, "the same where sshd says it", inside, nil)
+		password(t)
+	})
+	t.Run("anywhere", func(t *testing.T) {
+		own(t, withKeys(`keys = "anywhere"`))
+		enters(t, "a key inside", inside, withFile)
+		enters(t, "a key of the host's, whose command= gives way to sshd's ForceCommand", outside, withFile)
+		enters(t, "a certificate of the host's", free, withCA)
+		r := runCommand(t, by(bound, forced, withCA, "--", string(forced), "id -un"), nil)
+		assert.Equal(t, result{stdout: "only this\n"}, r, "a certificate's own command")
+		for claim, key := range map[string]string{"a key inside": inside, "a key of the host's": outside, "a certificate": free, "one with a command": bound} {
+			refused(t, claim+", and sshd says nothing", key, silent, unknown)
+		}
+		password(t)
+	})
+	t.Run("as the login shell", func(t *testing.T) {
+		// Without a ForceCommand sshd itself runs the command of a key of the host's.
+		// What jail-keys prints is bound, and looked at again by PID 1.
+		own(t, withKeys())
+		host := variant(t, login, "AuthorizedKeysFile "+hostKeys)
+		r := runCommand(t, by(outside, login, host, "--", string(login), "id -un"), nil)
+		assert.Equal(t, result{stdout: "of the host\n"}, r)
+		keys := variant(t, login, "AuthorizedKeysFile none", "AuthorizedKeysCommand "+keysPath+" -- %u %t %k", "AuthorizedKeysCommandUser root")
+		r = runCommand(t, by(inside, login, keys, "--", string(login), "id -un"), nil)
+		assert.Equal(t, result{stdout: "work\n"}, r)
+		bound := newKey(t)
+		appendTo(t, filepath.Join(debianRoot, work.home, ".ssh/authorized_keys"), `command="echo only this" `+contents(bound+".pub"))
+		r = runCommand(t, by(bound, login, keys, "--", string(login), "id -un"), nil)
+		assert.Equal(t, result{stdout: "only this\n"}, r)
+	})
+}
+
+// A key that has been taken out of the file opens no session any more, although its
+// connection stands: between jail-keys' look and PID 1's there may be a moment or a day.
+func TestKeyTakenOutMeanwhile(t *testing.T) {
+	own(t, withKeys())
+	key := newKey(t)
+	file := filepath.Join(debianRoot, work.home, ".ssh/authorized_keys")
+	before := contents(file)
+	put := func(text string) { require.NoError(t, os.WriteFile(file, []byte(text), 0o600)) }
+	t.Cleanup(func() { put(before) })
+	put(before + contents(key+".pub"))
+	path := filepath.Join(shortDir(t), "mux")
+	master := by(key, forced, nil, "-M", "-N", "-S", path, "--", string(forced))
+	require.NoError(t, master.Start())
+	defer master.Wait()
+	defer master.Process.Signal(unix.SIGTERM)
+	eventually(t, "the connection stands", func() bool {
+		_, err := os.Stat(path)
+		return err == nil
+	})
+	over := func() result {
+		return runCommand(t, by(key, forced, nil, "-S", path, "--", string(forced), "id -un"), nil)
+	}
+	assert.Equal(t, result{stdout: "work\n"}, over())
+	put(before)
+	r := over()
+	assert.Equal(t, 125, r.status)
+	assert.Empty(t, r.stdout)
+	assert.Regexp(t, refusedKey, r.stderr)
+	put(before + `command="echo only this" ` + contents(key+".pub"))
+	assert.Equal(t, result{stdout: "only this\n"}, over(), "and a command that has come is heeded")
+	put(before + contents(key+".pub"))
+	assert.Equal(t, result{stdout: "work\n"}, over())
+}

@@ -368,7 +368,9 @@ func TestKeyForSFTPOnly(t *testing.T) {
 // A certificate with a force-command, of an authority sshd_config names. What
 // sshd forgets of it under ForceCommand is looked up again, as with a key.
 func TestCertificateForSFTPOnly(t *testing.T) {
-	standard(t)
+	reg := standardRegistry()
+	reg.text += "[defaults]\nkeys = \"anywhere\"\n"
+	own(t, reg)
 	dir := t.TempDir()
 	for _, name := range []string{"ca", "key"} {
 		require.NoError(t, command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(dir, name)))
