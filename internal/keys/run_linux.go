@@ -6,11 +6,12 @@
 // who has not authenticated yet, started by root. Hence its rules:
 //
 //   - Keys or nothing. In doubt nothing goes to standard output, the status is
-//     1, and one line on standard error says why. A file that is not there is
-//     no doubt: nothing, status 0.
+//     1, and one line in the system's log and on standard error says why. A file
+//     that is not there is no doubt: nothing, status 0.
 //   - No host privilege while anything below the rootfs is looked at.
 //   - An answer within a second, whatever the file turns out to be.
-//   - It starts nothing and connects to nothing: a jail need not be running.
+//   - It starts nothing, and connects to nothing but the log: a jail need not be
+//     running.
 package keys
 
 import (
@@ -20,7 +21,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -45,17 +45,16 @@ const (
 	// is when it ends even if standard error is what keeps it.
 	deadline      = 800 * time.Millisecond
 	finalDeadline = 950 * time.Millisecond
-	// maxReason bounds the line on standard error, which lands in sshd's log.
-	maxReason = 300
 )
 
 // Run is the program. args[0] is its name.
 func Run(args []string) int {
+	report := newReport()
 	// The only exits besides main's: a system call that hangs (a dead file
 	// server, a reader that does not read) cannot be made to return.
 	defer time.AfterFunc(finalDeadline, func() { os.Exit(1) }).Stop()
 	defer time.AfterFunc(deadline, func() {
-		complain("no answer in time")
+		report.say(warning, "no answer in time")
 		os.Exit(1)
 	}).Stop()
 
@@ -65,17 +64,17 @@ func Run(args []string) int {
 		io.WriteString(os.Stderr, usage)
 		return 0
 	case err != nil:
-		complain(err.Error())
+		report.say(warning, err.Error())
 		return 1
 	}
 	if note != "" {
-		complain(note)
+		report.say(notice, note)
 	}
 	if len(out) > 0 {
 		// One write; sshd denies every key when the status is not 0, so half
 		// an output counts for nothing.
 		if _, err := os.Stdout.Write(out); err != nil {
-			complain(err.Error())
+			report.say(warning, err.Error())
 			return 1
 		}
 	}
@@ -174,19 +173,4 @@ func ownConfig(path string) bool {
 	}
 	path, err := filepath.Abs(path)
 	return err == nil && filepath.IsAbs(dir) && strings.HasPrefix(path, filepath.Clean(dir)+"/")
-}
-
-// complain writes the one line on standard error, in one write.
-func complain(reason string) {
-	reason, _, _ = strings.Cut(reason, "\n")
-	os.Stderr.WriteString("jail-keys: " + quoted(reason) + "\n")
-}
-
-// quoted makes text from a jail fit for a log: bounded, control bytes escaped.
-func quoted(s string) string {
-	if len(s) > maxReason {
-		s = s[:maxReason] + "..."
-	}
-	q := strconv.QuoteToASCII(s)
-	return strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
 }
