@@ -53,6 +53,7 @@ var (
 	// The machine's root may be without CAP_SYS_RESOURCE.
 	noResource = []string{"EPERM", "EACCES"}
 	missing    = []string{"ENOSYS", "ENOENT"}
+	noModule   = []string{"ENOPKG"} // none for an ioctl of sockets
 	unknown    = []string{"EAFNOSUPPORT", "EPROTONOSUPPORT", "ESOCKTNOSUPPORT"}
 )
 
@@ -67,6 +68,8 @@ var attackRows = []attackRow{
 	{name: "Shocker", bites: onlyRoot},
 	{name: "Shocker-i386", bites: onlyRoot, lacks: no32},
 	{name: "F9-fanotify", bites: onlyRoot, lacks: missing},
+	{name: "F9-fanotify_mark", bites: anybody, lacks: missing},
+	{name: "F9-name_to_handle_at", bites: anybody, lacks: append([]string{"EOPNOTSUPP"}, missing...)},
 	{name: "CVE-2022-0492", bites: onlyRoot, lacks: []string{"ENODEV", "EBUSY", "EINVAL", "ENOENT"}},
 	{name: "F14-cgroup2", bites: onlyRoot, lacks: []string{"ENODEV"}},
 	{name: "CVE-2023-25809", bites: onlyRoot, lacks: missing},
@@ -155,6 +158,8 @@ var attackRows = []attackRow{
 	{name: "X4-kexec", bites: onlyRoot, lacks: []string{"ENOSYS", "EPERM"}},
 	{name: "X4-init_module", bites: onlyRoot, lacks: []string{"ENOSYS", "EPERM"}},
 	{name: "X4-finit_module", bites: onlyRoot, lacks: []string{"ENOSYS", "EPERM"}},
+	{name: "X4-sysfs", bites: anybody, lacks: missing},
+	{name: "X4-ustat", bites: anybody, lacks: missing},
 	{name: "X4-personality", bites: anybody},
 	{name: "X5-clock_settime", bites: onlyRoot},
 	{name: "X5-adjtimex", bites: onlyRoot},
@@ -184,6 +189,10 @@ var attackRows = []attackRow{
 	{name: "N4-netfilter", bites: anybody, lacks: unknown},
 	{name: "N4-generic", bites: anybody, lacks: unknown},
 	{name: "CVE-2022-27666", bites: anybody, lacks: unknown},
+	{name: "N4-bridge", bites: anybody, lacks: noModule},
+	{name: "N4-vlan", bites: anybody, lacks: noModule},
+	{name: "N4-driver", bites: anybody},
+	{name: "N4-wireless", bites: anybody, lacks: []string{"ENOTTY", "EINVAL"}},
 	{name: "N6-reuseport", bites: anybody, open: map[string]string{
 		"root-mode/tenant":      "the same uid, to the kernel the same user",
 		"root-mode/root":        "uid 0 is the host's there",
@@ -196,12 +205,18 @@ var attackRows = []attackRow{
 	{name: "N11-uevent", bites: anybody, lacks: unknown},
 	{name: "N12-vsock", bites: anybody, lacks: unknown},
 	{name: "N12-vsock-socketcall", bites: anybody, lacks: no32},
+	{name: "N12-socketpair", bites: anybody, lacks: unknown},
+	{name: "N12-socketpair-i386", bites: anybody, lacks: no32},
+	{name: "N12-socketpair-socketcall", bites: anybody, lacks: no32},
 	{name: "N13-alg", bites: anybody, lacks: unknown},
 	{name: "N13-key", bites: onlyRoot, lacks: unknown},
 	{name: "N13-xdp", bites: onlyRoot, lacks: unknown},
 	{name: "N13-rxrpc", bites: anybody, lacks: unknown},
 	{name: "N13-tipc", bites: anybody, lacks: unknown},
 	{name: "CVE-2017-6074", bites: anybody, lacks: unknown},
+	{name: "N13-tipc-socketpair", bites: anybody, lacks: unknown},
+	{name: "N13-udplite", bites: anybody, lacks: unknown},
+	{name: "N13-udplite-socketpair", bites: anybody, lacks: unknown},
 	{name: "N13-sctp", bites: anybody, lacks: unknown},
 	{name: "N13-l2tp", bites: anybody, lacks: unknown},
 	{name: "N13-smc", bites: anybody, lacks: unknown},

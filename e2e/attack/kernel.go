@@ -70,7 +70,14 @@ func init() {
 		"X2-i386-mount":         mount32,
 		"X2-pivot_root":         func() (string, error) { return reached(unix.PivotRoot("/", "/tmp"), unix.EINVAL, unix.EBUSY) },
 		"F9-fanotify":           fanotify,
-		"S18-x32-mount":         mountX32,
+		"F9-fanotify_mark": func() (string, error) {
+			return reached(unix.FanotifyMark(-1, unix.FAN_MARK_ADD, unix.FAN_OPEN, unix.AT_FDCWD, "/"), unix.EBADF)
+		},
+		"F9-name_to_handle_at": func() (string, error) {
+			_, _, err := unix.NameToHandleAt(unix.AT_FDCWD, "/", 0)
+			return "the handle of /", err
+		},
+		"S18-x32-mount": mountX32,
 
 		// PID 1.
 		"CVE-2019-5736":        exeChmod,
@@ -126,6 +133,8 @@ func init() {
 		"X4-finit_module": func() (string, error) {
 			return reached(call(unix.SYS_FINIT_MODULE, ^uintptr(0), cstring(""), 0), unix.EBADF)
 		},
+		"X4-sysfs":         sysfs,
+		"X4-ustat":         ustat,
 		"X4-personality":   func() (string, error) { return "READ_IMPLIES_EXEC", call(unix.SYS_PERSONALITY, 0x0400000) },
 		"X5-clock_settime": func() (string, error) { return "settimeofday of nothing", call(unix.SYS_SETTIMEOFDAY, 0, 0) },
 		"X5-adjtimex":      adjtimex,
@@ -161,6 +170,10 @@ func init() {
 		"N4-netfilter":   func() (string, error) { return newSocket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_NETFILTER) },
 		"CVE-2022-27666": func() (string, error) { return newSocket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_XFRM) },
 		"N4-generic":     func() (string, error) { return newSocket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_GENERIC) },
+		"N4-bridge":      func() (string, error) { return socketIoctl(0x8940) },              // SIOCGIFBR
+		"N4-vlan":        func() (string, error) { return socketIoctl(0x8982, unix.EINVAL) }, // SIOCGIFVLAN
+		"N4-driver":      func() (string, error) { return socketIoctl(0x89f0, unix.EOPNOTSUPP) },
+		"N4-wireless":    func() (string, error) { return socketIoctl(0x8b01, unix.EOPNOTSUPP) },
 		"N6-reuseport":   reusePort,
 		"N7-low-port":    lowPort,
 		"N10-audit":      audit,
@@ -170,16 +183,25 @@ func init() {
 		},
 		"N11-uevent":           func() (string, error) { return newSocket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_KOBJECT_UEVENT) },
 		"N12-vsock":            func() (string, error) { return newSocket(unix.AF_VSOCK, unix.SOCK_STREAM, 0) },
-		"N12-vsock-socketcall": socketcall,
-		"N13-alg":              func() (string, error) { return newSocket(unix.AF_ALG, unix.SOCK_SEQPACKET, 0) },
-		"N13-key":              func() (string, error) { return newSocket(unix.AF_KEY, unix.SOCK_RAW, 2) },
-		"N13-xdp":              func() (string, error) { return newSocket(unix.AF_XDP, unix.SOCK_RAW, 0) },
-		"N13-rxrpc":            func() (string, error) { return newSocket(unix.AF_RXRPC, unix.SOCK_DGRAM, 0) },
-		"N13-tipc":             func() (string, error) { return newSocket(unix.AF_TIPC, unix.SOCK_STREAM, 0) },
-		"CVE-2017-6074":        func() (string, error) { return newSocket(unix.AF_INET, 6, unix.IPPROTO_DCCP) },
-		"N13-sctp":             func() (string, error) { return newSocket(unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_SCTP) },
-		"N13-l2tp":             func() (string, error) { return newSocket(unix.AF_INET, unix.SOCK_DGRAM, 115) },
-		"N13-smc":              func() (string, error) { return newSocket(unix.AF_INET, unix.SOCK_STREAM, 256) },
+		"N12-vsock-socketcall": func() (string, error) { return socketcall(1, unix.AF_VSOCK, unix.SOCK_STREAM) },
+		"N12-socketpair":       func() (string, error) { return newPair(unix.AF_VSOCK, unix.SOCK_STREAM, 0) },
+		"N12-socketpair-i386": func() (string, error) {
+			_, err := call32(360, unix.AF_VSOCK, unix.SOCK_STREAM, 0, low(make([]byte, 8)))
+			return reached(err, unix.EOPNOTSUPP)
+		},
+		"N12-socketpair-socketcall": func() (string, error) { return socketcall(8, unix.AF_VSOCK, unix.SOCK_STREAM) },
+		"N13-udplite":               func() (string, error) { return newSocket(unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_UDPLITE) },
+		"N13-udplite-socketpair":    func() (string, error) { return newPair(unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_UDPLITE) },
+		"N13-tipc-socketpair":       func() (string, error) { return newPair(unix.AF_TIPC, unix.SOCK_STREAM, 0) },
+		"N13-alg":                   func() (string, error) { return newSocket(unix.AF_ALG, unix.SOCK_SEQPACKET, 0) },
+		"N13-key":                   func() (string, error) { return newSocket(unix.AF_KEY, unix.SOCK_RAW, 2) },
+		"N13-xdp":                   func() (string, error) { return newSocket(unix.AF_XDP, unix.SOCK_RAW, 0) },
+		"N13-rxrpc":                 func() (string, error) { return newSocket(unix.AF_RXRPC, unix.SOCK_DGRAM, 0) },
+		"N13-tipc":                  func() (string, error) { return newSocket(unix.AF_TIPC, unix.SOCK_STREAM, 0) },
+		"CVE-2017-6074":             func() (string, error) { return newSocket(unix.AF_INET, 6, unix.IPPROTO_DCCP) },
+		"N13-sctp":                  func() (string, error) { return newSocket(unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_SCTP) },
+		"N13-l2tp":                  func() (string, error) { return newSocket(unix.AF_INET, unix.SOCK_DGRAM, 115) },
+		"N13-smc":                   func() (string, error) { return newSocket(unix.AF_INET, unix.SOCK_STREAM, 256) },
 	}
 }
 
@@ -279,6 +301,14 @@ func oomScore() (string, error) {
 func schedFIFO() (string, error) {
 	param := struct{ priority int32 }{1}
 	return "real time", call(unix.SYS_SCHED_SETSCHEDULER, 0, 1, uintptr(unsafe.Pointer(&param)))
+}
+
+// sysfs asks how many file systems the kernel has.
+func sysfs() (string, error) { return "the kernel's file systems", call(unix.SYS_SYSFS, 3) }
+
+// ustat asks about a device that has no file system.
+func ustat() (string, error) {
+	return reached(call(unix.SYS_USTAT, 0, address(make([]byte, 64))), unix.EINVAL)
 }
 
 func vhangup() (string, error) {

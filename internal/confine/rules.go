@@ -112,10 +112,12 @@ var calls = []call{
 		{[]cond{{arg: 0, bits: cloneNew | newTime}}, eperm},
 	}, allow},
 
-	// Files by their handle, on the whole file system. Notification of all that
-	// happens on a mount.
+	// Files by their handle, on the whole file system: one half makes handles,
+	// the other opens them. Notification of all that happens on a mount.
+	{"name_to_handle_at", 303, 341, 264, 370, nil, eperm},
 	{"open_by_handle_at", 304, 342, 265, 371, nil, eperm},
 	{"fanotify_init", 300, 338, 262, 367, nil, eperm},
+	{"fanotify_mark", 301, 339, 263, 368, nil, eperm},
 
 	// Keyrings belong to a uid of the host, not to a namespace.
 	{"add_key", 248, 286, 217, 309, nil, eperm},
@@ -162,12 +164,37 @@ var calls = []call{
 	{"syslog", 103, 103, 116, 103, nil, eperm},
 	{"vhangup", 153, 111, 58, 111, nil, eperm},
 
+	// What only programs of another age ask for, and most kernels no longer have.
+	{"uselib", 134, 86, none, 86, nil, enosys},
+	{"_sysctl", 156, 149, none, 149, nil, enosys},
+	{"ustat", 136, 62, none, 62, nil, enosys},
+	{"sysfs", 139, 135, none, 135, nil, enosys},
+	{"bdflush", none, 134, none, 134, nil, enosys},
+	{"vm86old", none, 113, none, none, nil, enosys},
+	{"vm86", none, 166, none, none, nil, enosys},
+	{"create_module", 174, 127, none, none, nil, enosys},
+	{"get_kernel_syms", 177, 130, none, none, nil, enosys},
+	{"query_module", 178, 167, none, none, nil, enosys},
+
 	{"ioctl", 16, 54, 29, 54, []clause{
 		// Terminals: typing for others, and line disciplines, which are modules.
 		{[]cond{{arg: 1, in: []uint32{
 			0x5412, 0x541c, 0x5423, // TIOCSTI TIOCLINUX TIOCSETD
 			0xc0045877, 0xc0185879, // FIFREEZE FITRIM
 		}}}, eperm},
+		// Of a socket: modules that are loaded for whoever asks (net/socket.c:
+		// sock_ioctl), bridge, 8021q and dlci.
+		{[]cond{{arg: 1, in: []uint32{
+			0x8940, 0x8941, // SIOCGIFBR SIOCSIFBR
+			0x8980, 0x8981, // SIOCADDDLCI SIOCDELDLCI
+			0x8982, 0x8983, // SIOCGIFVLAN SIOCSIFVLAN
+			0x89a0, 0x89a1, // SIOCBRADDBR SIOCBRDELBR
+			0x89a2, 0x89a3, // SIOCBRADDIF SIOCBRDELIF
+		}}}, eperm},
+		// A driver of the host's judges by itself who may do what: SIOCDEVPRIVATE,
+		// and wireless ones, whose newer door is generic netlink, closed below.
+		{[]cond{{arg: 1, mask: 0xfffffff0, in: []uint32{0x89f0}}}, eperm},
+		{[]cond{{arg: 1, mask: 0xffffff00, in: []uint32{0x8b00}}}, eperm},
 	}, allow},
 
 	{"socket", 41, 359, 198, 281, []clause{
@@ -185,6 +212,11 @@ var calls = []call{
 		{[]cond{{arg: 0, in: []uint32{afNetlink}}, {arg: 2, in: []uint32{
 			0, 4, // NETLINK_ROUTE NETLINK_SOCK_DIAG
 		}}}, allow},
+	}, eafnosupport},
+	// It makes both sockets, and loads modules for them, before it finds that the
+	// family has no pairs (net/socket.c:__sys_socketpair). AF_UNIX has.
+	{"socketpair", 53, 360, 199, 288, []clause{
+		{[]cond{{arg: 0, in: []uint32{afUnix}}}, allow},
 	}, eafnosupport},
 	// It multiplexes i386's socket calls behind a pointer that no filter can
 	// follow; of its operations only those that make sockets are closed.

@@ -302,7 +302,8 @@ func TestNumbers(t *testing.T) {
 }
 
 // TestTheKernelAgrees makes every call that is refused here, for real, in a process
-// with the filter: what run says is what the kernel does.
+// with the filter: what run says is what the kernel does. Pairs of unix sockets, of
+// every kind, go on working there.
 func TestTheKernelAgrees(t *testing.T) {
 	if os.Getenv("JAIL_TEST_FILTERED") == "1" {
 		filtered(t)
@@ -357,6 +358,17 @@ func filtered(t *testing.T) {
 			require.Equal(t, syscall.Errno(verdict&^retErrno), e, "%s %#x", c.name, args)
 			refused++
 		}
+	}
+	for _, kind := range []int{syscall.SOCK_STREAM, syscall.SOCK_DGRAM, syscall.SOCK_SEQPACKET, syscall.SOCK_RAW,
+		syscall.SOCK_STREAM | syscall.SOCK_CLOEXEC | syscall.SOCK_NONBLOCK} {
+		pair, err := syscall.Socketpair(syscall.AF_UNIX, kind, 0)
+		require.NoError(t, err, "%#x", kind)
+		b := make([]byte, 8)
+		_, err = syscall.Write(pair[0], []byte("through"))
+		require.NoError(t, err)
+		n, err := syscall.Read(pair[1], b)
+		require.NoError(t, err)
+		require.Equal(t, "through", string(b[:n]), "%#x", kind)
 	}
 	fmt.Printf("%d calls refused\n", refused)
 }
@@ -445,27 +457,55 @@ func TestFilter(t *testing.T) {
 		"personality's high bits do not help":     {amd64, 135, []uint64{1<<32 | 0x400000}, eperm},
 		"amd64's numbers mean nothing in 32 bits": {i386, 165, nil, allow},
 		"32-bit read passes":                      {i386, 3, nil, allow},
-		"arm64: read passes":                      {arm64, 63, nil, allow},
-		"arm64: execve passes":                    {arm64, 221, nil, allow},
-		"arm64: openat2 passes":                   {arm64, 437, nil, allow},
-		"arm64: mount is denied":                  {arm64, 40, nil, eperm},
-		"arm64: keyctl is denied":                 {arm64, 219, nil, eperm},
-		"arm64: bpf is denied":                    {arm64, 280, nil, eperm},
-		"arm64: clone3 does not exist":            {arm64, 435, nil, enosys},
-		"arm64: clone of a thread passes":         {arm64, 220, []uint64{0x3d0f00}, allow},
-		"arm64: a user namespace is denied":       {arm64, 220, []uint64{0x10000011}, eperm},
-		"arm64: TIOCSTI is denied":                {arm64, 29, []uint64{0, 0x5412}, eperm},
-		"arm64: a vsock has no family":            {arm64, 198, []uint64{40, 1}, eafnosupport},
-		"arm64: a newer call does not exist":      {arm64, newestKnown + 1, nil, enosys},
-		"arm: read passes":                        {arm, 3, nil, allow},
-		"arm: cacheflush passes":                  {arm, 0x0f0002, nil, allow},
-		"arm: set_tls passes":                     {arm, 0x0f0005, nil, allow},
-		"arm: usr32 does not exist":               {arm, 0x0f0004, nil, enosys},
-		"arm: mount is denied":                    {arm, 21, nil, eperm},
-		"arm: add_key is denied":                  {arm, 309, nil, eperm},
-		"arm: a raw socket is denied":             {arm, 281, []uint64{2, 3, 1}, eperm},
-		"arm: a user namespace is denied":         {arm, 337, []uint64{0x10000000}, eperm},
-		"arm64's numbers mean nothing in 32 bit":  {arm, 219, nil, allow},
+		"a pair of unix sockets passes":           {amd64, 53, []uint64{1, 1}, allow},
+		"datagrams, close-on-exec":                {amd64, 53, []uint64{1, 2 | 0x80000}, allow},
+		"packets, in 32 bits":                     {i386, 360, []uint64{1, 5 | 0x800}, allow},
+		"a pair of vsocks has no family":          {amd64, 53, []uint64{40, 1}, eafnosupport},
+		"nor in 32 bits":                          {i386, 360, []uint64{40, 1}, eafnosupport},
+		"nor by high bits":                        {amd64, 53, []uint64{1<<32 | 40, 1}, eafnosupport},
+		"a pair of UDP-Lite sockets neither":      {amd64, 53, []uint64{2, 2, 136}, eafnosupport},
+		"a pair of TIPC sockets neither":          {amd64, 53, []uint64{30, 5}, eafnosupport},
+		"socketcall makes no pair":                {i386, 102, []uint64{8}, enosys},
+		"UDP-Lite is no protocol":                 {amd64, 41, []uint64{2, 2, 136}, eprotonosupport},
+		"handles cannot be made":                  {amd64, 303, nil, eperm},
+		"nor marks of fanotify":                   {amd64, 301, nil, eperm},
+		"the bridge's ioctl is denied":            {amd64, 16, []uint64{3, 0x8940}, eperm},
+		"the newer one too":                       {amd64, 16, []uint64{3, 0x89a0}, eperm},
+		"vlan's is denied":                        {amd64, 16, []uint64{3, 0x8982}, eperm},
+		"in 32 bits":                              {i386, 54, []uint64{3, 0x8983}, eperm},
+		"a driver's own is denied, the first":     {amd64, 16, []uint64{3, 0x89f0}, eperm},
+		"and the last":                            {amd64, 16, []uint64{3, 0x89ff}, eperm},
+		"the peer's file is next to it":           {amd64, 16, []uint64{3, 0x89e0}, allow},
+		"wireless ones are denied":                {amd64, 16, []uint64{3, 0x8b01}, eperm},
+		"an interface's address can be asked for": {amd64, 16, []uint64{3, 0x8915}, allow},
+		"and its speed":                           {amd64, 16, []uint64{3, 0x8946}, allow},
+		"FIONREAD passes":                         {amd64, 16, []uint64{3, 0x541b}, allow},
+		"uselib does not exist":                   {amd64, 134, nil, enosys},
+		"vm86 does not exist":                     {i386, 166, nil, enosys},
+
+		"arm64: read passes":                     {arm64, 63, nil, allow},
+		"arm64: execve passes":                   {arm64, 221, nil, allow},
+		"arm64: openat2 passes":                  {arm64, 437, nil, allow},
+		"arm64: mount is denied":                 {arm64, 40, nil, eperm},
+		"arm64: keyctl is denied":                {arm64, 219, nil, eperm},
+		"arm64: bpf is denied":                   {arm64, 280, nil, eperm},
+		"arm64: clone3 does not exist":           {arm64, 435, nil, enosys},
+		"arm64: clone of a thread passes":        {arm64, 220, []uint64{0x3d0f00}, allow},
+		"arm64: a user namespace is denied":      {arm64, 220, []uint64{0x10000011}, eperm},
+		"arm64: TIOCSTI is denied":               {arm64, 29, []uint64{0, 0x5412}, eperm},
+		"arm64: a vsock has no family":           {arm64, 198, []uint64{40, 1}, eafnosupport},
+		"arm64: nor a pair of them":              {arm64, 199, []uint64{40, 1}, eafnosupport},
+		"arm64: a newer call does not exist":     {arm64, newestKnown + 1, nil, enosys},
+		"arm: read passes":                       {arm, 3, nil, allow},
+		"arm: cacheflush passes":                 {arm, 0x0f0002, nil, allow},
+		"arm: set_tls passes":                    {arm, 0x0f0005, nil, allow},
+		"arm: usr32 does not exist":              {arm, 0x0f0004, nil, enosys},
+		"arm: mount is denied":                   {arm, 21, nil, eperm},
+		"arm: add_key is denied":                 {arm, 309, nil, eperm},
+		"arm: a raw socket is denied":            {arm, 281, []uint64{2, 3, 1}, eperm},
+		"arm: a pair of unix sockets passes":     {arm, 288, []uint64{1, 1}, allow},
+		"arm: a user namespace is denied":        {arm, 337, []uint64{0x10000000}, eperm},
+		"arm64's numbers mean nothing in 32 bit": {arm, 219, nil, allow},
 	} {
 		assert.Equalf(t, answers[c.want], answers[run(t, progs[c.where.goarch], audit[c.where], c.nr, c.args...)], "%s", claim)
 	}
