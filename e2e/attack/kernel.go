@@ -125,7 +125,7 @@ func init() {
 		"X4-userfaultfd":       func() (string, error) { return "a descriptor", call(unix.SYS_USERFAULTFD, 1) },
 		"X4-perf_event_open":   perf,
 		"X4-kcmp":              func() (string, error) { return "compared", call(unix.SYS_KCMP, pid(), pid(), 3, 0, 0) },
-		"X4-modify_ldt":        func() (string, error) { return "read", call(unix.SYS_MODIFY_LDT, 0, address(make([]byte, 64)), 64) },
+		"X4-modify_ldt":        func() (string, error) { return "read", call(sysModifyLdt, 0, address(make([]byte, 64)), 64) },
 		"X4-kexec":             func() (string, error) { return reached(call(unix.SYS_KEXEC_LOAD, 0, 1<<20, 0, 0), unix.EINVAL) },
 		"X4-init_module": func() (string, error) {
 			return reached(call(unix.SYS_INIT_MODULE, 0, 0, cstring("")), unix.EFAULT, unix.EINVAL, unix.ENOEXEC)
@@ -141,8 +141,8 @@ func init() {
 		"X5-reboot":        func() (string, error) { return reached(call(unix.SYS_REBOOT, 1, 2, 3, 0), unix.EINVAL) },
 		"X5-swapon":        func() (string, error) { return reached(call(unix.SYS_SWAPON, cstring("/nonexistent"), 0), unix.ENOENT) },
 		"X5-swapoff":       func() (string, error) { return reached(call(unix.SYS_SWAPOFF, cstring("/nonexistent")), unix.ENOENT) },
-		"X5-iopl":          func() (string, error) { return "all ports", call(unix.SYS_IOPL, 3) },
-		"X5-ioperm":        func() (string, error) { return "a port", call(unix.SYS_IOPERM, 0x80, 1, 1) },
+		"X5-iopl":          func() (string, error) { return "all ports", call(sysIopl, 3) },
+		"X5-ioperm":        func() (string, error) { return "a port", call(sysIoperm, 0x80, 1, 1) },
 		"X5-acct":          func() (string, error) { return reached(call(unix.SYS_ACCT, cstring("/nonexistent")), unix.ENOENT) },
 		"X5-quotactl":      func() (string, error) { return "synced quotas", call(unix.SYS_QUOTACTL, 0x80000100, 0, 0, 0) },
 		"X5-syslog": func() (string, error) {
@@ -265,10 +265,8 @@ func mount32() (string, error) {
 	return "mounted", unix.Unmount("/tmp", 0)
 }
 
-const x32 = 0x40000000
-
 func mountX32() (string, error) {
-	return "mounted", call(x32|unix.SYS_MOUNT, cstring("none"), cstring("/tmp"), cstring("tmpfs"), 0, 0)
+	return "mounted", call(sysX32|unix.SYS_MOUNT, cstring("none"), cstring("/tmp"), cstring("tmpfs"), 0, 0)
 }
 
 func fanotify() (string, error) {
@@ -304,11 +302,11 @@ func schedFIFO() (string, error) {
 }
 
 // sysfs asks how many file systems the kernel has.
-func sysfs() (string, error) { return "the kernel's file systems", call(unix.SYS_SYSFS, 3) }
+func sysfs() (string, error) { return "the kernel's file systems", call(sysSysfs, 3) }
 
 // ustat asks about a device that has no file system.
 func ustat() (string, error) {
-	return reached(call(unix.SYS_USTAT, 0, address(make([]byte, 64))), unix.EINVAL)
+	return reached(call(sysUstat, 0, address(make([]byte, 64))), unix.EINVAL)
 }
 
 func vhangup() (string, error) {
@@ -468,7 +466,7 @@ func addKey32() (string, error) {
 }
 
 func addKeyX32() (string, error) {
-	return "a key", call(x32|unix.SYS_ADD_KEY, cstring("user"), cstring("attack"), cstring("x"), 1, ^uintptr(1))
+	return "a key", call(sysX32|unix.SYS_ADD_KEY, cstring("user"), cstring("attack"), cstring("x"), 1, ^uintptr(1))
 }
 
 func sessionKeyring() (string, error) {

@@ -202,7 +202,7 @@ func Peek(fd int, p []byte) (int, Errno) {
 // that has nothing else to do.
 func Wait(fds []PollFD, ms int) (int, Errno) {
 	for {
-		n, _, e := syscall.RawSyscall(syscall.SYS_POLL, uintptr(unsafe.Pointer(&fds[0])), uintptr(len(fds)), uintptr(ms))
+		n, e := poll(unsafe.Pointer(&fds[0]), len(fds), ms)
 		if e != syscall.EINTR {
 			return int(n), e
 		}

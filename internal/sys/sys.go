@@ -69,6 +69,7 @@ const (
 	MountAttrNosymfollow = 0x200000
 )
 
+// Numbers that are the same on every architecture; arch_*.go has the others.
 const (
 	sysOpenTree         = 428
 	sysMoveMount        = 429
@@ -84,10 +85,6 @@ const (
 	sysMountSetattr     = 442
 	sysLandlockCreate   = 444
 	sysLandlockRestrict = 446
-	sysMemfdCreate      = 319
-	sysExecveat         = 322
-	sysKeyctl           = 250
-	sysSeccomp          = 317
 )
 
 type openHow struct{ flags, mode, resolve uint64 }
@@ -220,7 +217,7 @@ func Fstatat(dirFD int, name string, st *syscall.Stat_t, flags int) error {
 			buf[i] = name[i]
 		}
 	}
-	_, _, e := syscall.Syscall6(syscall.SYS_NEWFSTATAT, uintptr(dirFD), uintptr(unsafe.Pointer(p)), uintptr(unsafe.Pointer(st)), uintptr(flags), 0, 0)
+	_, _, e := syscall.Syscall6(sysFstatat, uintptr(dirFD), uintptr(unsafe.Pointer(p)), uintptr(unsafe.Pointer(st)), uintptr(flags), 0, 0)
 	return justErr(e)
 }
 
@@ -381,7 +378,7 @@ func Poll(fds []PollFD, ms int) (int, error) {
 		deadline = MonotonicMillis() + int64(ms)
 	}
 	if ms < 0 || ms > quick {
-		r, _, e := syscall.RawSyscall(syscall.SYS_POLL, uintptr(p), uintptr(len(fds)), quick)
+		r, e := poll(p, len(fds), quick)
 		if r != 0 && e == 0 || e != 0 && e != syscall.EINTR {
 			return fdErr(r, e)
 		}
@@ -390,7 +387,7 @@ func Poll(fds []PollFD, ms int) (int, error) {
 		if ms > 0 {
 			ms = int(max(deadline-MonotonicMillis(), 0))
 		}
-		r, _, e := syscall.Syscall(syscall.SYS_POLL, uintptr(p), uintptr(len(fds)), uintptr(ms))
+		r, e := pollTold(p, len(fds), ms)
 		if e != syscall.EINTR {
 			return fdErr(r, e)
 		}

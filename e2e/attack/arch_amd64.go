@@ -8,6 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const (
+	sysIopl      = unix.SYS_IOPL
+	sysIoperm    = unix.SYS_IOPERM
+	sysModifyLdt = unix.SYS_MODIFY_LDT
+	sysSysfs     = unix.SYS_SYSFS
+	sysUstat     = unix.SYS_USTAT
+	sysX32       = 0x40000000 // a bit that x32's calls have
+)
+
 // int80 is a system call of i386's, made by a 64-bit program.
 func int80(nr, a, b, c, d, e uint32) int32
 
