@@ -12,40 +12,40 @@ import (
 // maxAccept bounds the patterns of a jail, as environ does.
 const maxAccept = environ.MaxAccept
 
-// envAccept checks which variables may enter besides the usual ones.
-func (v *validator) envAccept(spec *jail.Spec, list acceptKey) {
+// checkAccept checks which variables may enter besides the usual ones.
+func checkAccept(ps *problems, spec *jail.Spec, list acceptKey) {
 	for _, p := range list {
 		name, star := strings.CutSuffix(p.v, "*")
 		switch {
 		case !validEnvName(name) || len(name) > 64:
-			v.errorf(p.origin, "%s is not a variable's name, use letters, digits and _, and * only behind them", shown(p.v))
+			ps.errorf(p.origin, "%s is not a variable's name, use letters, digits and _, and * only behind them", shown(p.v))
 		case environ.Reserved(p.v):
 			what := "is set by the jail, or changes what programs inside do before they do anything"
 			if star {
 				what = "stands for names that are set by the jail, or that change what programs inside do before they do anything"
 			}
-			v.errorf(p.origin, "%s %s, name others", p.v, what)
+			ps.errorf(p.origin, "%s %s, name others", p.v, what)
 		case !slices.Contains(spec.EnvAccept, p.v):
 			spec.EnvAccept = append(spec.EnvAccept, p.v)
 		}
 	}
 	sort.Strings(spec.EnvAccept)
 	if len(spec.EnvAccept) > maxAccept {
-		v.errorf(list[0].origin, "has %d names with [defaults], use at most %d", len(spec.EnvAccept), maxAccept)
+		ps.errorf(list[0].origin, "has %d names with [defaults], use at most %d", len(spec.EnvAccept), maxAccept)
 	}
 }
 
-// hostFiles checks what of the host's settings the jail follows.
-func (v *validator) hostFiles(spec *jail.Spec, s *settings) {
+// checkHostFiles checks what of the host's settings the jail follows.
+func checkHostFiles(ps *problems, spec *jail.Spec, s *settings) {
 	if r := s.ResolvConf; r.usable() {
 		if r.v != "host" && r.v != "rootfs" {
-			v.errorf(r.origin, `%s is not whose resolv.conf to use, write "host" or "rootfs"`, shown(r.v))
+			ps.errorf(r.origin, `%s is not whose resolv.conf to use, write "host" or "rootfs"`, shown(r.v))
 		}
 		spec.OwnResolver = r.v == "rootfs"
 	}
 	if t := s.Timezone; t.usable() && t.v != "host" {
 		if t.v != jail.OwnTimezone && !environ.ZoneName(t.v) {
-			v.errorf(t.origin, `%s is not a time zone, write "host", "rootfs" or a name such as "Europe/Paris"`, shown(t.v))
+			ps.errorf(t.origin, `%s is not a time zone, write "host", "rootfs" or a name such as "Europe/Paris"`, shown(t.v))
 		}
 		spec.Timezone = t.v
 	}

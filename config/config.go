@@ -41,6 +41,10 @@ type Options struct {
 	SkipPlaces bool
 	// RuntimeDir is the directory no jail may see; "" is DefaultRuntimeDir.
 	RuntimeDir string
+	// Before is the registry in force until now, if there is one. A jail that was in it
+	// keeps its id range. What a drop-in described that cannot be read any more is known
+	// from it, and lands nowhere else.
+	Before *Registry
 
 	euid *uint32 // the effective uid to assume; nil asks the kernel
 }
@@ -56,6 +60,8 @@ type Registry struct {
 	// Warnings are what an administrator should know although the registry
 	// is used as it is.
 	Warnings []Error
+	// Files is the file that describes each jail of Jails, by the jail's name.
+	Files map[string]string
 }
 
 // Fault is one part of the registry that is out of service, and why: a jail with all
@@ -64,6 +70,10 @@ type Fault struct {
 	// Jail is the jail it concerns; "" if none can be told, as in a file that is
 	// not TOML.
 	Jail string
+	// File is the registry file it is in.
+	File string
+	// Userns is the range the jail would have, which nobody else gets meanwhile.
+	Userns jail.Userns
 	// Logins are out of service by it, as far as they can be named.
 	Logins []FaultyLogin
 	// Errors are the reasons; at least one.
@@ -75,6 +85,43 @@ type FaultyLogin struct {
 	Name string
 	// HostUID is its uid on the host, 0 where the host knows no such account.
 	HostUID jail.HostUID
+}
+
+// Concerns says in a few words what is out of service by f, one of r's Faults.
+func (r *Registry) Concerns(f *Fault) string {
+	const most = 8
+	var names []string
+	for i, l := range f.Logins {
+		if i == most {
+			names = append(names, "and "+strconv.Itoa(len(f.Logins)-most)+" more")
+			break
+		}
+		names = append(names, l.Name)
+	}
+	logins := strings.Join(names, ", ")
+	_, goesOn := r.Files[f.Jail]
+	switch {
+	case f.Jail == "" && logins == "":
+		return f.File
+	case f.Jail == "":
+		return "login " + logins
+	case goesOn && logins == "":
+		return "a login of jail " + f.Jail
+	case goesOn:
+		return "login " + logins + " of jail " + f.Jail
+	case logins == "":
+		return "jail " + f.Jail
+	}
+	return "jail " + f.Jail + " with login " + logins
+}
+
+// Errors returns every fault once, sorted by file and line.
+func (r *Registry) Errors() Errors {
+	var all Errors
+	for i := range r.Faults {
+		all = append(all, r.Faults[i].Errors...)
+	}
+	return all.sorted()
 }
 
 // Jail returns the jail of that name, or nil.

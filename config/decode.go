@@ -42,7 +42,8 @@ func quoteKey(key string) string {
 	return key
 }
 
-// problems collects faults and warnings.
+// problems collects faults and warnings: of the whole registry, a file, a jail or a
+// login. Whose they are decides what is out of service by them.
 type problems struct {
 	errors   Errors
 	warnings Errors
@@ -248,9 +249,10 @@ func editDistance(a, b string) int {
 	return rows[len(a)][len(b)]
 }
 
-// parse reads one registry file. A syntax error is the only fault reported
-// for its file: nothing after it can be trusted to be where it seems.
-func parse(ps *problems, path string, text []byte) *document {
+// parse reads one registry file; what is wrong outside its jails is the document's. A
+// syntax error is the only fault reported for its file: nothing after it can be trusted
+// to be where it seems.
+func parse(path string, text []byte) *document {
 	doc := &document{path: path}
 	var tree map[string]any
 	if _, err := toml.Decode(string(text), &tree); err != nil {
@@ -269,12 +271,13 @@ func parse(ps *problems, path string, text []byte) *document {
 			}
 			return r
 		}, msg), ".")
-		ps.errorf(o, "not valid TOML: %s, correct this line", msg)
-		return nil
+		doc.errorf(o, "not valid TOML: %s, correct this line", msg)
+		doc.unread = true
+		return doc
 	}
 	if tree == nil {
 		tree = map[string]any{}
 	}
-	decodeTable(ps, origin{file: path, line: 1}, scanPositions(text), tree, doc)
+	decodeTable(&doc.problems, origin{file: path, line: 1}, scanPositions(text), tree, doc)
 	return doc
 }

@@ -86,8 +86,9 @@ func readRegistry(ps *problems, main string, opt Options) []source {
 		}
 	}
 	var sources []source
-	if text, ok := readFile(ps, fd, main, opt); ok {
-		sources = append(sources, source{main, text})
+	text, ok := readFile(ps, fd, main, opt)
+	if ok {
+		sources = append(sources, source{path: main, text: text})
 	}
 
 	dropins := filepath.Join(dir, "jail.d")
@@ -111,15 +112,15 @@ func readRegistry(ps *problems, main string, opt Options) []source {
 		if strings.HasPrefix(name, ".") || !strings.HasSuffix(name, ".toml") {
 			continue
 		}
-		p := filepath.Join(dropins, name)
-		if text, ok := readFile(ps, sub, p, opt); ok {
-			sources = append(sources, source{p, text})
-		}
+		src := source{path: filepath.Join(dropins, name)}
+		src.text, _ = readFile(&src.problems, sub, src.path, opt)
+		sources = append(sources, src)
 	}
 	return sources
 }
 
-// readFile reads the registry file p, whose directory is dir.
+// readFile reads the registry file p, whose directory is dir. Nothing of a file
+// is used that somebody else could have written.
 func readFile(ps *problems, dir int, p string, opt Options) ([]byte, bool) {
 	o := origin{file: p}
 	// O_NONBLOCK: neither a FIFO nor a lease may hold us up.
@@ -266,14 +267,14 @@ func identify(pl *place, fd int, p string, each func(string, *unix.Stat_t)) (mod
 }
 
 // openRootfs finds a rootfs and reports what is wrong with where it lies.
-func (v *validator) openRootfs(r value[string]) place {
+func (v *validator) openRootfs(d *draft, r value[string]) place {
 	pl := newPlace(r.v)
 	if v.opt.SkipFS || v.opt.SkipPlaces {
 		return pl
 	}
 	fd, err := openPath(r.v, unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
-		v.errorf(r.origin, "%s", openFault(r.v, err, "create it or correct the path"))
+		d.errorf(r.origin, "%s", openFault(r.v, err, "create it or correct the path"))
 		return pl
 	}
 	defer unix.Close(fd)
@@ -284,41 +285,41 @@ func (v *validator) openRootfs(r value[string]) place {
 		}
 		loose := st.Mode&0o022 != 0 && st.Mode&unix.S_ISVTX == 0
 		if !v.opt.Rootless && (st.Uid != 0 || loose) {
-			v.warnf(r.origin, "somebody besides root may write to %s and so replace the rootfs, chown root %s and chmod go-w %s", dir, dir, dir)
+			d.warnf(r.origin, "somebody besides root may write to %s and so replace the rootfs, chown root %s and chmod go-w %s", dir, dir, dir)
 		}
 	})
 	if err != nil {
-		v.errorf(r.origin, "the directories above cannot be checked: %v, correct their permissions", err)
+		d.errorf(r.origin, "the directories above cannot be checked: %v, correct their permissions", err)
 	}
 	switch {
 	case !open:
 	case isSystemDir(parent):
-		v.warnf(r.origin, "every host user can reach set-uid files in it, move it into a directory of its own (mkdir -m 0700)")
+		d.warnf(r.origin, "every host user can reach set-uid files in it, move it into a directory of its own (mkdir -m 0700)")
 	default:
-		v.warnf(r.origin, "every host user can reach set-uid files in it, chmod 0700 %s", parent)
+		d.warnf(r.origin, "every host user can reach set-uid files in it, chmod 0700 %s", parent)
 	}
 	return pl
 }
 
 // openSource finds a mount source and reports what is wrong with it.
-func (v *validator) openSource(src value[string]) place {
+func (v *validator) openSource(d *draft, src value[string]) place {
 	pl := newPlace(src.v)
 	if v.opt.SkipFS || v.opt.SkipPlaces {
 		return pl
 	}
 	fd, err := openPath(src.v, unix.O_PATH)
 	if err != nil {
-		v.errorf(src.origin, "%s", openFault(src.v, err, "create it or remove the mount"))
+		d.errorf(src.origin, "%s", openFault(src.v, err, "create it or remove the mount"))
 		return pl
 	}
 	defer unix.Close(fd)
 	mode, err := identify(&pl, fd, src.v, nil)
 	if err != nil {
-		v.errorf(src.origin, "%s cannot be checked: %v, correct the permissions above it", src.v, err)
+		d.errorf(src.origin, "%s cannot be checked: %v, correct the permissions above it", src.v, err)
 		return pl
 	}
 	if t := mode & unix.S_IFMT; t != unix.S_IFDIR && t != unix.S_IFREG {
-		v.errorf(src.origin, "%s is neither a directory nor a regular file, show the directory it is in", src.v)
+		d.errorf(src.origin, "%s is neither a directory nor a regular file, show the directory it is in", src.v)
 	}
 	return pl
 }

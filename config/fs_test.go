@@ -87,6 +87,15 @@ func TestRegistryFileOfDoubtfulOriginIsRefused(t *testing.T) {
 			dir, opt := tree(t)
 			tt.do(t, dir)
 			reg, err := Load(dir+"/jail.toml", opt)
+			if strings.Contains(tt.want, "/jail.d/") {
+				// A drop-in alone is out of service.
+				require.NoError(t, err)
+				require.NotNil(t, reg.Jail("web"))
+				require.Len(t, reg.Faults, 1)
+				assert.Equal(t, dir+"/jail.d/a.toml", reg.Faults[0].File)
+				assert.True(t, strings.HasPrefix(reg.Errors().Error(), dir+tt.want), "%v", reg.Errors())
+				return
+			}
 			var errs Errors
 			require.ErrorAs(t, err, &errs)
 			require.Len(t, errs, 1, "%v", errs)
@@ -137,10 +146,11 @@ func TestDropInsAreReadInOrder(t *testing.T) {
 	write(t, dir+"/jail.d/a.toml", "version = 1\n[jail.x]\nrootfs = \"/srv/x\"\nusers = [\"bob\"]")
 	write(t, dir+"/jail.d/.c.toml", "editor's")
 	write(t, dir+"/jail.d/README", "not TOML")
-	_, err := Load(dir+"/jail.toml", opt)
-	require.EqualError(t, err, dir+`/jail.d/b.toml:2: jail.x: jail "x" is already defined at `+dir+`/jail.d/a.toml:2, remove one`)
-	require.NoError(t, os.Remove(dir+"/jail.d/b.toml"))
 	reg, err := Load(dir+"/jail.toml", opt)
+	require.NoError(t, err)
+	require.EqualError(t, reg.Errors(), dir+`/jail.d/b.toml:2: jail.x: jail "x" is already defined at `+dir+`/jail.d/a.toml:2, remove one`)
+	require.NoError(t, os.Remove(dir+"/jail.d/b.toml"))
+	reg, err = Load(dir+"/jail.toml", opt)
 	require.NoError(t, err)
 	assert.Len(t, reg.Jails, 2)
 }
@@ -172,9 +182,9 @@ func TestRootfsAndMountsAreLookedAt(t *testing.T) {
 				tt.do(t, dir)
 			}
 			write(t, dir+"/jail.toml", registryAt(dir, strings.ReplaceAll(tt.lines, "DIR", dir)))
-			_, err := Load(dir+"/jail.toml", opt)
-			var errs Errors
-			require.ErrorAs(t, err, &errs)
+			reg, err := Load(dir+"/jail.toml", opt)
+			require.NoError(t, err)
+			errs := reg.Errors()
 			require.Len(t, errs, 1, "%v", errs)
 			assert.Contains(t, errs.Error(), strings.ReplaceAll(tt.want, "DIR", dir))
 		})
@@ -229,8 +239,12 @@ func TestPlacesAreComparedByInode(t *testing.T) {
 		"sibling whose name is longer by some": {place{self: []any{"/srv/a/web2"}, above: []any{"/srv/a", a, "/srv", "/"}}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, how := known.find(tt.p)
-			assert.Equal(t, tt.want, how)
+			first := ""
+			for _, how := range known.find(tt.p) {
+				first = how
+				break
+			}
+			assert.Equal(t, tt.want, first)
 		})
 	}
 }

@@ -7,14 +7,17 @@ import (
 
 // source is the text of one registry file.
 type source struct {
-	path string
-	text []byte
+	path     string
+	text     []byte
+	problems // with one, the text is not to be used
 }
 
-// Load reads the registry at path and its drop-ins.
+// Load reads the registry at path and its drop-ins, and judges them.
 //
-// When anything is wrong with it the error is of type Errors and holds every
-// fault found; the Registry is then not nil but has no jails, only the
+// A fault of one jail, one login or one drop-in is no error: it is in Faults, and
+// what it concerns in no Spec. The error, of type Errors, is for what makes the whole
+// unsafe, as another's hand on the main file, or a fault of it outside a jail. It then
+// holds every fault found; the Registry is not nil but has no jails, only the
 // warnings, so that whoever ignores the error admits nobody.
 func Load(path string, opt Options) (*Registry, error) {
 	var ps problems
@@ -25,7 +28,7 @@ func Load(path string, opt Options) (*Registry, error) {
 	}
 	opt = opt.complete(&ps)
 	sources := readRegistry(&ps, abs, opt)
-	return build(&ps, abs, sources, opt)
+	return build(ps, abs, sources, opt)
 }
 
 // complete fills in what the caller left to the host.
@@ -60,19 +63,23 @@ func (opt Options) complete(ps *problems) Options {
 	return opt
 }
 
-// build turns the registry's text into a Registry. path is the main file's.
-func build(ps *problems, path string, sources []source, opt Options) (*Registry, error) {
-	v := &validator{problems: ps, opt: opt, host: parseHost(opt), registry: path}
+// build turns the registry's text into a Registry. path is the main file's, ps what
+// is known to be wrong with the whole.
+func build(ps problems, path string, sources []source, opt Options) (*Registry, error) {
+	v := &validator{problems: ps, opt: opt, host: parseHost(opt), registry: path, byName: make(map[string]*draft)}
 	for _, src := range sources {
-		if doc := parse(ps, src.path, src.text); doc != nil {
-			v.add(doc, src.path == path)
+		doc := &document{path: src.path, problems: src.problems, unread: true}
+		if len(src.errors) == 0 {
+			doc = parse(src.path, src.text)
 		}
+		v.add(doc, src.path == path)
 	}
-	jails := v.finish()
-	reg := &Registry{Warnings: ps.warnings.sorted()}
-	if errs := ps.errors.sorted(); len(errs) > 0 {
-		return reg, errs
+	reg := &Registry{}
+	v.finish(reg)
+	reg.Warnings = v.warnings.sorted()
+	if len(v.errors) > 0 {
+		errs := append(v.errors, reg.Errors()...)
+		return &Registry{Warnings: reg.Warnings}, errs.sorted()
 	}
-	reg.Jails = jails
 	return reg, nil
 }

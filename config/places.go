@@ -2,6 +2,7 @@ package config
 
 import (
 	"path"
+	"strings"
 )
 
 // place is a directory or file of the host and all the directories above it.
@@ -25,45 +26,53 @@ func newPlace(p string) place {
 	return pl
 }
 
-// placeSet answers how a place lies to those in the set.
+// placeSet answers how a place lies to those in the set. Of a key, three members are
+// kept: enough to tell who is in the way of one other, and who of several.
 type placeSet struct {
-	self, above map[any]*draft
+	self, above map[any][3]*draft
 }
 
-func newPlaceSet() placeSet { return placeSet{map[any]*draft{}, map[any]*draft{}} }
+func newPlaceSet() placeSet { return placeSet{map[any][3]*draft{}, map[any][3]*draft{}} }
 
 func (s placeSet) add(p place, d *draft) {
-	for _, key := range p.self {
-		if _, ok := s.self[key]; !ok {
-			s.self[key] = d
-		}
-	}
-	for _, key := range p.above {
-		if _, ok := s.above[key]; !ok {
-			s.above[key] = d
+	for _, list := range []struct {
+		keys []any
+		of   map[any][3]*draft
+	}{{p.self, s.self}, {p.above, s.above}} {
+		for _, key := range list.keys {
+			members := list.of[key]
+			for i := range members {
+				if members[i] == d {
+					break
+				}
+				if members[i] == nil {
+					members[i] = d
+					list.of[key] = members
+					break
+				}
+			}
 		}
 	}
 }
 
-// find returns how p lies to a member of the set ("is", "contains", "lies
-// inside"), and whose it is; "" if it lies apart from all of them.
-func (s placeSet) find(p place) (*draft, string) {
-	for _, key := range p.self {
-		if d, ok := s.self[key]; ok {
-			return d, "is"
+// find yields the members that p lies at, in or around, and how ("is", "lies
+// inside", "contains").
+func (s placeSet) find(p place) func(yield func(*draft, string) bool) {
+	return func(yield func(*draft, string) bool) {
+		for _, look := range []struct {
+			keys []any
+			of   map[any][3]*draft
+			how  string
+		}{{p.self, s.self, "is"}, {p.above, s.self, "lies inside"}, {p.self, s.above, "contains"}} {
+			for _, key := range look.keys {
+				for _, d := range look.of[key] {
+					if d != nil && !yield(d, look.how) {
+						return
+					}
+				}
+			}
 		}
 	}
-	for _, key := range p.above {
-		if d, ok := s.self[key]; ok {
-			return d, "lies inside"
-		}
-	}
-	for _, key := range p.self {
-		if d, ok := s.above[key]; ok {
-			return d, "contains"
-		}
-	}
-	return nil, ""
 }
 
 // checkPlaces compares every rootfs and every mount source with one another
@@ -71,36 +80,62 @@ func (s placeSet) find(p place) (*draft, string) {
 // from every rootfs: what is inside one is its tenant's to swap (C7).
 func (v *validator) checkPlaces() {
 	sockets := newPlaceSet()
-	sockets.add(v.look(v.opt.RuntimeDir), nil)
+	sockets.add(v.look(v.opt.RuntimeDir), &draft{})
 	roots := newPlaceSet()
+	type root struct {
+		d *draft
+		p place
+	}
+	var all []root
 	for _, d := range v.drafts {
 		if d.spec.Rootfs == "" {
 			continue
 		}
 		r := d.Rootfs
-		p := v.openRootfs(r)
-		if other, how := roots.find(p); how != "" {
-			v.errorf(r.origin, "%s %s the rootfs of jail %q (%s:%d), give each jail a directory of its own",
-				r.v, how, other.name, other.file, other.line)
-		}
-		if _, how := sockets.find(p); how != "" {
-			v.errorf(r.origin, "%s %s the control sockets' directory %s, use another directory", r.v, how, v.opt.RuntimeDir)
+		p := v.openRootfs(d, r)
+		for _, how := range sockets.find(p) {
+			d.errorf(r.origin, "%s %s the control sockets' directory %s, use another directory", r.v, how, v.opt.RuntimeDir)
+			break
 		}
 		roots.add(p, d)
+		all = append(all, root{d, p})
 	}
-	for _, d := range v.drafts {
-		for _, m := range d.set.Mounts {
-			src := m.Source
-			if !src.usable() || !isClean(src.v) || v.refusedSource(src.v) != "" {
-				continue
-			}
-			p := v.openSource(src)
-			if other, how := roots.find(p); how != "" {
-				v.errorf(src.origin, "%s %s the rootfs of jail %q, show a directory outside every rootfs", src.v, how, other.name)
-			}
-			if _, how := sockets.find(p); how != "" {
-				v.errorf(src.origin, "%s %s the control sockets' directory %s, use another directory", src.v, how, v.opt.RuntimeDir)
+	met := sides{}
+	for _, r := range all {
+		for other, how := range roots.find(r.p) {
+			if d := r.d; other != d {
+				met.meet(d, other, func() {
+					d.errorf(d.Rootfs.origin, "%s %s the rootfs of jail %q (%s:%d), give each jail a directory of its own",
+						d.Rootfs.v, how, other.name, other.file, other.line)
+				})
 			}
 		}
+	}
+	met.judge(v.drafts)
+	for _, d := range v.drafts {
+		for _, m := range d.set.Mounts {
+			v.checkSource(d, m.Source, roots, sockets)
+		}
+	}
+}
+
+// checkSource looks at one mount source. One inside a rootfs is its jail's fault; one
+// of [defaults] is so if it lies in a rootfs, that jail's: it cannot be every other's.
+func (v *validator) checkSource(d *draft, src value[string], roots, sockets placeSet) {
+	if !src.usable() || !isClean(src.v) || v.refusedSource(src.v) != "" {
+		return
+	}
+	p := v.openSource(d, src)
+	for other, how := range roots.find(p) {
+		blamed := d
+		if strings.HasPrefix(src.key, "defaults.") {
+			blamed = other
+		}
+		blamed.errorf(src.origin, "%s %s the rootfs of jail %q, show a directory outside every rootfs", src.v, how, other.name)
+		break
+	}
+	for _, how := range sockets.find(p) {
+		d.errorf(src.origin, "%s %s the control sockets' directory %s, use another directory", src.v, how, v.opt.RuntimeDir)
+		break
 	}
 }

@@ -3,11 +3,15 @@ package config
 import (
 	"sort"
 	"strconv"
+
+	"jail/internal/jail"
 )
 
 // document is one registry file: the main file or a drop-in.
 type document struct {
-	path string
+	problems // outside its jails
+	path     string
+	unread   bool // what is in it is not known
 	// Version is the format of the file. Required in every file; must be 1.
 	Version value[int64] `toml:"version"`
 	// Defaults holds settings for every jail that does not have its own. It
@@ -32,7 +36,8 @@ func (t *defaultsTable) decode(ps *problems, o origin, p *position, v any) {
 // jailTable is [jail.NAME].
 type jailTable struct {
 	origin
-	name string
+	problems // with one, the jail is out of service
+	name     string
 	// Rootfs is the directory that is / inside: an absolute host path
 	// without a symbolic link in it. Required. No two jails share one or lie
 	// inside one another.
@@ -120,7 +125,10 @@ type settings struct {
 // userTable is one entry of [jail.NAME.users].
 type userTable struct {
 	origin
-	login string
+	problems // with one, the login is out of service
+	login    string
+	spec     jail.Login // as far as it is known
+	known    bool       // its account
 	// UID is the uid inside. The default is the jail's uid, then the login's
 	// uid on the host.
 	UID value[int64] `toml:"uid"`
@@ -178,7 +186,7 @@ type usernsTable struct {
 }
 
 // jailTables are all the [jail.NAME] of a file, by line.
-type jailTables []jailTable
+type jailTables []*jailTable
 
 func (ts *jailTables) decode(ps *problems, o origin, p *position, v any) {
 	table, ok := v.(map[string]any)
@@ -188,8 +196,8 @@ func (ts *jailTables) decode(ps *problems, o origin, p *position, v any) {
 	}
 	for _, name := range keysOf(table) {
 		at := p.at(name)
-		t := jailTable{origin: origin{o.file, at.line, o.below(name)}, name: name}
-		decodeTable(ps, t.origin, at, table[name], &t)
+		t := &jailTable{origin: origin{o.file, at.line, o.below(name)}, name: name}
+		decodeTable(&t.problems, t.origin, at, table[name], t)
 		*ts = append(*ts, t)
 	}
 	sort.SliceStable(*ts, func(i, j int) bool { return (*ts)[i].line < (*ts)[j].line })
@@ -199,7 +207,7 @@ func (ts *jailTables) decode(ps *problems, o origin, p *position, v any) {
 type usersKey struct {
 	origin
 	broken bool // given, but of the wrong type
-	list   []userTable
+	list   []*userTable
 }
 
 func (u *usersKey) decode(ps *problems, o origin, p *position, v any) {
@@ -208,8 +216,8 @@ func (u *usersKey) decode(ps *problems, o origin, p *position, v any) {
 	if table, ok := v.(map[string]any); ok {
 		for _, login := range keysOf(table) {
 			at := p.at(login)
-			t := userTable{origin: origin{o.file, at.line, o.below(login)}, login: login}
-			decodeTable(ps, t.origin, at, table[login], &t)
+			t := &userTable{origin: origin{o.file, at.line, o.below(login)}, login: login}
+			decodeTable(&t.problems, t.origin, at, table[login], t)
 			u.list = append(u.list, t)
 		}
 		return
@@ -228,15 +236,16 @@ func (u *usersKey) decode(ps *problems, o origin, p *position, v any) {
 			wrongType(ps, at, item, "an array of login names in quotes")
 			continue
 		}
-		u.list = append(u.list, userTable{origin: at, login: login})
+		u.list = append(u.list, &userTable{origin: at, login: login})
 	}
 }
 
 // usernsKey is userns in any of its three forms.
 type usernsKey struct {
 	origin
-	off   bool         // false
-	fixed *usernsTable // { base, size }
+	broken bool         // given, but none of the forms
+	off    bool         // false
+	fixed  *usernsTable // { base, size }
 }
 
 func (u *usernsKey) decode(ps *problems, o origin, p *position, v any) {
@@ -245,10 +254,12 @@ func (u *usernsKey) decode(ps *problems, o origin, p *position, v any) {
 	switch v := v.(type) {
 	case string:
 		if v != "auto" {
+			u.broken = true
 			ps.errorf(o, "%q is not a mode, must be %s", v, want)
 		}
 	case bool:
 		if v {
+			u.broken = true
 			ps.errorf(o, `cannot be true, must be %s`, want)
 		}
 		u.off = !v
@@ -256,6 +267,7 @@ func (u *usernsKey) decode(ps *problems, o origin, p *position, v any) {
 		u.fixed = &usernsTable{}
 		decodeTable(ps, o, p, v, u.fixed)
 	default:
+		u.broken = true
 		wrongType(ps, o, v, want)
 	}
 }

@@ -1,7 +1,9 @@
 package config
 
 import (
+	"cmp"
 	"os"
+	"slices"
 	"sort"
 
 	"jail/internal/jail"
@@ -24,16 +26,11 @@ const (
 func AutoRangeFor(name string, reg *Registry) jail.Userns {
 	var ps problems // a file that cannot be read has nothing to avoid
 	h := parseHost(Options{}.complete(&ps))
-	taken := func(r span) bool {
-		for i := range reg.Jails {
-			u := reg.Jails[i].Userns
-			if u.Enabled && r.overlaps(span{base: uint64(u.Base), end: uint64(u.Base) + uint64(u.Size)}) {
-				return true
-			}
-		}
-		return false
+	p := newPool(h)
+	for _, r := range reg.ranges() {
+		p.take(r)
 	}
-	r, ok := freeSlot(name, func(r span) bool { return h.free(r) && !taken(r) })
+	r, ok := p.freeSlot(name)
 	if !ok {
 		r = slot(preferredSlot(name))
 	}
@@ -63,99 +60,215 @@ func preferredSlot(name string) uint32 {
 	return h % slots
 }
 
-// freeSlot returns the first free slot from the preferred one on.
-func freeSlot(name string, free func(span) bool) (span, bool) {
+// pool is which slots are taken.
+type pool [slots]bool
+
+// newPool is the pool without what the host's accounts and subordinate ids are in.
+func newPool(h *host) *pool {
+	var p pool
+	for _, id := range h.ids {
+		p.take(span{base: uint64(id), end: uint64(id) + 1})
+	}
+	for _, s := range h.subs {
+		p.take(s)
+	}
+	return &p
+}
+
+// take takes every slot that r has an id of.
+func (p *pool) take(r span) {
+	if r.end <= poolBase || r.base >= poolEnd {
+		return
+	}
+	for n := (max(r.base, poolBase) - poolBase) / slotSize; n < slots && slot(uint32(n)).base < r.end; n++ {
+		p[n] = true
+	}
+}
+
+// takeSlot takes r if it is a slot, and free.
+func (p *pool) takeSlot(r span) bool {
+	if r.base < poolBase || r.end > poolEnd || (r.base-poolBase)%slotSize != 0 || r.end-r.base != slotSize {
+		return false
+	}
+	n := (r.base - poolBase) / slotSize
+	if p[n] {
+		return false
+	}
+	p[n] = true
+	return true
+}
+
+// freeSlot takes the first free slot from the preferred one on.
+func (p *pool) freeSlot(name string) (span, bool) {
 	first := preferredSlot(name)
 	for i := range uint32(slots) {
-		if r := slot((first + i) % slots); free(r) {
-			return r, true
+		if n := (first + i) % slots; !p[n] {
+			p[n] = true
+			return slot(n), true
 		}
 	}
 	return span{}, false
 }
 
-// free reports whether no account and no subordinate range has an id in r.
-func (h *host) free(r span) bool {
-	if _, taken := h.accountIn(r); taken {
-		return false
-	}
-	_, taken := h.subordinate(r)
-	return !taken
-}
-
 // assignRanges gives every jail its id range, explicit ones first, so that no
-// host id belongs to two jails, or to a jail and an account (C3). Every
-// program that reads the same registry on the same host gets the same answer.
+// host id belongs to two jails, or to a jail and an account (C3). A jail that is out
+// of service keeps its claim: the others' ranges are the same with and without its
+// fault. Every program that reads the same registry on the same host gets the same
+// answer.
 func (v *validator) assignRanges() {
-	type claim struct {
-		span
-		by *draft
-	}
-	var claims []claim
-	taken := func(r span) *draft {
-		for _, c := range claims {
-			if c.overlaps(r) {
-				return c.by
+	claims := v.explicitClaims()
+	v.checkClaims(claims)
+	if v.callers() != nil {
+		for _, d := range v.drafts {
+			if d.auto() {
+				d.spec.Userns = callerRange(*v.opt.euid).userns()
 			}
 		}
-		return nil
+		return
 	}
-	// In root mode a uid inside is that uid on the host, so it is taken too.
+	pool := newPool(v.host)
+	for _, c := range claims {
+		pool.take(c.span)
+	}
+	for _, h := range v.held {
+		if r, ok := spanOf(h.userns); ok {
+			pool.take(r)
+		}
+	}
+	byName := slices.Clone(v.drafts)
+	sort.SliceStable(byName, func(i, j int) bool { return byName[i].name < byName[j].name })
+	// A jail that runs is not asked whether another may have its ids: what a jail had
+	// it keeps, before a new one whose name is in front of it.
+	before := v.opt.Before.ranges()
+	for _, d := range byName {
+		if r, ok := before[d.name]; ok && d.claims() && pool.takeSlot(r) {
+			d.spec.Userns = r.userns()
+		}
+	}
+	for _, d := range byName {
+		if !d.claims() || d.set.Userns.broken {
+			continue
+		}
+		r, ok := spanOf(d.spec.Userns)
+		if !ok {
+			if r, ok = pool.freeSlot(d.name); !ok {
+				d.errorf(d.at("userns"), `"auto" found no free range of %d ids, give one: userns = { base = N, size = %d }`, slotSize, slotSize)
+				continue
+			}
+			d.spec.Userns = r.userns()
+		}
+		checkCovered(d, r)
+	}
+}
+
+// explicitClaims returns the host ids that the registry names itself.
+func (v *validator) explicitClaims() []claim {
+	var claims []claim
 	for _, d := range v.drafts {
+		if d.fixed != nil {
+			v.checkFixed(d)
+			claims = append(claims, claim{*d.fixed, d})
+			d.spec.Userns = d.fixed.userns()
+		}
 		if !d.set.Userns.off {
 			continue
 		}
-		for _, l := range d.spec.Logins {
-			claims = append(claims, claim{span{base: uint64(l.UID), end: uint64(l.UID) + 1}, d})
-			if l.HasGID {
-				claims = append(claims, claim{span{base: uint64(l.GID), end: uint64(l.GID) + 1}, d})
+		// In root mode a uid inside is that uid on the host, so it is taken too.
+		for _, u := range d.Users.list {
+			if !u.known {
+				continue
+			}
+			claims = append(claims, claim{span{base: uint64(u.spec.UID), end: uint64(u.spec.UID) + 1}, d})
+			if u.spec.HasGID {
+				claims = append(claims, claim{span{base: uint64(u.spec.GID), end: uint64(u.spec.GID) + 1}, d})
 			}
 		}
 	}
-	for _, d := range v.drafts {
-		if d.fixed == nil {
-			continue
-		}
-		r, o := *d.fixed, d.set.Userns.origin
-		if other := taken(r); other != nil {
-			v.errorf(o, "overlaps the host ids of jail %q (%s:%d), choose another base", other.name, other.file, other.line)
-		}
-		claims = append(claims, claim{r, d})
-		if id, ok := v.host.accountIn(r); ok {
-			v.errorf(o, "contains %d, which is an account or group of the host, choose another base", id)
-		}
-		if own := v.callers(); own == nil {
-			if s, ok := v.host.subordinate(r); ok {
-				v.errorf(o, "overlaps %d to %d, which %s gives to %s, choose another base", s.base, s.end-1, s.file, s.owner)
-			}
-		} else {
-			for _, file := range []string{"/etc/subuid", "/etc/subgid"} {
-				if !v.host.grants(file, r, own) {
-					v.errorf(o, "is not yours, choose a range that %s gives to %s", file, own[0])
-				}
-			}
-		}
-		d.spec.Userns = r.userns()
+	return claims
+}
+
+// ranges are the id ranges of every jail of the registry, in force or not.
+func (r *Registry) ranges() map[string]span {
+	all := make(map[string]span)
+	if r == nil {
+		return all
 	}
-	byName := append([]*draft(nil), v.drafts...)
-	sort.SliceStable(byName, func(i, j int) bool { return byName[i].name < byName[j].name })
-	for _, d := range byName {
-		if d.set.Userns.off || d.set.Userns.fixed != nil {
-			continue
+	for i := range r.Faults {
+		if s, ok := spanOf(r.Faults[i].Userns); ok && r.Faults[i].Jail != "" {
+			all[r.Faults[i].Jail] = s
 		}
-		if v.callers() != nil {
-			d.spec.Userns = callerRange(*v.opt.euid).userns()
-			continue
-		}
-		r, ok := freeSlot(d.name, func(r span) bool { return v.host.free(r) && taken(r) == nil })
-		if !ok {
-			v.errorf(d.at("userns"), `"auto" found no free range of %d ids, give one: userns = { base = N, size = %d }`, slotSize, slotSize)
-			continue
-		}
-		claims = append(claims, claim{r, d})
-		d.spec.Userns = r.userns()
-		v.checkCovered(d, r)
 	}
+	for i := range r.Jails {
+		if s, ok := spanOf(r.Jails[i].Userns); ok {
+			all[r.Jails[i].Name] = s
+		}
+	}
+	return all
+}
+
+// auto reports whether the jail's range is for us to choose.
+func (d *draft) auto() bool { return !d.set.Userns.off && d.set.Userns.fixed == nil }
+
+// claims reports whether the draft is one for whom a range is chosen: only the first
+// of a name, and only one that can be a jail's.
+func (d *draft) claims() bool { return d.auto() && !d.twin && jail.ValidName(d.name) }
+
+func spanOf(u jail.Userns) (span, bool) {
+	return span{base: uint64(u.Base), end: uint64(u.Base) + uint64(u.Size)}, u.Enabled && u.Size > 0
+}
+
+// claim is a range and the jail that has it.
+type claim struct {
+	span
+	by *draft
+}
+
+// checkFixed holds an explicit range against the host's accounts.
+func (v *validator) checkFixed(d *draft) {
+	r, o := *d.fixed, d.set.Userns.origin
+	if id, ok := v.host.accountIn(r); ok {
+		d.errorf(o, "contains %d, which is an account or group of the host, choose another base", id)
+	}
+	if own := v.callers(); own == nil {
+		if s, ok := v.host.subordinate(r); ok {
+			d.errorf(o, "overlaps %d to %d, which %s gives to %s, choose another base", s.base, s.end-1, s.file, s.owner)
+		}
+	} else {
+		for _, file := range []string{"/etc/subuid", "/etc/subgid"} {
+			if !v.host.grants(file, r, own) {
+				d.errorf(o, "is not yours, choose a range that %s gives to %s", file, own[0])
+			}
+		}
+	}
+}
+
+// checkClaims finds explicit ranges that overlap one another, or an id of a jail in
+// root mode.
+func (v *validator) checkClaims(claims []claim) {
+	sorted := slices.Clone(claims)
+	slices.SortStableFunc(sorted, func(a, b claim) int { return cmp.Compare(a.base, b.base) })
+	met := sides{}
+	for i, c := range sorted {
+		for _, other := range sorted[i+1:] {
+			if other.base >= c.end {
+				break
+			}
+			if c.by == other.by || c.by.fixed == nil && other.by.fixed == nil {
+				continue
+			}
+			for _, pair := range [2][2]*draft{{c.by, other.by}, {other.by, c.by}} {
+				d, other := pair[0], pair[1]
+				met.meet(d, other, func() {
+					a, b := d, other
+					if a.fixed == nil { // its ids are its logins'
+						a, b = other, d
+					}
+					d.errorf(a.set.Userns.origin, "overlaps the host ids of jail %q (%s:%d), choose another base", b.name, b.file, b.line)
+				})
+			}
+		}
+	}
+	met.judge(v.drafts)
 }
 
 // callers returns the names the caller's own ids may be listed under, or nil

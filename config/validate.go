@@ -24,14 +24,18 @@ const (
 	maxPids     = 4 << 20 // PID_MAX_LIMIT
 )
 
-// validator holds one registry on its way to becoming Specs.
+// validator holds one registry on its way to becoming Specs. Its own problems are
+// those that make the whole unsafe; a jail's, a login's and a file's are kept with it.
 type validator struct {
-	*problems
+	problems
 	opt      Options
 	host     *host
 	registry string // path of the main file
 	defaults defaultsTable
 	drafts   []*draft // in the order of the files
+	byName   map[string]*draft
+	lost     []*document // drop-ins nothing is known of but that they are there
+	held     []held
 }
 
 // draft is one jail being validated. What is wrong in it has been reported
@@ -41,45 +45,44 @@ type draft struct {
 	set   settings // its own over [defaults]
 	spec  jail.Spec
 	fixed *span // an explicit id range, if valid in itself
+	order int
+	twin  bool // an earlier draft has the name
 }
 
 // at is the origin of one of the jail's own keys, given or not.
 func (d *draft) at(key string) origin { return origin{d.file, d.line, d.below(key)} }
 
-// add validates one file by itself. The main file comes first.
+// add validates one file by itself. The main file comes first: what is wrong there
+// outside its jails concerns every jail, what is wrong so in a drop-in its own.
 func (v *validator) add(doc *document, main bool) {
 	top := origin{file: doc.path, line: 1, key: "version"}
 	switch {
+	case doc.unread:
 	case !doc.Version.given():
-		v.errorf(top, "is missing, add version = 1 as the first line")
+		doc.errorf(top, "is missing, add version = 1 as the first line")
 	case doc.Version.usable() && doc.Version.v != 1:
-		v.errorf(doc.Version.origin, "is %d, must be 1, the only version there is", doc.Version.v)
+		doc.errorf(doc.Version.origin, "is %d, must be 1, the only version there is", doc.Version.v)
 	}
 	if doc.Defaults.given() {
 		if !main {
-			v.errorf(doc.Defaults.origin, "belongs in the main file %s, move it there", v.registry)
+			doc.errorf(doc.Defaults.origin, "belongs in the main file %s, move it there", v.registry)
 		} else {
 			v.defaults = doc.Defaults
 			v.checkDefaults()
 		}
 	}
-	for i := range doc.Jails {
-		v.addJail(&doc.Jails[i])
+	switch {
+	case main:
+		v.errors = append(v.errors, doc.errors...)
+	case len(doc.errors) > 0 && len(doc.Jails) == 0:
+		v.lost = append(v.lost, doc)
 	}
-}
-
-// finish makes the checks between jails and with the host, and returns the
-// Specs sorted by name; they mean nothing if a fault was reported.
-func (v *validator) finish() []jail.Spec {
-	v.checkLogins()
-	v.assignRanges()
-	v.checkPlaces()
-	specs := make([]jail.Spec, 0, len(v.drafts))
-	for _, d := range v.drafts {
-		specs = append(specs, d.spec)
+	for _, t := range doc.Jails {
+		if !main {
+			t.errors = append(t.errors, doc.errors...)
+		}
+		v.addJail(t)
 	}
-	sort.Slice(specs, func(i, j int) bool { return specs[i].Name < specs[j].Name })
-	return specs
 }
 
 // checkDefaults finds what is wrong with [defaults] even if no jail uses it.
@@ -89,25 +92,25 @@ func (v *validator) checkDefaults() {
 		v.errorf(s.Userns.origin, "cannot be one range for all jails, move it to a [jail.NAME]")
 		s.Userns = usernsKey{}
 	}
-	v.settings(&jail.Spec{}, s, v.defaults.origin)
+	v.settings(&v.problems, &jail.Spec{}, s, v.defaults.origin)
 }
 
 func (v *validator) addJail(t *jailTable) {
-	d := &draft{jailTable: t, set: t.over(v.defaults.settings)}
+	d := &draft{jailTable: t, set: t.over(v.defaults.settings), order: len(v.drafts)}
 	d.spec.Name = t.name
 	d.spec.Hostname = t.name
 	if !jail.ValidName(t.name) {
-		v.errorf(t.origin, "the name %s cannot be used, %s", shown(t.name), nameRule)
+		d.errorf(t.origin, "the name %s cannot be used, %s", shown(t.name), nameRule)
 	}
-	for _, other := range v.drafts {
-		if other.name == t.name {
-			v.errorf(t.origin, "jail %s is already defined at %s:%d, remove one", shown(t.name), other.file, other.line)
-			return
-		}
+	if other := v.byName[t.name]; other != nil {
+		d.twin = true
+		clash(t.origin, &d.problems, &other.problems, "jail %s is already defined at %s:%d, remove one", shown(t.name), other.file, other.line)
+	} else {
+		v.byName[t.name] = d
 	}
 	v.rootfs(d)
 	v.users(d)
-	v.settings(&d.spec, &d.set, t.origin)
+	v.settings(&d.problems, &d.spec, &d.set, t.origin)
 	v.usernsRange(d)
 	v.drafts = append(v.drafts, d)
 }
@@ -161,17 +164,17 @@ func (t *jailTable) over(def settings) settings {
 func (v *validator) rootfs(d *draft) {
 	r := d.Rootfs
 	if !r.given() {
-		v.errorf(d.at("rootfs"), `is missing, add rootfs = "/path/of/the/root/directory"`)
+		d.errorf(d.at("rootfs"), `is missing, add rootfs = "/path/of/the/root/directory"`)
 		return
 	}
-	if !r.usable() || !v.cleanPath(r) {
+	if !r.usable() || !cleanPath(&d.problems, r) {
 		return
 	}
 	switch {
 	case isSystemDir(r.v):
-		v.errorf(r.origin, "%s is a directory of the host itself, use one made for this jail", r.v)
+		d.errorf(r.origin, "%s is a directory of the host itself, use one made for this jail", r.v)
 	case contains(r.v, path.Dir(v.registry)):
-		v.errorf(r.origin, "%s contains this registry, so the jail could rewrite it; use another directory", r.v)
+		d.errorf(r.origin, "%s contains this registry, so the jail could rewrite it; use another directory", r.v)
 	default:
 		d.spec.Rootfs = r.v
 	}
@@ -199,47 +202,45 @@ const nameRule = "use a lower-case letter or _, then up to 31 of a-z, 0-9, _ and
 // users turns users, uid and gid into the jail's logins, sorted by name.
 func (v *validator) users(d *draft) {
 	if d.UID.usable() {
-		v.id(d.UID)
+		checkID(&d.problems, d.UID)
 	}
 	switch {
 	case !d.Users.given():
-		v.errorf(d.at("users"), `is missing, add users = ["login"]`)
+		d.errorf(d.at("users"), `is missing, add users = ["login"]`)
 	case len(d.Users.list) == 0 && !d.Users.broken:
-		v.errorf(d.Users.origin, `is empty, name at least one login or remove the jail`)
+		d.errorf(d.Users.origin, `is empty, name at least one login or remove the jail`)
 	}
-	seen := make(map[string]bool)
+	seen := make(map[string]*userTable, len(d.Users.list))
 	for _, u := range d.Users.list {
-		if seen[u.login] {
-			v.errorf(u.origin, "login %s is listed twice, remove one", shown(u.login))
+		if first := seen[u.login]; first != nil {
+			clash(u.origin, &u.problems, &first.problems, "login %s is listed twice, remove one", shown(u.login))
 			continue
 		}
-		seen[u.login] = true
-		if login, ok := v.user(d, u); ok {
-			d.spec.Logins = append(d.spec.Logins, login)
-		}
+		seen[u.login] = u
+		u.spec, u.known = v.user(d, u)
 	}
-	sort.Slice(d.spec.Logins, func(i, j int) bool { return d.spec.Logins[i].Name < d.spec.Logins[j].Name })
+	slices.SortStableFunc(d.Users.list, func(a, b *userTable) int { return strings.Compare(a.login, b.login) })
 }
 
 // user returns the login an entry describes, and whether cross-checks make
 // sense for it.
-func (v *validator) user(d *draft, u userTable) (jail.Login, bool) {
+func (v *validator) user(d *draft, u *userTable) (jail.Login, bool) {
 	login := jail.Login{Name: u.login}
 	if u.Name.usable() {
 		if login.JailName = u.Name.v; !jail.ValidName(u.Name.v) {
-			v.errorf(u.Name.origin, "%s cannot be a user name, %s", shown(u.Name.v), nameRule)
+			u.errorf(u.Name.origin, "%s cannot be a user name, %s", shown(u.Name.v), nameRule)
 		}
 	}
-	if u.Shell.usable() && v.cleanPath(u.Shell) {
+	if u.Shell.usable() && cleanPath(&u.problems, u.Shell) {
 		if login.Shell = u.Shell.v; u.Shell.v == "/" {
-			v.errorf(u.Shell.origin, "/ is not a program, name the shell's path inside")
+			u.errorf(u.Shell.origin, "/ is not a program, name the shell's path inside")
 		}
 	}
-	if u.Home.usable() && v.cleanPath(u.Home) {
+	if u.Home.usable() && cleanPath(&u.problems, u.Home) {
 		login.Home = u.Home.v
 	}
 	if !jail.ValidName(u.login) {
-		v.errorf(u.origin, "login %s cannot be used, %s", shown(u.login), nameRule)
+		u.errorf(u.origin, "login %s cannot be used, %s", shown(u.login), nameRule)
 		return login, false
 	}
 	acct, ok := v.account(u)
@@ -250,24 +251,24 @@ func (v *validator) user(d *draft, u userTable) (jail.Login, bool) {
 	login.UID = jail.UID(acct.uid)
 	idFrom := u.origin
 	if uid := u.UID.or(d.UID); uid.usable() {
-		n, _ := v.id(uid)
+		n, _ := checkID(&u.problems, uid)
 		login.UID = jail.UID(n)
 		idFrom = uid.origin
 	} else if v.opt.Rootless && acct.uid == 0 {
-		v.errorf(u.origin, "login %q is root, add the uid it has inside: uid = 1000", u.login)
+		u.errorf(u.origin, "login %q is root, add the uid it has inside: uid = 1000", u.login)
 	}
 	if gid := u.GID.or(d.set.GID); gid.usable() {
-		n, _ := v.id(gid)
+		n, _ := checkID(&u.problems, gid)
 		login.GID, login.HasGID = jail.GID(n), true
 		if name, privileged := v.host.privilegedGroup(n); d.set.Userns.off && !v.opt.Rootless && privileged && n != 0 {
-			v.errorf(gid.origin, "with userns = false gid %d is the host's group %s, use another", n, name)
+			u.errorf(gid.origin, "with userns = false gid %d is the host's group %s, use another", n, name)
 		}
 	}
 	if d.set.Userns.off && !v.opt.Rootless {
 		// Here a uid inside is that very uid on the host.
 		for _, name := range v.host.namesOf(uint32(login.UID)) {
 			if name != u.login && login.UID != 0 {
-				v.errorf(idFrom, "with userns = false uid %d is the host's account %s, use another", login.UID, shown(name))
+				u.errorf(idFrom, "with userns = false uid %d is the host's account %s, use another", login.UID, shown(name))
 			}
 		}
 	}
@@ -276,45 +277,45 @@ func (v *validator) user(d *draft, u userTable) (jail.Login, bool) {
 
 // account finds the host account of a login and refuses those that are root,
 // could become root, or are not one person's (C2).
-func (v *validator) account(u userTable) (account, bool) {
+func (v *validator) account(u *userTable) (account, bool) {
 	acct, ok := v.host.user(u.login)
 	if !ok {
-		v.errorf(u.origin, "login %q is not in the host's passwd, create it with useradd or remove it here", u.login)
+		u.errorf(u.origin, "login %q is not in the host's passwd, create it with useradd or remove it here", u.login)
 		return acct, false
 	}
 	if v.opt.Rootless {
 		if !jail.ValidID(acct.uid) && acct.uid != *v.opt.euid {
-			v.errorf(u.origin, "login %q has uid %d, use an account of an ordinary uid", u.login, acct.uid)
+			u.errorf(u.origin, "login %q has uid %d, use an account of an ordinary uid", u.login, acct.uid)
 		}
 		return acct, true
 	}
 	switch {
 	case acct.uid == 0:
-		v.errorf(u.origin, "login %q is root, whom no jail can hold; use another account", u.login)
+		u.errorf(u.origin, "login %q is root, whom no jail can hold; use another account", u.login)
 	case acct.uid < minHostUID || acct.uid == nobody || !jail.ValidID(acct.uid):
-		v.errorf(u.origin, "login %q is a system account (uid %d), use an account of uid %d or more", u.login, acct.uid, minHostUID)
+		u.errorf(u.origin, "login %q is a system account (uid %d), use an account of uid %d or more", u.login, acct.uid, minHostUID)
 	default:
 		if name, ok := v.host.privilege(acct); ok {
-			v.errorf(u.origin, "login %q is in the host's group %s and so nearly root, take it out of that group", u.login, name)
+			u.errorf(u.origin, "login %q is in the host's group %s and so nearly root, take it out of that group", u.login, name)
 		}
 		for _, name := range v.host.namesOf(acct.uid) {
 			if name != u.login {
-				v.errorf(u.origin, "login %q shares uid %d with the account %s on the host, give each a uid of its own", u.login, acct.uid, shown(name))
+				u.errorf(u.origin, "login %q shares uid %d with the account %s on the host, give each a uid of its own", u.login, acct.uid, shown(name))
 			}
 		}
 	}
 	return acct, true
 }
 
-// id returns a uid or gid that may be used, reporting one that may not (C4).
-func (v *validator) id(x value[int64]) (uint32, bool) {
+// checkID returns a uid or gid that may be used, reporting one that may not (C4).
+func checkID(ps *problems, x value[int64]) (uint32, bool) {
 	switch {
 	case x.v == 0:
-		v.errorf(x.origin, "0 is root, use an ordinary id")
+		ps.errorf(x.origin, "0 is root, use an ordinary id")
 	case x.v < 0 || x.v > 0xFFFFFFFF:
-		v.errorf(x.origin, "%d is not an id, use one from 1 to 4294967294", x.v)
+		ps.errorf(x.origin, "%d is not an id, use one from 1 to 4294967294", x.v)
 	case !jail.ValidID(uint32(x.v)):
-		v.errorf(x.origin, "%d means \"no change\" to the kernel, use another id", x.v)
+		ps.errorf(x.origin, "%d means \"no change\" to the kernel, use another id", x.v)
 	default:
 		return uint32(x.v), true
 	}
@@ -322,18 +323,18 @@ func (v *validator) id(x value[int64]) (uint32, bool) {
 }
 
 // cleanPath reports whether a path is absolute, clean and printable.
-func (v *validator) cleanPath(p value[string]) bool {
+func cleanPath(ps *problems, p value[string]) bool {
 	switch {
 	case p.v == "":
-		v.errorf(p.origin, "is empty, give an absolute path")
+		ps.errorf(p.origin, "is empty, give an absolute path")
 	case len(p.v) > maxPath:
-		v.errorf(p.origin, "is longer than %d bytes, use a shorter path", maxPath)
+		ps.errorf(p.origin, "is longer than %d bytes, use a shorter path", maxPath)
 	case hasControl(p.v):
-		v.errorf(p.origin, "%s has a control character in it, use another path", shown(p.v))
+		ps.errorf(p.origin, "%s has a control character in it, use another path", shown(p.v))
 	case p.v[0] != '/':
-		v.errorf(p.origin, "%s is relative, give an absolute path", shown(p.v))
+		ps.errorf(p.origin, "%s is relative, give an absolute path", shown(p.v))
 	case path.Clean(p.v) != p.v:
-		v.errorf(p.origin, "%s is not clean, write %s", shown(p.v), shown(path.Clean(p.v)))
+		ps.errorf(p.origin, "%s is not clean, write %s", shown(p.v), shown(path.Clean(p.v)))
 	}
 	return isClean(p.v)
 }
@@ -358,27 +359,27 @@ func uintString(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
 
 // settings checks s and writes it to spec. It runs over [defaults] as well,
 // whose faults are then found again in every jail; Errors.sorted drops those.
-func (v *validator) settings(spec *jail.Spec, s *settings, owner origin) {
+func (v *validator) settings(ps *problems, spec *jail.Spec, s *settings, owner origin) {
 	if s.GID.usable() {
-		v.id(s.GID)
+		checkID(ps, s.GID)
 	}
 	if h := s.Hostname; h.usable() {
 		if spec.Hostname = h.v; !validHostname(h.v) {
-			v.errorf(h.origin, "%s is not a host name, use up to %d letters, digits, - and .", shown(h.v), maxHostname)
+			ps.errorf(h.origin, "%s is not a host name, use up to %d letters, digits, - and .", shown(h.v), maxHostname)
 		}
 	}
 	spec.IdleTimeout = idleDefault
 	if t := s.IdleTimeout; t.usable() {
 		d, err := time.ParseDuration(t.v)
 		if err != nil || d < 0 || d > 0 && d < time.Second {
-			v.errorf(t.origin, `%s is not a time, write "90s", "15m", "1h30m", or "0" for never`, shown(t.v))
+			ps.errorf(t.origin, `%s is not a time, write "90s", "15m", "1h30m", or "0" for never`, shown(t.v))
 		}
 		spec.IdleTimeout = d
 	}
 	spec.Autostart = s.Autostart.v
 	spec.ContainerRoot = s.ContainerRoot.v
 	if s.ContainerRoot.v && !s.Userns.off && s.ContainerRoot.key == owner.below("container_root") && owner.key != "defaults" {
-		v.warnf(s.ContainerRoot.origin, "has no meaning in a user namespace, remove it or set userns = false")
+		ps.warnf(s.ContainerRoot.origin, "has no meaning in a user namespace, remove it or set userns = false")
 	}
 	spec.X11 = s.X11.v
 	if d := s.OnDisconnect; d.usable() {
@@ -390,29 +391,35 @@ func (v *validator) settings(spec *jail.Spec, s *settings, owner origin) {
 		case "keep":
 			spec.OnDisconnect = jail.DisconnectKeep
 		default:
-			v.errorf(d.origin, `%s is not known, write "hup", "kill" or "keep", or remove it`, shown(d.v))
+			ps.errorf(d.origin, `%s is not known, write "hup", "kill" or "keep", or remove it`, shown(d.v))
 		}
 	}
-	v.env(spec, s.Env, owner)
-	v.envAccept(spec, s.EnvAccept)
-	v.hostFiles(spec, s)
-	v.mounts(spec, s.Mounts)
-	v.limits(spec, s.Limits)
-	v.sftp(spec, s.SFTP)
-	if k := s.Keys; k.usable() {
-		switch k.v {
-		case "inside":
-			spec.Keys = wire.KeysInside
-		case "anywhere":
-			spec.Keys = wire.KeysAnywhere
-		default:
-			v.errorf(k.origin, `%s is not a place for keys, write "inside" or "anywhere"`, shown(k.v))
-		}
+	checkEnv(ps, spec, s.Env, owner)
+	checkAccept(ps, spec, s.EnvAccept)
+	checkHostFiles(ps, spec, s)
+	v.mounts(ps, spec, s.Mounts)
+	checkLimits(ps, spec, s.Limits)
+	checkSFTP(ps, spec, s.SFTP)
+	checkKeys(ps, spec, s.Keys)
+}
+
+// checkKeys says where the keys of logins may be kept.
+func checkKeys(ps *problems, spec *jail.Spec, k value[string]) {
+	if !k.usable() {
+		return
+	}
+	switch k.v {
+	case "inside":
+		spec.Keys = wire.KeysInside
+	case "anywhere":
+		spec.Keys = wire.KeysAnywhere
+	default:
+		ps.errorf(k.origin, `%s is not a place for keys, write "inside" or "anywhere"`, shown(k.v))
 	}
 }
 
-// sftp turns the key into what the jail is started with.
-func (v *validator) sftp(spec *jail.Spec, s value[string]) {
+// checkSFTP turns the key into what the jail is started with.
+func checkSFTP(ps *problems, spec *jail.Spec, s value[string]) {
 	if !s.usable() {
 		return
 	}
@@ -426,7 +433,7 @@ func (v *validator) sftp(spec *jail.Spec, s value[string]) {
 	case "off":
 		spec.SFTP = jail.SFTPOff
 	default:
-		v.errorf(s.origin, `%s is not a choice, write "auto", "builtin", "rootfs" or "off"`, shown(s.v))
+		ps.errorf(s.origin, `%s is not a choice, write "auto", "builtin", "rootfs" or "off"`, shown(s.v))
 	}
 }
 
@@ -447,24 +454,24 @@ func validHostname(s string) bool {
 	return true
 }
 
-func (v *validator) env(spec *jail.Spec, env envKey, owner origin) {
+func checkEnv(ps *problems, spec *jail.Spec, env envKey, owner origin) {
 	size := 0
 	for name, val := range env {
 		switch {
 		case !validEnvName(name):
-			v.errorf(val.origin, "%s is not a variable's name, use letters, digits and _", shown(name))
+			ps.errorf(val.origin, "%s is not a variable's name, use letters, digits and _", shown(name))
 		case slices.Contains([]string{"HOME", "USER", "SHELL", "LOGNAME"}, name):
-			v.errorf(val.origin, "%s follows from the user, set it in [jail.NAME.users] or remove it", name)
+			ps.errorf(val.origin, "%s follows from the user, set it in [jail.NAME.users] or remove it", name)
 		case strings.HasPrefix(name, "LD_"):
-			v.errorf(val.origin, "%s changes what every program loads, set it inside the jail or remove it", name)
+			ps.errorf(val.origin, "%s changes what every program loads, set it inside the jail or remove it", name)
 		case strings.ContainsRune(val.v, 0):
-			v.errorf(val.origin, `has a NUL in it, remove it`)
+			ps.errorf(val.origin, `has a NUL in it, remove it`)
 		}
 		size += len(name) + len(val.v) + 2
 		spec.Env = append(spec.Env, name+"="+val.v)
 	}
 	if size > maxEnv {
-		v.errorf(origin{owner.file, owner.line, owner.below("env")}, "is %d bytes with [defaults], use at most %d", size, maxEnv)
+		ps.errorf(origin{owner.file, owner.line, owner.below("env")}, "is %d bytes with [defaults], use at most %d", size, maxEnv)
 	}
 	sort.Strings(spec.Env)
 }
@@ -478,35 +485,35 @@ func validEnvName(s string) bool {
 	return s != ""
 }
 
-func (v *validator) mounts(spec *jail.Spec, mounts mountsKey) {
+func (v *validator) mounts(ps *problems, spec *jail.Spec, mounts mountsKey) {
 	for _, m := range mounts {
 		if !m.Source.given() {
-			v.errorf(origin{m.file, m.line, m.below("source")}, "is missing, name the host directory to show")
+			ps.errorf(origin{m.file, m.line, m.below("source")}, "is missing, name the host directory to show")
 		}
 		if !m.Target.given() {
-			v.errorf(origin{m.file, m.line, m.below("target")}, "is missing, name the path inside")
+			ps.errorf(origin{m.file, m.line, m.below("target")}, "is missing, name the path inside")
 		}
-		if m.Source.usable() && v.cleanPath(m.Source) {
-			v.mountSource(m)
+		if m.Source.usable() && cleanPath(ps, m.Source) {
+			v.mountSource(ps, m)
 		}
-		if !m.Target.usable() || !v.cleanPath(m.Target) {
+		if !m.Target.usable() || !cleanPath(ps, m.Target) {
 			continue
 		}
 		target := m.Target.v
 		if target == "/" {
-			v.errorf(m.Target.origin, "/ is the rootfs, use a directory below it")
+			ps.errorf(m.Target.origin, "/ is the rootfs, use a directory below it")
 		}
 		for _, tree := range []string{"/proc", "/sys", "/dev"} {
 			if contains(tree, target) {
-				v.errorf(m.Target.origin, "%s is the kernel's, use a target outside %s", target, tree)
+				ps.errorf(m.Target.origin, "%s is the kernel's, use a target outside %s", target, tree)
 			}
 		}
 		for _, earlier := range spec.Mounts {
 			switch {
 			case earlier.Target == target:
-				v.errorf(m.Target.origin, "%s is mounted twice, remove one", target)
+				ps.errorf(m.Target.origin, "%s is mounted twice, remove one", target)
 			case contains(target, earlier.Target):
-				v.errorf(m.Target.origin, "%s would hide the mount on %s, list it first", target, earlier.Target)
+				ps.errorf(m.Target.origin, "%s would hide the mount on %s, list it first", target, earlier.Target)
 			}
 		}
 		spec.Mounts = append(spec.Mounts, jail.Mount{Source: m.Source.v, Target: target, ReadOnly: m.ReadOnly.v})
@@ -514,14 +521,14 @@ func (v *validator) mounts(spec *jail.Spec, mounts mountsKey) {
 }
 
 // mountSource reports a source that would hand the jail the host.
-func (v *validator) mountSource(m mountTable) {
+func (v *validator) mountSource(ps *problems, m mountTable) {
 	if why := v.refusedSource(m.Source.v); why != "" {
-		v.errorf(m.Source.origin, "%s %s", m.Source.v, why)
+		ps.errorf(m.Source.origin, "%s %s", m.Source.v, why)
 		return
 	}
 	dir := path.Dir(v.registry)
 	if (contains(m.Source.v, dir) || m.Source.v == v.registry || contains(dir+"/jail.d", m.Source.v)) && !m.ReadOnly.v {
-		v.errorf(m.Source.origin, "%s shows this registry, add readonly = true or use another directory", m.Source.v)
+		ps.errorf(m.Source.origin, "%s shows this registry, add readonly = true or use another directory", m.Source.v)
 	}
 }
 
@@ -540,14 +547,14 @@ func (v *validator) refusedSource(src string) string {
 	return ""
 }
 
-func (v *validator) limits(spec *jail.Spec, l limitsTable) {
+func checkLimits(ps *problems, spec *jail.Spec, l limitsTable) {
 	if m := l.Memory; m.usable() {
 		n, ok := parseSize(m.v)
 		switch {
 		case !ok:
-			v.errorf(m.origin, `%s is not a size, write "512M" or "1G"`, shown(m.v))
+			ps.errorf(m.origin, `%s is not a size, write "512M" or "1G"`, shown(m.v))
 		case n < minMemory:
-			v.errorf(m.origin, "%s is too little for any program, use at least 1M", shown(m.v))
+			ps.errorf(m.origin, "%s is too little for any program, use at least 1M", shown(m.v))
 		}
 		spec.Limits.MemoryBytes = n
 	}
@@ -555,13 +562,13 @@ func (v *validator) limits(spec *jail.Spec, l limitsTable) {
 		digits, percent := strings.CutSuffix(c.v, "%")
 		n, ok := parseDigits(digits)
 		if !percent || !ok || n == 0 || n > maxCPU {
-			v.errorf(c.origin, `%s is not a share of a processor, write "50%%" for half of one, "200%%" for two`, shown(c.v))
+			ps.errorf(c.origin, `%s is not a share of a processor, write "50%%" for half of one, "200%%" for two`, shown(c.v))
 		}
 		spec.Limits.CPUPercent = uint32(min(n, maxCPU))
 	}
 	if p := l.Pids; p.usable() {
 		if p.v < 0 || p.v > maxPids {
-			v.errorf(p.origin, "%d is not a number of processes, use 1 to %d, or 0 for no limit", p.v, maxPids)
+			ps.errorf(p.origin, "%d is not a number of processes, use 1 to %d, or 0 for no limit", p.v, maxPids)
 		}
 		spec.Limits.Pids = uint32(min(max(p.v, 0), maxPids))
 		spec.Limits.PidsUnlimited = p.v == 0
@@ -598,7 +605,7 @@ func (v *validator) usernsRange(d *draft) {
 	}{{"base", t.Base}, {"size", t.Size}} {
 		if !key.given() {
 			o := d.set.Userns.origin
-			v.errorf(origin{o.file, o.line, o.below(key.name)}, "is missing, add it: { base = 200000, size = 65536 }")
+			d.errorf(origin{o.file, o.line, o.below(key.name)}, "is missing, add it: { base = 200000, size = 65536 }")
 		}
 	}
 	if !t.Base.usable() || !t.Size.usable() {
@@ -606,86 +613,93 @@ func (v *validator) usernsRange(d *draft) {
 	}
 	switch base, size := t.Base.v, t.Size.v; {
 	case base == 0:
-		v.errorf(t.Base.origin, "0 would map the host's root, use a free range above all accounts")
+		d.errorf(t.Base.origin, "0 would map the host's root, use a free range above all accounts")
 	case base < 0 || base > 0xFFFFFFFE:
-		v.errorf(t.Base.origin, "%d is not an id, use one from 1 to 4294967294", base)
+		d.errorf(t.Base.origin, "%d is not an id, use one from 1 to 4294967294", base)
 	case size < 1 || size > 0xFFFFFFFF:
-		v.errorf(t.Size.origin, "%d is not a number of ids, use 65536", size)
+		d.errorf(t.Size.origin, "%d is not a number of ids, use 65536", size)
 	case base+size > 0xFFFFFFFF:
-		v.errorf(t.Size.origin, "goes beyond the last id 4294967294, use a lower base or a smaller size")
+		d.errorf(t.Size.origin, "goes beyond the last id 4294967294, use a lower base or a smaller size")
 	case base <= 0xFFFF && base+size > nobody:
-		v.errorf(t.Base.origin, "contains 65534 or 65535, which are nobody's; use a base above 65535")
+		d.errorf(t.Base.origin, "contains 65534 or 65535, which are nobody's; use a base above 65535")
 	default:
 		d.fixed = &span{base: uint64(base), end: uint64(base + size)}
-		v.checkCovered(d, *d.fixed)
+		checkCovered(d, *d.fixed)
 		if size <= nobody {
-			v.warnf(t.Size.origin, "%d ids leave out nobody (65534), so files of unmapped owners cannot be told apart; use 65536", size)
+			d.warnf(t.Size.origin, "%d ids leave out nobody (65534), so files of unmapped owners cannot be told apart; use 65536", size)
 		}
 	}
 }
 
 // checkCovered reports ids inside that the range has no host id for.
-func (v *validator) checkCovered(d *draft, r span) {
+func checkCovered(d *draft, r span) {
 	size := r.end - r.base
-	for _, l := range d.spec.Logins {
+	for _, u := range d.Users.list {
+		if !u.known {
+			continue
+		}
 		for _, id := range []struct {
 			kind string
 			n    uint32
-		}{{"uid", uint32(l.UID)}, {"gid", uint32(l.GID)}} {
+		}{{"uid", uint32(u.spec.UID)}, {"gid", uint32(u.spec.GID)}} {
 			if uint64(id.n) >= size {
-				v.errorf(v.originOf(d, l.Name, id.kind), "%s %d of login %q is outside the jail's id map of %d ids, give it a lower %s or the jail a larger userns",
-					id.kind, id.n, l.Name, size, id.kind)
+				u.errorf(originOf(d, u, id.kind), "%s %d of login %q is outside the jail's id map of %d ids, give it a lower %s or the jail a larger userns",
+					id.kind, id.n, u.login, size, id.kind)
 			}
 		}
 	}
 }
 
 // originOf returns the key that decides a login's uid or gid inside.
-func (v *validator) originOf(d *draft, login, kind string) origin {
-	for _, u := range d.Users.list {
-		if u.login != login {
-			continue
-		}
-		id := u.UID.or(d.UID)
-		if kind == "gid" {
-			id = u.GID.or(d.set.GID)
-		}
-		if id.given() {
-			return id.origin
-		}
-		return u.origin
+func originOf(d *draft, u *userTable, kind string) origin {
+	id := u.UID.or(d.UID)
+	if kind == "gid" {
+		id = u.GID.or(d.set.GID)
 	}
-	return d.Users.origin
+	if id.given() {
+		return id.origin
+	}
+	return u.origin
 }
 
 // checkLogins finds a login, or its uid, in two jails: its socket can lead to
-// one only.
+// one only, and nobody can say which. It leads to neither.
 func (v *validator) checkLogins() {
 	type place struct {
-		d     *draft
-		login string
+		d *draft
+		u *userTable
 	}
 	names := make(map[string]place)
 	uids := make(map[jail.HostUID]place)
 	for _, d := range v.drafts {
 		for _, u := range d.Users.list {
-			i := slices.IndexFunc(d.spec.Logins, func(l jail.Login) bool { return l.Name == u.login })
-			if i < 0 {
-				continue
-			}
 			if p, ok := names[u.login]; ok {
-				if p.d != d {
-					v.errorf(u.origin, "login %q is already in jail %q (%s:%d), remove one", u.login, p.d.name, p.d.file, p.d.line)
+				if p.d.name != d.name {
+					clash(u.origin, &u.problems, &p.u.problems, "login %s is already in jail %q (%s:%d), remove one", shown(u.login), p.d.name, p.d.file, p.d.line)
 				}
 				continue
 			}
-			names[u.login] = place{d, u.login}
-			uid := d.spec.Logins[i].HostUID
-			if p, ok := uids[uid]; ok {
-				v.errorf(u.origin, "login %q has the same host uid %d as login %q of jail %q, give it another", u.login, uid, p.login, p.d.name)
+			names[u.login] = place{d, u}
+			if !u.known {
 				continue
 			}
-			uids[uid] = place{d, u.login}
+			if p, ok := uids[u.spec.HostUID]; ok {
+				clash(u.origin, &u.problems, &p.u.problems, "login %q has the same host uid %d as login %q of jail %q, give it another",
+					u.login, u.spec.HostUID, p.u.login, p.d.name)
+				continue
+			}
+			uids[u.spec.HostUID] = place{d, u}
+		}
+	}
+	for _, h := range v.held {
+		for _, l := range h.logins {
+			p, ok := names[l.Name]
+			if !ok && l.HostUID != 0 {
+				p, ok = uids[l.HostUID]
+			}
+			if ok {
+				p.u.errorf(p.u.origin, "login %q is in jail %q by %s, which cannot be used now; mend that file first", p.u.login, h.jail, h.file)
+			}
 		}
 	}
 }

@@ -33,21 +33,34 @@ type Options struct {
 	Stdout, Stderr io.Writer
 }
 
-// Check reads the registry and prints every fault; if there is none, it looks at
-// what the host leaves open around the accounts in it. It returns the exit
-// status: 0 if nothing has to be done, 1 with errors, 2 with warnings only.
+// Check reads the registry and prints every fault and what is out of service by it;
+// unless nothing can be used, it then looks at what the host leaves open around the
+// accounts. It returns the exit status: 0 if nothing has to be done, 1 with errors,
+// 2 with warnings only.
 func Check(opt Options) int {
 	reg, err := config.Load(opt.ConfigPath, config.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir})
 	status := 0
-	if reg != nil {
-		for _, w := range reg.Warnings {
-			fmt.Fprintf(opt.Stdout, "warning: %s\n", w.Error())
-			status = 2
-		}
+	for _, w := range reg.Warnings {
+		fmt.Fprintf(opt.Stdout, "warning: %s\n", w.Error())
+		status = 2
+	}
+	var faults config.Errors
+	if !errors.As(err, &faults) {
+		faults = reg.Errors()
+	}
+	for _, e := range faults {
+		fmt.Fprintf(opt.Stdout, "error: %s\n", e.Error())
+		status = 1
 	}
 	if err != nil {
-		fmt.Fprintln(opt.Stdout, err)
+		fmt.Fprintln(opt.Stdout, "note: the registry would not be used: nothing starts with it, and a reload leaves what is in force")
 		return 1
+	}
+	for i := range reg.Faults {
+		fmt.Fprintf(opt.Stdout, "note: out of service by this: %s\n", reg.Concerns(&reg.Faults[i]))
+	}
+	if len(reg.Faults) > 0 {
+		fmt.Fprintf(opt.Stdout, "note: everything else goes on: %d jails\n", len(reg.Jails))
 	}
 	for _, f := range audit.Run(reg, audit.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir}) {
 		fmt.Fprintln(opt.Stdout, f.String())
