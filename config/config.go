@@ -139,6 +139,19 @@ func (r *Registry) Login(name string) (*jail.Spec, *jail.Login) {
 	return r.login(func(l *jail.Login) bool { return l.Name == name })
 }
 
+// LoginFaults returns why a login of that name is out of service; nil if it is not.
+func (r *Registry) LoginFaults(name string) Errors {
+	var all Errors
+	for i := range r.Faults {
+		for _, l := range r.Faults[i].Logins {
+			if l.Name == name {
+				all = append(all, r.Faults[i].Errors...)
+			}
+		}
+	}
+	return all
+}
+
 // HostUID returns the login with that uid on the host and its jail, or nils.
 func (r *Registry) HostUID(uid jail.HostUID) (*jail.Spec, *jail.Login) {
 	return r.login(func(l *jail.Login) bool { return l.HostUID == uid })

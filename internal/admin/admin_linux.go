@@ -20,6 +20,7 @@ import (
 	"jail/internal/control"
 	"jail/internal/enter"
 	"jail/internal/fdsock"
+	"jail/internal/inforce"
 	"jail/internal/jail"
 	"jail/internal/sys"
 	"jail/internal/wire"
@@ -38,7 +39,7 @@ type Options struct {
 // accounts. It returns the exit status: 0 if nothing has to be done, 1 with errors,
 // 2 with warnings only.
 func Check(opt Options) int {
-	reg, err := config.Load(opt.ConfigPath, config.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir})
+	reg, err := inforce.Load(opt.ConfigPath, config.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir})
 	status := 0
 	for _, w := range reg.Warnings {
 		fmt.Fprintf(opt.Stdout, "warning: %s\n", w.Error())

@@ -88,15 +88,10 @@ func run(args []string) (out []byte, note string, err error) {
 	if err != nil {
 		return nil, "", err
 	}
-	reg, err := config.Load(req.config, config.Options{
-		Rootless:   ownConfig(req.config),
-		RuntimeDir: req.runtimeDir,
-		SkipPlaces: true, // another jail's missing disk is not this login's concern
-	})
+	spec, login, err := find(req)
 	if err != nil {
 		return nil, "", err
 	}
-	spec, login := reg.Login(req.user)
 	if login == nil {
 		return nil, "", nil // an account of the host without a jail
 	}

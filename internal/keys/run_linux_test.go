@@ -18,7 +18,10 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"jail/config"
 	"jail/internal/authkeys"
+	"jail/internal/inforce"
+	"jail/internal/jail"
 )
 
 func TestParseArgs(t *testing.T) {
@@ -132,7 +135,7 @@ func (h *host) command(shell string, args ...string) *exec.Cmd {
 	script := `mount --bind "$0" /mnt && mount --bind /mnt/passwd /etc/passwd && mount --bind /mnt/group /etc/group &&
 		{ ` + shell + `
 		}; exec "$@"`
-	args = append([]string{"-c", script, h.dir, h.bin, "--config", "/mnt/jail.toml", "--"}, args...)
+	args = append([]string{"-c", script, h.dir, h.bin, "--config", "/mnt/jail.toml"}, args...)
 	cmd := exec.Command("unshare", append([]string{"-m", "--propagation", "private", "sh"}, args...)...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "GOCOVERDIR=" + os.Getenv("GOCOVERDIR")}
 	return cmd
@@ -158,6 +161,49 @@ func (h *host) run(args ...string) result {
 	assert.LessOrEqual(h.t, strings.Count(stderr.String(), "\n"), 1, "more than one line: %s", stderr.String())
 	assert.LessOrEqual(h.t, stderr.Len(), 1000)
 	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+}
+
+// What serve has left in the runtime directory is gone by, whatever has become of the
+// registry and the accounts since.
+func TestKeysAreOfTheRegistryInForce(t *testing.T) {
+	h := newHost(t)
+	publish := func(change func(*config.Registry)) {
+		t.Helper()
+		reg := &config.Registry{
+			Jails: []jail.Spec{{Name: "web", Rootfs: "/mnt/root", Logins: []jail.Login{{Name: "alice", HostUID: hostUID, UID: jailUID, GID: jailGID, HasGID: true}}}},
+			Faults: []config.Fault{{Jail: "db", Logins: []config.FaultyLogin{{Name: "carol", HostUID: 60988}},
+				Errors: config.Errors{{File: "/mnt/jail.toml", Line: 9, Key: "jail.db.rootfs", Msg: "does not exist"}}}},
+		}
+		change(reg)
+		require.NoError(t, os.MkdirAll(h.path("run"), 0o755))
+		require.NoError(t, inforce.Publish(h.path("run"), "/mnt/jail.toml", reg))
+	}
+	run := func(args ...string) result {
+		return h.run(append([]string{"--runtime-dir", "/mnt/run", "--"}, args...)...)
+	}
+	publish(func(*config.Registry) {})
+	h.write("jail.toml", "version = 1\n[jail.web]\nrootfs = \"/mnt/elsewhere\"\nusers = [ \"alice\", \"bob\" ]\n")
+	assert.Equal(t, good, run("alice"), "not what the file says meanwhile")
+	assert.Equal(t, result{}, run("bob"), "not in force yet")
+	h.write("jail.toml", "[")
+	h.write("passwd", "root:x:0:0::/root:/bin/sh\n")
+	assert.Equal(t, good, run("alice"))
+	r := run("carol")
+	assert.Empty(t, r.out)
+	assert.Equal(t, 1, r.status)
+	assert.Contains(t, r.err, "carol is out of service: /mnt/jail.toml:9: jail.db.rootfs: does not exist")
+
+	publish(func(reg *config.Registry) { reg.Jails = nil })
+	assert.Equal(t, result{}, run("alice"), "no longer in force")
+
+	require.NoError(t, os.Chmod(h.path("run/registry"), 0o666))
+	r = run("alice")
+	assert.Empty(t, r.out)
+	assert.Equal(t, 1, r.status)
+	assert.Contains(t, r.err, "writable by others")
+
+	require.NoError(t, os.Remove(h.path("run/registry")))
+	assert.Equal(t, 1, run("alice").status, "the registry itself, which is not TOML")
 }
 
 // binary builds jail-keys once.
@@ -213,11 +259,24 @@ func TestProcess(t *testing.T) {
 	})
 	t.Run("a faulty registry means no keys", func(t *testing.T) {
 		h := newHost(t)
-		h.write("jail.toml", "version = 1\n[jail.web]\nrotfs = \"/\"\n")
-		r := h.run("alice")
-		assert.Empty(t, r.out)
-		assert.Equal(t, 1, r.status)
-		assert.Contains(t, r.err, "jail.toml:2: jail.web.rootfs")
+		for text, says := range map[string]string{
+			"version = 2": "jail.toml:1: version",
+			"version = 1\n[jail.web]\nrotfs = \"/\"\nusers = [ \"alice\" ]": "alice is out of service: /mnt/jail.toml:2: jail.web.rootfs",
+		} {
+			h.write("jail.toml", text)
+			r := h.run("alice")
+			assert.Empty(t, r.out)
+			assert.Equal(t, 1, r.status)
+			assert.Contains(t, r.err, says)
+		}
+	})
+	t.Run("a fault elsewhere is no matter", func(t *testing.T) {
+		h := newHost(t)
+		h.registry("[jail.x]\nrootfs = \"/srv/x\"\nusers = [ \"ghost\" ]\n")
+		h.write("jail.d/x.toml", "[")
+		assert.Equal(t, good, h.run("alice"))
+		assert.Equal(t, result{}, h.run("bob"))
+		assert.Equal(t, 1, h.run("ghost").status)
 	})
 	t.Run("an absolute symlink is resolved inside", func(t *testing.T) {
 		h := newHost(t)

@@ -19,6 +19,7 @@ import (
 	"jail/internal/control"
 	"jail/internal/fdsock"
 	"jail/internal/hostfiles"
+	"jail/internal/inforce"
 	"jail/internal/jail"
 	"jail/internal/launch"
 	"jail/internal/sys"
@@ -39,7 +40,7 @@ const stopGrace = 5 * time.Second
 // Named starts the jail name of the registry, or the one the host uid name
 // belongs to, and returns when it has ended.
 func Named(opt Options, name string) error {
-	reg, err := config.Load(opt.ConfigPath, config.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir})
+	reg, err := inforce.Load(opt.ConfigPath, config.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir})
 	if err != nil {
 		return err
 	}
@@ -48,6 +49,9 @@ func Named(opt Options, name string) error {
 		spec, _ = reg.HostUID(jail.HostUID(uid))
 	}
 	if spec == nil {
+		if len(reg.Faults) > 0 {
+			return fmt.Errorf("no jail %q in force, and there are faults in %s; jail-init check lists them", name, opt.ConfigPath)
+		}
 		return fmt.Errorf("no jail %q in %s, and no login with that uid; jail-init check lists them", name, opt.ConfigPath)
 	}
 	return start(opt, *spec, true)
@@ -148,6 +152,14 @@ func start(opt Options, spec jail.Spec, stay bool) error {
 	}
 	made = append(made, ctlPath)
 	defer l.Ended(spec.Name)
+	if spec.Logins[0].Name != "" { // it is one of the registry's
+		remove, err := inforce.PublishJail(opt.RuntimeDir, opt.ConfigPath, &spec)
+		if err != nil {
+			fmt.Fprintf(opt.Stderr, "jail-init: warning: jail-keys looks in the registry itself: %v\n", err)
+		} else {
+			defer remove()
+		}
+	}
 	if j.Warning != "" {
 		fmt.Fprintf(opt.Stderr, "jail-init: warning: jail %s: %s\n", spec.Name, j.Warning)
 	}

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
+	"strings"
 	"syscall"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 	"jail/internal/control"
 	"jail/internal/fdsock"
 	"jail/internal/hostfiles"
+	"jail/internal/inforce"
 	"jail/internal/jail"
 	"jail/internal/launch"
 	"jail/internal/sys"
@@ -159,9 +161,6 @@ func Run(opt Options) error {
 	for _, w := range s.launcher.Warnings() {
 		s.log("warning: %s", w)
 	}
-	for _, w := range reg.Warnings {
-		s.log("warning: %s", w.Error())
-	}
 	if s.epfd, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC); err != nil {
 		return err
 	}
@@ -185,7 +184,7 @@ func Run(opt Options) error {
 			sys.EventfdAdd(s.wake)
 		}
 	}()
-	if err := s.apply(reg); err != nil {
+	if err := errors.Join(s.apply(reg), s.publish(reg)); err != nil {
 		return err
 	}
 	s.log("ready: %d jails, %d logins, sockets in %s", len(s.jails), len(s.logins), opt.RuntimeDir)
@@ -194,7 +193,22 @@ func Run(opt Options) error {
 }
 
 func load(opt Options) (*config.Registry, error) {
-	return config.Load(opt.ConfigPath, config.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir})
+	return inforce.Load(opt.ConfigPath, config.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir})
+}
+
+// publish lets jail-keys and the verbs know what is in force from now on, and the log
+// what is not. It comes after the landing has changed: a key lookup is never newer.
+func (s *server) publish(reg *config.Registry) error {
+	for _, w := range reg.Warnings {
+		s.log("warning: %s", w.Error())
+	}
+	for i := range reg.Faults {
+		s.log("error: out of service: %s: %s", reg.Concerns(&reg.Faults[i]), strings.ReplaceAll(reg.Faults[i].Errors.Error(), "\n", "; "))
+	}
+	if err := inforce.Publish(s.opt.RuntimeDir, s.opt.ConfigPath, reg); err != nil {
+		return fmt.Errorf("registry in force: %w", err)
+	}
+	return nil
 }
 
 // lockDir makes sure that only one serve works in a runtime directory.
@@ -815,10 +829,7 @@ func (s *server) reload() {
 		s.log("reload: the registry is not used, the one in force stays: %v", err)
 		return
 	}
-	for _, w := range reg.Warnings {
-		s.log("warning: %s", w.Error())
-	}
-	if err := s.apply(reg); err != nil {
+	if err := errors.Join(s.apply(reg), s.publish(reg)); err != nil {
 		s.log("reload: %v", err)
 		return
 	}
