@@ -206,30 +206,30 @@ func TestKeysAreOfTheRegistryInForce(t *testing.T) {
 	assert.Equal(t, 1, run("alice").status, "the registry itself, which is not TOML")
 }
 
+// built is the directory binary builds in, "" before it has.
+var built string
+
 // binary builds jail-keys once.
-var binary = func() func(t *testing.T) string {
-	var path string
-	return func(t *testing.T) string {
-		t.Helper()
-		if path == "" {
-			dir, err := os.MkdirTemp("", "jail-keys-test")
-			require.NoError(t, err)
-			path = filepath.Join(dir, "jail-keys")
-			build := exec.Command("go", "build", "-o", path, "jail/cmd/jail-keys")
-			build.Env = append(os.Environ(), "CGO_ENABLED=0")
-			out, err := build.CombinedOutput()
-			require.NoError(t, err, "%s", out)
-		}
-		return path
+func binary(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(built, "jail-keys")
+	if built == "" {
+		var err error
+		built, err = os.MkdirTemp("", "jail-keys-test")
+		require.NoError(t, err)
+		path = filepath.Join(built, "jail-keys")
+		build := exec.Command("go", "build", "-o", path, "jail/cmd/jail-keys")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		out, err := build.CombinedOutput()
+		require.NoError(t, err, "%s", out)
 	}
-}()
+	return path
+}
 
 func TestMain(m *testing.M) {
 	status := m.Run()
-	if dirs, err := filepath.Glob(filepath.Join(os.TempDir(), "jail-keys-test*")); err == nil {
-		for _, d := range dirs {
-			os.RemoveAll(d)
-		}
+	if built != "" {
+		os.RemoveAll(built)
 	}
 	os.Exit(status)
 }
