@@ -7,14 +7,16 @@
 // text means the root's own /etc/shadow) or through procfs's magic links, and
 // nothing blocks: a FIFO, a device or a leased file is answered at once.
 //
-// It is linked into PID 1 as well, so it imports nothing but errors and
-// x/sys/unix.
+// On the host it is what PID 1 has openat2(2) for: there the jail's root is the
+// process's own.
 package rootpath
 
 import (
 	"errors"
 
 	"golang.org/x/sys/unix"
+
+	"jail/internal/sys"
 )
 
 var (
@@ -23,9 +25,6 @@ var (
 	ErrNotRegular = errors.New("not a regular file")
 	// ErrTooLarge means that the file holds more than the caller accepts.
 	ErrTooLarge = errors.New("file too large")
-	// ErrEscapes means that resolution left the root: somebody moved a
-	// directory out of it at that moment.
-	ErrEscapes = errors.New("path leads out of its root")
 	// ErrChanged means that a second open of the same file found another one.
 	ErrChanged = errors.New("file changed while it was opened")
 )
@@ -54,82 +53,7 @@ const (
 	pathFlags = unix.O_PATH | unix.O_CLOEXEC | unix.O_DIRECTORY | unix.O_NOFOLLOW
 	// maxPath is PATH_MAX: a longer path is refused before the kernel sees it.
 	maxPath = 4096
-	// raceTries bounds the retries of an openat2 that a rename interrupted.
-	raceTries = 128
 )
-
-// Open opens path beneath rootFD, as chroot(2) into it would, without magic
-// links; an absolute path starts at the root. O_CLOEXEC, O_NONBLOCK and
-// O_NOCTTY are added. Nothing can be created: O_CREAT is refused.
-//
-// Open alone runs a device driver's open; use ReadFile or Walk where the path
-// may lead to one.
-func Open(rootFD int, path string, flags int) (int, error) {
-	if err := checkPath(path); err != nil {
-		return -1, &Error{"open", path, err}
-	}
-	if flags&(unix.O_CREAT|unix.O_TMPFILE&^unix.O_DIRECTORY) != 0 {
-		return -1, &Error{"open", path, unix.EINVAL}
-	}
-	fd, err := openInRoot(rootFD, path, flags, 1)
-	if err == unix.EAGAIN {
-		fd, err = openAgain(rootFD, path, flags)
-	}
-	if err == unix.EXDEV {
-		err = ErrEscapes
-	}
-	if err != nil {
-		return -1, &Error{"open", path, err}
-	}
-	return fd, nil
-}
-
-// openAgain tells the two meanings of EAGAIN apart. A rename or mount anywhere
-// on the machine makes openat2 give up a ".." (openat2(2), EAGAIN), which is
-// worth another try; a write lease (fcntl(2), F_SETLEASE) would keep us for
-// fs.lease-break-time seconds, which is not. O_PATH meets only the first, the
-// descriptor's own reopening only the second.
-func openAgain(rootFD int, path string, flags int) (int, error) {
-	pathFD, err := openInRoot(rootFD, path, flags|unix.O_PATH, raceTries)
-	if err != nil || flags&unix.O_PATH != 0 {
-		return pathFD, err
-	}
-	defer unix.Close(pathFD)
-	fd, err := reopen(pathFD, flags)
-	if err == unix.ENOENT { // no /proc here
-		return openInRoot(rootFD, path, flags, raceTries)
-	}
-	return fd, err
-}
-
-// openInRoot is openat2 itself.
-func openInRoot(rootFD int, path string, flags, tries int) (int, error) {
-	flags |= alwaysFlags
-	if flags&unix.O_PATH != 0 {
-		flags &= pathFlags
-	}
-	return openat2(rootFD, path, &unix.OpenHow{
-		Flags:   uint64(flags),
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	}, tries)
-}
-
-func openat2(dirFD int, path string, how *unix.OpenHow, tries int) (int, error) {
-	for {
-		fd, err := unix.Openat2(dirFD, path, how)
-		switch err {
-		case nil:
-			return fd, nil
-		case unix.EINTR:
-			continue
-		case unix.EAGAIN:
-			if tries--; tries > 0 {
-				continue
-			}
-		}
-		return -1, err
-	}
-}
 
 // OpenDir opens a directory by its absolute path on the host, as the registry
 // names it. No component may be a symlink: the path means the same today as
@@ -153,33 +77,11 @@ func OpenHost(path string, flags int) (int, error) {
 	if flags&unix.O_PATH != 0 {
 		flags &= pathFlags
 	}
-	fd, err := openat2(unix.AT_FDCWD, path, &unix.OpenHow{
-		Flags:   uint64(flags),
-		Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
-	}, raceTries)
+	fd, err := sys.Openat2(unix.AT_FDCWD, path, flags, unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_MAGICLINKS)
 	if err != nil {
 		return -1, &Error{"open", path, err}
 	}
 	return fd, nil
-}
-
-// ReadFile reads a regular file beneath rootFD, at most max bytes of it: a
-// larger one is ErrTooLarge, whatever size it claims, and costs no more
-// memory than it has bytes. Anything but a regular file is ErrNotRegular and
-// is not opened; a file under a write lease is EAGAIN.
-func ReadFile(rootFD int, path string, max int) ([]byte, Stat, error) {
-	fd, err := Open(rootFD, path, unix.O_PATH)
-	if err != nil {
-		return nil, Stat{}, err
-	}
-	defer unix.Close(fd)
-	data, st, err := read(fd, max, func() (int, error) {
-		return openInRoot(rootFD, path, unix.O_RDONLY, raceTries)
-	})
-	if err != nil {
-		return nil, st, &Error{"read", path, err}
-	}
-	return data, st, nil
 }
 
 // read reads the regular file that pathFD, an O_PATH descriptor, stands for.

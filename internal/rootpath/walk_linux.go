@@ -50,7 +50,9 @@ func (f *File) Close() {
 	unix.Close(f.dirFD)
 }
 
-// Read reads the file as ReadFile does.
+// Read reads the file, at most max bytes of it: a larger one is ErrTooLarge,
+// whatever size it claims, and costs no more memory than it has bytes. A file under
+// a write lease is EAGAIN.
 func (f *File) Read(max int) ([]byte, Stat, error) {
 	data, st, err := read(f.fd, max, func() (int, error) {
 		for {
@@ -66,7 +68,9 @@ func (f *File) Read(max int) ([]byte, Stat, error) {
 	return data, st, nil
 }
 
-// ReadFile is ReadFile for a tree with mounts.
+// ReadFile reads the regular file at path, an absolute one or one from the root, as
+// Walk finds it and File.Read reads it. Anything but a regular file is ErrNotRegular
+// and is not opened.
 func (t *Tree) ReadFile(path string, max int) ([]byte, Stat, error) {
 	f, err := t.Walk("/", path, nil)
 	if err != nil {
@@ -125,7 +129,7 @@ func (t *Tree) Walk(base, rest string, visit func(path string, st *Stat) error) 
 		err = ErrNotRegular
 	}
 	if err != nil {
-		return nil, &Error{"open", base + "/" + rest, err}
+		return nil, &Error{"open", under(base, rest), err}
 	}
 	for i := len(w.stack) - 1; i >= 0; i-- {
 		d := &w.stack[i]
@@ -327,6 +331,17 @@ func (w *walker) file(child dir, name string) (*File, error) {
 		return nil, err
 	}
 	return &File{Path: child.path, fd: fd, dirFD: dirFD, name: name}, nil
+}
+
+// under is the path rest means in the directory base, for messages.
+func under(base, rest string) string {
+	switch {
+	case rest[0] == '/':
+		return rest
+	case base[len(base)-1] == '/':
+		return base + rest
+	}
+	return base + "/" + rest
 }
 
 func dup(fd int) (int, error) {

@@ -172,10 +172,10 @@ func TestReadWithoutProc(t *testing.T) {
 	root, fd := newRoot(t)
 	path := filepath.Join(root, "f")
 	write(t, path, "text")
-	f, err := Open(fd, "f", unix.O_PATH)
+	f, err := unix.Openat(fd, "f", unix.O_PATH|unix.O_CLOEXEC, 0)
 	require.NoError(t, err)
 	defer unix.Close(f)
-	again := func() (int, error) { return openInRoot(fd, "f", unix.O_RDONLY, 1) }
+	again := func() (int, error) { return unix.Openat(fd, "f", unix.O_RDONLY|alwaysFlags, 0) }
 	data, _, err := readVia(f, 100, func(int, int) (int, error) { return -1, unix.ENOENT }, again)
 	require.NoError(t, err)
 	assert.Equal(t, "text", string(data))

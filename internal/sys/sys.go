@@ -90,8 +90,9 @@ const (
 type openHow struct{ flags, mode, resolve uint64 }
 
 // Openat2 opens path below dirFD under the given resolve rules (openat2(2)).
-// O_CLOEXEC is always added. EAGAIN, which a rename during the walk causes, is
-// retried a bounded number of times.
+// O_CLOEXEC is always added. EAGAIN because of a rename anywhere on the machine during
+// the walk is tried again for stormLimit; with O_NONBLOCK the EAGAIN of a file under
+// lease (fcntl(2), F_SETLEASE) is answered at once.
 func Openat2(dirFD int, path string, flags int, resolve uint64) (int, error) {
 	return Openat2Mode(dirFD, path, flags, 0, resolve)
 }
@@ -111,14 +112,64 @@ func Openat2Mode(dirFD int, path string, flags int, mode uint32, resolve uint64)
 			buf[i] = path[i]
 		}
 	}
-	for try := 0; ; try++ {
-		r, _, e := syscall.Syscall6(sysOpenat2, uintptr(dirFD), uintptr(unsafe.Pointer(p)),
-			uintptr(unsafe.Pointer(&how)), unsafe.Sizeof(how), 0, 0)
-		if e == syscall.EINTR || e == syscall.EAGAIN && try < 16 {
-			continue
+	var wait patience
+	for {
+		r, e := openat2(dirFD, p, &how)
+		if e != syscall.EAGAIN {
+			return fdErr(r, e)
 		}
-		return fdErr(r, e)
+		opens := false
+		if flags&(OPath|syscall.O_CREAT) == 0 {
+			probe := openHow{flags: OPath | syscall.O_CLOEXEC | how.flags&(syscall.O_DIRECTORY|syscall.O_NOFOLLOW), resolve: resolve}
+			if fd, e := openat2(dirFD, p, &probe); e == 0 {
+				Close(int(fd))
+				opens = true
+			}
+		}
+		if !wait.again(MonotonicMillis(), opens) {
+			return fdErr(r, e)
+		}
 	}
+}
+
+func openat2(dirFD int, path *byte, how *openHow) (uintptr, syscall.Errno) {
+	for {
+		r, _, e := syscall.Syscall6(sysOpenat2, uintptr(dirFD), uintptr(unsafe.Pointer(path)),
+			uintptr(unsafe.Pointer(how)), unsafe.Sizeof(*how), 0, 0)
+		if e != syscall.EINTR {
+			return r, e
+		}
+	}
+}
+
+const (
+	// stormLimit is how long an open is tried again that renames interrupt, in
+	// milliseconds. Whoever renames without end may be the file's owner.
+	stormLimit = 100
+	// leaseTries is how often a path is found to lead somewhere, and the file does
+	// not open, before that is put down to the file. In a storm either may go well
+	// by chance, so that one open in 2^20 is taken for that of a file under lease.
+	leaseTries = 20
+)
+
+// patience tells the two meanings of openat2's EAGAIN apart. A rename or a mount makes
+// it give up a ".." below a root, which is worth another try; a lease is the file's
+// own and stays. An O_PATH descriptor meets only the first.
+type patience struct {
+	until  int64
+	leased int
+}
+
+// again reports whether to try again at this time. opens says that an O_PATH
+// descriptor of the same path was to be had after the failure.
+func (p *patience) again(now int64, opens bool) bool {
+	if opens {
+		p.leased++
+	}
+	if p.until == 0 {
+		p.until = now + stormLimit
+	}
+	return p.leased < leaseTries && now < p.until
 }
 
 // OpenTree is open_tree(2) with OPEN_TREE_CLOEXEC.
