@@ -12,7 +12,7 @@ import (
 
 // testCert makes a certificate with these critical options, and returns the line
 // of SSH_USER_AUTH it leads to and the text of the authority's key.
-func testCert(t *testing.T, options map[string]string) (line []byte, ca string) {
+func testCert(t testing.TB, options map[string]string) (line []byte, ca string) {
 	t.Helper()
 	_, private, err := stded25519.GenerateKey(nil)
 	require.NoError(t, err)

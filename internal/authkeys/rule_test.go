@@ -132,6 +132,11 @@ func FuzzOffer(f *testing.F) {
 	f.Add(typ, b64)
 	f.Add("ssh-ed25519-cert-v01@openssh.com", b64)
 	f.Add("sk-ssh-ed25519@openssh.com", "AAAA")
+	for _, options := range []map[string]string{nil, {"force-command": "id"}} {
+		line, _ := testCert(f, options)
+		words := strings.Fields(string(line))
+		f.Add(words[1], words[2])
+	}
 	other, err := Parse([]byte(testKey(7)))
 	require.NoError(f, err)
 	f.Fuzz(func(t *testing.T, typ, b64 string) {

@@ -63,7 +63,7 @@ func (r *report) say(priority int, reason string) {
 			// loses the line instead of making sshd wait.
 			line := "<" + strconv.Itoa(priority) + ">" + time.Now().Format(time.Stamp) +
 				" jail-keys[" + strconv.Itoa(os.Getpid()) + "]: " + reason
-			_ = unix.Sendto(r.log, []byte(line), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, nil)
+			_ = unix.Sendto(r.log, []byte(line), unix.MSG_NOSIGNAL, nil)
 		}
 		_, _ = os.Stderr.WriteString("jail-keys: " + reason + "\n")
 	})

@@ -56,6 +56,12 @@ func TestLookup(t *testing.T) {
 			got, ok := ByUID([]byte(tt.text), 1000)
 			assert.Equal(t, tt.found, ok, "ByUID")
 			assert.Equal(t, tt.want, got, "ByUID")
+			got, ok = Lookup([]byte(tt.text), 1000, "")
+			assert.Equal(t, tt.found, ok, "Lookup")
+			assert.Equal(t, tt.want, got, "Lookup")
+			got, ok = Lookup([]byte(tt.text), 1000, "alice")
+			assert.Equal(t, tt.found, ok, "Lookup by name")
+			assert.Equal(t, tt.want, got, "Lookup by name")
 			got, ok = ByName([]byte(tt.text), "alice")
 			assert.Equal(t, tt.found, ok, "ByName")
 			assert.Equal(t, tt.want, got, "ByName")
@@ -78,6 +84,30 @@ func TestLookup(t *testing.T) {
 		assert.True(t, ok)
 		assert.Equal(t, "root", e.Name)
 	})
+}
+
+// Several names of a uid, and several uids of a name.
+func TestLookupByBoth(t *testing.T) {
+	const text = "a:x:1:1::/a1:\nb:x:2:2::/b2:\nb:x:1:3::/b1:\nb:x:1:4::/later:\nc:x:1:bad::/c1:\n"
+	for claim, tt := range map[string]struct {
+		uid  uint32
+		name string
+		home string // "" for none
+	}{
+		"the first without a name":           {1, "", "/a1"},
+		"the name's first line of that uid":  {1, "b", "/b1"},
+		"the name's line of another uid":     {2, "b", "/b2"},
+		"a name that uid does not have":      {2, "a", "/b2"},
+		"a name nobody has":                  {1, "nobody", "/a1"},
+		"a name whose line is not valid":     {1, "c", "/a1"},
+		"a uid nobody has":                   {3, "b", ""},
+		"part of a name":                     {1, "bb", "/a1"},
+		"no change is no uid, whatever name": {0xFFFFFFFF, "b", ""},
+	} {
+		e, ok := Lookup([]byte(text), tt.uid, tt.name)
+		assert.Equal(t, tt.home != "", ok, claim)
+		assert.Equal(t, tt.home, e.Home, claim)
+	}
 }
 
 func TestGroups(t *testing.T) {
@@ -125,6 +155,7 @@ func TestScanDoesNotAllocate(t *testing.T) {
 	require.Zero(t, testing.AllocsPerRun(10, func() {
 		ByUID(text, 1000)
 		ByName(text, "alice")
+		Lookup(text, 1000, "alice")
 		Groups(dst, groups, "alice", false, 4)
 	}))
 }
@@ -147,6 +178,15 @@ func FuzzEntry(f *testing.F) {
 			}
 			if again, ok := ByUID(text, e.UID); !ok || again.UID != e.UID {
 				t.Fatalf("%d is found by name only", e.UID)
+			}
+		}
+		first, found := ByUID(text, uid)
+		if e, ok := Lookup(text, uid, name); ok != found {
+			t.Fatalf("%d is found by name or without one only", uid)
+		} else if ok {
+			check(e)
+			if e.UID != uid || e.Name != name && e != first {
+				t.Fatalf("%+v for %d, %q", e, uid, name)
 			}
 		}
 		if e, ok := ByUID(text, uid); ok {

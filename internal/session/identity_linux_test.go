@@ -121,6 +121,34 @@ func TestKeyRule(t *testing.T) {
 	}
 }
 
+// authorized_keys are read with the user's rights: what only root inside may read is
+// not the user's to be let in by.
+func TestKeyRuleReadsAsTheUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("JAIL_TEST_MUST_RUN") == "1" {
+			t.Fatal("another's ids need root")
+		}
+		t.Skip("another's ids need root")
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	j, root := tree(t, map[string]string{
+		"etc/passwd":                     "work:x:61001:61001::/home/work:/bin/sh\n",
+		"home/work/.ssh/authorized_keys": testKey("a"),
+	})
+	require.NoError(t, os.Chmod(root, 0o755))
+	u, _, refusal := j.Identify(&wire.Identity{UID: 61001}, nil)
+	require.Nil(t, refusal)
+	for mode, ok := range map[os.FileMode]bool{0o644: true, 0o600: false} {
+		require.NoError(t, os.Chmod(filepath.Join(root, "home/work/.ssh/authorized_keys"), mode))
+		_, refusal = j.KeyRule(&u, login.Auth{Lines: [][]byte{[]byte("publickey " + testKey("a"))}, Known: true})
+		assert.Equal(t, ok, refusal == nil, "%v", mode)
+	}
+	status, err := os.ReadFile("/proc/thread-self/status")
+	require.NoError(t, err)
+	assert.Contains(t, string(status), "\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\n", "PID 1 is root again")
+}
+
 // The longest home leaves room for what to do.
 func TestNoLineIsSaidInOneMessage(t *testing.T) {
 	j, root := tree(t, map[string]string{"etc/passwd": "x:x:7:7::/" + strings.Repeat("x/", 1000) + ":/bin/sh\n"})
