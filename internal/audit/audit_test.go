@@ -16,6 +16,7 @@ import (
 
 	"jail/config"
 	"jail/internal/jail"
+	"jail/internal/wire"
 )
 
 // fakeFile is one file of a fakeFS.
@@ -403,7 +404,25 @@ func TestFindings(t *testing.T) {
 		}, []want{{Warning, "sshd_config, AuthorizedKeysFile %h/.ssh/authorized_keys", "without jail-keys' look", "AuthorizedKeysFile none"}}, nil},
 		{"keys outside the home are a note", func(w *world) {
 			w.set("authorizedkeysfile", "/etc/ssh/keys/%u")
+		}, []want{{Warning, "sshd_config, AuthorizedKeysFile /etc/ssh/keys/%u", "refused by the jail, unless they are inside as well", "AuthorizedKeysFile none"}}, nil},
+		{"keys outside the home that the registry knows of are a note", func(w *world) {
+			w.set("authorizedkeysfile", "/etc/ssh/keys/%u")
+			w.jails[0].Keys = wire.KeysAnywhere
 		}, []want{{Note, "sshd_config, AuthorizedKeysFile /etc/ssh/keys/%u", "past the jail's authorized_keys", "AuthorizedKeysFile none"}}, nil},
+		{"another program for keys is an error", func(w *world) {
+			w.set("authorizedkeyscommand", "/usr/local/bin/ldap-keys %u")
+		}, []want{{Error, "sshd_config, AuthorizedKeysCommand /usr/local/bin/ldap-keys %u", `with keys = "anywhere"`, "AuthorizedKeysCommand /usr/lib/jail/jail-keys -- %u %t %k"}}, nil},
+		{"another program that the registry knows of is a note", func(w *world) {
+			w.set("authorizedkeyscommand", "/usr/local/bin/ldap-keys %u")
+			w.jails[0].Keys = wire.KeysAnywhere
+		}, []want{{Note, "sshd_config, AuthorizedKeysCommand /usr/local/bin/ldap-keys %u", "was not looked at", "AuthorizedKeysCommand /usr/lib/jail/jail-keys -- %u %t %k"}}, nil},
+		{"authorities of the host's are refused by the jail", func(w *world) {
+			w.set("trustedusercakeys", "/etc/ssh/ca.pub")
+		}, []want{{Warning, "sshd_config, TrustedUserCAKeys /etc/ssh/ca.pub", "refused by the jail, unless a line inside names it", "TrustedUserCAKeys none"}}, nil},
+		{"authorities that the registry knows of enter", func(w *world) {
+			w.set("trustedusercakeys", "/etc/ssh/ca.pub")
+			w.jails[0].Keys = wire.KeysAnywhere
+		}, []want{{Warning, "sshd_config, TrustedUserCAKeys /etc/ssh/ca.pub", "enter past the jail's authorized_keys", "TrustedUserCAKeys none"}}, nil},
 		{"a ForceCommand of internal-sftp gives out the host's files", func(w *world) {
 			w.sshd("forced-sftp")
 		}, []want{
@@ -533,6 +552,10 @@ func TestFindings(t *testing.T) {
 		{"ExposeAuthInfo no costs the command= of keys", func(w *world) {
 			w.set("exposeauthinfo", "no")
 		}, []want{{Note, "sshd_config, ExposeAuthInfo no", "command=", "ExposeAuthInfo yes"}}, nil},
+		{"ExposeAuthInfo no costs all logins where keys are anywhere", func(w *world) {
+			w.set("exposeauthinfo", "no")
+			w.jails[0].Keys = wire.KeysAnywhere
+		}, []want{{Error, "sshd_config, ExposeAuthInfo no", "every login is refused", "ExposeAuthInfo yes"}}, nil},
 		{"an AcceptEnv of one dangerous name is an error", func(w *world) {
 			w.set("acceptenv", "BASH_ENV")
 		}, []want{{Error, "sshd_config, AcceptEnv BASH_ENV", "sets BASH_ENV", "AcceptEnv LANG LC_* COLORTERM GIT_PROTOCOL"}}, nil},

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"jail/internal/fdsock"
+	"jail/internal/wire"
 )
 
 // ErrNotInstalled is the answer where there is no sshd.
@@ -298,6 +299,8 @@ func sshRules() []sshRule {
 				return 0, ""
 			case l.ssh.forced() == forcedNone:
 				return Warning, "certificates enter past the jail's authorized_keys, and one with force-command=internal-sftp gets the host's files"
+			case l.insideOnly():
+				return Warning, `certificates of this authority are refused by the jail, unless a line inside names it; with keys = "anywhere" in the registry they enter`
 			}
 			return Warning, "certificates of this authority enter past the jail's authorized_keys"
 		}},
@@ -322,7 +325,10 @@ func sshRules() []sshRule {
 			if v != "no" || l.ssh.forced() == forcedNone {
 				return 0, ""
 			}
-			return Note, "jail-enter is not told with which key somebody came, so the command= of a key cannot be honoured"
+			if l.jail.Keys == wire.KeysAnywhere {
+				return Error, `jail-enter is not told with which key somebody came, so with keys = "anywhere" every login is refused`
+			}
+			return Note, "jail-enter is not told with which key somebody came, so logins are refused as soon as a key inside has a command= or an authority is named there"
 		}},
 		{"MaxSessions", "MaxSessions 10", func(_ *auditor, l *login, v string) (Severity, string) {
 			if n, err := strconv.Atoi(v); err != nil || n <= 10 {
@@ -472,6 +478,12 @@ func (a *auditor) checkForceCommand(l *login) {
 	}
 }
 
+// insideOnly reports whether the jail refuses a key that is not in authorized_keys
+// inside, whatever sshd says.
+func (l *login) insideOnly() bool {
+	return l.ssh.forced() == forcedJail && l.jail.Keys == wire.KeysInside
+}
+
 // checkKeys looks at where sshd gets keys from (D8).
 func (a *auditor) checkKeys(l *login) {
 	if f := l.ssh.get("authorizedkeysfile"); f != "none" && f != "" {
@@ -484,6 +496,8 @@ func (a *auditor) checkKeys(l *login) {
 			a.add(l, Warning, where, "sshd reads keys a tenant can write, on the host's file system and without jail-keys' look at them", fix)
 		case l.ssh.keysInHome():
 			a.add(l, Warning, where, "a key that gets into the host's home directory enters past the jail's authorized_keys", fix)
+		case l.insideOnly():
+			a.add(l, Warning, where, `keys in there are refused by the jail, unless they are inside as well; with keys = "anywhere" in the registry they enter`, fix)
 		default:
 			a.add(l, Note, where, "keys in there enter past the jail's authorized_keys", fix)
 		}
@@ -493,6 +507,9 @@ func (a *auditor) checkKeys(l *login) {
 		if l.ssh.is("authorizedkeysfile", "none") {
 			a.add(l, Note, "sshd_config, AuthorizedKeysCommand none", "no key enters at all", a.keysLine())
 		}
+		return
+	} else if path.Base(p) != "jail-keys" && l.insideOnly() {
+		a.add(l, Error, "sshd_config, AuthorizedKeysCommand "+cmd, `another program than jail-keys says which keys enter, and the jail refuses those that are not inside; with keys = "anywhere" in the registry they enter`, a.keysLine())
 		return
 	} else if path.Base(p) != "jail-keys" {
 		a.add(l, Note, "sshd_config, AuthorizedKeysCommand "+cmd, "another program than jail-keys says which keys enter, and was not looked at", a.keysLine())
