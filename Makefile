@@ -20,8 +20,9 @@ export CGO_ENABLED = 0
 BUILD = $(GO) build -trimpath -buildvcs=false -buildmode=exe -ldflags '-s -w $(1)' -o $(BIN)/ ./cmd/$(2)
 
 PLAIN = ./cmd/... ./config/... ./internal/...
+PURE  = ./internal/wire ./internal/jail ./internal/passwd ./internal/authkeys ./internal/environ ./internal/confine
 
-.PHONY: all build build-enter unit test race bite bench lint fuzz trees deps install \
+.PHONY: all build build-enter unit test race bite arm64 bench lint fuzz trees deps install \
 	demo demo-shell demo-stop try-systemd try-vm try-release clean
 
 all: build
@@ -32,10 +33,11 @@ build: build-enter
 	$(call BUILD,,jail-keys)
 	$(call BUILD,,jail-sftp-server)
 
-# With an entry point of its own (cmd/jail-enter/start_amd64.s), by which the common
-# session is over before the Go runtime would have started.
+# On amd64 with an entry point of its own (cmd/jail-enter/start_amd64.s), by which the
+# common session is over before the Go runtime would have started.
+ENTRY_amd64 = -E main.start
 build-enter:
-	$(call BUILD,-E main.start,jail-enter)
+	$(call BUILD,$(ENTRY_$(shell $(GO) env GOARCH)),jail-enter)
 
 # What needs no privilege, in seconds.
 unit:
@@ -57,6 +59,18 @@ race:
 # Red when one did not. BITEFLAGS="-run REGEXP" takes some.
 bite: deps
 	$(GO) run ./e2e/bite $(BITEFLAGS)
+
+# The other architecture: it builds, into build/arm64, and what needs no kernel passes
+# under qemu-user. It has neither seccomp nor namespaces, nor runs the test's own program
+# again.
+arm64: export GOARCH = arm64
+arm64:
+	packaging/deps.sh arm64
+	$(GO) vet ./...
+	$(GO) build ./...
+	$(MAKE) build BIN=build/arm64
+	$(GO) test -exec qemu-aarch64 $(PURE)
+	$(GO) test -exec qemu-aarch64 -run '^(TestNumbers|TestPoll.*|TestCatchSignals)$$' ./internal/sys
 
 bench: deps
 	$(GO) run ./e2e/bench $(BENCHFLAGS)
