@@ -509,17 +509,3 @@ func TestFilter(t *testing.T) {
 		assert.Equalf(t, answers[c.want], answers[run(t, progs[c.where.goarch], audit[c.where], c.nr, c.args...)], "%s", claim)
 	}
 }
-
-func TestCapsFor(t *testing.T) {
-	root := CapsFor(false, false)
-	assert.Zero(t, root.Bounding, "in root mode nobody can have a capability")
-	assert.True(t, root.NoNewPrivs, "nor can a set-uid program give one")
-	for claim, s := range map[string]Sets{"userns": CapsFor(true, false), "container_root": CapsFor(false, true)} {
-		assert.False(t, s.NoNewPrivs, claim)
-		for _, c := range []sys.Caps{sys.CapSysAdmin, sys.CapSysPtrace, sys.CapMknod, sys.CapSysResource, 1 << 2, 1 << 12, 1 << 13, 1 << 29} {
-			assert.Zero(t, s.Bounding&c, claim)
-			assert.Zero(t, s.PID1&c, claim)
-		}
-	}
-	assert.Zero(t, CapsFor(false, true).Bounding&sys.CapSetfcap, "file capabilities on files the host sees")
-}
