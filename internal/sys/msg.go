@@ -21,7 +21,6 @@ const (
 	msgCtrunc      = 0x8
 	msgDontwait    = 0x40
 	soPasscred     = 16
-	siocInq        = 0x541B
 	ucredLen       = 12
 	ctrlBufLen     = cmsgHdrLen + 4*(MaxMsgFDs+1) + cmsgHdrLen + 16
 )
@@ -143,14 +142,6 @@ func RecvMsg(fd int, p []byte, wait bool, m *MsgBuf) (n int, err error) {
 // that fd receives.
 func PassCredentials(fd int) error {
 	return syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, soPasscred, 1)
-}
-
-// NextPacket returns the length of the packet that RecvMsg would return next
-// (SIOCINQ, unix(7)); 0 if there is none.
-func NextPacket(fd int) (int, error) {
-	var n int32
-	err := IoctlPtr(fd, siocInq, unsafe.Pointer(&n))
-	return int(n), err
 }
 
 // SocketFile opens, with O_PATH, the file a unix socket is bound to

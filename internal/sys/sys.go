@@ -404,12 +404,11 @@ const (
 	PollOut   = 0x4
 	PollErr   = 0x8
 	PollHup   = 0x10
-	PollNval  = 0x20
 	PollRdhup = 0x2000
 )
 
 // quick is how long Poll waits at first without telling the scheduler, in
-// milliseconds: less than the ten after which sysmon takes offence.
+// milliseconds: after ten of them sysmon takes the processor away from the thread.
 const quick = 4
 
 // Poll waits for events for at most ms milliseconds, for ever if ms is
