@@ -224,72 +224,45 @@ func trustedOwner(uid uint32, opt Options) bool {
 	return uid == 0 || opt.Rootless && uid == *opt.euid
 }
 
-// look names a path and, if it is there, what it and those above it are.
-func (v *validator) look(p string) place {
+// placeOf names a path and what was seen of it.
+func placeOf(p string, s *seen) place {
 	pl := newPlace(p)
-	if v.opt.SkipFS || v.opt.SkipPlaces {
-		return pl
-	}
-	if fd, err := openPath(p, unix.O_PATH|unix.O_DIRECTORY); err == nil {
-		defer unix.Close(fd)
-		_, _ = identify(&pl, fd, p, nil)
+	if s != nil && s.errno == 0 {
+		pl.self = append(pl.self, s.id)
+		for _, d := range s.above {
+			pl.above = append(pl.above, d.id)
+		}
 	}
 	return pl
 }
 
-// identify adds to pl what fd and the directories above it are. fd may be a
-// file's; then the directories are found by name.
-func identify(pl *place, fd int, p string, each func(string, *unix.Stat_t)) (mode uint32, err error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return 0, err
+// judgeRootfs reports what is wrong with a rootfs and where it lies.
+func (v *validator) judgeRootfs(d *draft, s *seen) {
+	if s == nil {
+		return
 	}
-	pl.self = append(pl.self, idOf(&st))
-	mode = st.Mode
-	visit := func(dir string, st *unix.Stat_t) {
-		pl.above = append(pl.above, idOf(st))
-		if each != nil {
-			each(dir, st)
-		}
+	r := d.Rootfs
+	switch {
+	case s.errno != 0:
+		d.errorf(r.origin, "%s", s.fault(r.v, "create it or correct the path"))
+		return
+	case s.mode&unix.S_IFMT != unix.S_IFDIR:
+		d.errorf(r.origin, "%s is not a directory, correct the path", r.v)
+		return
+	case s.aboveErrno != 0:
+		d.errorf(r.origin, "the directories above cannot be checked: %v, correct their permissions", s.aboveErrno)
 	}
-	if mode&unix.S_IFMT != unix.S_IFDIR {
-		p = path.Dir(p)
-		if fd, err = openPath(p, unix.O_PATH|unix.O_DIRECTORY); err != nil {
-			return mode, err
-		}
-		defer unix.Close(fd)
-		if err := unix.Fstat(fd, &st); err != nil {
-			return mode, err
-		}
-		visit(p, &st)
-	}
-	return mode, dirsAbove(fd, p, visit)
-}
-
-// openRootfs finds a rootfs and reports what is wrong with where it lies.
-func (v *validator) openRootfs(d *draft, r value[string]) place {
-	pl := newPlace(r.v)
-	if v.opt.SkipFS || v.opt.SkipPlaces {
-		return pl
-	}
-	fd, err := openPath(r.v, unix.O_PATH|unix.O_DIRECTORY)
-	if err != nil {
-		d.errorf(r.origin, "%s", openFault(r.v, err, "create it or correct the path"))
-		return pl
-	}
-	defer unix.Close(fd)
 	open, parent := true, path.Dir(r.v)
-	_, err = identify(&pl, fd, r.v, func(dir string, st *unix.Stat_t) {
-		if st.Mode&unix.S_IXOTH == 0 {
+	dir := r.v
+	for _, st := range s.above {
+		dir = path.Dir(dir)
+		if st.mode&unix.S_IXOTH == 0 {
 			open = false
 		}
-		loose := st.Mode&0o022 != 0 && st.Mode&unix.S_ISVTX == 0
-		if !v.opt.Rootless && (st.Uid != 0 || loose) {
+		loose := st.mode&0o022 != 0 && st.mode&unix.S_ISVTX == 0
+		if !v.opt.Rootless && (st.uid != 0 || loose) {
 			d.warnf(r.origin, "somebody besides root may write to %s and so replace the rootfs, chown root %s and chmod go-w %s", dir, dir, dir)
 		}
-	})
-	if err != nil {
-		d.errorf(r.origin, "the directories above cannot be checked: %v, correct their permissions", err)
 	}
 	switch {
 	case !open:
@@ -298,43 +271,37 @@ func (v *validator) openRootfs(d *draft, r value[string]) place {
 	default:
 		d.warnf(r.origin, "every host user can reach set-uid files in it, chmod 0700 %s", parent)
 	}
-	return pl
 }
 
-// openSource finds a mount source and reports what is wrong with it.
-func (v *validator) openSource(d *draft, src value[string]) place {
-	pl := newPlace(src.v)
-	if v.opt.SkipFS || v.opt.SkipPlaces {
-		return pl
-	}
-	fd, err := openPath(src.v, unix.O_PATH)
-	if err != nil {
-		d.errorf(src.origin, "%s", openFault(src.v, err, "create it or remove the mount"))
-		return pl
-	}
-	defer unix.Close(fd)
-	mode, err := identify(&pl, fd, src.v, nil)
-	if err != nil {
-		d.errorf(src.origin, "%s cannot be checked: %v, correct the permissions above it", src.v, err)
-		return pl
-	}
-	if t := mode & unix.S_IFMT; t != unix.S_IFDIR && t != unix.S_IFREG {
+// judgeSource reports what is wrong with a mount source.
+func judgeSource(d *draft, src value[string], s *seen) {
+	switch {
+	case s == nil:
+	case s.errno != 0:
+		d.errorf(src.origin, "%s", s.fault(src.v, "create it or remove the mount"))
+	case s.aboveErrno != 0:
+		d.errorf(src.origin, "%s cannot be checked: %v, correct the permissions above it", src.v, s.aboveErrno)
+	case s.mode&unix.S_IFMT != unix.S_IFDIR && s.mode&unix.S_IFMT != unix.S_IFREG:
 		d.errorf(src.origin, "%s is neither a directory nor a regular file, show the directory it is in", src.v)
 	}
-	return pl
+}
+
+// fault says why p could not be looked at and what to do about it.
+func (s *seen) fault(p, missing string) string {
+	switch s.errno {
+	case unix.ELOOP:
+		return s.link + " is a symbolic link, write the path it stands for"
+	case unix.ETIMEDOUT:
+		return p + " is on a file system that does not answer, mend or unmount it"
+	}
+	return openFault(p, s.errno, missing)
 }
 
 // openFault says why a path could not be opened and what to do about it.
 func openFault(p string, err error, missing string) string {
 	switch {
 	case errors.Is(err, unix.ELOOP):
-		link := p
-		for dir := p; dir != "/" && dir != "."; dir = path.Dir(dir) {
-			if fi, err := os.Lstat(dir); err == nil && fi.Mode()&os.ModeSymlink != 0 {
-				link = dir
-			}
-		}
-		return link + " is a symbolic link, write the path it stands for"
+		return linkIn(p) + " is a symbolic link, write the path it stands for"
 	case errors.Is(err, unix.ENOENT):
 		return p + " does not exist, " + missing
 	case errors.Is(err, unix.ENOTDIR):

@@ -79,8 +79,9 @@ func (s placeSet) find(p place) func(yield func(*draft, string) bool) {
 // and with the control sockets' directory (C3, C9). A mount source lies apart
 // from every rootfs: what is inside one is its tenant's to swap (C7).
 func (v *validator) checkPlaces() {
+	seen := v.look(v.places())
 	sockets := newPlaceSet()
-	sockets.add(v.look(v.opt.RuntimeDir), &draft{})
+	sockets.add(placeOf(v.opt.RuntimeDir, seen[v.opt.RuntimeDir]), &draft{})
 	roots := newPlaceSet()
 	type root struct {
 		d *draft
@@ -92,7 +93,8 @@ func (v *validator) checkPlaces() {
 			continue
 		}
 		r := d.Rootfs
-		p := v.openRootfs(d, r)
+		v.judgeRootfs(d, seen[r.v])
+		p := placeOf(r.v, seen[r.v])
 		for _, how := range sockets.find(p) {
 			d.errorf(r.origin, "%s %s the control sockets' directory %s, use another directory", r.v, how, v.opt.RuntimeDir)
 			break
@@ -114,18 +116,19 @@ func (v *validator) checkPlaces() {
 	met.judge(v.drafts)
 	for _, d := range v.drafts {
 		for _, m := range d.set.Mounts {
-			v.checkSource(d, m.Source, roots, sockets)
+			v.checkSource(d, m.Source, seen, roots, sockets)
 		}
 	}
 }
 
 // checkSource looks at one mount source. One inside a rootfs is its jail's fault; one
 // of [defaults] is so if it lies in a rootfs, that jail's: it cannot be every other's.
-func (v *validator) checkSource(d *draft, src value[string], roots, sockets placeSet) {
-	if !src.usable() || !isClean(src.v) || v.refusedSource(src.v) != "" {
+func (v *validator) checkSource(d *draft, src value[string], seen map[string]*seen, roots, sockets placeSet) {
+	if !v.sourceToCheck(src) {
 		return
 	}
-	p := v.openSource(d, src)
+	judgeSource(d, src, seen[src.v])
+	p := placeOf(src.v, seen[src.v])
 	for other, how := range roots.find(p) {
 		blamed := d
 		if strings.HasPrefix(src.key, "defaults.") {
@@ -138,4 +141,32 @@ func (v *validator) checkSource(d *draft, src value[string], roots, sockets plac
 		d.errorf(src.origin, "%s %s the control sockets' directory %s, use another directory", src.v, how, v.opt.RuntimeDir)
 		break
 	}
+}
+
+// sourceToCheck reports whether the source may be one, judged by its name.
+func (v *validator) sourceToCheck(src value[string]) bool {
+	return src.usable() && isClean(src.v) && v.refusedSource(src.v) == ""
+}
+
+// places are the paths to look at, each once.
+func (v *validator) places() []string {
+	paths := []string{v.opt.RuntimeDir}
+	known := map[string]bool{v.opt.RuntimeDir: true}
+	add := func(p string) {
+		if !known[p] {
+			known[p] = true
+			paths = append(paths, p)
+		}
+	}
+	for _, d := range v.drafts {
+		if d.spec.Rootfs != "" {
+			add(d.spec.Rootfs)
+		}
+		for _, m := range d.set.Mounts {
+			if v.sourceToCheck(m.Source) {
+				add(m.Source.v)
+			}
+		}
+	}
+	return paths
 }

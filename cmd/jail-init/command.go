@@ -24,7 +24,7 @@ const usage = `Usage: jail-init [--config FILE] [--runtime-dir DIR] VERB [ARGUME
     serve                     hold the sockets of every login, start jails on demand
     run NAME | UID            start one jail of the registry and stay with it
     run -u UID -r ROOTFS [-g GID] [-n NAME] [-s SHELL] [-m JPATH=RPATH]... [-c]
-                              make a jail without a registry; -c stays with it
+        [--no-userns]         make a jail without a registry; -c stays with it
     check                     look for faults in the registry
     ps                        show the jails
     exec [-u UID [-g GID]] NAME [COMMAND ARGUMENT...]
@@ -38,6 +38,9 @@ See jail-init(8), jail.toml(5).
 
 // version is set by the build.
 var version = "development"
+
+// lookVerb is what config has this program run for it; it is not for people.
+const lookVerb = "look-at-places"
 
 // Exit statuses, of jail-init(8).
 const (
@@ -79,6 +82,7 @@ func (c *common) flags(name string) *flag.FlagSet {
 // command runs a verb and returns the exit status.
 func command(args []string) int {
 	c := defaults()
+	config.Look = []string{"/proc/self/exe", lookVerb}
 	fs := c.flags("jail-init")
 	if status, stop := parsed(fs.Parse(args)); stop {
 		return status
@@ -111,6 +115,8 @@ func command(args []string) int {
 		}
 	case "stop":
 		err = c.stop(rest)
+	case lookVerb:
+		err = config.LookAtPlaces(os.Stdin, os.Stdout)
 	case "version":
 		fmt.Println("jail-init", version)
 	case "help":
@@ -148,6 +154,8 @@ func report(err error) int {
 	switch {
 	case err == nil:
 		return 0
+	case errors.Is(err, flag.ErrHelp):
+		return 0 // package flag has shown it
 	case errors.Is(err, errReported):
 		return exitUsage
 	case errors.As(err, &u):
@@ -173,7 +181,7 @@ func (c *common) finish(fs *flag.FlagSet, verb string, args []string, want int) 
 	var names []string
 	for {
 		if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
-			os.Exit(0)
+			return nil, err
 		} else if err != nil {
 			return nil, errReported
 		}

@@ -1,0 +1,220 @@
+package config
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// TestMain lets the test's own program be the one that looks at places.
+func TestMain(m *testing.M) {
+	if os.Getenv("JAIL_TEST_LOOK") != "" {
+		if err := LookAtPlaces(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func TestLookedAtElsewhereIsWhatIsSeenHere(t *testing.T) {
+	dir, _ := tree(t)
+	require.NoError(t, os.Symlink("shared", dir+"/link"))
+
+	paths := []string{"/", "/proc", "/proc/self", "/nonexistent", dir, dir + "/link/x", dir + "/shared", dir + "/jails/web", "/dev/null", "/dev/null/x"}
+	here := make([]*seen, len(paths))
+	lookAt(paths, func(i int, s *seen) { here[i] = s })
+	t.Setenv("JAIL_TEST_LOOK", "1")
+	there, err := lookElsewhere([]string{os.Args[0]}, paths)
+	require.NoError(t, err)
+	for i, p := range paths {
+		require.NotNil(t, here[i], p)
+		if p != "/proc/self" { // another one
+			assert.Equal(t, here[i], there[i], p)
+		}
+	}
+	assert.Equal(t, unix.ELOOP, here[5].errno)
+	assert.Equal(t, dir+"/link", here[5].link)
+	assert.NotEmpty(t, here[7].above)
+
+	_, err = lookElsewhere([]string{"/bin/true"}, paths)
+	require.Error(t, err, "a process that says nothing is not one that has seen nothing wrong")
+}
+
+// Only a path comes out of a line, whatever is in it.
+func TestSeenLines(t *testing.T) {
+	for range 200 {
+		want := &seen{errno: unix.Errno(rand.N(200)), link: "/a \"\n", id: fileID{rand.Uint64(), rand.Uint64()}, mode: rand.Uint32()}
+		for range rand.N(4) {
+			want.above = append(want.above, seenDir{fileID{rand.Uint64(), rand.Uint64()}, rand.Uint32(), rand.Uint32()})
+		}
+		line := fmt.Sprintf("%d %d %d %d %d %d %q", 3, want.errno, 0, want.id.dev, want.id.ino, want.mode, want.link)
+		for _, d := range want.above {
+			line += fmt.Sprintf(" %d %d %d %d", d.id.dev, d.id.ino, d.mode, d.uid)
+		}
+		i, got, ok := readSeen(line)
+		require.True(t, ok)
+		assert.Equal(t, 3, i)
+		assert.Equal(t, want, got)
+		_, _, ok = readSeen(line + " 1")
+		assert.False(t, ok)
+	}
+}
+
+// A file system that takes every request and answers none: its jails are out of
+// service, all others are in, and who has asked can end.
+func TestFileSystemThatDoesNotAnswer(t *testing.T) {
+	if os.Getenv("JAIL_TEST_FUSE") != "" {
+		dir := os.Getenv("JAIL_TEST_FUSE")
+		require.NoError(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+		require.NoError(t, unix.Mount("dead", dir+"/dead", "fuse", unix.MS_NOSUID|unix.MS_NODEV, "fd=3,rootmode=40000,user_id=0,group_id=0"))
+		require.NoError(t, unix.Close(3))
+		if os.Getenv("JAIL_TEST_HERE") == "" {
+			Look = []string{"/usr/bin/env", "JAIL_TEST_LOOK=1", os.Args[0]}
+		}
+		opt := testOptions()
+		opt.SkipFS, opt.RuntimeDir = false, dir+"/run"
+		opt.Rootless = true // the directory is not root's
+		reg, err := Load(dir+"/jail.toml", opt)
+		fmt.Printf("RESULT %v %q %q %q\n", err, inForce(reg), outOfService(reg), strings.ReplaceAll(reg.Errors().Error(), "\n", "; "))
+		return
+	}
+	if os.Geteuid() != 0 {
+		must(t, "mounting needs root")
+	}
+	for _, mode := range []string{"", "1"} {
+		t.Run("looked at by another process: "+fmt.Sprint(mode == ""), func(t *testing.T) {
+			fuse, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+			if err != nil {
+				must(t, "no FUSE: "+err.Error())
+			}
+			fs := os.NewFile(uintptr(fuse), "fuse")
+			defer fs.Close()
+			dir, err := filepath.EvalSymlinks(t.TempDir())
+			require.NoError(t, err)
+			for _, d := range []string{"dead", "run", "a", "c", "m", "shared"} {
+				require.NoError(t, os.Mkdir(filepath.Join(dir, d), 0o755))
+			}
+			text := strings.ReplaceAll(`version = 1
+[jail.a]
+rootfs = "DIR/a"
+users = ["alice"]
+mounts = [ { source = "DIR/shared", target = "/x" } ]
+[jail.b]
+rootfs = "DIR/dead/b"
+users = ["bob"]
+[jail.c]
+rootfs = "DIR/c"
+users = ["carol"]
+[jail.d]
+rootfs = "DIR/dead/d/e"
+users = ["centos"]
+[jail.m]
+rootfs = "DIR/m"
+users = ["high"]
+uid = 7
+mounts = [ { source = "DIR/dead", target = "/x" } ]
+`, "DIR", dir)
+			write(t, dir+"/jail.toml", text)
+			cmd := exec.Command(os.Args[0], "-test.run=^TestFileSystemThatDoesNotAnswer$")
+			cmd.Env = append(os.Environ(), "JAIL_TEST_FUSE="+dir, "JAIL_TEST_HERE="+mode)
+			cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
+			cmd.ExtraFiles = []*os.File{fs}
+			cmd.Stderr = os.Stderr
+			out, err := cmd.StdoutPipe()
+			require.NoError(t, err)
+			require.NoError(t, cmd.Start())
+			go answerInitOnly(fs)
+			result, ended := make(chan string, 1), make(chan error, 1)
+			go func() {
+				for lines := bufio.NewScanner(out); lines.Scan(); {
+					if strings.HasPrefix(lines.Text(), "RESULT ") {
+						result <- lines.Text()
+					}
+				}
+				ended <- cmd.Wait()
+			}()
+			var says string
+			select {
+			case says = <-result:
+			case err := <-ended:
+				t.Fatalf("no result: %v", err)
+			case <-time.After(time.Minute):
+				fs.Close() // which ends the wait
+				t.Fatal("Load waits for the file system")
+			}
+			assert.Contains(t, says, `RESULT <nil> ["a: alice" "c: carol"] ["b: bob" "d: centos" "m: high"]`)
+			assert.Contains(t, says, dir+"/dead/b is on a file system that does not answer, mend or unmount it")
+			if mode == "" {
+				select {
+				case err := <-ended:
+					assert.NoError(t, err)
+					return
+				case <-time.After(time.Minute):
+					t.Error("the process that has asked cannot end")
+				}
+			}
+			fs.Close()
+			<-ended
+		})
+	}
+}
+
+// answerInitOnly is a FUSE server that has stopped after FUSE_INIT (fuse(4)).
+func answerInitOnly(fs *os.File) {
+	buf := make([]byte, 1<<17)
+	for {
+		n, err := fs.Read(buf)
+		if err != nil || n < 40 {
+			return
+		}
+		if le := binary.LittleEndian; le.Uint32(buf[4:]) == 26 { // FUSE_INIT
+			reply := make([]byte, 16+64)
+			le.PutUint32(reply, uint32(len(reply)))
+			copy(reply[8:16], buf[8:16])
+			le.PutUint32(reply[16:], 7)
+			le.PutUint32(reply[20:], 31)
+			le.PutUint32(reply[36:], 4096) // max_write
+			if _, err := fs.Write(reply); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// must skips, or fails where everything must run.
+func must(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("JAIL_TEST_MUST_RUN") == "1" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
+func TestUnescape(t *testing.T) {
+	for in, want := range map[string]string{`/a`: "/a", `/a\040b`: "/a b", `\134`: `\`, `\0`: `\0`, `\999`: `\999`, `\`: `\`} {
+		assert.Equal(t, want, unescape(in), in)
+	}
+}
+
+func FuzzSeenLine(f *testing.F) {
+	f.Add(`3 0 0 1 2 16877 "" 1 2 3 4`)
+	f.Fuzz(func(t *testing.T, line string) {
+		if _, s, ok := readSeen(line); ok && s == nil {
+			t.Fatal("nothing seen")
+		}
+	})
+}
