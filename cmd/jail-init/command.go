@@ -26,7 +26,8 @@ const usage = `Usage: jail-init [--config FILE] [--runtime-dir DIR] VERB [ARGUME
     run -u UID -r ROOTFS [-g GID] [-n NAME] [-s SHELL] [-m JPATH=RPATH]... [-c]
         [--no-userns]         make a jail without a registry; -c stays with it
     check                     look for faults in the registry
-    ps                        show the jails
+    reload                    have serve read the registry again, and say what came of it
+    ps [NAME]                 show the jails
     exec [-u UID [-g GID]] NAME [COMMAND ARGUMENT...]
                               run a command in a jail, as its root unless told otherwise
     stop NAME | --all         end a jail; --grace DURATION (default 5s)
@@ -105,8 +106,13 @@ func command(args []string) int {
 			return admin.Check(c.admin())
 		}
 	case "ps":
+		err = c.ps(rest)
+	case "reload":
 		if rest, err = c.parse(verb, rest, 0); err == nil {
-			err = admin.PS(c.admin())
+			var status int
+			if status, err = admin.Reload(c.admin()); err == nil {
+				return status
+			}
 		}
 	case "exec":
 		var status int
@@ -216,6 +222,19 @@ func (c *common) exec(args []string) (int, error) {
 		id.Name = "root" // also where the rootfs has no passwd
 	}
 	return admin.Exec(c.admin(), rest[0], id, rest[1:])
+}
+
+func (c *common) ps(args []string) error {
+	names, err := c.parse("ps", args, -1)
+	switch {
+	case err != nil:
+		return err
+	case len(names) == 0:
+		return admin.PS(c.admin(), "")
+	case len(names) > 1 || !jail.ValidName(names[0]):
+		return usageError("ps takes the name of one jail, or nothing")
+	}
+	return admin.PS(c.admin(), names[0])
 }
 
 func (c *common) stop(args []string) error {

@@ -9,9 +9,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strconv"
-	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -75,59 +76,174 @@ func Check(opt Options) int {
 	return status
 }
 
-// PS prints the jails of the registry and those that run without one.
-func PS(opt Options) error {
-	names := map[string]*jail.Spec{}
-	reg, err := config.Load(opt.ConfigPath, config.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir})
+// load reads the registry for a verb that is concerned with one jail, or with what runs:
+// no root directory is looked at, since the file system of another one may not answer.
+func load(opt Options) (*config.Registry, error) {
+	return config.Load(opt.ConfigPath, config.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir, SkipPlaces: true})
+}
+
+// row is what ps prints of one jail.
+type row struct {
+	name, state, pid, sessions, served, rootfs, note string
+	silent                                           bool // nobody answers for it
+}
+
+// PS prints the jails of the registry and those that run without one, or the one called
+// name, if that is not "".
+func PS(opt Options, name string) error {
+	rows := map[string]*row{}
+	at := func(name string) *row {
+		if rows[name] == nil {
+			rows[name] = &row{name: name, state: "stopped", pid: "-", sessions: "-", served: "-", rootfs: "-"}
+		}
+		return rows[name]
+	}
+	reg, err := load(opt)
 	if err == nil {
 		for i := range reg.Jails {
-			names[reg.Jails[i].Name] = &reg.Jails[i]
+			at(reg.Jails[i].Name).rootfs = reg.Jails[i].Rootfs
 		}
 	} else if _, gone := os.Stat(opt.ConfigPath); !errors.Is(gone, os.ErrNotExist) {
 		fmt.Fprintf(opt.Stderr, "jail-init: the registry has faults (jail-init check), only running jails are shown\n")
 	}
-	entries, _ := os.ReadDir(filepath.Join(opt.RuntimeDir, "ctl"))
-	for _, e := range entries {
-		if _, known := names[e.Name()]; !known && jail.ValidName(e.Name()) {
-			names[e.Name()] = nil
+	for _, n := range Running(opt) {
+		at(n)
+	}
+	answered := map[string]string{} // by pid, the name of who has it
+	for n, r := range rows {
+		if name != "" && n != name {
+			continue
+		}
+		c, err := control.Open(opt.RuntimeDir, n, false)
+		if err != nil {
+			if r.silent = true; r.rootfs == "-" {
+				delete(rows, n) // a socket somebody left
+			}
+			continue
+		}
+		r.state = "running"
+		switch {
+		case c.Status.Stopping:
+			r.state = "stopping"
+		case c.Status.Sessions == 0 && !c.Status.Processes:
+			r.state = "idle"
+		}
+		r.pid, r.sessions, r.served = strconv.Itoa(c.PID), fmt.Sprint(c.Status.Sessions), fmt.Sprint(c.Status.Served)
+		answered[r.pid] = n
+		c.Close()
+	}
+	var inits control.Inits
+	for _, r := range rows {
+		if !r.silent {
+			continue
+		}
+		if inits == nil {
+			if inits, err = control.FindInits(); err != nil {
+				return err
+			}
+		}
+		if pid, ok := inits.On(r.rootfs); ok {
+			if other := answered[strconv.Itoa(pid)]; other != "" {
+				r.note = "its root directory is in use by " + other
+			} else {
+				r.state, r.pid = "silent", strconv.Itoa(pid)
+			}
 		}
 	}
-	sorted := make([]string, 0, len(names))
-	for n := range names {
-		sorted = append(sorted, n)
+	if reg != nil {
+		for i := range reg.Faults {
+			markFaulty(reg, &reg.Faults[i], at)
+		}
+	}
+	sorted := make([]string, 0, len(rows))
+	for n := range rows {
+		if name == "" || n == name {
+			sorted = append(sorted, n)
+		}
+	}
+	if name != "" && len(sorted) == 0 {
+		return noSuch(opt, name)
 	}
 	sort.Strings(sorted)
 	tw := tabwriter.NewWriter(opt.Stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(tw, "JAIL\tSTATE\tPID\tSESSIONS\tSERVED\tROOTFS")
 	for _, n := range sorted {
-		root := "-"
-		if names[n] != nil {
-			root = names[n].Rootfs
+		r := rows[n]
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s", r.name, r.state, r.pid, r.sessions, r.served, r.rootfs)
+		if r.note != "" {
+			fmt.Fprintf(tw, "\t%s", r.note)
 		}
-		c, err := control.Open(opt.RuntimeDir, n, false)
-		if err != nil {
-			if names[n] == nil {
-				continue
-			}
-			state, pid := "stopped", "-"
-			if p, pidfd, err := control.Find(root); err == nil {
-				sys.Close(pidfd)
-				state, pid = "silent", strconv.Itoa(p)
-			}
-			fmt.Fprintf(tw, "%s\t%s\t%s\t-\t-\t%s\n", n, state, pid, root)
-			continue
-		}
-		state := "running"
-		switch {
-		case c.Status.Stopping:
-			state = "stopping"
-		case c.Status.Sessions == 0 && !c.Status.Processes:
-			state = "idle"
-		}
-		fmt.Fprintf(tw, "%s\t%s\t%d\t%d\t%d\t%s\n", n, state, c.PID, c.Status.Sessions, c.Status.Served, root)
-		c.Close()
+		fmt.Fprintln(tw)
 	}
 	return tw.Flush()
+}
+
+// markFaulty shows what is out of service, and the first reason.
+func markFaulty(reg *config.Registry, f *config.Fault, at func(name string) *row) {
+	name := f.Jail
+	if name == "" {
+		name = "-"
+	}
+	r := at(name)
+	why := "out of service"
+	if reg.Jail(f.Jail) == nil {
+		r.state = "faulty"
+	} else if len(f.Logins) > 0 {
+		why = "login " + f.Logins[0].Name + " is out of service"
+	}
+	if len(f.Errors) > 0 {
+		why += ": " + f.Errors[0].Error()
+	}
+	r.note = why
+}
+
+func noSuch(opt Options, name string) error {
+	return fmt.Errorf("no jail %q in %s, and none of that name runs", name, opt.ConfigPath)
+}
+
+// Reload has jail-init serve read the registry again, prints what there is to say about
+// it, and returns the exit status: 0 if all of it is in force, 1 if nothing is, 2 if
+// something is out of service.
+func Reload(opt Options) (int, error) {
+	fd, err := fdsock.DialPlain(fdsock.ServePath(opt.RuntimeDir))
+	switch err {
+	case nil:
+	case syscall.ENOENT, syscall.ECONNREFUSED:
+		return 0, fmt.Errorf("jail-init serve does not run in %s", opt.RuntimeDir)
+	default:
+		return 0, fmt.Errorf("connect to jail-init serve: %w", err)
+	}
+	defer sys.Close(fd)
+	var m sys.MsgBuf
+	err = sys.SendMsg(fd, wire.AppendReload(nil), nil, true, &m)
+	for buf := make([]byte, 2048); err == nil; {
+		var n int
+		if n, err = sys.Poll([]sys.PollFD{{FD: int32(fd), Events: sys.PollIn}}, reloadWait); err != nil || n == 0 {
+			break
+		}
+		if n, err = sys.RecvMsg(fd, buf, true, &m); err != nil || n == 0 {
+			break
+		}
+		sys.CloseAll(m.FDs)
+		typ, _, body, err := wire.Header(buf[:n])
+		switch {
+		case err != nil:
+			return 0, err
+		case typ == wire.TypeLog:
+			text, err := wire.DecodeText(body)
+			if err != nil {
+				return 0, err
+			}
+			fmt.Fprintln(opt.Stderr, "jail-init: "+text)
+		case typ == wire.TypeVerdict:
+			verdict, err := wire.DecodeVerdict(body)
+			return int(verdict), err
+		}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("ask jail-init serve: %w", err)
+	}
+	return 0, errors.New("jail-init serve does not answer; its log says more")
 }
 
 // Stop ends a jail and waits until it is gone. grace is what its processes get
@@ -144,6 +260,10 @@ func Stop(opt Options, name string, grace time.Duration) error {
 // stop tells PID 1 to end its jail, and sees to it that it does. It closes c.
 func stop(opt Options, name string, c *control.Conn, grace time.Duration) error {
 	defer c.Close()
+	// A jail of "run -u UID" has nobody to tidy up behind it.
+	if sockets, err := fdsock.Sockets(opt.RuntimeDir); err == nil {
+		defer sockets.RemoveDead()
+	}
 	if err := c.Send(wire.AppendStop(nil, wire.Stop{GraceMillis: uint32(grace.Milliseconds())}), nil); err != nil {
 		return err
 	}
@@ -152,17 +272,15 @@ func stop(opt Options, name string, c *control.Conn, grace time.Duration) error 
 	if err != nil {
 		return err
 	}
-	defer func() {
-		// A jail of "run -u UID" has nobody to tidy up behind it.
-		if uid, err := strconv.ParseUint(strings.TrimPrefix(name, "u"), 10, 32); err == nil {
-			fdsock.RemoveDead(opt.RuntimeDir, name, jail.HostUID(uid))
-		}
-	}()
 	if n == 0 {
 		return kill(c.PID, c.PIDFD, name)
 	}
 	return nil
 }
+
+// reloadWait is how long serve may take to answer, in milliseconds: it does not wait for
+// file systems longer than 15 seconds, and may be doing that for somebody else.
+const reloadWait = 40_000
 
 // silence is how long a PID 1 may say nothing, in milliseconds: one that has only just
 // been started does not either.
@@ -171,12 +289,15 @@ const silence = 3000
 // stopSilent ends a jail of the registry whose PID 1 does not say who it is, as one
 // that has been taken over may not; why is what asking it has come to.
 func stopSilent(opt Options, name string, grace time.Duration, why error) error {
-	reg, err := config.Load(opt.ConfigPath, config.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir})
+	reg, err := load(opt)
 	if err != nil {
 		return why
 	}
 	spec := reg.Jail(name)
 	if spec == nil {
+		if errors.Is(why, control.ErrNotRunning) && !slices.Contains(Running(opt), name) {
+			return noSuch(opt, name)
+		}
 		return why
 	}
 	pid, pidfd, err := control.Find(spec.Rootfs)
@@ -243,7 +364,7 @@ func wake(opt Options, name string) error {
 	if !errors.Is(err, control.ErrNotRunning) {
 		return err
 	}
-	reg, err := config.Load(opt.ConfigPath, config.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir})
+	reg, err := load(opt)
 	if err != nil {
 		return err
 	}

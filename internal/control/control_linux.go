@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"jail/internal/fdsock"
 	"jail/internal/sys"
@@ -20,6 +21,9 @@ import (
 
 // answerWait is how long PID 1 may take to say who it is, in milliseconds.
 const answerWait = 3000
+
+// openWait bounds Open as a whole: a connect(2) and an answer.
+const openWait = 2 * answerWait * time.Millisecond
 
 // ErrNotRunning is returned when nobody is behind a jail's control socket.
 var ErrNotRunning = errors.New("the jail is not running")
@@ -37,8 +41,37 @@ type Conn struct {
 // from the kernel (SCM_CREDENTIALS, unix(7)); it is asked for once more after a
 // pidfd was opened for it, so that it cannot have been given to somebody else
 // meanwhile.
+//
+// It comes back after some seconds at the latest. What it talks to may make it wait
+// longer, before Linux 6.16 (see Voice); then it is left behind.
 func Open(runtimeDir, name string, wantLog bool) (*Conn, error) {
-	fd, err := fdsock.Dial(fdsock.ControlPath(runtimeDir, name))
+	type answer struct {
+		c   *Conn
+		err error
+	}
+	answers := make(chan answer)
+	late := make(chan struct{})
+	go func() {
+		c, err := open(runtimeDir, name, wantLog)
+		select {
+		case answers <- answer{c, err}:
+		case <-late:
+			if err == nil {
+				c.Close()
+			}
+		}
+	}()
+	select {
+	case a := <-answers:
+		return a.c, a.err
+	case <-time.After(openWait):
+		close(late)
+		return nil, fmt.Errorf("jail %s: %w", name, syscall.ETIMEDOUT)
+	}
+}
+
+func open(runtimeDir, name string, wantLog bool) (*Conn, error) {
+	fd, err := fdsock.DialPlain(fdsock.ControlPath(runtimeDir, name))
 	switch err {
 	case nil:
 	case syscall.ENOENT, syscall.ECONNREFUSED:
@@ -113,39 +146,27 @@ func (c *Conn) hello(wantLog bool, deadline int64) error {
 	}
 }
 
-// Recv receives one message; ms bounds the wait, -1 is for ever. Descriptors
-// that come along are closed, except by RecvFD.
+// Recv receives one message; ms bounds the wait, -1 is for ever. Descriptors that come
+// along are closed.
 func (c *Conn) Recv(ms int) (wire.Type, []byte, error) {
-	typ, body, fds, err := c.RecvFDs(ms)
-	sys.CloseAll(fds)
-	return typ, body, err
-}
-
-// RecvFDs is Recv with the descriptors handed to the caller.
-func (c *Conn) RecvFDs(ms int) (wire.Type, []byte, []int, error) {
 	n, err := sys.Poll([]sys.PollFD{{FD: int32(c.FD), Events: sys.PollIn}}, ms)
 	if err != nil {
-		return 0, nil, nil, err
+		return 0, nil, err
 	}
 	if n == 0 {
-		return 0, nil, nil, syscall.ETIMEDOUT
+		return 0, nil, syscall.ETIMEDOUT
 	}
 	buf := make([]byte, 8192)
 	n, err = sys.RecvMsg(c.FD, buf, true, &c.m)
+	sys.CloseForeign(c.m.FDs)
 	if err != nil {
-		return 0, nil, nil, err
+		return 0, nil, err
 	}
-	fds := append([]int(nil), c.m.FDs...)
 	if n == 0 {
-		sys.CloseAll(fds)
-		return 0, nil, nil, syscall.ECONNRESET
+		return 0, nil, syscall.ECONNRESET
 	}
 	typ, _, body, err := wire.Header(buf[:n])
-	if err != nil {
-		sys.CloseAll(fds)
-		return 0, nil, nil, err
-	}
-	return typ, body, fds, nil
+	return typ, body, err
 }
 
 // Send sends a message.
@@ -155,7 +176,7 @@ func (c *Conn) Send(p []byte, fds []int) error {
 
 // Close closes the connection and the pidfd.
 func (c *Conn) Close() {
-	sys.Close(c.FD)
+	sys.CloseForeign([]int{c.FD})
 	if c.PIDFD >= 0 {
 		sys.Close(c.PIDFD)
 	}
@@ -180,7 +201,7 @@ func Remains(pid int) string {
 		p := queue[0]
 		queue = append(queue, children[p.pid]...)
 		if p.state != "Z" && p.state != "X" {
-			found = append(found, fmt.Sprintf("%d (\"%s\", state %s)", p.pid, Quote(p.comm), p.state))
+			found = append(found, fmt.Sprintf("%d (%s, state %s)", p.pid, strconv.QuoteToASCII(p.comm), p.state))
 		}
 	}
 	who := "a process in it"
@@ -233,8 +254,9 @@ func readProcess(pid int) (process, bool) {
 	return p, err == nil
 }
 
-// Quote makes text from inside a jail safe for a terminal and for a log of lines.
+// Quote makes text from inside a jail safe for a terminal and for a log of lines. Its
+// quotation marks stay as they are.
 func Quote(s string) string {
 	q := strconv.QuoteToASCII(s)
-	return q[1 : len(q)-1]
+	return strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
 }

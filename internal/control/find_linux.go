@@ -1,46 +1,114 @@
 package control
 
 import (
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"jail/internal/sys"
 )
 
-// Find returns the first process of the jail on rootfs and a pidfd for it, for when
-// that does not say who it is. The kernel does: it is process 1 of a namespace below
-// this one (proc_pid_status(5), NSpid), and rootfs is its root directory. ErrNotRunning
-// means that there is none.
-func Find(rootfs string) (pid, pidfd int, err error) {
-	var root syscall.Stat_t
-	if err := syscall.Stat(rootfs, &root); err != nil {
-		return 0, -1, &os.PathError{Op: "stat", Path: rootfs, Err: err}
-	}
+// Inits are the processes that are number 1 of a namespace below this one, by their
+// root directories.
+//
+// For those who say nothing of themselves the kernel does (proc_pid_status(5), NSpid;
+// proc_pid_mountinfo(5)). No root directory is touched for it: the file system of one
+// jail may not answer, and that must not concern who asks for another.
+type Inits map[root]int
+
+// root is a directory, as mountinfo has it: a device and the path in its file system, a
+// blank and its like escaped.
+type root struct{ dev, path string }
+
+// FindInits looks through /proc once.
+func FindInits() (Inits, error) {
 	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	inits := Inits{}
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil && isInit(pid) {
+			if r, ok := rootOf(pid); ok {
+				inits[r] = pid
+			}
+		}
+	}
+	return inits, nil
+}
+
+// On returns the first process of the jail on rootfs, an absolute path without links.
+func (in Inits) On(rootfs string) (pid int, ok bool) {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return 0, false
+	}
+	pid, ok = in[placeOf(string(text), rootfs)]
+	return pid, ok
+}
+
+// Find returns the first process of the jail on rootfs and a pidfd for it, for when
+// that does not say who it is. ErrNotRunning means that there is none.
+func Find(rootfs string) (pid, pidfd int, err error) {
+	inits, err := FindInits()
 	if err != nil {
 		return 0, -1, err
 	}
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil || !isFirst(pid, &root) {
-			continue
-		}
-		if pidfd, err = sys.PidfdOpen(pid); err != nil {
-			continue // it has ended
-		}
-		if isFirst(pid, &root) { // the number was not given to another meanwhile
-			return pid, pidfd, nil
-		}
-		sys.Close(pidfd)
+	pid, ok := inits.On(rootfs)
+	if !ok {
+		return 0, -1, ErrNotRunning
 	}
+	if pidfd, err = sys.PidfdOpen(pid); err != nil {
+		return 0, -1, ErrNotRunning // it has ended
+	}
+	if r, ok := rootOf(pid); ok && isInit(pid) && inits[r] == pid {
+		return pid, pidfd, nil
+	}
+	sys.Close(pidfd) // the number was given to another meanwhile
 	return 0, -1, ErrNotRunning
 }
 
-func isFirst(pid int, root *syscall.Stat_t) bool {
-	var st syscall.Stat_t
-	return syscall.Stat("/proc/"+strconv.Itoa(pid)+"/root", &st) == nil && st.Dev == root.Dev && st.Ino == root.Ino && isInit(pid)
+// placeOf returns where path is, by the mounts of mountinfo: no path is looked up.
+func placeOf(mountinfo, path string) (r root) {
+	path = escape(path)
+	best := -1
+	for line := range strings.Lines(mountinfo) {
+		f := strings.Fields(line)
+		if len(f) < 5 {
+			continue
+		}
+		rest, below := strings.CutPrefix(path, strings.TrimSuffix(f[4], "/"))
+		// Of two mounts on one place the later one is seen.
+		if below && (rest == "" || rest[0] == '/') && len(f[4]) >= best {
+			best = len(f[4])
+			r = root{f[2], strings.TrimSuffix(f[3], "/") + rest}
+		}
+	}
+	if r.path == "" {
+		r.path = "/"
+	}
+	return r
+}
+
+// escape is how mountinfo writes a path (proc_pid_mountinfo(5), mangle of fs/proc_namespace.c).
+func escape(path string) string {
+	return strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`, "#", `\043`).Replace(path)
+}
+
+// rootOf returns the root directory of a process.
+func rootOf(pid int) (root, bool) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid))
+	if err != nil {
+		return root{}, false
+	}
+	var r root
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) >= 5 && f[4] == "/" {
+			r = root{f[2], f[3]}
+		}
+	}
+	return r, r.path != ""
 }
 
 // isInit reports whether a process is process 1 of a namespace below this one.

@@ -31,6 +31,13 @@ func LoginPath(runtimeDir string, uid jail.HostUID) string {
 // ControlPath is the path of a jail's control socket.
 func ControlPath(runtimeDir, name string) string { return filepath.Join(runtimeDir, "ctl", name) }
 
+// ServePath is the path of the socket on which serve itself takes orders. No jail has
+// its name.
+func ServePath(runtimeDir string) string { return ControlPath(runtimeDir, ".serve") }
+
+// ListenServe makes that socket, for the caller's uid.
+func ListenServe(runtimeDir string) (int, error) { return listen(ServePath(runtimeDir), os.Geteuid()) }
+
 // PrepareDir makes the runtime directory, owned by the caller and writable by
 // nobody else, or makes sure that it is.
 func PrepareDir(dir string) error {
@@ -128,6 +135,9 @@ func listen(path string, uid int) (fd int, err error) {
 		return -1, fmt.Errorf("%s: too long for a socket", path)
 	}
 	fd, err = sys.Seqpacket()
+	if err == nil {
+		err = sys.SetNonblock(fd)
+	}
 	if err != nil {
 		return -1, fmt.Errorf("make socket: %w", err)
 	}
@@ -160,14 +170,6 @@ func listen(path string, uid int) (fd int, err error) {
 		return fd, err
 	}
 	return fd, nil
-}
-
-// Restore makes a listener what it was before a PID 1 had it, which may have
-// shortened its queue. It reports false if nobody can connect to it any more, because
-// it has been shut down (shutdown(2)).
-func Restore(fd int) bool {
-	n, err := sys.Poll([]sys.PollFD{{FD: int32(fd), Events: sys.PollRdhup}}, 0)
-	return err == nil && n == 0 && syscall.Listen(fd, backlog) == nil
 }
 
 // Remove removes the socket at path if it is the one fd listens on; another
@@ -236,10 +238,19 @@ var dialWait = syscall.Timeval{Sec: 3}
 // Dial connects to a socket. Behind it may be a PID 1 that has been taken over: it
 // can make the queue of its listener as short as it likes (listen(2)) and leave it
 // full, so nobody waits for it longer than dialWait; that is ETIMEDOUT.
-func Dial(path string) (int, error) {
+func Dial(path string) (int, error) { return dial(path, false) }
+
+// DialPlain is Dial for a conversation without descriptors: the kernel refuses those
+// the other side sends, where it can (sys.RefuseRights).
+func DialPlain(path string) (int, error) { return dial(path, true) }
+
+func dial(path string, plain bool) (int, error) {
 	fd, err := sys.Seqpacket()
 	if err != nil {
 		return -1, err
+	}
+	if plain {
+		_ = sys.RefuseRights(fd) // before there is another side
 	}
 	if err = syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &dialWait); err == nil {
 		if err = sys.Connect(fd, path); err == syscall.EAGAIN {
@@ -272,29 +283,6 @@ func CheckListener(fd int) (string, error) {
 		return "", fmt.Errorf("descriptor %d is not bound to a path", fd)
 	}
 	return unix.Name, nil
-}
-
-// RemoveDead removes what a jail without a supervisor has left: its control
-// socket, and those of its logins nobody is behind any more. A socket that
-// answers is left alone.
-func RemoveDead(runtimeDir, name string, uids ...jail.HostUID) {
-	paths := []string{ControlPath(runtimeDir, name)}
-	for _, uid := range uids {
-		paths = append(paths, LoginPath(runtimeDir, uid))
-	}
-	for i, path := range paths {
-		fd, err := Dial(path)
-		if err == nil {
-			sys.Close(fd)
-			continue
-		}
-		if err == syscall.ECONNREFUSED {
-			_ = os.Remove(path)
-			if i > 0 {
-				RemoveDir(path)
-			}
-		}
-	}
 }
 
 // Notify tells systemd, if it waits for it (sd_notify(3)).

@@ -22,6 +22,7 @@ import (
 	"jail/internal/inforce"
 	"jail/internal/jail"
 	"jail/internal/launch"
+	"jail/internal/supervise"
 	"jail/internal/sys"
 	"jail/internal/wire"
 )
@@ -33,9 +34,6 @@ type Options struct {
 	Rootless   bool
 	Stderr     io.Writer
 }
-
-// stopGrace is what the processes of a jail get to end by themselves.
-const stopGrace = 5 * time.Second
 
 // Named starts the jail name of the registry, or the one the host uid name
 // belongs to, and returns when it has ended.
@@ -93,8 +91,10 @@ func start(opt Options, spec jail.Spec, stay bool) error {
 		}
 	} else {
 		for _, lg := range spec.Logins {
-			if c, err := fdsock.Dial(fdsock.LoginPath(opt.RuntimeDir, lg.HostUID)); err == nil {
-				sys.Close(c)
+			switch there, err := fdsock.Listens(opt.RuntimeDir, lg.HostUID); {
+			case err != nil:
+				return err
+			case there:
 				return fmt.Errorf("somebody listens for uid %d already (jail-init serve, or a running jail)", lg.HostUID)
 			}
 			made = append(made, fdsock.LoginPath(opt.RuntimeDir, lg.HostUID))
@@ -207,71 +207,84 @@ func activated(runtimeDir string, spec *jail.Spec) ([]int, error) {
 	return fds, nil
 }
 
-// follow prints what the jail says until it ends, and ends it when told to.
+// follow prints what the jail says until it ends, and ends it when told to, as serve
+// does: the same machine decides.
 func follow(opt Options, j *launch.Jail, name string, sigs <-chan os.Signal, resolver *hostfiles.Resolver) error {
-	stop := make(chan struct{})
-	go func() {
-		<-sigs
-		close(stop)
-		var m sys.MsgBuf
-		_ = sys.SendMsg(j.Conn, wire.AppendStop(nil, wire.Stop{GraceMillis: uint32(stopGrace.Milliseconds())}), nil, true, &m)
-		select {
-		case <-sigs: // a second one is impatient
-		case <-time.After(stopGrace + 5*time.Second):
-		}
-		_ = sys.PidfdSendSignal(j.PIDFD, syscall.SIGKILL)
-	}()
-	fds := []sys.PollFD{
-		{FD: int32(j.PIDFD), Events: sys.PollIn}, {FD: int32(j.Conn), Events: sys.PollIn}, {FD: int32(j.Stderr), Events: sys.PollIn},
-		{FD: -1, Events: sys.PollIn},
-	}
+	var machine supervise.Jail
+	events := make(chan supervise.Event, 4)
+	say := func(text string) { fmt.Fprintf(opt.Stderr, "jail-init: jail %s: %s\n", name, text) }
+	voice := control.Listen(j.Conn, j.Stderr, say, func() { events <- supervise.Event{Kind: supervise.Lost} })
+	readable(j.PIDFD, func() bool { events <- supervise.Event{Kind: supervise.Gone}; return false })
 	if resolver != nil {
-		fds[3].FD = int32(resolver.Events())
-	}
-	var m sys.MsgBuf
-	buf := make([]byte, 4096)
-	for {
-		if _, err := sys.Poll(fds, -1); err != nil {
-			return err
-		}
-		if fds[1].Revents != 0 {
-			n, err := sys.RecvMsg(j.Conn, buf, false, &m)
-			sys.CloseAll(m.FDs)
-			if err == nil && n > 0 {
-				if typ, _, body, err := wire.Header(buf[:n]); err == nil && typ == wire.TypeLog {
-					if text, err := wire.DecodeText(body); err == nil {
-						fmt.Fprintf(opt.Stderr, "jail-init: jail %s: %s\n", name, control.Quote(text))
-					}
-				}
-			} else if err != syscall.EAGAIN {
-				fds[1].FD = -1
-			}
-		}
-		if fds[2].Revents != 0 {
-			if n, _ := sys.Read(j.Stderr, buf); n > 0 {
-				fmt.Fprintf(opt.Stderr, "jail-init: jail %s: stderr: %s\n", name, control.Quote(string(buf[:n])))
-			} else {
-				fds[2].FD = -1
-			}
-		}
-		if fds[3].Revents != 0 {
+		readable(resolver.Events(), func() bool {
 			if err := resolver.Changed(); err != nil {
-				fmt.Fprintf(opt.Stderr, "jail-init: jail %s does not see the new /etc/resolv.conf: %v\n", name, err)
+				say("does not see the new /etc/resolv.conf: " + err.Error())
+			}
+			return true
+		})
+	}
+	stopped := false
+	step := func(ev supervise.Event) {
+		for _, a := range machine.Step(sys.MonotonicMillis(), ev, nil) {
+			switch a.Do {
+			case supervise.TellStop:
+				var m sys.MsgBuf
+				_ = sys.SendMsg(j.Conn, wire.AppendStop(nil, wire.Stop{GraceMillis: supervise.Grace}), nil, false, &m)
+			case supervise.Kill:
+				_ = sys.PidfdSendSignal(j.PIDFD, syscall.SIGKILL)
+			case supervise.Look:
+				go func() {
+					ev := supervise.Event{Kind: supervise.Living}
+					if control.Exiting(j.PID) {
+						ev = supervise.Event{Kind: supervise.Exiting, Text: control.Remains(j.PID)}
+					}
+					events <- ev
+				}()
+			case supervise.Log:
+				say(a.Text)
+			case supervise.Forget:
+				voice.Over(func(string) {})
 			}
 		}
-		if fds[0].Revents != 0 {
-			break
+	}
+	step(supervise.Event{Kind: supervise.Sought})
+	step(supervise.Event{Kind: supervise.Started})
+	for machine.State != supervise.Stopped {
+		var due <-chan time.Time
+		if at := machine.Due(); at != 0 {
+			due = time.After(time.Duration(at-sys.MonotonicMillis()) * time.Millisecond)
 		}
+		select {
+		case ev := <-events:
+			step(ev)
+		case <-sigs: // a second one is impatient
+			stopped = true
+			step(supervise.Event{Kind: supervise.StopAsked})
+		case <-due:
+			step(supervise.Event{Kind: supervise.Clock})
+		}
+	}
+	select {
+	case <-voice.Done():
+	case <-time.After(time.Second): // one that cannot be read to its end
 	}
 	var ws syscall.WaitStatus
-	_, _ = syscall.Wait4(j.PID, &ws, 0, nil)
-	select {
-	case <-stop:
-		return nil
-	default:
-	}
-	if ws.Signaled() {
+	_, _ = syscall.Wait4(j.PID, &ws, syscall.WNOHANG, nil)
+	if !stopped && ws.Signaled() {
 		return fmt.Errorf("jail %s: PID 1 died of signal %d (%v)", name, ws.Signal(), ws.Signal())
 	}
 	return nil
+}
+
+// readable calls f whenever fd has something to read, beside the caller, until f reports
+// false.
+func readable(fd int, f func() bool) {
+	go func() {
+		fds := []sys.PollFD{{FD: int32(fd), Events: sys.PollIn}}
+		for {
+			if n, err := sys.Poll(fds, -1); err != nil || n > 0 && !f() {
+				return
+			}
+		}
+	}()
 }

@@ -122,6 +122,10 @@ type Jail struct {
 // Stopping reports whether the jail has been told to end, or will be.
 func (j *Jail) Stopping() bool { return j.stopping }
 
+// Watching reports whether somebody who waits on a socket of the jail is the
+// supervisor's concern.
+func (j *Jail) Watching() bool { return j.watching }
+
 // Over reports whether the jail can be forgotten: it is not in the registry, and
 // nothing of it runs.
 func (j *Jail) Over() bool { return j.Standing == Removed && j.State == Stopped }

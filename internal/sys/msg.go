@@ -21,6 +21,7 @@ const (
 	msgCtrunc      = 0x8
 	msgDontwait    = 0x40
 	soPasscred     = 16
+	soPassrights   = 83
 	ucredLen       = 12
 	ctrlBufLen     = cmsgHdrLen + 4*(MaxMsgFDs+1) + cmsgHdrLen + 16
 )
@@ -131,7 +132,11 @@ func RecvMsg(fd int, p []byte, wait bool, m *MsgBuf) (n int, err error) {
 		off += (int(h.Len) + 7) &^ 7
 	}
 	if bad {
-		CloseAll(m.FDs)
+		if wait {
+			CloseForeign(m.FDs)
+		} else {
+			CloseAll(m.FDs)
+		}
 		m.FDs = m.store[:0]
 		return 0, syscall.EMSGSIZE
 	}
@@ -142,6 +147,22 @@ func RecvMsg(fd int, p []byte, wait bool, m *MsgBuf) (n int, err error) {
 // that fd receives.
 func PassCredentials(fd int) error {
 	return syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, soPasscred, 1)
+}
+
+// RefuseRights makes the kernel refuse every packet to fd that carries descriptors:
+// its sender gets EPERM (SO_PASSRIGHTS, Linux 6.16; unix(7)). Where there is no such
+// option that is ENOPROTOOPT, and descriptors come.
+func RefuseRights(fd int) error {
+	return syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, soPassrights, 0)
+}
+
+// CloseForeign closes descriptors that were another process's choice, or into which
+// another process could put some: that may take as long as it likes (SO_LINGER,
+// socket(7)), so the scheduler is told, and nobody who may not wait calls it.
+func CloseForeign(fds []int) {
+	for _, fd := range fds {
+		_ = syscall.Close(fd)
+	}
 }
 
 // SocketFile opens, with O_PATH, the file a unix socket is bound to

@@ -131,6 +131,31 @@ func DecodeText(body []byte) (string, error) {
 	return s, in.done()
 }
 
+// AppendReload asks serve to read the registry again.
+func AppendReload(dst []byte) []byte { return header(dst, TypeReload, 0) }
+
+// Values of TypeVerdict, which are exit statuses as well.
+const (
+	VerdictTaken  = 0 // what the registry says is in force
+	VerdictNone   = 1 // nothing of it is; what was in force stays
+	VerdictFaults = 2 // it is in force, but for what is out of service
+)
+
+// AppendVerdict encodes what came of a reload.
+func AppendVerdict(dst []byte, verdict uint8) []byte {
+	return append(header(dst, TypeVerdict, 0), verdict)
+}
+
+// DecodeVerdict decodes the body of a TypeVerdict packet.
+func DecodeVerdict(body []byte) (uint8, error) {
+	in := reader{b: body}
+	v := in.u8()
+	if v > VerdictFaults {
+		return 0, ErrMalformed
+	}
+	return v, in.done()
+}
+
 // AppendReady encodes TypeReady.
 func AppendReady(dst []byte) []byte { return header(dst, TypeReady, 0) }
 

@@ -48,6 +48,13 @@ const (
 	TypeExec      Type = 22 // host: the request that follows is for this identity
 )
 
+// Messages between the administrator's verbs and serve, on serve's own socket. The
+// answer's lines are TypeLog.
+const (
+	TypeReload  Type = 48 // verb: read the registry again
+	TypeVerdict Type = 49 // serve: what came of it, after the lines about it
+)
+
 // Messages between the launcher and the process that becomes PID 1, on the
 // socket pair they share until PID 1 is ready.
 const (

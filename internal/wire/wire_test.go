@@ -210,6 +210,21 @@ func TestOtherMessagesRoundTrip(t *testing.T) {
 	assert.Equal(t, status, gotStatus)
 }
 
+func TestVerdict(t *testing.T) {
+	for _, v := range []uint8{VerdictTaken, VerdictNone, VerdictFaults} {
+		typ, _, body, err := Header(AppendVerdict(nil, v))
+		require.NoError(t, err)
+		assert.Equal(t, TypeVerdict, typ)
+		got, err := DecodeVerdict(body)
+		require.NoError(t, err)
+		assert.Equal(t, v, got)
+	}
+	for claim, b := range map[string][]byte{"no value": {}, "an unknown one": {VerdictFaults + 1}, "too long": {0, 0}} {
+		_, err := DecodeVerdict(b)
+		assert.ErrorIs(t, err, ErrMalformed, claim)
+	}
+}
+
 func TestImpossibleEndIsRefused(t *testing.T) {
 	for claim, b := range map[string][]byte{
 		"a signal there is not": {65, 0},
@@ -239,6 +254,7 @@ func TestDocument(t *testing.T) {
 		"Signal": TypeSignal, "Disconnected": TypeDisconnected, "Hello": TypeHello, "Status": TypeStatus, "Stop": TypeStop,
 		"AddLogin": TypeAddLogin, "DropLogin": TypeDropLogin, "Log": TypeLog, "Exec": TypeExec,
 		"Setup": TypeSetup, "Ready": TypeReady, "Failed": TypeFailed,
+		"Reload": TypeReload, "Verdict": TypeVerdict,
 	} {
 		assert.Contains(t, string(doc), "| "+strconv.Itoa(int(typ))+" | "+name+" |")
 	}
@@ -289,5 +305,6 @@ func FuzzBodies(f *testing.F) {
 		_, _ = DecodeAddLogin(b)
 		_, _ = DecodeDropLogin(b)
 		_, _ = DecodeText(b)
+		_, _ = DecodeVerdict(b)
 	})
 }

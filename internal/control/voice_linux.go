@@ -1,0 +1,159 @@
+package control
+
+import (
+	"errors"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"jail/internal/sys"
+	"jail/internal/wire"
+)
+
+// refuseRights is replaced by tests that play an older kernel.
+var refuseRights = sys.RefuseRights
+
+const (
+	// maxLines bounds what one jail can put into the log in a second.
+	maxLines = 50
+	// lastWords is how long what a jail has said before its end is read.
+	lastWords = 500 * time.Millisecond
+	// endsPrefix begins the line in which PID 1 says why it ends.
+	endsPrefix = "ends: "
+)
+
+// Voice reads what a jail says and puts it into the log: the lines of PID 1, and what
+// PID 1 leaves on its standard error when it crashes.
+//
+// It reads beside the supervisor, because reading can hang: a message may carry
+// sockets that take their time to close (SO_LINGER, socket(7)), and whoever receives
+// a descriptor closes it, even one that it did not want. A PID 1 that has been taken over
+// can hold up its own Voice by that, and nobody else. Where the kernel can be told to
+// accept no descriptors (SO_PASSRIGHTS, Linux 6.16), it is.
+type Voice struct {
+	conn, stderr *os.File
+	log          func(text string)
+	reading      sync.WaitGroup
+	done         chan struct{}
+
+	mu     sync.Mutex
+	lines  int // in this second
+	second int64
+	reason string
+}
+
+// Listen reads conn, the control connection, and stderr, -1 if there is none, until
+// Over. It owns both from now on; conn may be sent on until then. log gets one line
+// without an end, quoted, and may be called from several goroutines; lost is called
+// once if PID 1 ends the connection.
+func Listen(conn, stderr int, log func(text string), lost func()) *Voice {
+	_ = refuseRights(conn) // before 6.16 it fails
+	v := &Voice{log: log, done: make(chan struct{})}
+	v.conn = file(conn, "conn")
+	v.reading.Go(func() {
+		v.readLog()
+		lost()
+	})
+	if stderr >= 0 {
+		v.stderr = file(stderr, "stderr")
+		v.reading.Go(v.readStderr)
+	}
+	return v
+}
+
+// file lets the runtime wait for fd, without a thread.
+func file(fd int, name string) *os.File {
+	_ = sys.SetNonblock(fd)
+	return os.NewFile(uintptr(fd), name)
+}
+
+// Over is called when the jail has ended. What it has said before is still read, then
+// last is called with PID 1's own reason for its end, "" if it gave none. Over itself
+// does not wait.
+func (v *Voice) Over(last func(reason string)) {
+	until := time.Now().Add(lastWords)
+	_ = v.conn.SetReadDeadline(until)
+	if v.stderr != nil {
+		_ = v.stderr.SetReadDeadline(until)
+	}
+	go func() {
+		v.reading.Wait()
+		v.mu.Lock()
+		reason := v.reason
+		v.mu.Unlock()
+		last(reason)
+		v.conn.Close()
+		if v.stderr != nil {
+			v.stderr.Close()
+		}
+		close(v.done)
+	}()
+}
+
+// Done is closed when all has been said and everything is closed, after Over.
+func (v *Voice) Done() <-chan struct{} { return v.done }
+
+func (v *Voice) readLog() {
+	buf := make([]byte, 2048)
+	for {
+		// read(2) takes no descriptors; the kernel closes those there are.
+		n, err := v.conn.Read(buf)
+		if err != nil {
+			return
+		}
+		typ, _, body, err := wire.Header(buf[:n])
+		if err != nil || typ != wire.TypeLog {
+			continue
+		}
+		text, err := wire.DecodeText(body)
+		if err != nil {
+			continue
+		}
+		if why, ok := strings.CutPrefix(text, endsPrefix); ok {
+			v.mu.Lock()
+			v.reason = Quote(why)
+			v.mu.Unlock()
+			continue
+		}
+		v.say("", text)
+	}
+}
+
+func (v *Voice) readStderr() {
+	buf := make([]byte, 4096)
+	for {
+		n, err := v.stderr.Read(buf)
+		if n > 0 {
+			v.say("stderr: ", string(buf[:n]))
+		}
+		if err != nil {
+			if !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded) {
+				v.say("", "reading its standard error: "+err.Error())
+			}
+			return
+		}
+	}
+}
+
+// say logs a line, unless there are too many.
+func (v *Voice) say(what, text string) {
+	v.mu.Lock()
+	now := time.Now().Unix()
+	more := v.lines - maxLines
+	fresh := v.second != now
+	if fresh {
+		v.second, v.lines = now, 0
+	}
+	v.lines++
+	allowed := v.lines <= maxLines
+	v.mu.Unlock()
+	if fresh && more > 0 {
+		v.log(strconv.Itoa(more) + " lines suppressed")
+	}
+	if allowed {
+		v.log(what + Quote(text))
+	}
+}

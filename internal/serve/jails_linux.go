@@ -1,0 +1,433 @@
+package serve
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"jail/internal/control"
+	"jail/internal/fdsock"
+	"jail/internal/jail"
+	"jail/internal/launch"
+	"jail/internal/supervise"
+	"jail/internal/sys"
+)
+
+// login is one login and its socket. What serve accepts on is its own: once a PID 1 has
+// had a listener, who has a copy can change it for all (O_NONBLOCK and a queue's length
+// belong to the open file description, shutdown(2) to the socket), so it is replaced
+// before anything is done with it but passing it on and closing it.
+type login struct {
+	spec    jail.Login
+	of      string // the jail's name
+	jail    int    // its number; -1 if the login is out of service
+	fault   string // why it is; "" if it is not
+	fd      int    // -1 if it could not be made
+	watched bool
+}
+
+type jailState struct {
+	name    string
+	spec    jail.Spec // for the next start
+	machine supervise.Jail
+	orders  supervise.Orders
+	logins  map[int]bool
+
+	pid, pidfd int // -1 without
+	conn       int // read by voice, written here; -1 without
+	voice      *control.Voice
+	ours       bool // PID 1 is our child
+	started    time.Time
+}
+
+// step tells a jail's machine what has happened, and does what it wants.
+func (s *server) step(n int, ev supervise.Event) {
+	j := s.jails.at(n)
+	if j == nil {
+		return
+	}
+	if j.machine.State != supervise.Stopped {
+		s.busy--
+	}
+	actions := j.machine.Step(sys.MonotonicMillis(), ev, nil)
+	if j.machine.State != supervise.Stopped {
+		s.busy++
+	}
+	s.timers.Set(n, j.machine.Due())
+	for _, a := range actions {
+		s.do(n, j, a)
+	}
+	if j.machine.Over() && len(j.logins) == 0 {
+		s.timers.Set(n, 0)
+		delete(s.byName, j.name)
+		s.jails.remove(n)
+	}
+}
+
+// stepLater is step for what comes up while another one is being dealt with.
+func (s *server) stepLater(n int, j *jailState, ev supervise.Event) {
+	s.post(func() {
+		if s.jails.at(n) == j {
+			s.step(n, ev)
+		}
+	})
+}
+
+func (s *server) do(n int, j *jailState, a supervise.Action) {
+	switch a.Do {
+	case supervise.Start:
+		s.start(n, j)
+	case supervise.Refuse:
+		if !s.refuse(n, j.name, keys(j.logins), startText, a.Text) {
+			s.stepLater(n, j, supervise.Event{Kind: supervise.Crowded})
+		}
+	case supervise.Watch:
+		for i := range j.logins {
+			s.watchLogin(i, s.logins.at(i))
+		}
+	case supervise.Unwatch:
+		for i := range j.logins {
+			s.unwatchLogin(s.logins.at(i))
+		}
+	case supervise.Renew:
+		j.orders.Forget()
+		for i := range j.logins {
+			lg := s.logins.at(i)
+			s.closeLogin(n, lg)
+			s.listen(lg)
+		}
+	case supervise.TellStop:
+		j.orders.Stop()
+		s.tell(n, j)
+	case supervise.Kill:
+		_ = sys.PidfdSendSignal(j.pidfd, syscall.SIGKILL)
+	case supervise.Look:
+		go func(pid int, voice *control.Voice) {
+			ev := supervise.Event{Kind: supervise.Living}
+			if control.Exiting(pid) {
+				ev = supervise.Event{Kind: supervise.Exiting, Text: control.Remains(pid)}
+			}
+			s.post(func() {
+				if j.voice == voice {
+					s.step(n, ev)
+				}
+			})
+		}(j.pid, j.voice)
+	case supervise.Forget:
+		s.forget(j)
+	case supervise.Log:
+		s.log("jail %s: %s", j.name, a.Text)
+	}
+}
+
+func keys(m map[int]bool) []int {
+	list := make([]int, 0, len(m))
+	for i := range m {
+		list = append(list, i)
+	}
+	return list
+}
+
+// listen makes the listener of a login, with no other claim to it than serve's.
+func (s *server) listen(lg *login) bool {
+	fd, err := fdsock.ListenLogin(s.opt.RuntimeDir, lg.spec.HostUID)
+	if err != nil {
+		s.log("jail %s: login %s: %v", lg.of, lg.spec.Name, err)
+		return false
+	}
+	lg.fd = fd
+	return true
+}
+
+// watchLogin waits for somebody to connect. A listener that could not be made is tried
+// again after a while.
+func (s *server) watchLogin(i int, lg *login) {
+	if lg.watched {
+		return
+	}
+	if lg.fd >= 0 || s.listen(lg) {
+		err := s.watch(lg.fd, syscall.EPOLLIN, kindListener, i)
+		if lg.watched = err == nil; lg.watched {
+			return
+		}
+		s.log("jail %s: login %s: %v", lg.of, lg.spec.Name, err)
+	}
+	s.crowded(i, lg)
+}
+
+// crowded leaves a login alone for a while.
+func (s *server) crowded(i int, lg *login) {
+	if j := s.jails.at(lg.jail); j != nil {
+		s.stepLater(lg.jail, j, supervise.Event{Kind: supervise.Crowded})
+		return
+	}
+	s.unwatchLogin(lg)
+	s.timers.Set(timerLogin+i, sys.MonotonicMillis()+supervise.CrowdedFor)
+}
+
+func (s *server) unwatchLogin(lg *login) {
+	if lg.watched {
+		lg.watched = false
+		s.unwatch(lg.fd)
+	}
+}
+
+// closeLogin gives up a listener. Who waits on it connects again, since nothing has
+// answered yet.
+func (s *server) closeLogin(key int, lg *login) {
+	if lg.fd >= 0 {
+		s.unwatchLogin(lg)
+		s.closer.Close(key, lg.fd)
+		lg.fd = -1
+	}
+}
+
+// connected is called when somebody waits on the socket of a login.
+func (s *server) connected(i int) {
+	lg := s.logins.at(i)
+	switch {
+	case lg == nil || !lg.watched: // dealt with since
+	case lg.fault == "":
+		s.step(lg.jail, supervise.Event{Kind: supervise.Connected})
+	case !s.refuse(timerLogin+i, lg.of, []int{i}, faultText, "login "+lg.spec.Name+" is out of service: "+lg.fault):
+		s.crowded(i, lg)
+	}
+}
+
+// start starts a jail beside the loop. Its listeners are left alone meanwhile;
+// who connects waits in their queue. A reload may close some, and their numbers may
+// be those of another jail's by the time they are handed over: the start has copies.
+func (s *server) start(n int, j *jailState) {
+	spec := j.spec
+	spec.Logins = nil
+	given := map[int]*login{}
+	var fds []int
+	var err error
+	for i := range j.logins {
+		lg := s.logins.at(i)
+		if lg.fd < 0 {
+			continue
+		}
+		var fd int
+		if fd, err = sys.Fcntl(lg.fd, syscall.F_DUPFD_CLOEXEC, 0); err != nil {
+			err = fmt.Errorf("duplicate descriptor: %w", err)
+			break
+		}
+		fds = append(fds, fd)
+		given[i] = lg
+		spec.Logins = append(spec.Logins, lg.spec)
+	}
+	go func() {
+		var c *control.Conn
+		var lj *launch.Jail
+		if err == nil {
+			c, lj, err = s.launchOrFind(&spec, fds)
+		}
+		sys.CloseForeign(fds)
+		s.post(func() {
+			switch {
+			case err != nil:
+				s.step(n, supervise.Event{Kind: supervise.Failed, Text: err.Error(), Busy: errors.Is(err, launch.ErrBusy) || errors.Is(err, errSilent)})
+			case c != nil:
+				s.found(n, j, c)
+			default:
+				s.started(n, j, lj, given)
+			}
+		})
+	}()
+}
+
+// errSilent is why a jail does not start whose control socket has somebody behind it
+// who does not say who it is.
+var errSilent = errors.New("a PID 1 that does not answer has its control socket (jail stop ends it)")
+
+// launchOrFind starts a jail, unless it runs already: its control socket is not taken
+// from one that could not answer when serve came.
+func (s *server) launchOrFind(spec *jail.Spec, fds []int) (*control.Conn, *launch.Jail, error) {
+	path := fdsock.ControlPath(s.opt.RuntimeDir, spec.Name)
+	if _, err := os.Lstat(path); err == nil {
+		c, err := control.Open(s.opt.RuntimeDir, spec.Name, true)
+		if err == nil {
+			return c, nil, nil
+		}
+		if !errors.Is(err, control.ErrNotRunning) {
+			return nil, nil, fmt.Errorf("%w: %w", errSilent, err)
+		}
+	}
+	ctl, err := fdsock.ListenControl(s.opt.RuntimeDir, spec.Name)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer sys.Close(ctl)
+	lj, err := s.launch(spec, fds, ctl)
+	if err != nil {
+		_ = os.Remove(path)
+	}
+	return nil, lj, err
+}
+
+// started takes over a jail that has just started, and tells it what a reload has made
+// of its logins since.
+func (s *server) started(n int, j *jailState, lj *launch.Jail, given map[int]*login) {
+	j.ours = true
+	s.follow(n, j, lj.PID, lj.PIDFD, lj.Conn, lj.Stderr)
+	s.log("jail %s started: pid %d", j.name, j.pid)
+	if lj.Warning != "" {
+		s.log("warning: jail %s: %s", j.name, lj.Warning)
+	}
+	for i, lg := range given {
+		if s.logins.at(i) != lg || lg.jail != n {
+			j.orders.Drop(uint32(lg.spec.HostUID))
+		}
+	}
+	for i := range j.logins {
+		if lg := s.logins.at(i); given[i] != lg && lg.fd >= 0 {
+			j.orders.Add(launch.Identity(&lg.spec), lg.fd)
+		}
+	}
+	s.step(n, supervise.Event{Kind: supervise.Started})
+	s.tell(n, j)
+}
+
+// seek looks, beside the loop, whether a jail runs already, from before this process
+// did.
+func (s *server) seek(n int, j *jailState) {
+	s.step(n, supervise.Event{Kind: supervise.Sought})
+	go func() {
+		s.asking <- struct{}{}
+		c, err := control.Open(s.opt.RuntimeDir, j.name, true)
+		<-s.asking
+		s.post(func() {
+			if err == nil {
+				s.found(n, j, c)
+				return
+			}
+			if !errors.Is(err, control.ErrNotRunning) {
+				s.log("%v", err)
+			}
+			s.step(n, supervise.Event{Kind: supervise.Absent})
+			s.autostart(n, j)
+		})
+	}()
+}
+
+func (s *server) autostart(n int, j *jailState) {
+	if j.spec.Autostart {
+		s.step(n, supervise.Event{Kind: supervise.Wanted})
+	}
+}
+
+// found takes over a jail that runs already, with new listeners: those its PID 1 has are
+// not asked for.
+func (s *server) found(n int, j *jailState, c *control.Conn) {
+	j.ours = false
+	s.follow(n, j, c.PID, c.PIDFD, c.FD, -1)
+	s.log("jail %s runs already: pid %d, %d sessions", j.name, c.PID, c.Status.Sessions)
+	for i := range j.logins {
+		if lg := s.logins.at(i); lg.fd >= 0 {
+			j.orders.Add(launch.Identity(&lg.spec), lg.fd)
+		}
+	}
+	s.step(n, supervise.Event{Kind: supervise.Started})
+	s.tell(n, j)
+}
+
+// follow listens to a PID 1 and waits for its end.
+func (s *server) follow(n int, j *jailState, pid, pidfd, conn, stderr int) {
+	j.pid, j.pidfd, j.conn, j.started = pid, pidfd, conn, time.Now()
+	name := j.name
+	var voice *control.Voice
+	listening := make(chan struct{})
+	voice = control.Listen(conn, stderr, func(text string) { s.log("jail %s: %s", name, text) }, func() {
+		<-listening
+		s.post(func() {
+			if j.voice == voice {
+				s.step(n, supervise.Event{Kind: supervise.Lost})
+			}
+		})
+	})
+	j.voice = voice
+	close(listening)
+	if pidfd >= 0 {
+		_ = s.watch(pidfd, syscall.EPOLLIN, kindChild, n)
+	}
+}
+
+// tell sends a running PID 1 what it has to know, as far as it listens. The rest is sent
+// when it has read that.
+func (s *server) tell(n int, j *jailState) {
+	var m sys.MsgBuf
+	for j.conn >= 0 {
+		next, ok := j.orders.Next()
+		if !ok {
+			return
+		}
+		var fds []int
+		if next.FD >= 0 {
+			fds = []int{next.FD}
+		}
+		err := sys.SendMsg(j.conn, next.Packet, fds, false, &m)
+		if err == syscall.EAGAIN {
+			err = s.watch(j.conn, syscall.EPOLLOUT|syscall.EPOLLONESHOT, kindOrders, n)
+			if err == nil {
+				return
+			}
+		}
+		if err != nil {
+			s.log("jail %s: cannot tell its PID 1: %v", j.name, err)
+			j.orders.Forget()
+			return
+		}
+		j.orders.Said()
+	}
+}
+
+// forget closes what was a jail's that has ended. With its PID 1 every process of it is
+// gone: a pidfd becomes readable only after the kernel has ended the namespace.
+func (s *server) forget(j *jailState) {
+	how := ""
+	if j.ours {
+		how = endOf(j.pid)
+	}
+	if j.pidfd >= 0 {
+		s.unwatch(j.pidfd)
+		sys.Close(j.pidfd)
+	}
+	s.unwatch(j.conn)
+	lived := time.Since(j.started).Round(time.Millisecond)
+	s.ends.Add(1)
+	j.voice.Over(func(reason string) {
+		if reason != "" {
+			reason = ": " + reason
+		}
+		s.log("jail %s ended%s after %v%s", j.name, how, lived, reason)
+		s.ends.Done()
+	})
+	j.pidfd, j.conn, j.voice = -1, -1, nil
+	j.orders.Forget()
+	_ = os.Remove(fdsock.ControlPath(s.opt.RuntimeDir, j.name))
+	if s.launcher != nil {
+		s.launcher.Ended(j.name)
+	}
+}
+
+// endOf collects a child that has ended and says how, if there is something to say.
+func endOf(pid int) string {
+	var ws syscall.WaitStatus
+	for {
+		got, err := syscall.Wait4(pid, &ws, syscall.WNOHANG, nil)
+		switch {
+		case err == syscall.EINTR:
+			continue
+		case err != nil || got != pid:
+			return ""
+		case ws.Signaled():
+			return fmt.Sprintf(" by signal %d (%v)", ws.Signal(), ws.Signal())
+		case ws.ExitStatus() != 0:
+			return fmt.Sprintf(" with status %d", ws.ExitStatus())
+		}
+		return ""
+	}
+}

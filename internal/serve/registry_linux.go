@@ -1,0 +1,371 @@
+package serve
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"jail/config"
+	"jail/internal/fdsock"
+	"jail/internal/inforce"
+	"jail/internal/jail"
+	"jail/internal/launch"
+	"jail/internal/supervise"
+	"jail/internal/sys"
+	"jail/internal/wire"
+)
+
+const (
+	// reloadWait bounds the reading of the registry. What it takes longer for is not
+	// used: a file system that does not answer is no reason to wait.
+	reloadWait = 15 * time.Second
+	// maxStuck is how many readings may still hang on such a file system when
+	// another one is begun; each holds a thread.
+	maxStuck = 4
+	// verbWait is how long a verb may take to say what it wants, in milliseconds.
+	verbWait = 2_000
+)
+
+// apply makes the server's state that of the registry, at the start and after a
+// reload. A running jail keeps the description it was started with; what its
+// logins may do changes at once. A login whose socket cannot be had keeps nobody
+// else from theirs: the errors say which those are.
+func (s *server) apply(reg *config.Registry) (errs []error) {
+	want := s.wanted(reg)
+	for uid, i := range s.byUID {
+		lg := s.logins.at(i)
+		if w, ok := want[uid]; !ok || w.of != lg.of || w.spec != lg.spec || (w.fault == "") != (lg.fault == "") {
+			s.dropLogin(uid, i, lg)
+		} else {
+			lg.fault = w.fault
+		}
+	}
+	standing := map[string]supervise.Standing{}
+	for _, f := range reg.Faults {
+		if _, known := s.byName[f.Jail]; known {
+			standing[f.Jail] = supervise.Faulty
+		}
+	}
+	var fresh []int
+	for i := range reg.Jails {
+		spec := &reg.Jails[i]
+		standing[spec.Name] = supervise.InForce
+		n, known := s.byName[spec.Name]
+		if !known {
+			n = s.jails.add(&jailState{name: spec.Name, logins: map[int]bool{}, pidfd: -1, conn: -1})
+			s.byName[spec.Name] = n
+			fresh = append(fresh, n)
+		}
+		j := s.jails.at(n)
+		if known && j.machine.State != supervise.Stopped && !sameJail(&j.spec, spec) {
+			s.log("jail %s: the change takes effect when it starts anew (jail stop %s)", spec.Name, spec.Name)
+		}
+		j.spec = *spec
+	}
+	for _, n := range fresh {
+		j := s.jails.at(n)
+		if _, err := os.Lstat(fdsock.ControlPath(s.opt.RuntimeDir, j.name)); err == nil {
+			s.seek(n, j) // before it has logins, which are its PID 1's if it runs
+		}
+	}
+	uids := make([]jail.HostUID, 0, len(want))
+	for uid := range want {
+		uids = append(uids, uid)
+	}
+	slices.Sort(uids)
+	for _, uid := range uids {
+		if err := s.setLogin(uid, want[uid]); err != nil {
+			errs = append(errs, fmt.Errorf("login %s: %w", want[uid].spec.Name, err))
+		}
+	}
+	for name, n := range s.byName {
+		j := s.jails.at(n)
+		now, known := standing[name]
+		if !known {
+			now = supervise.Removed
+		}
+		if before := j.machine.Standing; before != now && j.machine.State != supervise.Stopped {
+			switch now {
+			case supervise.Removed:
+				s.log("jail %s is no longer in the registry: no new sessions; it ends with its last process, or by jail stop %s", name, name)
+			case supervise.Faulty:
+				s.log("jail %s is out of service: its sessions go on, and there are no new ones", name)
+			}
+		}
+		s.step(n, supervise.Event{Kind: supervise.Judged, Standing: now})
+		if now == supervise.InForce {
+			s.autostart(n, j)
+		}
+	}
+	for _, err := range errs {
+		s.log("%v", err)
+	}
+	return errs
+}
+
+// publish lets jail-keys and the verbs know what is in force from now on, and the log
+// what is not. It comes after the landing has changed: a key lookup is never newer.
+func (s *server) publish(reg *config.Registry) error {
+	for _, w := range reg.Warnings {
+		s.log("warning: %s", w.Error())
+	}
+	for i := range reg.Faults {
+		s.log("error: out of service: %s: %s", reg.Concerns(&reg.Faults[i]), strings.ReplaceAll(reg.Faults[i].Errors.Error(), "\n", "; "))
+	}
+	if err := inforce.Publish(s.opt.RuntimeDir, s.opt.ConfigPath, reg); err != nil {
+		return fmt.Errorf("registry in force: %w", err)
+	}
+	return nil
+}
+
+// wanted returns the logins there are to be. The logins a jail has had stay with it,
+// out of service, while its entry is faulty: who they are may be what is wrong with it.
+func (s *server) wanted(reg *config.Registry) map[jail.HostUID]login {
+	want := map[jail.HostUID]login{}
+	for i := range reg.Jails {
+		spec := &reg.Jails[i]
+		for _, lg := range spec.Logins {
+			want[lg.HostUID] = login{spec: lg, of: spec.Name}
+		}
+	}
+	faulty := map[string]string{}
+	for i := range reg.Faults {
+		f := &reg.Faults[i]
+		why := f.Errors.Error()
+		if reg.Jail(f.Jail) == nil {
+			faulty[f.Jail] = why
+		}
+		for _, lg := range f.Logins {
+			if _, taken := want[lg.HostUID]; !taken && lg.HostUID != 0 {
+				want[lg.HostUID] = login{spec: jail.Login{Name: lg.Name, HostUID: lg.HostUID}, of: f.Jail, fault: why}
+			}
+		}
+	}
+	for uid, i := range s.byUID {
+		lg := s.logins.at(i)
+		why, out := faulty[lg.of]
+		if _, taken := want[uid]; out && !taken {
+			want[uid] = login{spec: jail.Login{Name: lg.spec.Name, HostUID: uid}, of: lg.of, fault: why}
+		}
+	}
+	return want
+}
+
+// sameJail reports whether two descriptions differ in nothing but logins.
+func sameJail(a, b *jail.Spec) bool {
+	x, y := *a, *b
+	x.Logins, y.Logins = nil, nil
+	return fmt.Sprint(x) == fmt.Sprint(y)
+}
+
+// setLogin makes the socket of a login and what is beside it, as far as that is not
+// there. A PID 1 that runs gets the listener.
+func (s *server) setLogin(uid jail.HostUID, w login) error {
+	var patterns []string
+	x11 := false
+	n, inForce := s.byName[w.of]
+	if inForce = inForce && w.fault == ""; inForce {
+		spec := &s.jails.at(n).spec
+		patterns, x11 = spec.EnvAccept, spec.X11
+	}
+	if err := fdsock.SetX11(s.opt.RuntimeDir, uid, x11); err != nil {
+		return err
+	}
+	if err := fdsock.WriteAccept(s.opt.RuntimeDir, uid, patterns); err != nil {
+		return err
+	}
+	if _, there := s.byUID[uid]; there {
+		return nil
+	}
+	fd, err := fdsock.ListenLogin(s.opt.RuntimeDir, uid)
+	if err != nil {
+		return err
+	}
+	lg := &login{spec: w.spec, of: w.of, jail: -1, fault: w.fault, fd: fd}
+	i := s.logins.add(lg)
+	s.byUID[uid] = i
+	if !inForce {
+		s.watchLogin(i, lg)
+		return nil
+	}
+	lg.jail = n
+	j := s.jails.at(n)
+	j.logins[i] = true
+	switch {
+	case j.machine.State == supervise.Running:
+		j.orders.Add(launch.Identity(&lg.spec), fd)
+		s.tell(n, j)
+	case j.machine.Watching():
+		s.watchLogin(i, lg)
+	}
+	return nil
+}
+
+func (s *server) dropLogin(uid jail.HostUID, i int, lg *login) {
+	if lg.fd >= 0 {
+		fdsock.Remove(fdsock.LoginPath(s.opt.RuntimeDir, uid), lg.fd)
+	}
+	key := timerLogin + i
+	if j := s.jails.at(lg.jail); j != nil {
+		key = lg.jail
+		delete(j.logins, i)
+		if j.machine.State == supervise.Running {
+			j.orders.Drop(uint32(uid))
+			s.tell(lg.jail, j)
+		}
+	}
+	s.closeLogin(key, lg)
+	s.timers.Set(timerLogin+i, 0)
+	delete(s.byUID, uid)
+	s.logins.remove(i)
+}
+
+// reloads are the readings of the registry: one at a time, and those that hang.
+type reloads struct {
+	reading bool
+	stuck   int
+	again   []func(lines []string, verdict uint8) // who asked meanwhile
+}
+
+// reload reads the registry again, beside the loop. One of which nothing can be used
+// changes nothing. answer is called by the loop, with what there is to say about it.
+func (s *server) reload(answer func(lines []string, verdict uint8)) {
+	switch {
+	case s.closing:
+		answer([]string{"jail-init serve is ending"}, wire.VerdictNone)
+		return
+	case s.reloads.reading:
+		s.reloads.again = append(s.reloads.again, answer)
+		return
+	case s.reloads.stuck >= maxStuck:
+		s.loaded(nil, errors.New("the registry could not be read several times, and that still hangs; mend the file system, or restart jail-init serve"), answer)
+		return
+	}
+	s.reloads.reading = true
+	go func() {
+		type result struct {
+			reg *config.Registry
+			err error
+		}
+		done := make(chan result, 1)
+		go func() {
+			reg, err := s.load()
+			done <- result{reg, err}
+		}()
+		select {
+		case r := <-done:
+			s.post(func() { s.loaded(r.reg, r.err, answer) })
+		case <-time.After(s.reloadWait):
+			s.post(func() {
+				s.reloads.stuck++
+				s.loaded(nil, fmt.Errorf("reading it takes longer than %v: does a file system not answer?", s.reloadWait), answer)
+			})
+			<-done
+			s.post(func() { s.reloads.stuck-- })
+		}
+	}()
+}
+
+// loaded takes what was read into force.
+func (s *server) loaded(reg *config.Registry, err error, answer func(lines []string, verdict uint8)) {
+	var lines []string
+	verdict := uint8(wire.VerdictTaken)
+	if err != nil {
+		s.log("reload: the registry is not used, the one in force stays: %v", err)
+		lines, verdict = append(lines, "the registry is not used, the one in force stays:"), wire.VerdictNone
+		var many config.Errors
+		if errors.As(err, &many) {
+			for _, e := range many {
+				lines = append(lines, e.Error())
+			}
+		} else {
+			lines = append(lines, err.Error())
+		}
+	} else {
+		for i := range reg.Faults {
+			f := &reg.Faults[i]
+			for _, e := range f.Errors {
+				lines = append(lines, "out of service: "+reg.Concerns(f)+": "+e.Error())
+			}
+		}
+		errs := s.apply(reg)
+		if err := s.publish(reg); err != nil {
+			s.log("%v", err)
+			errs = append(errs, err)
+		}
+		for _, err := range errs {
+			lines = append(lines, err.Error())
+		}
+		if len(lines) > 0 {
+			verdict = wire.VerdictFaults
+		}
+		s.log("reloaded: %d jails", len(reg.Jails))
+	}
+	answer(lines, verdict)
+	s.reloads.reading = false
+	if again := s.reloads.again; len(again) > 0 {
+		s.reloads.again = nil
+		s.reload(func(lines []string, verdict uint8) {
+			for _, answer := range again {
+				answer(lines, verdict)
+			}
+		})
+	}
+}
+
+// verb takes an order of an administrator's to serve itself.
+func (s *server) verb() {
+	fd, err := sys.Accept(s.verbs)
+	if err != nil {
+		return
+	}
+	cred, err := sys.PeerCred(fd)
+	if err != nil || int(cred.Uid) != os.Geteuid() && cred.Uid != 0 {
+		sys.Close(fd)
+		return
+	}
+	go func() {
+		var m sys.MsgBuf
+		buf := make([]byte, 64)
+		n := 0
+		if ready, _ := sys.Poll([]sys.PollFD{{FD: int32(fd), Events: sys.PollIn}}, verbWait); ready > 0 {
+			n, _ = sys.RecvMsg(fd, buf, true, &m)
+			sys.CloseForeign(m.FDs)
+		}
+		typ, _, body, err := wire.Header(buf[:n])
+		if err != nil || typ != wire.TypeReload || len(body) != 0 {
+			sys.CloseForeign([]int{fd})
+			return
+		}
+		s.post(func() {
+			s.reload(func(lines []string, verdict uint8) { go answerVerb(fd, lines, verdict) })
+		})
+	}()
+}
+
+// answerVerb tells a verb what came of its order.
+func answerVerb(fd int, lines []string, verdict uint8) {
+	defer sys.CloseForeign([]int{fd})
+	var m sys.MsgBuf
+	send := func(p []byte) bool {
+		for {
+			err := sys.SendMsg(fd, p, nil, false, &m)
+			if err != syscall.EAGAIN {
+				return err == nil
+			}
+			if n, err := sys.Poll([]sys.PollFD{{FD: int32(fd), Events: sys.PollOut}}, verbWait); n == 0 || err != nil {
+				return false
+			}
+		}
+	}
+	for _, line := range lines {
+		if !send(wire.AppendText(nil, wire.TypeLog, line)) {
+			return
+		}
+	}
+	send(wire.AppendVerdict(nil, verdict))
+}
