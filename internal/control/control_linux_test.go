@@ -14,6 +14,15 @@ import (
 	"jail/internal/wire"
 )
 
+// accept waits for somebody to connect. The connection blocks.
+func accept(listener int) (int, error) {
+	if _, err := sys.Poll([]sys.PollFD{{FD: int32(listener), Events: sys.PollIn}}, -1); err != nil {
+		return -1, err
+	}
+	fd, _, err := syscall.Accept4(listener, syscall.SOCK_CLOEXEC)
+	return fd, err
+}
+
 // TestPID1ThatHoldsUp: a jail whose PID 1 has been taken over cannot hold up who
 // asks it, among them a serve that starts and has other jails to look after.
 func TestPID1ThatHoldsUp(t *testing.T) {
@@ -27,7 +36,7 @@ func TestPID1ThatHoldsUp(t *testing.T) {
 		"it never answers": func(*testing.T, int, string, <-chan bool) {},
 		"it logs without end": func(t *testing.T, listener int, _ string, over <-chan bool) {
 			go func() {
-				fd, _, err := syscall.Accept4(listener, syscall.SOCK_CLOEXEC)
+				fd, err := accept(listener)
 				if err != nil {
 					return
 				}
@@ -84,7 +93,7 @@ func TestWhoAnswersIsPID1(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { sys.Close(listener) })
 	go func() {
-		fd, _, err := syscall.Accept4(listener, syscall.SOCK_CLOEXEC)
+		fd, err := accept(listener)
 		if err != nil {
 			return
 		}

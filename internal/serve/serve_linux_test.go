@@ -682,17 +682,17 @@ func TestReloadVerdict(t *testing.T) {
 			lines = append(lines, text)
 		}
 	}
-	reg = registry("one: 61001")
+	w.do(func() { reg = registry("one: 61001") })
 	lines, v := ask()
 	assert.Empty(t, lines)
 	assert.EqualValues(t, wire.VerdictTaken, v)
 
-	reg.Faults = []config.Fault{fault("bad", 61002)}
+	w.do(func() { reg.Faults = []config.Fault{fault("bad", 61002)} })
 	lines, v = ask()
 	assert.Equal(t, []string{"out of service: jail bad (logins u61002): x.toml:3: a typo"}, lines)
 	assert.EqualValues(t, wire.VerdictFaults, v)
 
-	reg, err = nil, config.Errors{{File: "x.toml", Msg: "not TOML"}}
+	w.do(func() { reg, err = nil, config.Errors{{File: "x.toml", Msg: "not TOML"}} })
 	lines, v = ask()
 	assert.Equal(t, []string{"the registry is not used, the one in force stays:", "x.toml: not TOML"}, lines)
 	assert.EqualValues(t, wire.VerdictNone, v)

@@ -1,0 +1,176 @@
+package control
+
+import (
+	"fmt"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"jail/internal/sys"
+	"jail/internal/wire"
+)
+
+// heard collects what a Voice says.
+type heard struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (h *heard) log(text string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lines = append(h.lines, text)
+}
+
+func (h *heard) all() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return append([]string(nil), h.lines...)
+}
+
+func pair(t *testing.T) (ours, theirs int) {
+	t.Helper()
+	p, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	return p[0], p[1]
+}
+
+func within(t *testing.T, what string, c <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-c:
+	case <-time.After(20 * time.Second):
+		require.Fail(t, "never: "+what)
+	}
+}
+
+// TestVoice: what a jail has said before its end is heard, and why it ended.
+func TestVoice(t *testing.T) {
+	conn, jail := pair(t)
+	r, w, err := sys.Pipe()
+	require.NoError(t, err)
+	var h heard
+	lost := make(chan struct{})
+	v := Listen(conn, r, h.log, func() { close(lost) })
+	var m sys.MsgBuf
+	say := func(text string) {
+		require.NoError(t, sys.SendMsg(jail, wire.AppendText(nil, wire.TypeLog, text), nil, true, &m))
+	}
+	say("one \"two\"\x1b")
+	require.NoError(t, sys.SendMsg(jail, []byte("noise"), nil, true, &m))
+	require.NoError(t, sys.SendMsg(jail, wire.AppendHello(nil, false), nil, true, &m))
+	say("ends: idle\n")
+	_, err = sys.Write(w, []byte("panic: x\n"))
+	require.NoError(t, err)
+	sys.CloseAll([]int{jail, w})
+	within(t, "lost", lost)
+	var reason string
+	v.Over(func(why string) { reason = why })
+	within(t, "done", v.Done())
+	assert.ElementsMatch(t, []string{`one "two"\x1b`, `stderr: panic: x\n`}, h.all())
+	assert.Equal(t, `idle\n`, reason)
+	_, err = sys.Fcntl(conn, syscall.F_GETFD, 0)
+	assert.Equal(t, syscall.EBADF, err, "it is closed")
+}
+
+// TestVoiceOfOneThatStays: somebody else has a copy of the connection, and does not close it.
+func TestVoiceOfOneThatStays(t *testing.T) {
+	conn, jail := pair(t)
+	defer sys.Close(jail)
+	var h heard
+	v := Listen(conn, -1, h.log, func() {})
+	var m sys.MsgBuf
+	require.NoError(t, sys.SendMsg(jail, wire.AppendText(nil, wire.TypeLog, "last"), nil, true, &m))
+	v.Over(func(string) {})
+	within(t, "done", v.Done())
+	assert.Equal(t, []string{"last"}, h.all())
+}
+
+func TestVoiceIsBounded(t *testing.T) {
+	conn, jail := pair(t)
+	var h heard
+	v := Listen(conn, -1, h.log, func() {})
+	var m sys.MsgBuf
+	for i := range 20 * maxLines {
+		require.NoError(t, sys.SendMsg(jail, wire.AppendText(nil, wire.TypeLog, fmt.Sprint(i)), nil, true, &m))
+	}
+	sys.Close(jail)
+	v.Over(func(string) {})
+	within(t, "done", v.Done())
+	assert.Less(t, len(h.all()), 10*maxLines, "a few seconds' worth at the most")
+}
+
+// TestNoDescriptors: a PID 1 cannot send any, where the kernel lets us say so.
+func TestNoDescriptors(t *testing.T) {
+	conn, jail := pair(t)
+	defer sys.Close(jail)
+	if sys.RefuseRights(conn) != nil {
+		t.Skip("this kernel has no SO_PASSRIGHTS (Linux 6.16)")
+	}
+	v := Listen(conn, -1, func(string) {}, func() {})
+	defer v.Over(func(string) {})
+	var m sys.MsgBuf
+	assert.Equal(t, syscall.EPERM, sys.SendMsg(jail, wire.AppendText(nil, wire.TypeLog, "x"), []int{0}, true, &m))
+}
+
+// lingering returns a socket that takes its time to close (SO_LINGER, socket(7)), and what
+// ends that time.
+func lingering(t *testing.T) (fd int, end func()) {
+	t.Helper()
+	l, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	require.NoError(t, syscall.SetsockoptInt(l, syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096))
+	require.NoError(t, syscall.Bind(l, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	require.NoError(t, syscall.Listen(l, 1))
+	at, err := syscall.Getsockname(l)
+	require.NoError(t, err)
+	c, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	require.NoError(t, syscall.Connect(c, at))
+	require.NoError(t, sys.SetNonblock(c))
+	for buf := make([]byte, 64<<10); ; {
+		if _, err := sys.Write(c, buf); err != nil {
+			break
+		}
+	}
+	require.NoError(t, syscall.SetsockoptLinger(c, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1, Linger: 60}))
+	return c, func() { sys.Close(l) } // who waits in its queue is reset
+}
+
+// TestVoiceThatHangs: where the kernel lets descriptors in, a jail that sends slow ones
+// holds up its own voice: neither the supervisor nor the runtime waits.
+func TestVoiceThatHangs(t *testing.T) {
+	refuseRights = func(int) error { return nil }
+	defer func() { refuseRights = sys.RefuseRights }()
+	conn, jail := pair(t)
+	defer sys.Close(jail)
+	var h heard
+	v := Listen(conn, -1, h.log, func() {})
+	fd, end := lingering(t)
+	var m sys.MsgBuf
+	require.NoError(t, sys.SendMsg(jail, wire.AppendText(nil, wire.TypeLog, "slow"), []int{fd}, true, &m))
+	sys.Close(fd)
+	require.NoError(t, sys.SendMsg(jail, wire.AppendText(nil, wire.TypeLog, "behind"), nil, true, &m))
+
+	other, otherJail := pair(t)
+	var o heard
+	w := Listen(other, -1, o.log, func() {})
+	require.NoError(t, sys.SendMsg(otherJail, wire.AppendText(nil, wire.TypeLog, "quick"), nil, true, &m))
+	sys.Close(otherJail)
+	w.Over(func(string) {})
+	within(t, "another jail is heard", w.Done())
+	assert.Equal(t, []string{"quick"}, o.all())
+	v.Over(func(string) {}) // does not wait
+	select {
+	case <-v.Done():
+		assert.Fail(t, "it was to hang: this test shows nothing")
+	default:
+	}
+	assert.NotContains(t, h.all(), "behind")
+	end()
+	within(t, "done", v.Done())
+}
