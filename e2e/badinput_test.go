@@ -233,6 +233,17 @@ func TestReload(t *testing.T) {
 	untouched()
 	assert.Zero(t, run(t, login, ask{as: centos, cmd: "true"}).status, "the old registry is in force")
 
+	// Who reloads by the verb hears of it.
+	require.NoError(t, os.WriteFile(registryPath, []byte(standardRegistry().text+"nonsense = 1\n"), 0o644))
+	r := runCommand(t, exec.Command(initPath, "reload"), nil)
+	assert.NotZero(t, r.status)
+	assert.Contains(t, r.stderr, registryPath+":")
+	assert.Contains(t, r.stderr, "nonsense")
+	untouched()
+	require.NoError(t, os.WriteFile(registryPath, []byte(standardRegistry().text), 0o644))
+	assert.Equal(t, result{}, runCommand(t, exec.Command(initPath, "reload"), nil))
+	untouched()
+
 	// A login more, in the running jail; and then without it again.
 	more := standardRegistry().text + `	spare1 = { uid = 61001 }` + "\n"
 	reload(more, "reloaded")

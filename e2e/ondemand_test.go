@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -209,6 +210,139 @@ func TestPS(t *testing.T) {
 	l.in.Close()
 	assert.Zero(t, l.wait().status)
 	eventually(t, "the jail is idle", func() bool { return stateInPS(t, "debian") == "idle" })
+
+	one := runCommand(t, exec.Command(initPath, "ps", "centos"), nil)
+	assert.Regexp(t, `^JAIL[^\n]*\ncentos +stopped [^\n]*\n$`, one.stdout)
+	for _, verb := range []string{"ps", "stop"} {
+		r := runCommand(t, exec.Command(initPath, verb, "nosuch"), nil)
+		assert.Equal(t, result{status: 1, stderr: "jail-init: no jail \"nosuch\" in " + registryPath + ", and none of that name runs\n"}, r, verb)
+	}
+}
+
+// A jail that runs under the name it had before is not the one it will be.
+func TestPSOfARenamedJail(t *testing.T) {
+	reg := oneJail("old", busyboxRoot, `users = ["centos"]`, fmt.Sprintf("uid = %d", centos.id))
+	own(t, reg)
+	require.Zero(t, run(t, login, ask{as: centos, cmd: "true"}).status)
+	t.Cleanup(func() { command(initPath, "stop", "old") })
+	require.NoError(t, os.WriteFile(registryPath, []byte(strings.Replace(reg.text, "[jail.old]", "[jail.new]", 1)), 0o644))
+	require.NoError(t, command(initPath, "reload"))
+	ps := runCommand(t, exec.Command(initPath, "ps"), nil).stdout
+	assert.Regexp(t, `(?m)^old +idle +\d+ `, ps)
+	assert.Regexp(t, `(?m)^new +stopped +- .*its root directory is in use by old$`, ps)
+}
+
+// Whether somebody listens for a login is found out without a connection, which serve
+// would take for the login.
+func TestProbesStartNothing(t *testing.T) {
+	name := fmt.Sprint("u", centos.id)
+	reg := oneJail(name, busyboxRoot, `users = ["centos"]`, fmt.Sprintf("uid = %d", centos.id))
+	own(t, reg)
+	require.Zero(t, run(t, login, ask{as: centos, cmd: "true"}).status)
+	from := int64(len(contents(world.log("serve.log"))))
+	require.NoError(t, command(initPath, "stop", name))
+	r := runCommand(t, exec.Command(initPath, "run", "-u", fmt.Sprint(centos.id), "-r", busyboxRoot), nil)
+	assert.Equal(t, 1, r.status)
+	assert.Contains(t, r.stderr, "somebody listens for uid")
+	require.NoError(t, command(initPath, "ps", name))
+	// serve has dealt with all that came before its answer.
+	require.NoError(t, command(initPath, "reload"))
+	require.NoError(t, command(initPath, "reload"))
+	assert.NotContains(t, world.tail("serve.log", from), "started")
+	assert.Empty(t, jailPIDs(name))
+}
+
+// Nobody is left to tidy up behind a jail without a supervisor but who stops it.
+func TestStopTidiesUp(t *testing.T) {
+	alone(t)
+	name := fmt.Sprint("u", centos.id)
+	require.NoError(t, command(initPath, "run", "-u", fmt.Sprint(centos.id), "-r", busyboxRoot))
+	t.Cleanup(func() { command(initPath, "stop", name) })
+	require.Zero(t, run(t, login, ask{as: centos, cmd: "true"}).status)
+	require.FileExists(t, socketPath(centos))
+	require.NoError(t, command(initPath, "stop", name))
+	assert.Empty(t, jailPIDs(name))
+	for _, path := range []string{socketPath(centos), "/run/jail/ctl/" + name} {
+		_, err := os.Lstat(path)
+		assert.ErrorIs(t, err, os.ErrNotExist)
+	}
+}
+
+// TestDeadFileSystem: one jail's root directory is on a file system that does not
+// answer. Nobody else notices.
+func TestDeadFileSystem(t *testing.T) {
+	const place = "/srv/jails/dead"
+	require.NoError(t, os.MkdirAll(place, 0o755))
+	reg := standardRegistry()
+	reg.text += "\n[jail.dead]\nrootfs = \"" + place + "\"\nusers = [\"spare1\"]\n"
+	own(t, reg)
+	fuse, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	require.NoError(t, err)
+	require.NoError(t, unix.Mount("dead", place, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fuse)))
+	t.Cleanup(func() {
+		unix.Close(fuse) // who waits is told that nobody answers
+		require.NoError(t, unix.Unmount(place, unix.MNT_DETACH))
+		require.NoError(t, os.Remove(place))
+	})
+	// Somebody waits for the dead one, and whatever touches it hangs.
+	dead := exec.Command(initPath, "exec", "dead", "true")
+	require.NoError(t, dead.Start())
+	t.Cleanup(func() { dead.Process.Kill(); dead.Wait() })
+	reload := exec.Command(initPath, "reload")
+	require.NoError(t, reload.Start())
+
+	assert.Equal(t, result{stdout: "in\n"}, run(t, login, ask{cmd: "echo in"}), "a cold login of another jail")
+	assert.Equal(t, "idle", stateInPS(t, "debian"))
+	assert.Equal(t, "stopped", stateInPS(t, "dead"))
+	assert.Equal(t, result{stdout: "in\n"}, runCommand(t, exec.Command(initPath, "exec", "centos", "echo", "in"), nil))
+	for _, name := range []string{"debian", "centos"} {
+		assert.NoError(t, command(initPath, "stop", name))
+	}
+	assert.Equal(t, result{stdout: "in\n"}, run(t, login, ask{cmd: "echo in"}), "and once more")
+	assert.Error(t, reload.Wait(), "not all of it can be in force")
+}
+
+// TestRun is serve's jail without serve.
+func TestRun(t *testing.T) {
+	reg := oneJail("alone", busyboxRoot, `users = ["centos"]`, fmt.Sprintf("uid = %d", centos.id))
+	alone(t)
+	require.NoError(t, os.WriteFile(registryPath, []byte(reg.text), 0o644))
+	begin := func() (*exec.Cmd, chan error) {
+		t.Helper()
+		cmd := exec.Command(initPath, "run", "alone")
+		cmd.Stderr = os.Stderr
+		require.NoError(t, cmd.Start())
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		eventually(t, "it runs", func() bool { return stateInPS(t, "alone") == "idle" })
+		return cmd, ended
+	}
+	cmd, ended := begin()
+	assert.Equal(t, result{stdout: "in\n"}, run(t, login, ask{as: centos, cmd: "echo in"}))
+	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+	assert.NoError(t, <-ended)
+	assert.Empty(t, jailPIDs("alone"))
+	assert.NoFileExists(t, socketPath(centos))
+
+	// A PID 1 that does not listen is killed when its time is over, or by the second
+	// signal.
+	cmd, ended = begin()
+	require.NoError(t, syscall.Kill(jailPIDs("alone")[0], syscall.SIGSTOP))
+	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
+	select {
+	case err := <-ended:
+		assert.NoError(t, err)
+	case <-time.After(deadline):
+		t.Fatal("it goes on")
+	}
+	assert.Empty(t, jailPIDs("alone"))
+
+	_, ended = begin()
+	require.NoError(t, syscall.Kill(jailPIDs("alone")[0], syscall.SIGKILL))
+	var exit *exec.ExitError
+	require.ErrorAs(t, <-ended, &exit)
+	assert.Equal(t, 1, exit.ExitCode())
 }
 
 // Logins and stops at random: every login is served by one jail or the next.
@@ -254,6 +388,9 @@ func TestIdleTimeout(t *testing.T) {
 		return os.IsNotExist(err) && len(jailPIDs("idle")) == 0
 	}
 	eventually(t, "the jail has gone idle and ended", ended)
+	eventually(t, "the log says why", func() bool {
+		return regexp.MustCompile(`jail idle ended after [^:]*: idle\n`).MatchString(contents(world.log("serve.log")))
+	})
 
 	began := time.Now()
 	require.Equal(t, result{}, run(t, login, ask{as: centos, cmd: "sleep 2 >/dev/null 2>&1 </dev/null &"}))

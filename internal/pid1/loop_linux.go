@@ -241,6 +241,11 @@ func (l *loop) run() int {
 		}
 		l.expire(now)
 		if l.done(now) {
+			if l.stopping {
+				l.log("ends: told to")
+			} else {
+				l.log("ends: idle")
+			}
 			return 0
 		}
 	}
