@@ -209,7 +209,7 @@ func Reload(opt Options) (int, error) {
 	switch err {
 	case nil:
 	case syscall.ENOENT, syscall.ECONNREFUSED:
-		return 0, fmt.Errorf("jail-init serve does not run in %s", opt.RuntimeDir)
+		return 0, fmt.Errorf("jail-init serve does not answer in %s: it does not run, or is older than this program (then restart it)", opt.RuntimeDir)
 	default:
 		return 0, fmt.Errorf("connect to jail-init serve: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -13,6 +14,35 @@ import (
 	"jail/internal/jail"
 	"jail/internal/sys"
 )
+
+// TestDisplayDirectory: what a login has put into its directory is not waited for.
+func TestDisplayDirectory(t *testing.T) {
+	run, err := os.MkdirTemp("/tmp", "jf")
+	require.NoError(t, err)
+	defer os.RemoveAll(run)
+	uid := jail.HostUID(os.Geteuid())
+	require.NoError(t, SetX11(run, uid, false), "nothing to remove")
+	dir := filepath.Dir(X11Path(run, uid))
+	names := func() (names []string) {
+		entries, err := os.ReadDir(run)
+		require.NoError(t, err)
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		return names
+	}
+	only := []string{filepath.Base(filepath.Dir(LoginPath(run, uid)))}
+	for range 2 {
+		require.NoError(t, SetX11(run, uid, true))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "authority"), nil, 0o600))
+		require.NoError(t, SetX11(run, uid, false))
+		assert.NoDirExists(t, dir)
+	}
+	assert.Eventually(t, func() bool { return assert.ObjectsAreEqual(only, names()) }, 20*time.Second, time.Millisecond)
+	require.NoError(t, os.MkdirAll(filepath.Join(run, gonePrefix+"1", "x11"), 0o700))
+	Sweep(run)
+	assert.Eventually(t, func() bool { return assert.ObjectsAreEqual(only, names()) }, 20*time.Second, time.Millisecond)
+}
 
 func TestAcceptFile(t *testing.T) {
 	old := syscall.Umask(0o077)

@@ -99,7 +99,7 @@ func SetX11(runtimeDir string, uid jail.HostUID, on bool) error {
 	path := LoginPath(runtimeDir, uid)
 	dir := x11Dir(path)
 	if !on {
-		return os.RemoveAll(dir)
+		return removeTree(runtimeDir, dir)
 	}
 	if err := ownDir(filepath.Dir(path), 0o711); err != nil {
 		return err
@@ -119,6 +119,34 @@ func SetX11(runtimeDir string, uid jail.HostUID, on bool) error {
 		return err
 	}
 	return os.Lchown(dir, int(uid), -1)
+}
+
+// gonePrefix begins the names of directories that are being removed.
+const gonePrefix = ".gone-"
+
+// removeTree removes a directory that a login can write to. It is gone at once; how long it
+// takes to remove what the login has put into it is the login's choice, and not waited for.
+func removeTree(runtimeDir, dir string) error {
+	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	gone, err := os.MkdirTemp(runtimeDir, gonePrefix)
+	if err != nil {
+		return err
+	}
+	err = os.Rename(dir, filepath.Join(gone, "x11"))
+	go func() { _ = os.RemoveAll(gone) }()
+	return err
+}
+
+// Sweep removes, beside the caller, what a program that has ended did not get to.
+func Sweep(runtimeDir string) {
+	left, _ := filepath.Glob(filepath.Join(runtimeDir, gonePrefix+"*"))
+	go func() {
+		for _, dir := range left {
+			_ = os.RemoveAll(dir)
+		}
+	}()
 }
 
 // ListenControl makes the control socket of a jail, for the caller's uid.
@@ -192,7 +220,7 @@ func Remove(path string, fd int) {
 func RemoveDir(path string) {
 	dir := filepath.Dir(path)
 	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
-		_ = os.RemoveAll(x11Dir(path))
+		_ = removeTree(filepath.Dir(dir), x11Dir(path))
 		_ = os.Remove(filepath.Join(dir, environ.AcceptFile))
 		_ = os.Remove(dir)
 	}

@@ -123,6 +123,7 @@ func Run(opt Options) error {
 	}
 	s.launch = s.launcher.Start
 	s.launcher.Sweep()
+	fdsock.Sweep(opt.RuntimeDir)
 	if s.resolver, err = hostfiles.OpenResolver(opt.RuntimeDir); err != nil {
 		s.log("warning: jails started from now on keep their own /etc/resolv.conf: %v", err)
 	} else {
