@@ -155,11 +155,22 @@ func TestCheckFindsFaults(t *testing.T) {
 			assert.Contains(t, r.stdout+r.stderr, where)
 			assert.Contains(t, r.stdout+r.stderr, row.says)
 
-			// serve will not have it either.
-			serve := runCommand(t, exec.Command(initPath, "--config", file, "--runtime-dir", "/run/jail-check", "serve"), nil)
-			assert.NotZero(t, serve.status)
-			assert.Contains(t, serve.stderr, where)
-			os.RemoveAll("/run/jail-check")
+			// serve says the same, and has nothing of it in force.
+			t.Cleanup(func() { os.RemoveAll("/run/jail-check") })
+			log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+			require.NoError(t, err)
+			defer log.Close()
+			serve := exec.Command(initPath, "--config", file, "--runtime-dir", "/run/jail-check", "serve")
+			serve.Stderr = log
+			require.NoError(t, serve.Start())
+			ended := make(chan error, 1)
+			go func() { ended <- serve.Wait() }()
+			eventually(t, "serve is ready or has ended", func() bool {
+				return len(ended) > 0 || strings.Contains(contents(log.Name()), "ready: ")
+			})
+			serve.Process.Signal(syscall.SIGTERM)
+			<-ended
+			assert.Contains(t, contents(log.Name()), where)
 		})
 	}
 }
@@ -256,6 +267,54 @@ func TestReload(t *testing.T) {
 	untouched()
 	eventually(t, "the login is gone", func() bool { return run(t, login, ask{as: spares[0], cmd: "id"}).status == 125 })
 
+	l.in.Close()
+	assert.Zero(t, l.wait().status)
+}
+
+// TestFaultStaysWithWhoeverMadeIt: an error in the entry of one jail is the end of no
+// other, neither at a reload nor at a new start, and its user is told.
+func TestFaultStaysWithWhoeverMadeIt(t *testing.T) {
+	reg := standardRegistry()
+	s := own(t, reg)
+	l := open(t, login, ask{cmd: "while read x; do echo got $x; done"})
+	l.send("one\n")
+	l.expect("got one\n")
+	bad := strings.Replace(reg.text, "[jail.debian]", "[jail.debian]\ncolour = \"blue\"", 1)
+	require.NotEqual(t, reg.text, bad)
+	require.NoError(t, os.WriteFile(registryPath, []byte(bad), 0o644))
+	r := runCommand(t, exec.Command(initPath, "reload"), nil)
+	assert.Equal(t, 2, r.status)
+	assert.Contains(t, r.stderr, "jail.debian.colour: ")
+
+	told := func() {
+		t.Helper()
+		from := int64(len(contents(world.log("serve.log"))))
+		r := run(t, login, ask{cmd: "id"})
+		assert.Equal(t, 125, r.status)
+		assert.Contains(t, r.stderr, "this login is out of service: an error in the jail's registry entry; the administrator finds it with: jail check")
+		id := idIn(t, r.stderr[strings.LastIndex(r.stderr, "jail check"):])
+		eventually(t, "the log has the id and the reason", func() bool {
+			tail := world.tail("serve.log", from)
+			return strings.Contains(tail, "id="+id+" ") && strings.Contains(tail, "jail.debian.colour: ")
+		})
+		assert.Equal(t, result{stdout: "in\n"}, run(t, login, ask{as: centos, cmd: "echo in"}))
+		assert.Equal(t, "faulty", stateInPS(t, "debian"))
+		assert.Contains(t, runCommand(t, exec.Command(initPath, "ps", "debian"), nil).stdout, "jail.debian.colour: ")
+	}
+	told()
+	l.send("two\n")
+	l.expect("got two\n")
+	s.kill(syscall.SIGTERM)
+	require.NoError(t, s.start())
+	told()
+	l.send("three\n")
+	l.expect("got three\n")
+
+	require.NoError(t, os.WriteFile(registryPath, []byte(reg.text), 0o644))
+	assert.Equal(t, result{}, runCommand(t, exec.Command(initPath, "reload"), nil))
+	eventually(t, "the login lands in the running jail again", func() bool { return run(t, login, ask{cmd: "true"}).status == 0 })
+	l.send("four\n")
+	l.expect("got four\n")
 	l.in.Close()
 	assert.Zero(t, l.wait().status)
 }

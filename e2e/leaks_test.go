@@ -60,7 +60,7 @@ func watch(t *testing.T) {
 	})
 }
 
-var serveFiles = []string{"/run/jail", "/run/jail/ctl", "/run/jail/serve.lock", "/run/jail/host", "/run/jail/host/resolv.conf"}
+var serveFiles = []string{"/run/jail", "/run/jail/ctl", "/run/jail/serve.lock", "/run/jail/host", "/run/jail/host/resolv.conf", "/run/jail/registry"}
 
 func takeSnapshot() snapshot {
 	s := snapshot{

@@ -76,10 +76,32 @@ func Check(opt Options) int {
 	return status
 }
 
-// load reads the registry for a verb that is concerned with one jail, or with what runs:
-// no root directory is looked at, since the file system of another one may not answer.
+// load returns what is in force, by serve's word or, where there is none, by the
+// registry's. No root directory is looked at for it: the file system of another jail
+// may not answer.
 func load(opt Options) (*config.Registry, error) {
+	if f, err := inforce.Open(opt.RuntimeDir, opt.ConfigPath); err == nil {
+		defer f.Close()
+		if reg, err := f.Registry(); err == nil {
+			return reg, nil
+		}
+	}
 	return config.Load(opt.ConfigPath, config.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir, SkipPlaces: true})
+}
+
+// find is load for one jail; nil without an error if there is none of that name.
+func find(opt Options, name string) (*jail.Spec, error) {
+	if f, err := inforce.Open(opt.RuntimeDir, opt.ConfigPath); err == nil {
+		defer f.Close()
+		if spec, _, err := f.Jail(name); err == nil && spec != nil {
+			return spec, nil
+		}
+	}
+	reg, err := load(opt)
+	if err != nil {
+		return nil, err
+	}
+	return reg.Jail(name), nil
 }
 
 // row is what ps prints of one jail.
@@ -289,11 +311,10 @@ const silence = 3000
 // stopSilent ends a jail of the registry whose PID 1 does not say who it is, as one
 // that has been taken over may not; why is what asking it has come to.
 func stopSilent(opt Options, name string, grace time.Duration, why error) error {
-	reg, err := load(opt)
+	spec, err := find(opt, name)
 	if err != nil {
 		return why
 	}
-	spec := reg.Jail(name)
 	if spec == nil {
 		if errors.Is(why, control.ErrNotRunning) && !slices.Contains(Running(opt), name) {
 			return noSuch(opt, name)
@@ -364,11 +385,10 @@ func wake(opt Options, name string) error {
 	if !errors.Is(err, control.ErrNotRunning) {
 		return err
 	}
-	reg, err := load(opt)
+	spec, err := find(opt, name)
 	if err != nil {
 		return err
 	}
-	spec := reg.Jail(name)
 	if spec == nil {
 		return fmt.Errorf("no jail %q in %s", name, opt.ConfigPath)
 	}

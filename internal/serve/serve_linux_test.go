@@ -689,7 +689,7 @@ func TestReloadVerdict(t *testing.T) {
 
 	w.do(func() { reg.Faults = []config.Fault{fault("bad", 61002)} })
 	lines, v = ask()
-	assert.Equal(t, []string{"out of service: jail bad (logins u61002): x.toml:3: a typo"}, lines)
+	assert.Equal(t, []string{"out of service: jail bad with login u61002: x.toml:3: a typo"}, lines)
 	assert.EqualValues(t, wire.VerdictFaults, v)
 
 	w.do(func() { reg, err = nil, config.Errors{{File: "x.toml", Msg: "not TOML"}} })
