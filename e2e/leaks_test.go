@@ -85,7 +85,11 @@ func takeSnapshot() snapshot {
 	}
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")
 	for line := range strings.Lines(string(mounts)) {
-		s.mounts[line] = "mount " + strings.TrimSpace(line)
+		// By its number and what it shows: the directory it is on may be renamed by
+		// somebody else on this machine (proc_pid_mountinfo(5)).
+		if f := strings.SplitN(line, " ", 6); len(f) == 6 {
+			s.mounts[strings.Join(slices.Delete(f, 4, 5), " ")] = "mount " + strings.TrimSpace(line)
+		}
 	}
 	for _, place := range []string{"/tmp", "/run", "/dev/pts"} {
 		filepath.WalkDir(place, func(path string, _ fs.DirEntry, err error) error {
