@@ -171,6 +171,10 @@ func (s *server) read(r *request) {
 		s.status(r, statusFailure)
 		return
 	}
+	if !s.roomy {
+		s.roomy = true
+		makeRoom(1)
+	}
 	n := int(min(r.length, maxData))
 	if cap(s.out)-len(s.out) < dataHeader+n {
 		if s.flush() != nil {

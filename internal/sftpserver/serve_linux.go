@@ -30,6 +30,7 @@ type server struct {
 	version uint32 // the client's
 	ready   bool   // an INIT has come
 	broken  string // why the client is not served any more
+	roomy   bool   // see makeRoom
 
 	handles handles
 	names   names
@@ -318,6 +319,33 @@ func (s *server) flush() error {
 	err := writeAll(1, s.out)
 	s.out = s.out[:0]
 	return err
+}
+
+// makeRoom gives the pipe or the local socket answers leave by room for the longest
+// there is. It has 64 KiB as a pipe (pipe(7)) and as a socket what the machine says,
+// some 200 KiB. Behind every answer that does not fit the server waits for the client
+// and the client for the server, which on two processors is a third of the time a file
+// takes.
+//
+// It is a favour only: nothing is said where it is refused, as it is to a user with
+// many pipes (fs.pipe-user-pages-soft). What is of no use stays as it is: a bigger
+// buffer, and the socket of a network, whose size the kernel finds by itself until it
+// is told one (tcp(7)).
+func makeRoom(fd int) {
+	if size, err := sys.Fcntl(fd, syscall.F_GETPIPE_SZ, 0); err == nil {
+		if size < maxMessage {
+			_, _ = sys.Fcntl(fd, syscall.F_SETPIPE_SZ, maxMessage)
+		}
+		return
+	}
+	domain, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_DOMAIN)
+	if err != nil || domain != syscall.AF_UNIX {
+		return
+	}
+	// The kernel doubles it, for what it needs itself (socket(7)).
+	if size, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_SNDBUF); err == nil && size < 2*maxMessage {
+		_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_SNDBUF, maxMessage)
+	}
 }
 
 // waitAndRead is a read(2) for which the scheduler does not have to be told of most
