@@ -232,8 +232,20 @@ func (c *client) end() {
 }
 
 // compare runs the steps against both servers, each in a directory of the same
-// name with nothing in it, and compares what they said.
+// name with nothing in it, and compares what they said. It returns what ours said.
 func compare(t *testing.T, steps func(c *client), args ...string) string {
+	t.Helper()
+	return compareIn(t, func(t *testing.T, home string) {
+		require.NoError(t, os.RemoveAll(home))
+		require.NoError(t, os.Mkdir(home, 0o755))
+		if os.Geteuid() == 0 {
+			require.NoError(t, os.Chown(home, nobody, nobody))
+		}
+	}, steps, args...)
+}
+
+// compareIn is compare in a directory that furnish makes, once for each.
+func compareIn(t *testing.T, furnish func(t *testing.T, home string), steps func(c *client), args ...string) string {
 	t.Helper()
 	needOracle(t)
 	// Not t.TempDir: nobody else may enter that.
@@ -244,11 +256,7 @@ func compare(t *testing.T, steps func(c *client), args ...string) string {
 	home := filepath.Join(dir, "home")
 	said := map[string]string{}
 	for _, program := range []string{oracle, ownServer} {
-		require.NoError(t, os.RemoveAll(home))
-		require.NoError(t, os.Mkdir(home, 0o755))
-		if os.Geteuid() == 0 {
-			require.NoError(t, os.Chown(home, nobody, nobody))
-		}
+		furnish(t, home)
 		c := startServer(t, program, home, args...)
 		steps(c)
 		c.end()
