@@ -189,7 +189,8 @@ func sameFile(a, b int) bool {
 }
 
 // homeDirectory answers with a user's home, "" being oneself
-// (draft-ietf-secsh-filexfer-extensions-00, 5).
+// (draft-ietf-secsh-filexfer-extensions-00, 5). OpenSSH's server before 9.8 answers
+// with one's own, whoever is asked about.
 func (s *server) homeDirectory(r *request) {
 	u := s.user
 	if r.path != "" && r.path != u.name {
