@@ -679,6 +679,34 @@ func TestExtensions(t *testing.T) {
 	})
 }
 
+// The longest message there may be is served; one more byte is in TestBrokenMessages.
+func TestLongestMessage(t *testing.T) {
+	compare(t, func(c *client) {
+		c.hello()
+		h := c.open("f", openWrite|openCreate, attrs{})
+		const header = 1 + 4 + 4 + 4 + 8 + 4 // type, id, handle, offset, length of the data
+		c.put(h, 0, strings.Repeat("x", maxMessage-header))
+		c.stat("f")
+	})
+}
+
+// Names of as many users as there is room for are an answer, one more is not: no
+// client takes it. OpenSSH's server sends it.
+func TestNamesThatFillAnAnswer(t *testing.T) {
+	c := startOwn(t)
+	const each = 4 + len("root")
+	most := (maxMessage - (4 + 1 + 4 + 4)) / each // what is before the names
+	ask := func(n int) []byte {
+		return c.ask("names", "users-groups-by-id@openssh.com", str(string(make([]byte, 4*n)), ""))
+	}
+	p := ask(most)
+	require.Equal(t, uint8(typeExtendedReply), p[0])
+	assert.LessOrEqual(t, len(p), maxMessage)
+	assert.Len(t, p, 1+4+4+each*most+4)
+	assert.Equal(t, statusFailure, statusIn(ask(most+1)))
+	c.end()
+}
+
 // Options restrict, and the same requests are refused with the same words.
 func TestServersOptions(t *testing.T) {
 	everything := func(c *client) {
