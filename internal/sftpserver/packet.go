@@ -3,6 +3,9 @@ package sftpserver
 // reader takes a message apart. After the first violation every further read
 // yields zero values and bad is set; the client has broken the protocol then and
 // is not answered any more.
+//
+// It is not that of wire, which has the other byte order, strings that end in a NUL,
+// and limits for each: take and u8 are all they could share.
 type reader struct {
 	b   []byte
 	bad bool
