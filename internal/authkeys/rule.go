@@ -45,13 +45,14 @@ var (
 // is an error if any key could have a command: the file has a command= or names an
 // authority, whose certificates may have one, or there are keys elsewhere.
 func Rule(text []byte, auth [][]byte, known, elsewhere bool) (command string, has bool, err error) {
-	if !known || len(methods(auth)) == 0 {
+	used := methods(auth)
+	if !known || len(used) == 0 {
 		if elsewhere || restricts(text) {
 			return "", false, ErrUnknownKey
 		}
 		return "", false, nil
 	}
-	for _, f := range methods(auth) {
+	for _, f := range used {
 		if !isKey(f[0]) {
 			continue
 		}
@@ -72,13 +73,15 @@ func Rule(text []byte, auth [][]byte, known, elsewhere bool) (command string, ha
 
 // ByKey reports whether Rule needs the file for these lines.
 func ByKey(auth [][]byte) bool {
-	all := methods(auth)
-	for _, f := range all {
-		if isKey(f[0]) {
+	said := false
+	for _, line := range auth {
+		line = bytes.TrimSpace(line)
+		if bytes.HasPrefix(line, []byte("publickey")) { // as isKey
 			return true
 		}
+		said = said || len(line) > 0
 	}
-	return len(all) == 0
+	return !said
 }
 
 // methods are the words of each method that was used
