@@ -20,7 +20,7 @@ export CGO_ENABLED = 0
 BUILD = $(GO) build -trimpath -buildvcs=false -buildmode=exe -ldflags '-s -w $(1)' -o $(BIN)/ ./cmd/$(2)
 
 PLAIN = ./cmd/... ./config/... ./internal/...
-PURE  = ./internal/wire ./internal/jail ./internal/passwd ./internal/authkeys ./internal/environ ./internal/confine
+PURE  = ./internal/wire ./internal/jail ./internal/passwd ./internal/authkeys ./internal/environ ./internal/confine ./internal/supervise
 
 .PHONY: all build build-enter unit test race bite arm64 bench lint fuzz trees deps install \
 	demo demo-shell demo-stop try-systemd try-vm try-release clean

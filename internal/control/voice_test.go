@@ -117,6 +117,29 @@ func TestNoDescriptors(t *testing.T) {
 	assert.Equal(t, syscall.EPERM, sys.SendMsg(jail, wire.AppendText(nil, wire.TypeLog, "x"), []int{0}, true, &m))
 }
 
+// TestRecvClosesDescriptors: an answer may come with some, before Linux 6.16.
+func TestRecvClosesDescriptors(t *testing.T) {
+	conn, jail := pair(t)
+	defer sys.CloseAll([]int{conn, jail})
+	c := &Conn{FD: conn, PIDFD: -1}
+	var m sys.MsgBuf
+	for claim, packet := range map[string][]byte{
+		"a message": wire.AppendText(nil, wire.TypeLog, "x"),
+		"noise":     []byte("x"),
+		"too long":  make([]byte, 20_000),
+	} {
+		r, w, err := sys.Pipe()
+		require.NoError(t, err)
+		require.NoError(t, sys.SendMsg(jail, packet, []int{w, w}, true, &m))
+		sys.Close(w)
+		_, _, _ = c.Recv(1000)
+		n, err := sys.Poll([]sys.PollFD{{FD: int32(r), Events: sys.PollIn}}, 0)
+		require.NoError(t, err)
+		assert.Equal(t, 1, n, "%s: nobody has the other end any more", claim)
+		sys.Close(r)
+	}
+}
+
 // lingering returns a socket that takes its time to close (SO_LINGER, socket(7)), and what
 // ends that time.
 func lingering(t *testing.T) (fd int, end func()) {

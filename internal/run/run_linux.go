@@ -241,7 +241,7 @@ func follow(opt Options, j *launch.Jail, name string, sigs <-chan os.Signal, res
 					events <- ev
 				}()
 			case supervise.Log:
-				say(a.Text)
+				fmt.Fprintf(opt.Stderr, "jail-init: jail %s%s\n", name, a.Text)
 			case supervise.Forget:
 				voice.Over(func(string) {})
 			}

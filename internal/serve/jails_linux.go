@@ -118,7 +118,7 @@ func (s *server) do(n int, j *jailState, a supervise.Action) {
 	case supervise.Forget:
 		s.forget(j)
 	case supervise.Log:
-		s.log("jail %s: %s", j.name, a.Text)
+		s.log("jail %s%s", j.name, a.Text)
 	}
 }
 

@@ -8,6 +8,8 @@
 // remember is a few words.
 package supervise
 
+import "strconv"
+
 // Times, in milliseconds.
 const (
 	// BackoffMin and BackoffMax bound the pause after failed starts of one jail.
@@ -93,7 +95,7 @@ const (
 	Kill               // kill PID 1
 	Look               // look whether PID 1 is coming to its end; answer Exiting or Living
 	Forget             // the jail is over: close what was its, remove what it left
-	Log                // write Text to the log
+	Log                // write the jail's name and Text to the log
 )
 
 // Action is one thing to do, in the order of the list it is in.
@@ -202,7 +204,7 @@ func (j *Jail) Step(now int64, ev Event, out []Action) []Action {
 		case j.killed:
 			j.hangs("its PID 1 cannot be killed", do)
 		default:
-			do(Log, "its PID 1 has ended the connection but lives on: what it says is lost, and changes of its logins are not heard")
+			do(Log, ": its PID 1 has ended the connection but lives on: what it says is lost, and changes of its logins are not heard")
 		}
 	case Clock:
 		j.clock(now, do)
@@ -253,9 +255,9 @@ func (j *Jail) failed(now int64, ev Event, do func(Do, string)) {
 	j.failures = min(j.failures+1, 5)
 	j.notBefore = now + pause
 	if ev.Busy {
-		j.notBefore = 0
+		j.notBefore, pause = 0, 0
 	}
-	do(Log, "start failed: "+ev.Text)
+	do(Log, ": start failed, next try in "+strconv.FormatInt(pause/1000, 10)+"s at the earliest: "+ev.Text)
 	do(Refuse, ev.Text)
 }
 
@@ -285,7 +287,7 @@ func (j *Jail) kill(now int64, do func(Do, string)) {
 // ever.
 func (j *Jail) hangs(why string, do func(Do, string)) {
 	j.State, j.lookAt, j.killAt = Ending, 0, 0
-	do(Log, "does not end: "+why+"; its logins are refused until it has")
+	do(Log, " does not end: "+why+"; its logins are refused until it has")
 	do(Renew, "")
 }
 
