@@ -9,6 +9,7 @@ package config
 import (
 	"strconv"
 	"strings"
+	"time"
 
 	"jail/internal/jail"
 )
@@ -32,6 +33,10 @@ type Options struct {
 	// Passwd, Group, SubUID and SubGID are the text of the host's files of
 	// that name; nil reads them from /etc.
 	Passwd, Group, SubUID, SubGID []byte
+	// FilesOnly leaves out accounts and groups that are not in those files.
+	FilesOnly bool
+	// AccountsWithin is how long the name service may take for them; 0 is 5 seconds.
+	AccountsWithin time.Duration
 	// SkipFS leaves out every check that looks at the file system beyond
 	// reading the registry: its owner and mode, rootfs and mount sources.
 	SkipFS bool
@@ -62,6 +67,8 @@ type Registry struct {
 	Warnings []Error
 	// Files is the file that describes each jail of Jails, by the jail's name.
 	Files map[string]string
+	// Accounts are the accounts of the registry that are not in /etc/passwd.
+	Accounts []Account
 }
 
 // Fault is one part of the registry that is out of service, and why: a jail with all

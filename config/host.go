@@ -1,6 +1,7 @@
 package config
 
 import (
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +13,9 @@ type host struct {
 	groups []group
 	ids    []uint32 // every uid and gid in them, sorted
 	subs   []span   // /etc/subuid and /etc/subgid
+
+	elsewhere       []Account // those of users that are in no file
+	groupsElsewhere bool      // groups have members that are in no file
 
 	byName     map[string]account
 	byUID      map[uint32][]string
@@ -61,6 +65,10 @@ func parseHost(opt Options) *host {
 	}
 	slices.Sort(h.ids)
 	h.index()
+	if !opt.FilesOnly {
+		text, _ := os.ReadFile("/etc/nsswitch.conf")
+		h.groupsElsewhere = groupsElsewhere(string(text))
+	}
 	for _, sub := range []struct {
 		file string
 		text []byte
@@ -96,7 +104,7 @@ func parseUint32(s string) (uint32, bool) {
 	return uint32(n), err == nil
 }
 
-// index makes lookups cheap: jail-keys reads the registry at every login.
+// index makes lookups cheap.
 func (h *host) index() {
 	h.byName = make(map[string]account, len(h.users))
 	h.byUID = make(map[uint32][]string, len(h.users))
@@ -115,6 +123,13 @@ func (h *host) index() {
 		}
 	}
 	h.near = make(map[string][]string)
+	for _, a := range h.elsewhere {
+		for _, gid := range a.Groups {
+			if name, ok := h.privileged[gid]; ok {
+				h.near[a.Name] = append(h.near[a.Name], name)
+			}
+		}
+	}
 	for _, g := range h.groups {
 		// By gid as well as by name: two groups can share a gid.
 		if name, ok := h.privileged[g.gid]; ok {

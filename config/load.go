@@ -3,6 +3,8 @@ package config
 import (
 	"os"
 	"path/filepath"
+
+	"jail/internal/jail"
 )
 
 // source is the text of one registry file.
@@ -41,6 +43,11 @@ func (opt Options) complete(ps *problems) Options {
 		opt.RuntimeDir = DefaultRuntimeDir
 	}
 	opt.RuntimeDir = filepath.Clean(opt.RuntimeDir)
+	if opt.AccountsWithin == 0 {
+		opt.AccountsWithin = accountsWithin
+	}
+	// Whose text is given is the whole host.
+	opt.FilesOnly = opt.FilesOnly || opt.Passwd != nil
 	for _, f := range []struct {
 		text     *[]byte
 		path     string
@@ -67,19 +74,59 @@ func (opt Options) complete(ps *problems) Options {
 // is known to be wrong with the whole.
 func build(ps problems, path string, sources []source, opt Options) (*Registry, error) {
 	v := &validator{problems: ps, opt: opt, host: parseHost(opt), registry: path, byName: make(map[string]*draft)}
+	docs := make([]*document, 0, len(sources))
 	for _, src := range sources {
 		doc := &document{path: src.path, problems: src.problems, unread: true}
 		if len(src.errors) == 0 {
 			doc = parse(src.path, src.text)
 		}
-		v.add(doc, src.path == path)
+		docs = append(docs, doc)
+	}
+	v.findAccounts(docs)
+	for _, doc := range docs {
+		v.add(doc, doc.path == path)
 	}
 	reg := &Registry{}
 	v.finish(reg)
+	reg.Accounts = v.host.elsewhere
 	reg.Warnings = v.warnings.sorted()
 	if len(v.errors) > 0 {
 		errs := append(v.errors, reg.Errors()...)
 		return &Registry{Warnings: reg.Warnings}, errs.sorted()
 	}
 	return reg, nil
+}
+
+// findAccounts looks for the accounts of the registry that the files do not have.
+func (v *validator) findAccounts(docs []*document) {
+	if v.opt.FilesOnly {
+		return
+	}
+	var names []string
+	at := make(map[string]origin)
+	for _, doc := range docs {
+		for _, t := range doc.Jails {
+			for _, u := range t.Users.list {
+				if jail.ValidName(u.login) {
+					names = append(names, u.login)
+					at[u.login] = u.origin
+				}
+			}
+		}
+	}
+	names = v.host.missing(names)
+	if len(names) == 0 && !v.host.groupsElsewhere {
+		return
+	}
+	var before []Account
+	if v.opt.Before != nil {
+		before = v.opt.Before.Accounts
+	}
+	kept, err := v.host.ask(names, before, v.opt.AccountsWithin)
+	if err != nil {
+		v.warnf(origin{file: "/etc/nsswitch.conf"}, "%v, so accounts that are not in /etc/passwd are those known before", err)
+	}
+	for _, n := range kept {
+		v.warnf(at[n], "account %s is not known to the host now, it stays what it was", n)
+	}
 }

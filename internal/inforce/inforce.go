@@ -69,7 +69,8 @@ type loginRecord struct {
 
 // summary is what is there once.
 type summary struct {
-	Path string // of the registry's main file
+	Path     string // of the registry's main file
+	Accounts []config.Account
 }
 
 var shape = shapeOf(jailRecord{}, loginRecord{}, summary{}, config.Fault{})
@@ -100,7 +101,7 @@ func compile(path string, reg *config.Registry) []byte {
 		records = appendRecord(records, v)
 		return off, uint32(uint64(len(records)) - off)
 	}
-	sumOff, sumLen := add(summary{path})
+	sumOff, sumLen := add(summary{path, reg.Accounts})
 	for i := range reg.Jails {
 		r := jailRecord{Spec: reg.Jails[i], File: reg.Files[reg.Jails[i].Name], Logins: uint64(len(records))}
 		r.Spec.Logins = nil
@@ -382,7 +383,7 @@ func (f *File) Registry() (*config.Registry, error) {
 	}
 	whole := *f
 	whole.r = bytes.NewReader(all)
-	reg := &config.Registry{Files: map[string]string{}}
+	reg := &config.Registry{Files: map[string]string{}, Accounts: f.sum.Accounts}
 	for n := range f.count[byJail] {
 		e, err := whole.entry(byJail, n)
 		if err != nil {

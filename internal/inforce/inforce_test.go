@@ -86,7 +86,8 @@ func registry() *config.Registry {
 				Userns: jail.Userns{Enabled: true, Base: 0x70000000, Size: 65536},
 				Logins: []jail.Login{{Name: "alice", HostUID: 1001, UID: 1001}, {Name: "bob", HostUID: 1002, UID: 5, GID: 6, HasGID: true, Shell: "/bin/zsh"}}},
 		},
-		Files: map[string]string{"web": "/etc/jail/jail.toml", "db": "/etc/jail/jail.d/db.toml"},
+		Files:    map[string]string{"web": "/etc/jail/jail.toml", "db": "/etc/jail/jail.d/db.toml"},
+		Accounts: []config.Account{{Name: "carol", UID: 1003, GID: 100, Groups: []uint32{7, 8}}},
 		Faults: []config.Fault{
 			{File: "/etc/jail/jail.d/x.toml", Errors: why("not TOML")},
 			{Jail: "mail", File: "/etc/jail/jail.toml", Userns: jail.Userns{Enabled: true, Base: 0x70010000, Size: 65536},

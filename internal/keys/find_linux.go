@@ -36,6 +36,8 @@ func parse(req request) (*jail.Spec, *jail.Login, error) {
 		Rootless:   ownConfig(req.config),
 		RuntimeDir: req.runtimeDir,
 		SkipPlaces: true,
+		// Of the time there is; a directory that is slow does not keep those of the files.
+		AccountsWithin: deadline / 2,
 	})
 	if err != nil {
 		return nil, nil, err
