@@ -17,13 +17,12 @@ func clash(o origin, a, b *problems, format string, args ...any) {
 	}
 }
 
-// sides tells who is out of service where jails take the same place or range. Of two
-// that are in the way of nobody else, nobody can say who is right: both. Who is in
+// conflict tells who is out of service where jails take the same place or range. Of
+// two that are in the way of nobody else, nobody can say who is right: both. Who is in
 // the way of several is the one to blame: a directory that holds the root directories
 // of two jails is a third jail's by mistake.
-type sides map[*draft]*conflict
-
-// conflict is what one draft is in the way of, up to two others.
+//
+// It is what one draft is in the way of, up to two others.
 type conflict struct {
 	with [2]*draft
 	say  func() // reports that it meets the first
@@ -31,20 +30,20 @@ type conflict struct {
 
 // meet notes that other is in d's way, which say reports. Whoever calls it does so
 // for other, too. Two of one name are at odds as it is.
-func (s sides) meet(d, other *draft, say func()) {
-	switch c := s[d]; {
+func (d *draft) meet(other *draft, say func()) {
+	switch c := d.conflict; {
 	case d.name == other.name:
 	case c == nil:
-		s[d] = &conflict{with: [2]*draft{other}, say: say}
+		d.conflict = &conflict{with: [2]*draft{other}, say: say}
 	case c.with[0] != other && c.with[1] == nil:
 		c.with[1] = other
 	}
 }
 
-// judge reports the conflicts of drafts, in their order.
-func (s sides) judge(drafts []*draft) {
+// judge reports the conflicts of drafts, in their order, and forgets them.
+func judge(drafts []*draft) {
 	for _, d := range drafts {
-		c := s[d]
+		c := d.conflict
 		if c == nil {
 			continue
 		}
@@ -52,11 +51,14 @@ func (s sides) judge(drafts []*draft) {
 			c.say()
 			continue
 		}
-		if other := c.with[0]; s[other].with[1] == nil && other.order < d.order {
+		if other := c.with[0]; other.conflict.with[1] == nil && other.order < d.order {
 			n := len(d.errors)
 			c.say()
 			other.errors = append(other.errors, d.errors[n:]...)
 		}
+	}
+	for _, d := range drafts {
+		d.conflict = nil
 	}
 }
 

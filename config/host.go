@@ -185,11 +185,10 @@ func (h *host) accountIn(r span) (uint32, bool) {
 	return 0, false
 }
 
-// subordinate returns a range of /etc/subuid or /etc/subgid that overlaps r
-// and is not one of except.
-func (h *host) subordinate(r span, except ...string) (span, bool) {
+// subordinate returns a range of /etc/subuid or /etc/subgid that overlaps r.
+func (h *host) subordinate(r span) (span, bool) {
 	for _, s := range h.subs {
-		if s.overlaps(r) && !slices.Contains(except, s.owner) {
+		if s.overlaps(r) {
 			return s, true
 		}
 	}

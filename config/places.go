@@ -102,18 +102,17 @@ func (v *validator) checkPlaces() {
 		roots.add(p, d)
 		all = append(all, root{d, p})
 	}
-	met := sides{}
 	for _, r := range all {
 		for other, how := range roots.find(r.p) {
 			if d := r.d; other != d {
-				met.meet(d, other, func() {
+				d.meet(other, func() {
 					d.errorf(d.Rootfs.origin, "%s %s the rootfs of jail %q (%s:%d), give each jail a directory of its own",
 						d.Rootfs.v, how, other.name, other.file, other.line)
 				})
 			}
 		}
 	}
-	met.judge(v.drafts)
+	judge(v.drafts)
 	for _, d := range v.drafts {
 		for _, m := range d.set.Mounts {
 			v.checkSource(d, m.Source, seen, roots, sockets)

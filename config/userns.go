@@ -9,15 +9,21 @@ import (
 	"jail/internal/jail"
 )
 
-// The host ids that userns = "auto" draws from: above those systemd gives to
-// its own containers (systemd.io/UIDS-GIDS), below the ones it keeps for
-// foreign ids, and below 1<<31, which some file systems take for negative.
-const (
-	poolBase = 0x70000000
-	poolEnd  = 0x7FFB0000
-	slotSize = 1 << 16
-	slots    = (poolEnd - poolBase) / slotSize
-)
+// areas are the host ids that userns = "auto" draws from. The first lies above those
+// systemd gives to its own containers (systemd.io/UIDS-GIDS), below the ones it keeps for
+// foreign ids, and below 1<<31, which some file systems take for negative. The second,
+// for which there is use once the first is full, is the upper part of those for containers:
+// systemd-nspawn --private-users=pick, which takes them at random, looks whether they are
+// somebody's.
+var areas = [...]struct {
+	base  uint64
+	slots uint32
+}{
+	{0x70000000, 4091},
+	{0x40000000, 12288},
+}
+
+const slotSize = 1 << 16
 
 // AutoRangeFor returns the id range of a jail that is in no registry: the slot
 // userns = "auto" would prefer for that name, or the next one that the host's
@@ -32,7 +38,7 @@ func AutoRangeFor(name string, reg *Registry) jail.Userns {
 	}
 	r, ok := p.freeSlot(name)
 	if !ok {
-		r = slot(preferredSlot(name))
+		r = slot(0, preferredSlot(0, name))
 	}
 	return r.userns()
 }
@@ -41,8 +47,9 @@ func AutoRangeFor(name string, reg *Registry) jail.Userns {
 // unprivileged process may always map (user_namespaces(7)).
 func callerRange(euid uint32) span { return span{base: uint64(euid), end: uint64(euid) + 1} }
 
-func slot(n uint32) span {
-	base := uint64(poolBase) + uint64(n)*slotSize
+// slot is slot n of an area.
+func slot(area int, n uint32) span {
+	base := areas[area].base + uint64(n)*slotSize
 	return span{base: base, end: base + slotSize}
 }
 
@@ -52,20 +59,23 @@ func (a span) userns() jail.Userns {
 
 // preferredSlot hashes a jail's name (FNV-1a). A jail keeps its slot when
 // others come and go, unless they collide with it.
-func preferredSlot(name string) uint32 {
+func preferredSlot(area int, name string) uint32 {
 	h := uint32(2166136261)
 	for i := range len(name) {
 		h = (h ^ uint32(name[i])) * 16777619
 	}
-	return h % slots
+	return h % areas[area].slots
 }
 
-// pool is which slots are taken.
-type pool [slots]bool
+// pool is which slots of each area are taken.
+type pool [len(areas)][]bool
 
 // newPool is the pool without what the host's accounts and subordinate ids are in.
 func newPool(h *host) *pool {
 	var p pool
+	for a := range areas {
+		p[a] = make([]bool, areas[a].slots)
+	}
 	for _, id := range h.ids {
 		p.take(span{base: uint64(id), end: uint64(id) + 1})
 	}
@@ -77,34 +87,42 @@ func newPool(h *host) *pool {
 
 // take takes every slot that r has an id of.
 func (p *pool) take(r span) {
-	if r.end <= poolBase || r.base >= poolEnd {
-		return
-	}
-	for n := (max(r.base, poolBase) - poolBase) / slotSize; n < slots && slot(uint32(n)).base < r.end; n++ {
-		p[n] = true
+	for a := range areas {
+		first := uint64(0)
+		if r.base > areas[a].base {
+			first = (r.base - areas[a].base) / slotSize
+		}
+		for n := first; n < uint64(areas[a].slots) && slot(a, uint32(n)).base < r.end; n++ {
+			p[a][n] = true
+		}
 	}
 }
 
 // takeSlot takes r if it is a slot, and free.
 func (p *pool) takeSlot(r span) bool {
-	if r.base < poolBase || r.end > poolEnd || (r.base-poolBase)%slotSize != 0 || r.end-r.base != slotSize {
-		return false
+	for a := range areas {
+		if r.base < areas[a].base {
+			continue
+		}
+		n := (r.base - areas[a].base) / slotSize
+		if n < uint64(areas[a].slots) && r == slot(a, uint32(n)) && !p[a][n] {
+			p[a][n] = true
+			return true
+		}
 	}
-	n := (r.base - poolBase) / slotSize
-	if p[n] {
-		return false
-	}
-	p[n] = true
-	return true
+	return false
 }
 
-// freeSlot takes the first free slot from the preferred one on.
+// freeSlot takes the first free slot from the preferred one on, in the first area
+// that has one.
 func (p *pool) freeSlot(name string) (span, bool) {
-	first := preferredSlot(name)
-	for i := range uint32(slots) {
-		if n := (first + i) % slots; !p[n] {
-			p[n] = true
-			return slot(n), true
+	for a := range areas {
+		first := preferredSlot(a, name)
+		for i := range areas[a].slots {
+			if n := (first + i) % areas[a].slots; !p[a][n] {
+				p[a][n] = true
+				return slot(a, n), true
+			}
 		}
 	}
 	return span{}, false
@@ -247,7 +265,6 @@ func (v *validator) checkFixed(d *draft) {
 func (v *validator) checkClaims(claims []claim) {
 	sorted := slices.Clone(claims)
 	slices.SortStableFunc(sorted, func(a, b claim) int { return cmp.Compare(a.base, b.base) })
-	met := sides{}
 	for i, c := range sorted {
 		for _, other := range sorted[i+1:] {
 			if other.base >= c.end {
@@ -256,19 +273,25 @@ func (v *validator) checkClaims(claims []claim) {
 			if c.by == other.by || c.by.fixed == nil && other.by.fixed == nil {
 				continue
 			}
-			for _, pair := range [2][2]*draft{{c.by, other.by}, {other.by, c.by}} {
-				d, other := pair[0], pair[1]
-				met.meet(d, other, func() {
-					a, b := d, other
-					if a.fixed == nil { // its ids are its logins'
-						a, b = other, d
-					}
-					d.errorf(a.set.Userns.origin, "overlaps the host ids of jail %q (%s:%d), choose another base", b.name, b.file, b.line)
-				})
-			}
+			overlap(c.by, other.by)
+			overlap(other.by, c.by)
 		}
 	}
-	met.judge(v.drafts)
+	judge(v.drafts)
+}
+
+// overlap notes that ids of other are in d's way.
+func overlap(d, other *draft) {
+	if d.conflict != nil && d.conflict.with[1] != nil {
+		return // it is at odds with enough
+	}
+	d.meet(other, func() {
+		a, b := d, other
+		if a.fixed == nil { // its ids are its logins'
+			a, b = other, d
+		}
+		d.errorf(a.set.Userns.origin, "overlaps the host ids of jail %q (%s:%d), choose another base", b.name, b.file, b.line)
+	})
 }
 
 // callers returns the names the caller's own ids may be listed under, or nil

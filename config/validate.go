@@ -46,7 +46,8 @@ type draft struct {
 	spec  jail.Spec
 	fixed *span // an explicit id range, if valid in itself
 	order int
-	twin  bool // an earlier draft has the name
+	*conflict
+	twin bool // an earlier draft has the name
 }
 
 // at is the origin of one of the jail's own keys, given or not.

@@ -357,3 +357,31 @@ func BenchmarkLogin(b *testing.B) {
 		})
 	}
 }
+
+// What a verb goes by is what serve has left, and the registry itself without it.
+func TestNow(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(dir+"/run", 0o711))
+	path := dir + "/jail.toml"
+	opt := config.Options{RuntimeDir: dir + "/run", SkipFS: true, Rootless: true, Passwd: []byte("alice:x:1001:1001::/:\n"), Group: []byte("a:x:1001:\n")}
+	require.NoError(t, os.WriteFile(path, []byte("version = 1\n[jail.file]\nrootfs = \"/nonexistent\"\nusers = [\"alice\"]\n"), 0o644))
+	reg, err := Now(path, opt)
+	require.NoError(t, err)
+	assert.NotNil(t, reg.Jail("file"))
+	require.NoError(t, Publish(dir+"/run", path, registry()))
+	reg, err = Now(path, opt)
+	require.NoError(t, err)
+	assert.Nil(t, reg.Jail("file"))
+	assert.Equal(t, registry(), reg)
+
+	// A serve that comes now reads the file, with that in view.
+	reg, err = Load(path, opt)
+	require.NoError(t, err)
+	assert.NotNil(t, reg.Jail("file"))
+	require.NoError(t, os.Chmod(dir+"/run/registry", 0o666))
+	reg, err = Load(path, opt)
+	require.NoError(t, err)
+	assert.Contains(t, reg.Warnings[0].Error(), "what was in force until now is not known")
+	_, err = Now(path, opt)
+	assert.Error(t, err)
+}
