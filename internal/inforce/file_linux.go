@@ -190,22 +190,3 @@ func Load(path string, opt config.Options) (*config.Registry, error) {
 
 // large is the number of jails from which on giving memory back is worth its time.
 const large = 500
-
-// Now returns what is in force, for a verb that is concerned with what is: what serve
-// has left in the runtime directory, else the registry at path, places aside.
-func Now(path string, opt config.Options) (*config.Registry, error) {
-	dir := opt.RuntimeDir
-	if dir == "" {
-		dir = config.DefaultRuntimeDir
-	}
-	f, err := Open(dir, path)
-	if errors.Is(err, ErrNone) {
-		opt.SkipPlaces = true
-		return config.Load(path, opt)
-	}
-	if err != nil {
-		return &config.Registry{}, err
-	}
-	defer f.Close()
-	return f.Registry()
-}
