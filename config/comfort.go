@@ -15,13 +15,12 @@ const maxAccept = environ.MaxAccept
 // checkAccept checks which variables may enter besides the usual ones.
 func checkAccept(ps *problems, spec *jail.Spec, list acceptKey) {
 	for _, p := range list {
-		name, star := strings.CutSuffix(p.v, "*")
 		switch {
-		case !validEnvName(name) || len(name) > 64:
-			ps.errorf(p.origin, "%s is not a variable's name, use letters, digits and _, and * only behind them", shown(p.v))
+		case !environ.ValidPattern(p.v):
+			ps.errorf(p.origin, "%s is not a variable's name, use up to 64 letters, digits and _, with up to 4 * and any ? for others", shown(p.v))
 		case environ.Reserved(p.v):
 			what := "is set by the jail, or changes what programs inside do before they do anything"
-			if star {
+			if strings.ContainsAny(p.v, "*?") {
 				what = "stands for names that are set by the jail, or that change what programs inside do before they do anything"
 			}
 			ps.errorf(p.origin, "%s %s, name others", p.v, what)

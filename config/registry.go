@@ -95,7 +95,7 @@ type settings struct {
 	// terminal, and a session without one goes on, as with plain sshd.
 	OnDisconnect value[string] `toml:"on_disconnect"`
 	// EnvAccept are names of variables that may enter with a login besides
-	// those that always may; one that ends in * stands for all that begin so.
+	// those that always may; * stands for any characters or none, ? for one.
 	// A jail's are added to those of [defaults]. sshd's AcceptEnv has to let
 	// them in as well.
 	EnvAccept acceptKey `toml:"env_accept"`

@@ -9,31 +9,71 @@ const AcceptFile = "env_accept"
 const (
 	MaxAccept     = 64      // patterns
 	MaxAcceptFile = 8 << 10 // bytes
+
+	maxName  = 64  // bytes of a pattern
+	maxStars = 4   // * of a pattern
+	maxMatch = 128 // bytes of a name that a pattern may stand for
 )
 
 // reserved are the names no pattern lets in: what the jail sets itself, and what
 // makes a shell or the loader do something before the first command, which would
-// get around the command= of a key. A trailing * stands for any ending.
+// get around the command= of a key.
 var reserved = []string{
 	"HOME", "USER", "LOGNAME", "SHELL", "PATH", "MAIL", "PWD", "OLDPWD", "SHLVL", "_", "IFS",
 	"ENV", "BASH_*", "BASHOPTS", "SHELLOPTS", "ZDOTDIR", "XDG_CONFIG_*", "XDG_DATA_*", "SSH_*", "LD_*", "GLIBC_TUNABLES",
 	"GCONV_PATH", "LOCPATH", "NLSPATH", "MOTD_SHOWN", "XDG_RUNTIME_DIR",
 }
 
-// Reserved reports whether a pattern, NAME or NAME*, stands for a name that may
-// never enter.
+// Reserved reports whether a pattern may stand for a name that may never enter.
 func Reserved(pattern string) bool {
-	p, star := cutStar(pattern)
 	for _, r := range reserved {
-		name, any := cutStar(r)
-		switch {
-		case p == name,
-			any && begins(p, name),
-			star && begins(name, p):
+		if meet(pattern, r) {
 			return true
 		}
 	}
 	return false
+}
+
+// meet reports whether there is a name that both patterns stand for.
+func meet(a, b string) bool {
+	for len(a) > 0 && len(b) > 0 {
+		switch {
+		case a[0] == '*':
+			// It stands for nothing, or for one more character of what b does.
+			return meet(a[1:], b) || meet(a, b[1:])
+		case b[0] == '*':
+			return meet(a, b[1:]) || meet(a[1:], b)
+		case a[0] != b[0] && a[0] != '?' && b[0] != '?':
+			return false
+		}
+		a, b = a[1:], b[1:]
+	}
+	return onlyStars(a) && onlyStars(b)
+}
+
+func onlyStars(s string) bool {
+	for i := range len(s) {
+		if s[i] != '*' {
+			return false
+		}
+	}
+	return true
+}
+
+// ValidPattern reports whether s may be a pattern: a variable's name, in which * and ?
+// may stand for others. More than maxStars * would take long to tell from what is reserved.
+func ValidPattern(s string) bool {
+	stars := 0
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '*':
+			stars++
+		case c == '?', c == '_', c >= 'A' && c <= 'Z', c >= 'a' && c <= 'z', i > 0 && c >= '0' && c <= '9':
+		default:
+			return false
+		}
+	}
+	return s != "" && len(s) <= maxName && stars <= maxStars
 }
 
 // Accepted reports whether entry, NAME=VALUE, is let in by one of the patterns.
@@ -62,14 +102,30 @@ func reservedName(name []byte) bool {
 	return false
 }
 
-// matches reports whether the pattern stands for name. What * stands for is not
-// empty.
+// matches reports whether the pattern stands for name, as sshd's AcceptEnv does
+// (ssh_config(5), PATTERNS; match.c:match_pattern): * for any characters or none, ?
+// for one.
 func matches(pattern string, name []byte) bool {
-	p, star := cutStar(pattern)
-	if star {
-		return len(name) > len(p) && string(name[:len(p)]) == p
+	if len(name) > maxMatch {
+		return false
 	}
-	return string(name) == p
+	p, n := 0, 0
+	star, from := -1, 0 // the last *, and where what follows it was tried
+	for n < len(name) {
+		switch {
+		case p < len(pattern) && pattern[p] == '*':
+			star, from = p, n
+			p++
+		case p < len(pattern) && (pattern[p] == '?' || pattern[p] == name[n]):
+			p, n = p+1, n+1
+		case star >= 0:
+			from++
+			p, n = star+1, from
+		default:
+			return false
+		}
+	}
+	return onlyStars(pattern[p:])
 }
 
 // Patterns takes AcceptFile's text apart. A file that is not as it should be is
@@ -83,21 +139,13 @@ func Patterns(text []byte) []string {
 		if text[i] != '\n' {
 			continue
 		}
-		p, _ := cutStar(string(text[start:i]))
-		if len(list) == MaxAccept || len(Name([]byte(p+"="))) == 0 {
+		if len(list) == MaxAccept || !ValidPattern(string(text[start:i])) {
 			return nil
 		}
 		list = append(list, string(text[start:i]))
 		start = i + 1
 	}
 	return list
-}
-
-func cutStar(s string) (string, bool) {
-	if n := len(s) - 1; n >= 0 && s[n] == '*' {
-		return s[:n], true
-	}
-	return s, false
 }
 
 func begins(s, prefix string) bool { return len(s) >= len(prefix) && s[:len(prefix)] == prefix }

@@ -11,7 +11,7 @@ import (
 func TestAccepted(t *testing.T) {
 	patterns := []string{"FOO", "BAR_*", "S*", "H*", "P*"} // the last ones the registry refuses
 	for entry, want := range map[string]bool{
-		"FOO=1": true, "FOOD=1": false, "FO=1": false, "BAR_X=1": true, "BAR_=1": false, "BAR=1": false,
+		"FOO=1": true, "FOOD=1": false, "FO=1": false, "BAR_X=1": true, "BAR_=1": true, "BAR=1": false,
 		"STUFF=1": true, "ANY=1": false,
 		"SSH_AUTH_SOCK=/x": false, "SHELL=/x": false, "LD_PRELOAD=/x": false, "BASH_ENV=/x": false, "BASH_FUNC_x%%=1": false,
 		"PATH=/x": false, "HOME=/x": false, "MOTD_SHOWN=1": false, "FOO": false, "=1": false, "": false, "F;O=1": false,
@@ -19,6 +19,19 @@ func TestAccepted(t *testing.T) {
 		assert.Equal(t, want, Accepted([]byte(entry), patterns), "%q", entry)
 	}
 	assert.False(t, Accepted([]byte("FOO=1"), nil))
+	// As sshd's match_pattern has them.
+	for _, row := range []struct {
+		pattern, name string
+		want          bool
+	}{
+		{"FOO*", "FOO", true}, {"FOO*", "FOOD", true}, {"FOO?", "FOO", false}, {"FOO?", "FOOD", true}, {"FOO?", "FOODS", false},
+		{"A*B*C", "ABC", true}, {"A*B*C", "AxByBzC", true}, {"A*B*C", "AxByBz", false}, {"A**", "A", true}, {"A*?", "A", false}, {"A*?", "AB", true},
+		{"*_TOKEN", "X_TOKEN", true}, {"*_TOKEN", "X_TOKENS", false}, {"*", "X", true}, {"?", "X", true}, {"A", "", false}, {"A*A*A*A*B", "AAAAAAAAAAAAAAAAAAAA", false},
+		{"A*", "A" + strings.Repeat("x", maxMatch), false}, {"A*", "A" + strings.Repeat("x", maxMatch-1), true},
+	} {
+		assert.Equal(t, row.want, matches(row.pattern, []byte(row.name)), "%s %s", row.pattern, row.name)
+	}
+	assert.False(t, Accepted([]byte("SSH_TOKEN=1"), []string{"*_TOKEN"}), "a reserved name, whatever the pattern")
 	assert.True(t, Accepted([]byte("LANGUAGE=de:en"), []string{"LANG*"}))
 	assert.False(t, Accepted([]byte("LANGUAGE=/tmp/x"), []string{"LANG*"}), "a path to catalogues")
 }
@@ -27,6 +40,7 @@ func TestReserved(t *testing.T) {
 	for pattern, want := range map[string]bool{
 		"FOO": false, "BAR_*": false, "EDITOR": false, "TZ": false, "SSHD_*": false, "LDAP": false, "BASH": false, "P": false, "PATHS": false,
 		"PATH": true, "HOME": true, "H*": true, "*": true, "SSH_X": true, "SSH_*": true, "SSH*": true, "L*": true, "LD_PRELOAD": true,
+		"*_TOKEN": true, "????": true, "?": true, "B?SH_ENV": true, "X*_HOME": true, "L?_X": true, "M*L": true, "APP_?": false, "A*Z": false, "G?T_*": false,
 		"LD_X*": true, "XDG_CONFIG_HOME": true, "XDG_*": true, "BASH_ENV": true, "BASH_*": true, "BASH*": true, "_": true, "IFS": true, "PA*": true,
 	} {
 		assert.Equal(t, want, Reserved(pattern), pattern)
@@ -36,15 +50,15 @@ func TestReserved(t *testing.T) {
 func TestPatterns(t *testing.T) {
 	assert.Equal(t, []string{"FOO", "BAR_*"}, Patterns([]byte("FOO\nBAR_*\n")))
 	for claim, text := range map[string]string{
-		"nothing":              "",
-		"no end of line":       "FOO",
-		"an empty line":        "FOO\n\n",
-		"a star alone":         "*\n",
-		"a star in the middle": "F*O\n",
-		"an odd name":          "F-O\n",
-		"a NUL":                "F\x00O\n",
-		"too many":             strings.Repeat("A\n", MaxAccept+1),
-		"too long":             strings.Repeat("A", MaxAcceptFile) + "\n",
+		"nothing":        "",
+		"no end of line": "FOO",
+		"an empty line":  "FOO\n\n",
+		"too many stars": "A*B*C*D*E*F\n",
+		"a class":        "F[O]\n",
+		"an odd name":    "F-O\n",
+		"a NUL":          "F\x00O\n",
+		"too many":       strings.Repeat("A\n", MaxAccept+1),
+		"too long":       strings.Repeat("A", MaxAcceptFile) + "\n",
 	} {
 		assert.Empty(t, Patterns([]byte(text)), claim)
 	}
@@ -55,6 +69,12 @@ func FuzzAccept(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text, entry []byte) {
 		patterns := Patterns(text)
 		require.LessOrEqual(t, len(patterns), MaxAccept)
+		for _, p := range patterns {
+			// What a pattern stands for is what it is not refused for.
+			if name := Name(entry); name != nil && len(p) < 20 && matches(p, name) && reservedName(name) {
+				require.True(t, Reserved(p), "%s %s", p, name)
+			}
+		}
 		if Accepted(entry, patterns) {
 			require.False(t, strings.HasPrefix(string(entry), "LD_"))
 			require.NotEmpty(t, Name(entry))

@@ -61,8 +61,8 @@ type Spec struct {
 	X11 bool
 	// OnDisconnect is what becomes of a session whose client is gone.
 	OnDisconnect OnDisconnect
-	// EnvAccept are the names of variables, or their beginnings with a * behind
-	// them, that may enter with a login besides the usual ones; sorted.
+	// EnvAccept are the names of variables, * and ? standing for others, that may
+	// enter with a login besides the usual ones; sorted.
 	EnvAccept []string
 	// OwnResolver leaves the jail the /etc/resolv.conf of its rootfs; otherwise
 	// it sees the host's.
