@@ -494,3 +494,51 @@ func TestKeyTakenOutMeanwhile(t *testing.T) {
 	put(before + contents(key+".pub"))
 	assert.Equal(t, result{stdout: "work\n"}, over())
 }
+
+// TestKeysReasonReachesTheLog: sshd throws away what jail-keys says, and the system's
+// log has it, once for each key that is offered. The /dev of this sshd is its own.
+func TestKeysReasonReachesTheLog(t *testing.T) {
+	own(t, withKeys())
+	home := filepath.Join(debianRoot, work.home)
+	info, err := os.Stat(home)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.Chmod(home, info.Mode())) })
+	dir := shortDir(t)
+	log, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "log"), Net: "unixgram"})
+	require.NoError(t, err)
+	defer log.Close()
+	script := filepath.Join(dir, "sshd")
+	require.NoError(t, os.WriteFile(script, []byte(`#!/bin/sh -e
+mkdir -p `+dir+`/dev
+mount --rbind /dev `+dir+`/dev
+mount -t tmpfs tmpfs /dev
+for f in null zero random urandom tty log; do : >/dev/$f; done
+for f in null zero random urandom tty; do mount --bind `+dir+`/dev/$f /dev/$f; done
+mount --bind `+dir+`/log /dev/log
+exec `+strings.Join(sshd(forced, world.scratch), " ")+"\n"), 0o755))
+	server := []string{"unshare", "-m", script}
+	ask := func() (status int, lines []string) {
+		r := runCommand(t, by(keyFile, forced, server, "--", string(forced), "true"), nil)
+		buf := make([]byte, 8192)
+		for {
+			require.NoError(t, log.SetReadDeadline(time.Now().Add(100*time.Millisecond)))
+			n, err := log.Read(buf)
+			if err != nil {
+				return r.status, lines
+			}
+			// PAM has things to say as well.
+			if line := string(buf[:n]); strings.Contains(line, "jail-keys[") {
+				lines = append(lines, line)
+			}
+		}
+	}
+	status, lines := ask()
+	assert.Zero(t, status, "all is well")
+	assert.Empty(t, lines)
+	require.NoError(t, os.Chmod(home, 0o777))
+	status, lines = ask()
+	assert.Equal(t, 255, status)
+	if assert.Len(t, lines, 1) {
+		assert.Regexp(t, `^<84>.* jail-keys\[\d+\]: debian: in the jail: "/home/work" is writable by others \(mode 0777\)$`, lines[0])
+	}
+}
