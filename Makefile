@@ -23,7 +23,7 @@ PLAIN = ./cmd/... ./config/... ./internal/...
 PURE  = ./internal/wire ./internal/jail ./internal/passwd ./internal/authkeys ./internal/environ ./internal/confine ./internal/supervise
 
 .PHONY: all build build-enter unit test race bite arm64 bench lint fuzz trees deps install \
-	demo demo-shell demo-stop try-systemd try-vm try-release clean
+	demo demo-shell demo-stop try-systemd try-vm try-arm64 try-release clean
 
 all: build
 
@@ -120,6 +120,10 @@ try-systemd: build
 # The limits, on a Debian booted by qemu, on two kernels.
 try-vm: build
 	packaging/vm/try-vm.sh $(VMFLAGS)
+
+# A login on arm64, on a machine emulated by qemu.
+try-arm64: arm64
+	packaging/vm/try-arm64.sh
 
 # The tests, on another release of Debian.
 try-release:
