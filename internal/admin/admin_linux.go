@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sort"
 	"strconv"
+	"sync"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -107,7 +108,24 @@ func find(opt Options, name string) (*jail.Spec, error) {
 // row is what ps prints of one jail.
 type row struct {
 	name, state, pid, sessions, served, rootfs, note string
-	silent                                           bool // nobody answers for it
+	answered                                         bool // it says itself what it does
+}
+
+// ask has a jail say what it does.
+func (r *row) ask(opt Options) {
+	c, err := control.Open(opt.RuntimeDir, r.name, false)
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	r.state, r.answered = "running", true
+	switch {
+	case c.Status.Stopping:
+		r.state = "stopping"
+	case c.Status.Sessions == 0 && !c.Status.Processes:
+		r.state = "idle"
+	}
+	r.pid, r.sessions, r.served = strconv.Itoa(c.PID), fmt.Sprint(c.Status.Sessions), fmt.Sprint(c.Status.Served)
 }
 
 // PS prints the jails of the registry and those that run without one, or the one called
@@ -128,35 +146,27 @@ func PS(opt Options, name string) error {
 	} else if _, gone := os.Stat(opt.ConfigPath); !errors.Is(gone, os.ErrNotExist) {
 		fmt.Fprintf(opt.Stderr, "jail-init: the registry has faults (jail-init check), only running jails are shown\n")
 	}
+	// All are asked at once: some may take their time not to answer.
+	var asking sync.WaitGroup
+	room := make(chan struct{}, 64)
 	for _, n := range Running(opt) {
-		at(n)
+		if name == "" || n == name {
+			r := at(n)
+			asking.Go(func() { room <- struct{}{}; r.ask(opt); <-room })
+		}
 	}
+	asking.Wait()
 	answered := map[string]string{} // by pid, the name of who has it
 	for n, r := range rows {
-		if name != "" && n != name {
-			continue
+		if r.answered {
+			answered[r.pid] = n
+		} else if r.rootfs == "-" {
+			delete(rows, n) // a socket somebody left
 		}
-		c, err := control.Open(opt.RuntimeDir, n, false)
-		if err != nil {
-			if r.silent = true; r.rootfs == "-" {
-				delete(rows, n) // a socket somebody left
-			}
-			continue
-		}
-		r.state = "running"
-		switch {
-		case c.Status.Stopping:
-			r.state = "stopping"
-		case c.Status.Sessions == 0 && !c.Status.Processes:
-			r.state = "idle"
-		}
-		r.pid, r.sessions, r.served = strconv.Itoa(c.PID), fmt.Sprint(c.Status.Sessions), fmt.Sprint(c.Status.Served)
-		answered[r.pid] = n
-		c.Close()
 	}
 	var inits control.Inits
-	for _, r := range rows {
-		if !r.silent {
+	for n, r := range rows {
+		if r.answered || name != "" && n != name {
 			continue
 		}
 		if inits == nil {

@@ -492,8 +492,16 @@ func TestForget(t *testing.T) {
 	w.event(kindChild, n)
 	alive := exec.Command("sleep", "1000")
 	require.NoError(t, alive.Start())
-	defer func() { _ = alive.Process.Kill(); _ = alive.Wait() }()
-	assert.Empty(t, endOf(alive.Process.Pid), "it has not ended")
+	looked := make(chan string, 1)
+	go func() { looked <- endOf(alive.Process.Pid) }()
+	select {
+	case how := <-looked:
+		assert.Empty(t, how, "it has not ended")
+	case <-time.After(deadline):
+		assert.Fail(t, "it is waited for")
+	}
+	_ = alive.Process.Kill()
+	_, _ = alive.Process.Wait()
 }
 
 // turn is one turn of the loop, or as many as it takes for something to be posted.
