@@ -393,7 +393,7 @@ func lingering(t *testing.T, seconds int32) int {
 // to close, over its connection, its logins' sockets, or as a client that is refused:
 // another jail's login does not wait for it.
 func TestSlowClosing(t *testing.T) {
-	const seconds = 60
+	const seconds = 30
 	send := func(t *testing.T, conn int, p []byte) error {
 		fd := lingering(t, seconds)
 		defer syscall.Close(fd) // not the last copy
