@@ -26,6 +26,7 @@ type login struct {
 	fault   string // why it is; "" if it is not
 	fd      int    // -1 if it could not be made
 	watched bool
+	broken  bool // the log says that it could not be made
 }
 
 type jailState struct {
@@ -134,10 +135,13 @@ func keys(m map[int]bool) []int {
 func (s *server) listen(lg *login) bool {
 	fd, err := fdsock.ListenLogin(s.opt.RuntimeDir, lg.spec.HostUID)
 	if err != nil {
-		s.log("jail %s: login %s: %v", lg.of, lg.spec.Name, err)
+		if !lg.broken { // it is tried every second
+			s.log("jail %s: login %s: %v", lg.of, lg.spec.Name, err)
+		}
+		lg.broken = true
 		return false
 	}
-	lg.fd = fd
+	lg.fd, lg.broken = fd, false
 	return true
 }
 
@@ -218,6 +222,9 @@ func (s *server) start(n int, j *jailState) {
 		fds = append(fds, fd)
 		given[i] = lg
 		spec.Logins = append(spec.Logins, lg.spec)
+	}
+	if err == nil && len(fds) == 0 {
+		err = errors.New("none of its logins has a socket")
 	}
 	go func() {
 		var c *control.Conn

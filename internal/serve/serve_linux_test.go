@@ -613,6 +613,38 @@ func TestOneBadSocket(t *testing.T) {
 	assert.Equal(t, "add 61001", w.pid1("one").next(deadline))
 }
 
+// TestNoSocketAtAll: a jail nobody can enter is not started.
+func TestNoSocketAtAll(t *testing.T) {
+	w := newWorld(t)
+	w.run()
+	require.NoError(t, os.WriteFile(filepath.Dir(fdsock.LoginPath(w.dir, 61001)), nil, 0o600))
+	reg := registry("one: 61001")
+	reg.Jails[0].Autostart = true
+	w.do(func() { assert.Len(t, w.apply(reg), 1) })
+	w.logged("jail one: start failed, next try in 1s at the earliest: none of its logins has a socket")
+}
+
+// TestSocketThatComesBack: a login whose socket cannot be made anew has one as soon as it
+// can.
+func TestSocketThatComesBack(t *testing.T) {
+	w := newWorld(t)
+	w.run()
+	w.do(func() { w.apply(registry("one: 61001")) })
+	w.dial(61001)
+	p := w.pid1("one")
+	dir := filepath.Dir(fdsock.LoginPath(w.dir, 61001))
+	require.NoError(t, os.RemoveAll(dir))
+	require.NoError(t, os.WriteFile(dir, nil, 0o600))
+	p.end()
+	w.logged("jail one: login u61001: ")
+	w.until("it is tried again", func() bool { return w.jails.at(w.byName["one"]).machine.Due() != 0 })
+	require.NoError(t, os.Remove(dir))
+	w.until("it is there", func() bool { _, err := os.Lstat(fdsock.LoginPath(w.dir, 61001)); return err == nil })
+	w.dial(61001)
+	assert.NotSame(t, p, w.pid1("one"))
+	assert.Equal(t, 1, strings.Count(w.out.String(), "login u61001: "))
+}
+
 // TestReloadThatHangs: a file system that does not answer while the registry is read
 // holds up nobody, and who asked for it is told.
 func TestReloadThatHangs(t *testing.T) {
