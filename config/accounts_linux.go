@@ -22,6 +22,8 @@ import (
 type Account struct {
 	Name     string
 	UID, GID uint32
+	// Home and Shell are on the host.
+	Home, Shell string
 	// Groups are those it is in besides GID.
 	Groups []uint32
 }
@@ -105,7 +107,7 @@ func (h *host) ask(names []string, before []Account, within time.Duration) (kept
 				uid, ok1 := parseUint32(f[2])
 				gid, ok2 := parseUint32(f[3])
 				if ok1 && ok2 && wanted[f[0]] {
-					known[f[0]] = Account{Name: f[0], UID: uid, GID: gid}
+					known[f[0]] = Account{Name: f[0], UID: uid, GID: gid, Home: f[5], Shell: f[6]}
 				}
 			}
 		}

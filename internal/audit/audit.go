@@ -3,11 +3,11 @@
 // holds what happens inside; everything here happens on the host, before a
 // session is in its jail or without ever getting there.
 //
-// It reads and asks, and changes nothing. The account files are those of /etc:
-// accounts from elsewhere (LDAP) are no more known here than to package config.
+// It reads and asks, and changes nothing.
 package audit
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"sort"
@@ -97,6 +97,8 @@ type Options struct {
 	SFTPServer string
 	// RuntimeDir is where the control sockets are; "" is /run/jail.
 	RuntimeDir string
+	// Today is the day since 1970, as shadow(5) counts; 0 is today.
+	Today int64
 	// Kernel is what the kernel offers; nil asks it.
 	Kernel *Kernel
 
@@ -119,7 +121,7 @@ type Kernel struct {
 func Run(reg *config.Registry, opt Options) []Finding {
 	a := &auditor{opt: opt}
 	if reg != nil {
-		a.jails = reg.Jails
+		a.jails, a.elsewhere = reg.Jails, reg.Accounts
 	}
 	a.complete()
 	if !opt.Rootless {
@@ -132,6 +134,8 @@ func Run(reg *config.Registry, opt Options) []Finding {
 		for _, l := range a.logins {
 			a.checkHome(l)
 			a.checkShell(l)
+			a.checkAge(l)
+			a.checkUID(l)
 			a.checkSSH(l)
 			a.checkPAM(l)
 			a.checkGroups(l)
@@ -158,7 +162,10 @@ type auditor struct {
 	files  files
 	jails  []jail.Spec
 	logins []*login
-	pam    []pamLine
+	groups []group
+	// elsewhere are accounts that are not in the files.
+	elsewhere []config.Account
+	pam       []pamLine
 	// matches is what sshd_config makes depend on more than the login.
 	matches matches
 	drafts  []Finding // each about one login
@@ -175,6 +182,7 @@ type login struct {
 	// groups are those that list the login as a member, without its primary one.
 	groups   []group
 	password password
+	age      age
 	home     home
 	kind     shellKind
 	ssh      settings // nil: not known
@@ -206,27 +214,65 @@ func (a *auditor) add(l *login, sev Severity, where, what, fix string) {
 	a.drafts = append(a.drafts, Finding{sev, name, where, what, fix})
 }
 
-// load finds the account of every login.
+// load finds the account of every login: in the files, else as package config has
+// found it.
 func (a *auditor) load() {
-	groups := parseGroups(a.opt.Group)
+	a.groups = parseGroups(a.opt.Group)
+	accounts := make(map[string]passwd.Entry)
+	for line := range bytes.Lines(a.opt.Passwd) {
+		name, _, _ := bytes.Cut(line, []byte(":"))
+		if e, ok := passwd.ByName(line, string(name)); ok {
+			if _, known := accounts[e.Name]; !known {
+				accounts[e.Name] = e
+			}
+		}
+	}
+	for _, e := range a.elsewhere {
+		if _, known := accounts[e.Name]; !known {
+			accounts[e.Name] = passwd.Entry{Name: e.Name, UID: e.UID, GID: e.GID, Home: e.Home, Shell: e.Shell}
+		}
+	}
+	member := make(map[string][]group)
+	for _, g := range a.groups {
+		for _, m := range g.members {
+			if !slices.ContainsFunc(member[m], func(have group) bool { return have.gid == g.gid && have.name == g.name }) {
+				member[m] = append(member[m], g)
+			}
+		}
+	}
+	hashes := fields(a.opt.Passwd)
+	shadow := fields(a.opt.Shadow)
 	for i := range a.jails {
 		j := &a.jails[i]
 		for k := range j.Logins {
-			e, ok := passwd.ByName(a.opt.Passwd, j.Logins[k].Name)
+			e, ok := accounts[j.Logins[k].Name]
 			if !ok {
-				continue // package config has refused it
+				continue // it has gone since
 			}
 			l := &login{Entry: e, jail: j, in: &j.Logins[k]}
-			for _, g := range groups {
-				if g.gid != e.GID && slices.Contains(g.members, e.Name) {
+			for _, g := range member[e.Name] {
+				if g.gid != e.GID {
 					l.groups = append(l.groups, g)
 				}
 			}
-			l.password = passwordOf(e.Name, a.opt.Passwd, a.opt.Shadow)
+			l.password = passwordOf(hashes[e.Name], shadow[e.Name])
+			l.age = ageOf(shadow[e.Name])
 			l.kind = a.shellKind(e.Shell)
 			a.logins = append(a.logins, l)
 		}
 	}
+}
+
+// fields are the lines of passwd(5) or shadow(5), by name: the first of each, as the
+// C library has it.
+func fields(text []byte) map[string][]string {
+	all := make(map[string][]string)
+	for line := range strings.SplitSeq(string(text), "\n") {
+		if f := strings.Split(line, ":"); len(f) >= 3 && f[0] != "" && all[f[0]] == nil {
+			all[f[0]] = f
+		}
+	}
+	return all
 }
 
 func parseGroups(text []byte) []group {
@@ -245,25 +291,16 @@ func parseGroups(text []byte) []group {
 
 // passwordOf looks at the password field of an account, in passwd(5) or, where
 // that says "x", in shadow(5).
-func passwordOf(name string, passwdText, shadowText []byte) password {
-	field := func(text []byte) (string, bool) {
-		for line := range strings.SplitSeq(string(text), "\n") {
-			if f := strings.SplitN(line, ":", 3); len(f) == 3 && f[0] == name {
-				return f[1], true
-			}
-		}
-		return "", false
-	}
-	hash, ok := field(passwdText)
-	if ok && hash == "x" {
-		hash, ok = field(shadowText)
+func passwordOf(passwd, shadow []string) password {
+	if len(passwd) > 1 && passwd[1] == "x" {
+		passwd = shadow
 	}
 	switch {
-	case !ok:
+	case len(passwd) < 2:
 		return passwordUnknown
-	case hash == "":
+	case passwd[1] == "":
 		return passwordEmpty
-	case hash[0] == '!' || hash[0] == '*':
+	case passwd[1][0] == '!' || passwd[1][0] == '*':
 		return passwordLocked
 	}
 	return passwordSet

@@ -93,6 +93,7 @@ type world struct {
 	home   string
 	shell  string
 	hash   string
+	age    string // change, min and max of shadow; "" is well within its age
 	group  string
 	ssh    string // output of sshd -T
 	sshErr error
@@ -162,7 +163,11 @@ func (w *world) run() []Finding {
 	account := "alice:x:2001:2001::" + w.home + ":" + w.shell + "\n"
 	o.Passwd = []byte("root:x:0:0:root:/root:/bin/bash\n" + account + strings.Replace(strings.ReplaceAll(account, "alice", "bob"), "2001:2001", "2002:2002", 1))
 	o.Group = []byte("root:x:0:\nalice:x:2001:\nstaff:x:50:\n" + w.group)
-	o.Shadow = []byte("alice:" + w.hash + ":19000:0:99999:7:::\nbob:" + w.hash + ":19000:0:99999:7:::\n")
+	if w.age == "" {
+		w.age = "19000:0:99999"
+	}
+	o.Today = 20000
+	o.Shadow = []byte("alice:" + w.hash + ":" + w.age + ":7:::\nbob:" + w.hash + ":" + w.age + ":7:::\n")
 	o.Effective = func(string) (string, error) { return w.ssh, w.sshErr }
 	o.Version = func() string { return w.vers }
 	o.Kernel = &w.kernel
@@ -243,12 +248,45 @@ func TestFindings(t *testing.T) {
 		w.home = "/srv/jails/web/rootfs/home/alice"
 		w.files[w.home] = fakeFile{dir: true, uid: 201000}
 	}
+	pidsMissing := func(w *world) { w.kernel.Controllers = []string{"memory"} }
 	for _, tc := range []struct {
 		name string
 		host func(w *world)
 		want []want
 		not  []string // parts of lines that must not be there
 	}{
+		// The password's age.
+		{"a password that has to be changed is an error", func(w *world) { w.age = "0:0:99999" },
+			[]want{{Error, "/etc/shadow, last change", "has to be changed at the next login (chage -d 0), so sshd runs the host's passwd(1)", "chage -d -1 alice"}}, nil},
+		{"a password that is too old is an error", func(w *world) { w.age = "19909:0:90" },
+			[]want{{Error, "/etc/shadow, maximum age", "the password is too old, so sshd runs", "chage -M -1 alice"}}, nil},
+		{"a password that will be too old is worth a note", func(w *world) { w.age = "19910:0:90" },
+			[]want{{Note, "/etc/shadow, maximum age", "the password has an age", "chage -M -1 alice"}}, []string{"too old"}},
+		{"no day of a change is no age", func(w *world) { w.age = ":0:1" }, nil, []string{"/etc/shadow"}},
+		{"an age switched off is none", func(w *world) { w.age = "1:0:-1" }, nil, []string{"/etc/shadow"}},
+		{"without PAM sshd does not ask", func(w *world) { w.age = "0:0:99999"; w.set("usepam", "no") }, nil, []string{"chage"}},
+
+		// ping.
+		{"ping is shut for everybody", func(w *world) { w.files["/proc/sys/net/ipv4/ping_group_range"] = fakeFile{text: "1\t0\n"} },
+			[]want{{Note, "sysctl net.ipv4.ping_group_range", "is 1 to 0 and leaves out the groups of these jails, so ping does not work in them: web", `sysctl -w net.ipv4.ping_group_range="0 2147483647"`}}, nil},
+		{"ping is open for half a jail", func(w *world) { w.files["/proc/sys/net/ipv4/ping_group_range"] = fakeFile{text: "0 265534\n"} },
+			[]want{{Note, "sysctl net.ipv4.ping_group_range", "is 0 to 265534", `sysctl -w net.ipv4.ping_group_range="0 2147483647"`}}, nil},
+		{"ping is open", func(w *world) { w.files["/proc/sys/net/ipv4/ping_group_range"] = fakeFile{text: "200000 265535\n"} }, nil, []string{"ping"}},
+
+		// Controllers, and whose they are.
+		{"a controller that version 1 has", func(w *world) {
+			pidsMissing(w)
+			w.files["/proc/cgroups"] = fakeFile{text: "#subsys_name\thierarchy\tnum_cgroups\tenabled\npids\t7\t1\t1\n"}
+		}, []want{{Warning, "/sys/fs/cgroup/x/cgroup.controllers", "there is no pids controller", "add systemd.unified_cgroup_hierarchy=1 to the kernel's command line"}}, nil},
+		{"a controller that is switched off", func(w *world) {
+			pidsMissing(w)
+			w.files["/proc/cgroups"] = fakeFile{text: "pids\t0\t1\t0\n"}
+		}, []want{{Warning, "/sys/fs/cgroup/x/cgroup.controllers", "there is no pids controller", "add cgroup_enable=pids to the kernel's command line, and take out a cgroup_disable=pids"}}, nil},
+		{"a program that dpkg installed", func(w *world) {
+			delete(w.files, "/usr/bin/jail-enter")
+			w.files["/var/lib/dpkg/info/jail.list"] = fakeFile{}
+		}, []want{{Error, "/usr/bin/jail-enter", "does not exist", "apt-get install --reinstall jail"}}, nil},
+
 		// The account.
 		{"a home that is a link into the rootfs is in the rootfs", func(w *world) {
 			inRootfs(w)
@@ -332,7 +370,7 @@ func TestFindings(t *testing.T) {
 		// Our programs.
 		{"a jail-enter that is not there is an error", func(w *world) {
 			delete(w.files, "/usr/bin/jail-enter")
-		}, []want{{Error, "/usr/bin/jail-enter", "does not exist, so no login works", "make install"}}, nil},
+		}, []want{{Error, "/usr/bin/jail-enter", "does not exist, so no login works", "make install, or install the package again"}}, nil},
 		{"a set-uid jail-enter is an error", func(w *world) {
 			w.files["/usr/bin/jail-enter"] = fakeFile{mode: 0o4755}
 		}, []want{{Error, "/usr/bin/jail-enter", "set-uid", "chmod u-s,g-s /usr/bin/jail-enter"}}, nil},
@@ -351,7 +389,7 @@ func TestFindings(t *testing.T) {
 		}, []want{{Error, "/usr/lib/jail/pid1", "is writable by everybody, who can replace pid1 and then acts as root", "chmod o-w /usr/lib/jail/pid1"}}, nil},
 		{"without the program of PID 1 no login works", func(w *world) {
 			w.opt.AsRoot = []string{"/usr/lib/jail/pid1"}
-		}, []want{{Error, "/usr/lib/jail/pid1", "does not exist, so no login works", "make install"}}, nil},
+		}, []want{{Error, "/usr/lib/jail/pid1", "does not exist, so no login works", "make install, or install the package again"}}, nil},
 		{"a directory above jail-enter that everybody may write is an error", func(w *world) {
 			w.files["/usr/bin"] = fakeFile{dir: true, mode: 0o777}
 		}, []want{{Error, "/usr/bin", "is writable by everybody, who can replace jail-enter", "chmod o-w /usr/bin"}}, nil},
@@ -670,11 +708,11 @@ func TestFindings(t *testing.T) {
 		}, nil, []string{"cgroup"}},
 		{"the default limit on processes is missed without its controller", func(w *world) {
 			w.kernel.Controllers = []string{"cpu", "memory"}
-		}, []want{{Warning, "/sys/fs/cgroup/x/cgroup.controllers", "there is no pids controller", "add cgroup_enable=pids to the kernel's command line"}}, nil},
+		}, []want{{Warning, "/sys/fs/cgroup/x/cgroup.controllers", "there is no pids controller", "boot a kernel that has the pids controller"}}, nil},
 		{"a limit without its controller is an error", func(w *world) {
 			w.kernel.Controllers = []string{"cpu", "pids"}
 			w.jails[0].Limits = jail.Limits{MemoryBytes: 1 << 30, Pids: 10}
-		}, []want{{Error, "/sys/fs/cgroup/x/cgroup.controllers", "no memory controller", "add cgroup_enable=memory to the kernel's command line"}}, []string{"no pids"}},
+		}, []want{{Error, "/sys/fs/cgroup/x/cgroup.controllers", "no memory controller", "boot a kernel that has the memory controller"}}, []string{"no pids"}},
 		{"a controller that the unit was not given is another matter", func(w *world) {
 			w.kernel.Controllers = []string{"cpu", "pids"}
 			w.files["/sys/fs/cgroup/cgroup.controllers"] = fakeFile{text: "cpu memory pids\n"}
@@ -769,4 +807,39 @@ func TestTheSFTPServerIsLookedAt(t *testing.T) {
 	foreign := about(w)
 	require.Len(t, foreign, 1)
 	assert.Equal(t, Error, foreign[0].Severity)
+}
+
+// An account that systemd may give to a service, and one of a directory.
+func TestAccountsOfOddPlaces(t *testing.T) {
+	w := newWorld(t)
+	w.jails[0].Logins = append(w.jails[0].Logins, jail.Login{Name: "dyn", HostUID: 61184, UID: 1}, jail.Login{Name: "low", HostUID: 61183, UID: 2}, jail.Login{Name: "ldap", HostUID: 70000, UID: 3})
+	w.run() // fills in what it does for a world
+	a := Options{
+		Passwd: []byte("root:x:0:0::/root:/bin/sh\ndyn:x:61184:61184::/:/usr/bin/jail-enter\nlow:x:61183:61183::/:/usr/bin/jail-enter\n"),
+		Group:  []byte("root:x:0:\n"), Shadow: []byte{}, Effective: func(string) (string, error) { return w.ssh, nil }, Version: func() string { return w.vers },
+		Kernel: &w.kernel, files: w.files, JailEnter: []string{"/usr/bin/jail-enter"}, JailKeys: "/usr/lib/jail/jail-keys",
+	}
+	reg := &config.Registry{Jails: w.jails, Accounts: []config.Account{{Name: "ldap", UID: 70000, GID: 70000, Home: "/", Shell: "/bin/zsh"}}}
+	out := lines(Run(reg, a))
+	assert.Contains(t, out, "note: dyn: /etc/passwd, uid: uids from 61184 to 65519 are those systemd gives to services with DynamicUser=")
+	assert.NotContains(t, out, "low: /etc/passwd, uid")
+	assert.Contains(t, out, "ldap: /etc/passwd, shell: /bin/zsh ")
+}
+
+// Whatever a service's file holds, every line found is one of it, and reading ends.
+func FuzzPAM(f *testing.F) {
+	f.Add([]byte(pamSSHD))
+	f.Add([]byte("auth [a=b c=d] pam_x.so arg \\\n more # x\n@include sshd\nauth include sshd\n-session\toptional /lib/pam_y.so"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if strings.Count(string(text), "include") > 2 || strings.Count(string(text), "substack") > 2 {
+			return // ten deep, each twice
+		}
+		a := &auditor{files: fakeFS{"/p/sshd": {text: string(text)}}, opt: Options{PAMDirs: []string{"/p"}}}
+		a.readPAM("sshd", "sshd", 0)
+		for _, p := range a.pam {
+			if p.service != "sshd" || !strings.HasPrefix(p.where, "/p/sshd:") || strings.ContainsAny(p.text, "\n") {
+				t.Fatalf("%+v", p)
+			}
+		}
+	})
 }

@@ -128,7 +128,7 @@ func (a *auditor) groupWriters(gid uint32) (name string, any bool) {
 	if gid == 0 {
 		return "root", false
 	}
-	for _, g := range parseGroups(a.opt.Group) {
+	for _, g := range a.groups {
 		if g.gid != gid {
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -48,6 +49,9 @@ func (a *auditor) complete() {
 	}
 	if o.SFTPServer == "" && installed {
 		o.SFTPServer = filepath.Join(prefix, "lib/jail/sftp-server")
+	}
+	if o.Today == 0 {
+		o.Today = time.Now().Unix() / (24 * 60 * 60)
 	}
 	if o.RuntimeDir == "" {
 		o.RuntimeDir = config.DefaultRuntimeDir
@@ -110,6 +114,7 @@ func (a *auditor) checkKernel() {
 		a.checkUserns(userns)
 	}
 	a.checkLimits()
+	a.checkPing()
 }
 
 // checkLimits looks at which limits can be kept. Those that are promised are an
@@ -168,7 +173,21 @@ func (a *auditor) addController(name string) string {
 	if err == nil && slices.Contains(strings.Fields(string(text)), name) {
 		return "Delegate=yes in the unit" // the kernel has it
 	}
-	return "add cgroup_enable=" + name + " to the kernel's command line"
+	// subsys_name hierarchy num_cgroups enabled, cgroups(7).
+	text, _ = a.files.read("/proc/cgroups")
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
+		if len(f) != 4 || f[0] != name {
+			continue
+		}
+		switch {
+		case f[3] == "0":
+			return "add cgroup_enable=" + name + " to the kernel's command line, and take out a cgroup_disable=" + name
+		case f[1] != "0": // a hierarchy of version 1 has it
+			return "add systemd.unified_cgroup_hierarchy=1 to the kernel's command line"
+		}
+	}
+	return "boot a kernel that has the " + name + " controller"
 }
 
 // ownUnit reports whether systemd starts the jail by a socket of its own

@@ -33,7 +33,7 @@ func (a *auditor) checkSFTP() {
 	wanted := slices.ContainsFunc(a.jails, func(j jail.Spec) bool { return j.SFTP.Builtin() })
 	if p := a.opt.SFTPServer; wanted && p != "" {
 		if t := walk(a.files, p); t.missing() {
-			a.add(nil, Warning, p, "does not exist, so sftp and scp work only in jails whose root file system has an sftp-server", "make install")
+			a.add(nil, Warning, p, "does not exist, so sftp and scp work only in jails whose root file system has an sftp-server", a.reinstall())
 			return
 		}
 		a.checkProgram(nil, p, "as a login that uses sftp", false)
@@ -55,7 +55,7 @@ func (a *auditor) checkProgram(l *login, p, acts string, safePath bool) {
 		if !t.missing() {
 			what = fmt.Sprintf("cannot be judged (%v)", t.err)
 		}
-		a.add(l, Error, p, what, "make install")
+		a.add(l, Error, p, what, a.reinstall())
 		return
 	}
 	for i, s := range t.steps {
@@ -79,7 +79,7 @@ func (a *auditor) checkProgram(l *login, p, acts string, safePath bool) {
 	}
 	end := t.end()
 	if !end.isRegular() {
-		a.add(l, Error, p, "is not a regular file, so no login works", "make install")
+		a.add(l, Error, p, "is not a regular file, so no login works", a.reinstall())
 		return
 	}
 	if end.mode&0o6000 != 0 {
@@ -91,4 +91,15 @@ func (a *auditor) checkProgram(l *login, p, acts string, safePath bool) {
 	if end.mode&0o111 != 0o111 || end.mode&0o444 != 0o444 {
 		a.add(l, Error, end.path, fmt.Sprintf("has mode %04o and cannot be run by everybody, so logins fail", end.mode&0o7777), "chmod 0755 "+end.path)
 	}
+}
+
+// reinstall is how a part of the installation that is missing comes back.
+func (a *auditor) reinstall() string {
+	if _, err := a.files.lstat("/var/lib/dpkg/info/jail.list"); err == nil {
+		return "apt-get install --reinstall jail"
+	}
+	if len(a.files.glob("/usr/share/doc/packages/jail")) > 0 {
+		return "zypper install --force jail"
+	}
+	return "make install, or install the package again"
 }
