@@ -26,7 +26,7 @@ const (
 	answerWithin = time.Second
 	// lookWithin is how long all of them may take. What has not been seen by then
 	// counts as not answering.
-	lookWithin = 20 * time.Second
+	lookWithin = 8 * time.Second
 	// lookers bounds how many file systems are looked at side by side.
 	lookers = 64
 )
