@@ -43,6 +43,13 @@ type Child struct {
 	// SyncFD: first read one byte from it; end if it is closed instead. -1 not.
 	SyncFD int
 
+	// TakeFrom, if not negative, is a unix socket whose next packet the child
+	// receives: its descriptors take the places of FDTaken in FDs, in order. There
+	// must be as many, each a pipe or a connected stream socket; otherwise the child
+	// ends with ChildNoFDs. See Taken.
+	TakeFrom int
+	take     taking
+
 	// EarlyCred: take uid EarlyUID and gid EarlyGID first; for the process
 	// that has just got an id map.
 	EarlyCred          bool
@@ -141,7 +148,7 @@ func NewChild() *Child {
 // Reset makes c a Child that does nothing but execute. c must not be Pending.
 func (c *Child) Reset() {
 	groups, stack := c.Groups[:0], c.stack
-	*c = Child{CgroupFD: -1, SyncFD: -1, LandlockFD: -1, CttyFD: -1, FDs: [4]int{-1, -1, -1, -1}, Umask: -1, ExecFD: -1}
+	*c = Child{CgroupFD: -1, SyncFD: -1, TakeFrom: -1, LandlockFD: -1, CttyFD: -1, FDs: [4]int{-1, -1, -1, -1}, Umask: -1, ExecFD: -1}
 	c.Groups, c.stack = groups, stack
 }
 
@@ -187,6 +194,9 @@ func Fork(c *Child) (pid, pidfd int, err error) {
 	}
 	top := uintptr(unsafe.Pointer(&c.stack[0])) + childStack
 	top &^= 15
+	if c.TakeFrom >= 0 {
+		prepareTake(c)
+	}
 	c.pidfd = -1
 	atomic.StoreUint32(&c.tid, 1)
 	flags := c.CloneFlags | cloneVMFlag | clonePidfd | cloneChildCleartid
@@ -269,6 +279,9 @@ func child(c *Child) {
 		}
 	}
 
+	if c.TakeFrom >= 0 {
+		childTake(c)
+	}
 	if c.OwnCgroupRoot {
 		_, _, e = syscall.RawSyscall(syscall.SYS_UNSHARE, syscall.CLONE_NEWCGROUP, 0, 0)
 		if e != 0 {
