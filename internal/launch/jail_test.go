@@ -562,27 +562,27 @@ func TestStrangersOnTheSocket(t *testing.T) {
 	}
 	var m sys.MsgBuf
 	for claim, c := range map[string]struct {
-		packet  []byte
-		fds     []int
-		refused bool
+		packet []byte
+		fds    []int
+		want   string
 	}{
-		"an empty packet":               {[]byte{}, nil, false},
-		"one byte":                      {[]byte{1}, nil, false},
-		"a control message":             {wire.AppendStop(nil, wire.Stop{}), nil, false},
-		"an answer":                     {wire.AppendExited(nil, wire.Exited{}), nil, false},
-		"a signal before a request":     {wire.AppendSignal(nil, wire.Signal{Number: 15}), nil, false},
-		"a surplus descriptor":          {good, []int{null}, false},
-		"a missing descriptor":          {passed, nil, false},
-		"a flood of descriptors":        {passed, many, false},
-		"a truncated request":           {good[:len(good)-3], nil, false},
-		"a directory as stdin":          {passed, []int{dir}, true},
-		"a regular file":                {passed, []int{file}, true},
-		"a device":                      {passed, []int{null}, true},
-		"an O_PATH descriptor":          {passed, []int{opath}, true},
-		"a datagram socket":             {passed, []int{dgram}, true},
-		"another version":               {append([]byte{99}, good[1:]...), nil, true},
-		"a large packet of nothing":     {make([]byte, 150_000), nil, true},
-		"a large packet of the version": {bytes.Repeat([]byte{1}, 150_000), nil, false},
+		"an empty packet":               {[]byte{}, nil, "closed"},
+		"one byte":                      {[]byte{1}, nil, "closed"},
+		"a control message":             {wire.AppendStop(nil, wire.Stop{}), nil, "closed"},
+		"an answer":                     {wire.AppendExited(nil, wire.Exited{}), nil, "closed"},
+		"a signal before a request":     {wire.AppendSignal(nil, wire.Signal{Number: 15}), nil, "closed"},
+		"a surplus descriptor":          {good, []int{null}, "closed"},
+		"a missing descriptor":          {passed, nil, "closed"},
+		"a flood of descriptors":        {passed, many, "started, and nothing runs"},
+		"a truncated request":           {good[:len(good)-3], nil, "closed"},
+		"a directory as stdin":          {passed, []int{dir}, "started, and nothing runs"},
+		"a regular file":                {passed, []int{file}, "started, and nothing runs"},
+		"a device":                      {passed, []int{null}, "started, and nothing runs"},
+		"an O_PATH descriptor":          {passed, []int{opath}, "started, and nothing runs"},
+		"a datagram socket":             {passed, []int{dgram}, "started, and nothing runs"},
+		"another version":               {append([]byte{99}, good[1:]...), nil, "refused"},
+		"a large packet of nothing":     {make([]byte, 150_000), nil, "refused"},
+		"a large packet of the version": {bytes.Repeat([]byte{1}, 150_000), nil, "closed"},
 	} {
 		fd := j.dial()
 		require.NoError(t, sys.SendMsg(fd, c.packet, c.fds, true, &m), claim)
@@ -590,11 +590,19 @@ func TestStrangersOnTheSocket(t *testing.T) {
 		require.Equal(t, 1, n, claim)
 		buf := make([]byte, 1024)
 		n, err := sys.RecvMsg(fd, buf, true, &m)
-		if c.refused {
+		switch c.want {
+		case "refused":
 			if assert.NoError(t, err, claim) && assert.Positive(t, n, claim) {
 				assert.EqualValues(t, wire.TypeRefused, buf[1], claim)
 			}
-		} else {
+		case "started, and nothing runs":
+			// Only the session's process has seen the descriptors, and ended.
+			if assert.NoError(t, err, claim) && assert.Positive(t, n, claim) {
+				assert.EqualValues(t, wire.TypeStarted, buf[1], claim)
+				n, err = sys.RecvMsg(fd, buf, true, &m)
+			}
+			fallthrough
+		default:
 			assert.True(t, err != nil || n == 0, claim)
 		}
 		sys.Close(fd)

@@ -73,8 +73,7 @@ func (l *loop) order(c *conn, typ wire.Type, flags uint16, body []byte, fds *[]i
 		for i := range l.listeners {
 			if l.listeners[i].fd >= 0 && l.listeners[i].id.HostUID == id.HostUID {
 				l.accept(l.listeners[i].fd, i)
-				l.forget(l.listeners[i].fd)
-				l.listeners[i].fd = -1
+				l.forgetListener(i)
 			}
 		}
 		if err := l.addListener((*fds)[0], id); err != nil {
@@ -116,9 +115,9 @@ func (l *loop) stop(graceMillis uint32) {
 				l.drop(i) // its client has no answer yet and connects again
 			}
 		}
-		_ = syscall.Kill(-1, syscall.SIGHUP)
-		_ = syscall.Kill(-1, syscall.SIGTERM)
-		_ = syscall.Kill(-1, syscall.SIGCONT)
+		_ = l.procs.kill(-1, syscall.SIGHUP)
+		_ = l.procs.kill(-1, syscall.SIGTERM)
+		_ = l.procs.kill(-1, syscall.SIGCONT)
 		l.stopAt = sys.MonotonicMillis() + int64(graceMillis)
 	}
 	l.stopAt = min(l.stopAt, sys.MonotonicMillis()+int64(graceMillis))
@@ -134,8 +133,7 @@ func (l *loop) dropLogin(hostUID uint32) {
 					l.drop(j)
 				}
 			}
-			l.forget(l.listeners[i].fd)
-			l.listeners[i].fd = -1
+			l.forgetListener(i)
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"syscall"
 
 	"jail/internal/login"
-	"jail/internal/rootfs"
 	"jail/internal/session"
 	"jail/internal/sys"
 	"jail/internal/tty"
@@ -17,6 +16,7 @@ const (
 	maxPending   = 64       // connections that have not sent their request yet
 	requestWait  = 2000     // milliseconds a connection may take to send it
 	maxSlots     = 32       // sessions between clone and exec at once
+	loginSlots   = 8        // of these, those of one login
 	maxFree      = 8        // slots kept for the next ones
 	smallRequest = 64 << 10 // bytes; the memory of a larger one is given back
 	execDeadline = 10_000
@@ -51,6 +51,7 @@ const (
 	running       // a session runs
 	orphan        // a session runs, its connection is gone
 	admin         // a control connection
+	leaving       // it has been refused; its request is still being thrown away
 )
 
 // conn is a connection, the session that came of it, or both.
@@ -64,7 +65,10 @@ type conn struct {
 	tty     bool
 	wantLog bool
 	execAs  *wire.Identity // control: the next request is for this identity
-	parked  bool           // not watched until a slot is free
+	parked  bool           // not watched until a slot is free, or the child has taken
+	taking  *sys.Child     // has still to take the request's packet off the connection
+	wrong   bool           // what it found there was no request's
+	rights  bool           // descriptors came with the request, and nobody has taken them
 	forward session.Forward
 	policy  wire.OnDisconnect
 	master  int  // a copy of the terminal's, where the policy needs it; -1 without
@@ -72,17 +76,33 @@ type conn struct {
 }
 
 // busySlot is a slot whose child may not have executed yet. Until it has, or has
-// ended, it is not reaped either, so that pidfd is its.
+// ended, it is not reaped either, so the pidfd still refers to it.
 type busySlot struct {
 	*session.Slot
+	conn  *conn
+	login int
 	pidfd int
 	since int64
 }
 
+// sessions is session.Jail, or what stands for it in a test.
+type sessions interface {
+	Start(s *session.Slot, id *wire.Identity, conn int) (session.Started, *session.Refusal)
+	Remove(f *session.Forward)
+}
+
+// processes are those of the jail, or what stands for them in a test.
+type processes interface {
+	// kill is kill(2).
+	kill(pid int, sig syscall.Signal) error
+	// wait is waitpid(2) for any child, with WNOHANG.
+	wait() (pid int, ws syscall.WaitStatus, err error)
+}
+
 type loop struct {
 	setup *wire.Setup
-	jail  *session.Jail
-	root  *rootfs.Root
+	jail  sessions
+	procs processes
 	epfd  int
 	ctl   int
 
@@ -92,8 +112,10 @@ type loop struct {
 	byPID     map[int]int
 	slots     []*session.Slot
 	busySlots []busySlot
+	buriers   []burier
+	dead      []int // descriptors that PID 1 cannot close by itself
 	paused    bool // accepting stopped for want of descriptors
-	parked    bool // a connection waits for a slot
+	parked    bool // a connection waits for a slot, or for a child
 
 	sessions int
 	waiting  int // connections in state pending
@@ -113,20 +135,13 @@ type loop struct {
 	ids   login.IDs
 }
 
-func newLoop(s *wire.Setup, root *rootfs.Root, ctl int, logins []int) (*loop, error) {
-	l := &loop{setup: s, root: root, jail: jailOf(s, root), ctl: ctl, byPID: map[int]int{}, out: make([]byte, 0, 1024)}
+// newLoop makes the loop of a jail. ctl is the control listener, logins are those of
+// s.Logins, launcher is the first control connection.
+func newLoop(s *wire.Setup, jail sessions, procs processes, ctl int, logins []int, launcher int) (*loop, error) {
+	l := &loop{setup: s, jail: jail, procs: procs, ctl: ctl, byPID: map[int]int{}, out: make([]byte, 0, 1024)}
 	var now syscall.Timeval
 	_ = syscall.Gettimeofday(&now)
 	l.ids = login.NewIDs(s.Name, now.Sec*1000+now.Usec/1000)
-	// Sessions get their own limit; PID 1 needs two descriptors for each.
-	var lim syscall.Rlimit
-	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim) == nil && lim.Cur < lim.Max {
-		lim.Cur = lim.Max
-		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &lim)
-	}
-	// A core file of one byte: none is written, and what the host's core_pattern
-	// pipes crashes to is not run. With 0 it would be (core(5), CVE-2025-4598).
-	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{Cur: 1, Max: 1})
 	var err error
 	if l.epfd, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC); err != nil {
 		return nil, sys.Wrap("make epoll", err)
@@ -142,15 +157,27 @@ func newLoop(s *wire.Setup, root *rootfs.Root, ctl int, logins []int) (*loop, er
 	if err := l.watch(ctl, kindControl, 0); err != nil {
 		return nil, err
 	}
-	// The launcher's socket is the first control connection.
-	i := l.newConn(conn{state: admin, fd: setupFD, login: -1, wantLog: true})
-	if err := sys.SetNonblock(setupFD); err != nil {
+	i := l.newConn(conn{state: admin, fd: launcher, login: -1, wantLog: true})
+	if err := sys.SetNonblock(launcher); err != nil {
 		return nil, err
 	}
-	if _, err := sys.Fcntl(setupFD, syscall.F_SETFD, syscall.FD_CLOEXEC); err != nil {
+	if _, err := sys.Fcntl(launcher, syscall.F_SETFD, syscall.FD_CLOEXEC); err != nil {
 		return nil, err
 	}
-	return l, l.watch(setupFD, kindConn, i)
+	return l, l.watch(launcher, kindConn, i)
+}
+
+// limits are what PID 1 and its children have of what the kernel limits.
+func limits() {
+	// Sessions get their own limit; PID 1 needs two descriptors for each.
+	var lim syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim) == nil && lim.Cur < lim.Max {
+		lim.Cur = lim.Max
+		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &lim)
+	}
+	// A core file of one byte: none is written, and what the host's core_pattern
+	// pipes crashes to is not run. With 0 it would be (core(5), CVE-2025-4598).
+	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{Cur: 1, Max: 1})
 }
 
 func (l *loop) addListener(fd int, id wire.Identity) error {
@@ -213,34 +240,12 @@ func (l *loop) newConn(c conn) int {
 func (l *loop) run() int {
 	events := make([]sys.EpollEvent, 64)
 	for {
-		n, err := sys.EpollWait(l.epfd, events, l.timeout())
-		if err != nil && err != syscall.EINTR {
+		ended, err := l.turn(events, l.timeout())
+		if err != nil {
 			l.log("epoll: " + err.Error())
 			return 1
 		}
-		reap := err == syscall.EINTR // SIGCHLD, most likely
-		for _, ev := range events[:max(n, 0)] {
-			i := int(ev.Pad)
-			switch kind(ev.Fd) {
-			case kindListener:
-				l.accept(l.listeners[i].fd, i)
-			case kindControl:
-				l.accept(l.ctl, -1)
-			case kindConn:
-				l.readable(i)
-			case kindChild:
-				reap = true
-			case kindMaster:
-				l.drain(i)
-			}
-		}
-		now := sys.MonotonicMillis()
-		if reap || now-l.lastReap >= tick {
-			l.reap()
-			l.lastReap = now
-		}
-		l.expire(now)
-		if l.done(now) {
+		if ended {
 			if l.stopping {
 				l.log("ends: told to")
 			} else {
@@ -251,16 +256,48 @@ func (l *loop) run() int {
 	}
 }
 
+// turn waits at most timeout milliseconds for something to happen, and does all that
+// is to be done then. It reports whether the jail is to end.
+func (l *loop) turn(events []sys.EpollEvent, timeout int) (ended bool, err error) {
+	n, err := sys.EpollWait(l.epfd, events, timeout)
+	if err != nil && err != syscall.EINTR {
+		return false, err
+	}
+	reap := err == syscall.EINTR // SIGCHLD, most likely
+	for _, ev := range events[:max(n, 0)] {
+		i := int(ev.Pad)
+		switch kind(ev.Fd) {
+		case kindListener:
+			l.accept(l.listeners[i].fd, i)
+		case kindControl:
+			l.accept(l.ctl, -1)
+		case kindConn:
+			l.readable(i)
+		case kindChild:
+			reap = true
+		case kindMaster:
+			l.drain(i)
+		}
+	}
+	now := sys.MonotonicMillis()
+	if reap || now-l.lastReap >= tick {
+		l.reap()
+		l.lastReap = now
+	}
+	l.expire(now)
+	return l.done(now), nil
+}
+
 // timeout is how long epoll may wait, in milliseconds.
 func (l *loop) timeout() int {
-	if l.paused || len(l.busySlots) == maxSlots {
+	if l.paused || l.parked || len(l.dead) > 0 || len(l.busySlots) == maxSlots {
 		return 20
 	}
 	if l.stopping {
 		return 50
 	}
 	switch {
-	case l.waiting > 0, l.children, len(l.busySlots) > 0:
+	case l.waiting > 0, l.children, len(l.busySlots) > 0, len(l.buriers) > 0:
 		return tick
 	case l.idle != 0 && l.setup.IdleMillis > 0:
 		left := l.idle + int64(l.setup.IdleMillis) - sys.MonotonicMillis()
@@ -284,7 +321,7 @@ func (l *loop) accept(listener, login int) {
 			return
 		}
 		if login >= 0 && !l.peerIs(fd, &l.listeners[login].id) {
-			sys.Close(fd)
+			l.discard(fd)
 			continue
 		}
 		c := conn{state: pending, fd: fd, login: login}
@@ -359,7 +396,8 @@ func (l *loop) drop(i int) {
 		l.waiting--
 	}
 	if c.fd >= 0 {
-		l.forget(c.fd)
+		l.unwatch(c.fd)
+		l.discard(c.fd)
 		c.fd = -1
 	}
 	l.jail.Remove(&c.forward)
@@ -378,23 +416,74 @@ func (l *loop) readable(i int) {
 	case pending:
 		l.request(i, &l.listeners[c.login].id)
 	case running:
-		l.messages(i)
+		if l.took(c) {
+			l.messages(i)
+		} else {
+			l.park(c)
+		}
 	case admin:
 		l.control(i)
 	}
 }
 
-// slot returns memory for a new session, nil if all of it is held by children
-// that have not executed yet.
-func (l *loop) slot() *session.Slot {
-	l.collectSlots()
+// took reports whether a session's connection is PID 1's to read again: until then
+// its child reads from it, and it is not watched.
+func (l *loop) took(c *conn) bool {
+	if c.taking == nil {
+		return true
+	}
+	taken := c.taking.Taken()
+	if taken == sys.TakenNotYet && c.taking.Pending() {
+		return false
+	}
+	c.taking, c.wrong = nil, taken == sys.TakenWrong
+	return true
+}
+
+// park leaves a connection unwatched for a while.
+func (l *loop) park(c *conn) {
+	l.unwatch(c.fd)
+	c.parked, l.parked = true, true
+}
+
+// unpark watches connections again whose time has come.
+func (l *loop) unpark() {
+	l.parked = false
+	for i, c := range l.conns {
+		switch {
+		case !c.parked:
+		case c.state == leaving && l.took(c):
+			l.drop(i)
+		case !l.took(c), c.state != running && !l.hasSlot(c.login):
+			l.parked = true
+		default:
+			c.parked = false
+			_ = l.watch(c.fd, kindConn, i)
+		}
+	}
+}
+
+// hasSlot reports whether a login may have one more child that has not executed yet.
+func (l *loop) hasSlot(login int) bool {
+	own := 0
+	for _, s := range l.busySlots {
+		if s.login == login {
+			own++
+		}
+	}
+	return len(l.busySlots) < maxSlots && own < loginSlots
+}
+
+// slot returns memory for a new session of a login, nil if all of it, or all that one
+// login can have, is held by children that have not executed yet.
+func (l *loop) slot(login int) *session.Slot {
+	if l.collectSlots(); !l.hasSlot(login) {
+		return nil
+	}
 	if n := len(l.slots); n > 0 {
 		s := l.slots[n-1]
 		l.slots = l.slots[:n-1]
 		return s
-	}
-	if len(l.busySlots) >= maxSlots {
-		return nil
 	}
 	return session.NewSlot()
 }
@@ -402,12 +491,16 @@ func (l *loop) slot() *session.Slot {
 func (l *loop) collectSlots() {
 	kept := l.busySlots[:0]
 	for _, s := range l.busySlots {
-		switch {
-		case s.Child.Pending():
+		if s.Child.Pending() {
 			kept = append(kept, s)
-		case len(l.slots) < maxFree && s.Used <= smallRequest:
+			continue
+		}
+		if s.conn.taking == s.Child { // which is another session's from here on
+			l.took(s.conn)
+		}
+		if len(l.slots) < maxFree && s.Used <= smallRequest {
 			l.slots = append(l.slots, s.Slot)
-		default:
+		} else {
 			s.Free()
 		}
 	}
@@ -415,27 +508,25 @@ func (l *loop) collectSlots() {
 	l.busySlots = kept
 }
 
-// request reads a Request and starts its session. Anything else closes the
-// connection.
+// request looks at a Request and starts its session, whose child takes it off the
+// connection if descriptors come with it: they are never PID 1's, who would have to
+// close them. Anything else closes the connection.
 func (l *loop) request(i int, id *wire.Identity) {
 	c := l.conns[i]
-	s := l.slot()
+	s := l.slot(c.login)
 	if s == nil {
-		// Every slot is held by a child that cannot execute. The request stays
+		// The slots are held by children that cannot execute. The request stays
 		// in the socket until one can.
-		c.parked, l.parked = true, true
-		l.unwatch(c.fd)
+		l.park(c)
 		return
 	}
-	n, err := sys.RecvMsg(c.fd, s.Buf, false, &l.m)
-	fds := l.m.FDs
-	defer sys.CloseAll(fds)
 	busy := false
 	defer func() {
 		if !busy {
 			l.slots = append(l.slots, s)
 		}
 	}()
+	n, rights, err := sys.PeekMsg(c.fd, s.Buf, &l.m)
 	if err == syscall.EAGAIN {
 		return
 	}
@@ -443,13 +534,16 @@ func (l *loop) request(i int, id *wire.Identity) {
 		l.drop(i)
 		return
 	}
+	if c.rights = rights; !rights {
+		_, _, _ = sys.TakeMsg(c.fd, l.small[:1], &l.m) // s.Buf has it all
+	}
 	s.Used = n
 	err = wire.DecodeRequest(s.Buf[:n], &s.Req)
 	if err == wire.ErrVersion {
 		l.refuse(i, 125, "this jail runs another version of the protocol; it has to be restarted (jail stop "+l.setup.Name+")")
 		return
 	}
-	if err != nil || len(fds) != s.Req.FDs() {
+	if err != nil || rights != (s.Req.FDs() > 0) {
 		l.drop(i)
 		return
 	}
@@ -457,7 +551,7 @@ func (l *loop) request(i int, id *wire.Identity) {
 		l.refuse(i, 125, "the jail has as many sessions as it can hold")
 		return
 	}
-	st, refusal := l.jail.Start(s, id, fds)
+	st, refusal := l.jail.Start(s, id, c.fd)
 	if refusal != nil {
 		for _, fd := range [...]int{st.Master, st.Agent} {
 			if fd >= 0 {
@@ -469,7 +563,10 @@ func (l *loop) request(i int, id *wire.Identity) {
 		return
 	}
 	busy = true
-	l.busySlots = append(l.busySlots, busySlot{s, st.PIDFD, sys.MonotonicMillis()})
+	l.busySlots = append(l.busySlots, busySlot{s, c, c.login, st.PIDFD, sys.MonotonicMillis()})
+	if rights {
+		c.taking, c.rights = s.Child, false
+	}
 	if c.state == pending {
 		l.waiting--
 	}
@@ -528,7 +625,7 @@ func (l *loop) refuse(i int, status uint8, text string) {
 		who = decimal(uint64(l.listeners[c.login].id.HostUID))
 	}
 	l.log("id=" + id + " login=" + who + " refused: " + text)
-	l.drop(i)
+	l.leave(i)
 }
 
 // messages handles what the client of a running session sends: signals, or its
@@ -536,16 +633,16 @@ func (l *loop) refuse(i int, status uint8, text string) {
 func (l *loop) messages(i int) {
 	c := l.conns[i]
 	for n := 0; n < maxSignals; n++ {
-		got, err := sys.RecvMsg(c.fd, l.small[:], false, &l.m)
+		got, rights, err := sys.PeekMsg(c.fd, l.small[:], &l.m)
 		if err == syscall.EAGAIN {
 			return
 		}
-		sys.CloseAll(l.m.FDs)
 		var sig wire.Signal
-		if err == nil && got > 0 {
+		if err == nil && got > 0 && !rights && !c.wrong {
+			_, _, _ = sys.TakeMsg(c.fd, l.small[:], &l.m)
 			var typ wire.Type
 			var body []byte
-			if typ, _, body, err = wire.Header(l.small[:got]); err == nil && len(l.m.FDs) == 0 {
+			if typ, _, body, err = wire.Header(l.small[:got]); err == nil {
 				switch {
 				case typ == wire.TypeSignal:
 					sig, err = wire.DecodeSignal(body)
@@ -567,8 +664,8 @@ func (l *loop) messages(i int) {
 // kill signals a session's process group. The leader has not been reaped, so
 // neither number can be anybody else's.
 func (l *loop) kill(c *conn, sig syscall.Signal) {
-	if syscall.Kill(-c.pid, sig) != nil {
-		_ = syscall.Kill(c.pid, sig) // it has not called setsid yet
+	if l.procs.kill(-c.pid, sig) != nil {
+		_ = l.procs.kill(c.pid, sig) // it has not called setsid yet
 	}
 }
 
@@ -603,7 +700,7 @@ func (l *loop) disconnected(c *conn) {
 		if c.master >= 0 {
 			// What runs in the foreground of a shell has a process group of its own.
 			if pgrp, err := tty.Foreground(c.master); err == nil && pgrp > 1 {
-				_ = syscall.Kill(-pgrp, syscall.SIGKILL)
+				_ = l.procs.kill(-pgrp, syscall.SIGKILL)
 			}
 			l.closeMaster(c)
 		}
@@ -638,8 +735,7 @@ func (l *loop) closeMaster(c *conn) {
 // sessions and orphans, and reports the sessions.
 func (l *loop) reap() {
 	for {
-		var ws syscall.WaitStatus
-		pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG, nil)
+		pid, ws, err := l.procs.wait()
 		if err == syscall.EINTR {
 			continue
 		}
@@ -655,12 +751,16 @@ func (l *loop) reap() {
 
 func (l *loop) exited(i int, ws syscall.WaitStatus) {
 	c := l.conns[i]
+	if c.taking != nil && c.taking.Taken() == sys.TakenWrong {
+		c.wrong = true
+	}
+	c.taking = nil
 	delete(l.byPID, c.pid)
 	l.forget(c.pidfd)
 	l.closeMaster(c) // with the client's copy this hangs up whatever is left on it
 	l.sessions--
 	c.pid = 0
-	if c.fd >= 0 {
+	if c.fd >= 0 && !c.wrong {
 		e := wire.Exited{Code: uint8(ws.ExitStatus())}
 		if ws.Signaled() {
 			e = wire.Exited{Signal: uint8(ws.Signal())}
@@ -690,17 +790,15 @@ func (l *loop) expire(now int64) {
 			_ = sys.PidfdSendSignal(s.pidfd, syscall.SIGKILL)
 		}
 	}
+	if len(l.dead) > 0 {
+		l.bury()
+	}
+	l.expireBuriers(now)
 	if l.paused {
 		l.resume()
 	}
-	if l.parked && len(l.busySlots) < maxSlots {
-		l.parked = false
-		for i, c := range l.conns {
-			if c.parked {
-				c.parked = false
-				_ = l.watch(c.fd, kindConn, i)
-			}
-		}
+	if l.parked {
+		l.unpark()
 	}
 }
 
@@ -713,7 +811,7 @@ func (l *loop) done(now int64) bool {
 		if now >= l.stopAt {
 			// Whatever is still there gets no say. A fork bomb loses: SIGKILL
 			// reaches every process of the namespace in one call.
-			_ = syscall.Kill(-1, syscall.SIGKILL)
+			_ = l.procs.kill(-1, syscall.SIGKILL)
 		}
 		l.reap()
 		return !l.children

@@ -30,6 +30,9 @@ const setupFD = 3
 // launcher makes).
 const handled = 1 << (syscall.SIGCHLD - 1)
 
+// keepSignals are those that have none.
+const keepSignals = ^uint64(handled)
+
 // Run is the whole life of PID 1. It returns the exit status, which nobody but
 // the launcher looks at. A tenant who executes /proc/1/exe gets no further than the
 // first lines.
@@ -59,7 +62,9 @@ func Run() int {
 		return fail(&m, err)
 	}
 	syscall.Umask(0o022)
-	l, err := newLoop(s, root, got.ctl, got.logins)
+	limits()
+	j := jailOf(s, root)
+	l, err := newLoop(s, j, children{}, got.ctl, got.logins, setupFD)
 	if err != nil {
 		return fail(&m, err)
 	}
@@ -71,7 +76,7 @@ func Run() int {
 	if err := sys.SendMsg(setupFD, wire.AppendReady(nil), nil, false, &m); err != nil {
 		return 1 // the launcher has given up on us
 	}
-	for _, note := range append(root.Notes, l.jail.Notes...) {
+	for _, note := range append(root.Notes, j.Notes...) {
 		l.log(note)
 	}
 	return l.run()
@@ -216,7 +221,7 @@ func jailOf(s *wire.Setup, root *rootfs.Root) *session.Jail {
 	j := &session.Jail{
 		Root: root.Dir, Pts: root.Pts, Dev: root.Dev,
 		Env: s.Env, NoSetgroups: s.NoSetgroups, HardFiles: s.HardFiles,
-		KeepSignals: ^uint64(handled),
+		KeepSignals: keepSignals,
 		SFTP:        session.SFTP(s.SFTP), SFTPServer: s.SFTPServer != wire.SFTPServerNone,
 		Agent:     session.Place{FD: root.Agent, Path: rootfs.AgentDir},
 		X11:       session.Place{FD: root.X11, Path: rootfs.X11Dir},

@@ -127,10 +127,10 @@ type Started struct {
 	Note string
 }
 
-// Start starts the session s.Req asks for. fds are the descriptors that came
-// with the request, in the order of its Stdio; they stay the caller's. What
+// Start starts the session s.Req asks for. If descriptors come with the request, conn
+// is the connection it is on, from which the session's child takes it. What
 // Started holds is the caller's to close and to Remove, also with a refusal.
-func (j *Jail) Start(s *Slot, id *wire.Identity, fds []int) (Started, *Refusal) {
+func (j *Jail) Start(s *Slot, id *wire.Identity, conn int) (Started, *Refusal) {
 	st := Started{Master: -1, Agent: -1}
 	c := s.Child
 	c.Reset()
@@ -152,10 +152,8 @@ func (j *Jail) Start(s *Slot, id *wire.Identity, fds []int) (Started, *Refusal) 
 	if refusal != nil {
 		return st, refusal
 	}
-	for _, fd := range fds {
-		if !passable(fd) {
-			return st, &Refusal{125, "a descriptor that is neither a pipe nor a stream socket"}
-		}
+	if s.Req.FDs() > 0 {
+		c.TakeFrom = conn
 	}
 	slave, null := -1, -1
 	defer func() {
@@ -179,7 +177,7 @@ func (j *Jail) Start(s *Slot, id *wire.Identity, fds []int) (Started, *Refusal) 
 	for i, kind := range s.Req.Stdio {
 		switch kind {
 		case wire.StdioPassed:
-			c.FDs[i], fds = fds[0], fds[1:]
+			c.FDs[i] = sys.FDTaken
 		case wire.StdioTTY:
 			c.FDs[i] = slave
 		case wire.StdioNull:
@@ -218,7 +216,7 @@ func (j *Jail) Start(s *Slot, id *wire.Identity, fds []int) (Started, *Refusal) 
 	c.ExecMsg = s.bytes(program, ": ")
 	c.Dir = s.cstr(user.Home)
 	c.DirMsg = s.bytes("Could not chdir to home directory ", user.Home, ": ")
-	c.Setsid = true
+	c.Setsid, c.CloseNow = true, true
 	c.SetFiles, c.HardFiles = true, j.HardFiles
 	c.KeepSignals = j.KeepSignals
 	c.SetCred, c.KeepGroups = true, j.NoSetgroups
@@ -248,30 +246,6 @@ func base(path string) string {
 		}
 	}
 	return path
-}
-
-// passable reports whether fd is what may be passed into a session: a pipe or a
-// connected stream socket, opened for real (K7).
-func passable(fd int) bool {
-	var st syscall.Stat_t
-	if syscall.Fstat(fd, &st) != nil {
-		return false
-	}
-	if fl, err := sys.Fcntl(fd, syscall.F_GETFL, 0); err != nil || fl&sys.OPath != 0 {
-		return false
-	}
-	switch st.Mode & syscall.S_IFMT {
-	case syscall.S_IFIFO:
-		return true
-	case syscall.S_IFSOCK:
-		typ, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_TYPE)
-		if err != nil || typ != syscall.SOCK_STREAM {
-			return false
-		}
-		listening, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_ACCEPTCONN)
-		return err == nil && listening == 0
-	}
-	return false
 }
 
 // reason puts an error in words without package fmt.

@@ -72,11 +72,15 @@ type Child struct {
 	// goroutine that forks otherwise (see block).
 	KeepSignals uint64
 
-	Setsid    bool
-	CttyFD    int    // make this the controlling terminal; -1 not
-	FDs       [4]int // become descriptors 0 to 3; -1 leaves one closed
-	Umask     int    // -1 keeps it
-	SetFiles  bool   // RLIMIT_NOFILE: soft 1024, hard HardFiles
+	Setsid bool
+	CttyFD int    // make this the controlling terminal; -1 not
+	FDs    [4]int // become descriptors 0 to 3; -1 leaves one closed
+	// CloseNow closes all other descriptors there and then. Without, they are closed
+	// when the program is executed. See Closed.
+	CloseNow  bool
+	closed    uint32
+	Umask     int  // -1 keeps it
+	SetFiles  bool // RLIMIT_NOFILE: soft 1024, hard HardFiles
 	HardFiles uint64
 
 	// SetCred: become this user. setgroups is called unless KeepGroups.
@@ -155,6 +159,11 @@ func (c *Child) Reset() {
 // Pending reports whether the child has neither executed its program nor ended.
 func (c *Child) Pending() bool { return atomic.LoadUint32(&c.tid) != 0 }
 
+// Closed reports whether the child, with CloseNow, has no copy any more of what the
+// parent had open. Whoever closes the last copy of a descriptor may have to wait (see
+// PeekMsg): a parent that keeps its own until then spares the child that.
+func (c *Child) Closed() bool { return atomic.LoadUint32(&c.closed) != 0 || !c.Pending() }
+
 // Statuses of a Child that could not get as far as its program.
 const (
 	ChildNoSync     = 101
@@ -197,7 +206,7 @@ func Fork(c *Child) (pid, pidfd int, err error) {
 	if c.TakeFrom >= 0 {
 		prepareTake(c)
 	}
-	c.pidfd = -1
+	c.pidfd, c.closed = -1, 0
 	atomic.StoreUint32(&c.tid, 1)
 	flags := c.CloneFlags | cloneVMFlag | clonePidfd | cloneChildCleartid
 	var r, e uintptr
@@ -448,10 +457,15 @@ func childFDs(c *Child) {
 	if c.FDs[3] >= 0 {
 		first = 4
 	}
-	_, _, e = syscall.RawSyscall(sysCloseRange, first, ^uintptr(0)>>32, 4 /* CLOSE_RANGE_CLOEXEC */)
+	how := uintptr(4) // CLOSE_RANGE_CLOEXEC
+	if c.CloseNow {
+		how = 0
+	}
+	_, _, e = syscall.RawSyscall(sysCloseRange, first, ^uintptr(0)>>32, how)
 	if e != 0 {
 		exit(ChildNoFDs)
 	}
+	atomic.StoreUint32(&c.closed, 1)
 }
 
 // childCred takes on the session's identity: groups, then gid, then uid, since

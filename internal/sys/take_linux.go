@@ -174,17 +174,29 @@ func plainMsg(fd int, p []byte, flags uintptr, m *MsgBuf) (n int, rights bool, e
 	}
 }
 
-// Quiet reports whether nothing is left to be received from fd, a connected
-// SOCK_SEQPACKET socket, and makes sure that nothing more comes. Closing it then waits
-// for nobody.
+// Quiet takes what is left to be received from fd, a connected SOCK_SEQPACKET socket,
+// makes sure that nothing more comes, and reports whether that is all: then closing it
+// waits for nobody, and resets nothing for the peer. Packets with descriptors, empty ones
+// and too many stay.
 func Quiet(fd int, m *MsgBuf) bool {
+	const most = 16
 	_ = syscall.Shutdown(fd, syscall.SHUT_RD)
+	var p [1]byte
+	for range most {
+		n, rights, err := plainMsg(fd, p[:], syscall.MSG_PEEK, m)
+		if rights || err != nil && err != syscall.EMSGSIZE {
+			return false
+		}
+		if err == nil && n == 0 {
+			break
+		}
+		_, _, _ = plainMsg(fd, p[:], 0, m)
+	}
 	// An empty packet looks like the end of the stream; with credentials, which
 	// every packet has from now on, it does not.
 	if PassCredentials(fd) != nil {
 		return false
 	}
-	var p [1]byte
 	n, rights, err := plainMsg(fd, p[:], syscall.MSG_PEEK, m)
 	return err == nil && n == 0 && !rights
 }

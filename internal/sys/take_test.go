@@ -190,7 +190,7 @@ func TestQuiet(t *testing.T) {
 	}{
 		"nothing was sent":            {func(int, *MsgBuf) error { return nil }, true},
 		"the peer is gone":            {func(fd int, _ *MsgBuf) error { return syscall.Shutdown(fd, syscall.SHUT_WR) }, true},
-		"a packet":                    {func(fd int, m *MsgBuf) error { return SendMsg(fd, []byte("x"), nil, true, m) }, false},
+		"a packet":                    {func(fd int, m *MsgBuf) error { return SendMsg(fd, []byte("packet"), nil, true, m) }, true},
 		"an empty packet":             {func(fd int, m *MsgBuf) error { return SendMsg(fd, nil, nil, true, m) }, false},
 		"descriptors":                 {func(fd int, m *MsgBuf) error { return SendMsg(fd, []byte("x"), []int{w}, true, m) }, false},
 		"descriptors in an empty one": {func(fd int, m *MsgBuf) error { return SendMsg(fd, nil, []int{w}, true, m) }, false},
