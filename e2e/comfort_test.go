@@ -113,12 +113,12 @@ func TestEnvironmentFilesOfTheRootfs(t *testing.T) {
 					return
 				}
 			}
-			sameFresh(t, forced, a, "pam_motd -z")
+			sameFresh(t, forced, a, "pam_motd -z", "auth info -z")
 		})
 	}
 	t.Run("TERM on a terminal", func(t *testing.T) {
 		putBoth(t, "/etc/environment", "TERM=odd\nSSH_TTY=/dev/null\nA=b\n")
-		sameFresh(t, login, ask{cmd: "env | LC_ALL=C sort", tty: xterm()}, "pam_motd")
+		sameFresh(t, login, ask{cmd: "env | LC_ALL=C sort", tty: xterm()}, "pam_motd", "auth info")
 	})
 	t.Run("in a su", func(t *testing.T) {
 		put(t, debianRoot+"/etc/environment", "A=b\nPATH=/bin\n")
@@ -232,7 +232,7 @@ func TestUnknownTerminal(t *testing.T) {
 	standard(t)
 	kitty := xterm()
 	kitty.term = "xterm-kitty"
-	same(t, ask{cmd: "env | LC_ALL=C sort", tty: kitty, wire: true}, "pam_motd", "unknown terminal")
+	same(t, ask{cmd: "env | LC_ALL=C sort", tty: kitty, wire: true}, "pam_motd", "auth info", "unknown terminal")
 	r := run(t, forced, ask{cmd: "echo $TERM; tput colors", tty: kitty, wire: true})
 	assert.Equal(t, result{stdout: "xterm-256color\r\n256\r\n"}, r)
 	for term, want := range map[string]string{
@@ -258,7 +258,7 @@ func TestUnknownTerminal(t *testing.T) {
 func TestUnknownLocale(t *testing.T) {
 	standard(t)
 	same(t, ask{cmd: "env | LC_ALL=C sort", env: []string{"LC_MESSAGES=de_DE", "LC_TIME=de_DE.UTF-8", "LC_APP=de_DE.UTF-8", "LANGUAGE=de"}},
-		"pam_motd", "unknown locale")
+		"pam_motd", "auth info", "unknown locale")
 	foreign := []string{"LANG=de_DE.UTF-8", "LC_TIME=de_DE.UTF-8", "LC_APP=de_DE.UTF-8"}
 	complaint := "perl -e 'print \"fine\\n\"'; LC_ALL= bash -c true"
 	r := run(t, forced, ask{cmd: complaint, env: foreign})
@@ -306,7 +306,7 @@ func TestHostsResolverAndZone(t *testing.T) {
 	t.Run("host", func(t *testing.T) {
 		own(t, oneJail("debian", debianRoot, `users = ["debian"]`, users))
 		world.client(t, forced, work)
-		same(t, ask{cmd: "env | LC_ALL=C sort; cat /etc/resolv.conf", wire: true}, "pam_motd", "time zone", "resolver")
+		same(t, ask{cmd: "env | LC_ALL=C sort; cat /etc/resolv.conf", wire: true}, "pam_motd", "auth info", "time zone", "resolver")
 		shown := func() string { return run(t, forced, ask{cmd: "cat /etc/resolv.conf", wire: true}).stdout }
 		assert.Equal(t, "nameserver 192.0.2.1\n", shown())
 		require.NoError(t, os.WriteFile("/etc/resolv.conf.new", []byte("nameserver 192.0.2.2\nsearch b.example\n"), 0o644))

@@ -40,6 +40,14 @@ var differences = map[string]difference{
 		reason:  "as pam_motd",
 		onPlain: regexp.MustCompile(`MOTD_SHOWN=pam\x00`),
 	},
+	"auth info": {
+		reason: "the recommended block has sshd say which key it was (ExposeAuthInfo), the oracle's does not; a file of sshd's own is in /tmp, of PID 1's in /dev/jail/auth",
+		onJail: regexp.MustCompile(`(?m)^SSH_USER_AUTH=/dev/jail/auth/\d+\r?\n`),
+	},
+	"auth info -z": {
+		reason: "as auth info",
+		onJail: regexp.MustCompile(`SSH_USER_AUTH=/dev/jail/auth/\d+\x00`),
+	},
 	"unknown locale": {
 		reason:  "what the client's locale is called means nothing to a system that does not have it, and every program would complain",
 		onPlain: regexp.MustCompile(`(?m)^LC_(MESSAGES|TIME)=de_DE(\.UTF-8)?\r?\n`),

@@ -16,24 +16,24 @@ func TestCase31Environment(t *testing.T) {
 	standard(t)
 	locale := []string{"LANG=C.UTF-8", "LC_ALL=C.UTF-8", "LC_MESSAGES=de_DE", "COLORTERM=truecolor", "GIT_PROTOCOL=version=2"}
 	t.Run("without a terminal", func(t *testing.T) {
-		r := same(t, ask{cmd: "env | LC_ALL=C sort", env: locale}, "pam_motd", "unknown locale")
+		r := same(t, ask{cmd: "env | LC_ALL=C sort", env: locale}, "pam_motd", "auth info", "unknown locale")
 		for _, entry := range append(locale, "USER=work", "LOGNAME=work", "HOME=/home/work", "SHELL=/bin/bash", "SSH_CLIENT=UNKNOWN 65535 65535") {
 			assert.Contains(t, r.stdout, entry+"\n")
 		}
-		for _, name := range []string{"TERM", "SSH_TTY", "SSH_ORIGINAL_COMMAND", "SSH_USER_AUTH", "SSH_AUTH_SOCK", "XDG_RUNTIME_DIR", "MAIL"} {
+		for _, name := range []string{"TERM", "SSH_TTY", "SSH_ORIGINAL_COMMAND", "SSH_AUTH_SOCK", "XDG_RUNTIME_DIR", "MAIL"} {
 			assert.NotContains(t, r.stdout, "\n"+name+"=")
 		}
 	})
 	t.Run("on a terminal", func(t *testing.T) {
-		r := same(t, ask{cmd: "env | LC_ALL=C sort", env: locale, tty: xterm(), wire: true}, "pam_motd", "unknown locale")
+		r := same(t, ask{cmd: "env | LC_ALL=C sort", env: locale, tty: xterm(), wire: true}, "pam_motd", "auth info", "unknown locale")
 		assert.Contains(t, r.stdout, "\nTERM=xterm\r\n")
 		assert.Contains(t, r.stdout, "\nSSH_TTY=/dev/pts/0\r\n")
 	})
 	t.Run("in a login shell", func(t *testing.T) {
-		same(t, ask{shell: true, stdin: "env | LC_ALL=C sort\n", env: locale}, "pam_motd", "unknown locale")
+		same(t, ask{shell: true, stdin: "env | LC_ALL=C sort\n", env: locale}, "pam_motd", "auth info", "unknown locale")
 	})
 	t.Run("what sshd does not accept", func(t *testing.T) {
-		same(t, ask{cmd: "env | LC_ALL=C sort", env: []string{"FOO=bar", "LD_PRELOAD=/x.so", "BASH_ENV=/x"}, wire: true}, "pam_motd")
+		same(t, ask{cmd: "env | LC_ALL=C sort", env: []string{"FOO=bar", "LD_PRELOAD=/x.so", "BASH_ENV=/x"}, wire: true}, "pam_motd", "auth info")
 	})
 	t.Run("of the jail's PID 1", func(t *testing.T) {
 		for _, pid := range jailPIDs("debian") {
@@ -51,10 +51,10 @@ func TestCase32HostileEnvironment(t *testing.T) {
 		return a
 	}
 	t.Run("values", func(t *testing.T) {
-		same(t, with("LC_A=two\nlines", "LC_B=a=b=c", "LC_C=\xff\xfe", "LC_D=", "LC_E=$(id);`id`", "LC_F=() { :; }; id"), "pam_motd -z")
+		same(t, with("LC_A=two\nlines", "LC_B=a=b=c", "LC_C=\xff\xfe", "LC_D=", "LC_E=$(id);`id`", "LC_F=() { :; }; id"), "pam_motd -z", "auth info -z")
 	})
 	t.Run("100 kB", func(t *testing.T) {
-		r := same(t, with("LC_LONG="+strings.Repeat("x", 100_000)), "pam_motd -z")
+		r := same(t, with("LC_LONG="+strings.Repeat("x", 100_000)), "pam_motd -z", "auth info -z")
 		assert.Greater(t, len(r.stdout), 100_000)
 	})
 	t.Run("128 variables", func(t *testing.T) {
@@ -62,16 +62,16 @@ func TestCase32HostileEnvironment(t *testing.T) {
 		for i := range 128 {
 			env = append(env, fmt.Sprintf("LC_%03d=%d", i, i))
 		}
-		r := same(t, with(env...), "pam_motd -z")
+		r := same(t, with(env...), "pam_motd -z", "auth info -z")
 		assert.Contains(t, r.stdout, "LC_127=127\x00")
 	})
 	t.Run("names", func(t *testing.T) {
 		// sshd passes on any name that matches LC_*; no shell could use these.
-		r := same(t, with("LC_X;id=1", "LC_$(id)=2", "LC_Y%%=() { id; }", "LC_ SPACE=3", "LC_OK=4"), "pam_motd -z", "odd names -z")
+		r := same(t, with("LC_X;id=1", "LC_$(id)=2", "LC_Y%%=() { id; }", "LC_ SPACE=3", "LC_OK=4"), "pam_motd -z", "auth info -z", "odd names -z")
 		assert.Contains(t, r.stdout, "LC_OK=4\x00")
 	})
 	t.Run("an exported function", func(t *testing.T) {
-		same(t, with("BASH_FUNC_ls%%=() { echo pwned; }", "LC_OK=1"), "pam_motd -z")
+		same(t, with("BASH_FUNC_ls%%=() { echo pwned; }", "LC_OK=1"), "pam_motd -z", "auth info -z")
 	})
 }
 
@@ -131,4 +131,23 @@ func freePort(t *testing.T) int {
 	require.NoError(t, err)
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port
+}
+
+// Programs that many keys lead to (gitolite and its like) ask which one it was.
+func TestWhichKeyItWas(t *testing.T) {
+	standard(t)
+	key := strings.Join(strings.Fields(contents(sshDir + "/id.pub"))[:2], " ")
+	show := ask{cmd: "cat $SSH_USER_AUTH; stat -c '%a %U' $SSH_USER_AUTH; stat -c '%a %U' ${SSH_USER_AUTH%/*}"}
+	assert.Equal(t, result{stdout: "publickey " + key + "\n600 work\n711 root\n"}, fresh(t, forced, show))
+	show.tty = xterm()
+	assert.Contains(t, fresh(t, forced, show).stdout, "publickey "+key+"\r\n")
+	// Another user of the jail can neither find it nor read it.
+	seen := "ls /dev/jail/auth; cat /dev/jail/auth/*; true"
+	assert.Equal(t, "", fresh(t, forced, ask{as: noHome, cmd: seen}).stdout)
+	// It goes with its session.
+	r := runCommand(t, exec.Command(initPath, "exec", "debian", "ls", "/dev/jail/auth"), nil)
+	assert.Equal(t, result{}, r)
+	// Nothing in the rootfs says otherwise.
+	put(t, debianRoot+"/etc/environment", "SSH_USER_AUTH=/etc/passwd\n")
+	assert.Regexp(t, `^/dev/jail/auth/\d+\n$`, fresh(t, forced, ask{cmd: "echo $SSH_USER_AUTH"}).stdout)
 }

@@ -114,8 +114,8 @@ type loop struct {
 	busySlots []busySlot
 	buriers   []burier
 	dead      []int // descriptors that PID 1 cannot close by itself
-	paused    bool // accepting stopped for want of descriptors
-	parked    bool // a connection waits for a slot, or for a child
+	paused    bool  // accepting stopped for want of descriptors
+	parked    bool  // a connection waits for a slot, or for a child
 
 	sessions int
 	waiting  int // connections in state pending
@@ -558,7 +558,8 @@ func (l *loop) request(i int, id *wire.Identity) {
 				sys.Close(fd)
 			}
 		}
-		l.jail.Remove(&st.Forward)
+		f := st.Forward // st itself would be on the heap, for each session
+		l.jail.Remove(&f)
 		l.refuse(i, refusal.Status, refusal.Text)
 		return
 	}

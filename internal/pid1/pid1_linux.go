@@ -225,6 +225,7 @@ func jailOf(s *wire.Setup, root *rootfs.Root) *session.Jail {
 		SFTP:        session.SFTP(s.SFTP), SFTPServer: s.SFTPServer != wire.SFTPServerNone,
 		Agent:     session.Place{FD: root.Agent, Path: rootfs.AgentDir},
 		X11:       session.Place{FD: root.X11, Path: rootfs.X11Dir},
+		Auth:      session.Place{FD: root.Auth, Path: rootfs.AuthDir},
 		Hostname:  s.Hostname,
 		EnvAccept: s.EnvAccept,
 		Keys:      s.Keys,

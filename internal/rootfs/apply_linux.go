@@ -17,9 +17,9 @@ type Root struct {
 	Proc int // the procfs
 	Dev  int // the tmpfs at /dev
 	Pts  int // the devpts
-	// Agent and X11 are the directories AgentDir and X11Dir; X11 is -1 without
-	// one.
-	Agent, X11 int
+	// Agent, X11 and Auth are the directories AgentDir, X11Dir and AuthDir; X11 is -1
+	// without one.
+	Agent, X11, Auth int
 
 	// Notes are what an administrator should know of, though the jail runs.
 	Notes []string
@@ -59,7 +59,7 @@ type Trees struct {
 // (mount_namespaces(7), SHARED SUBTREES); what is needed of the host is opened
 // next; then the host goes; and only then anything below the rootfs is touched.
 func Apply(s *wire.Setup, trees Trees) (*Root, error) {
-	b := &builder{s: s, root: Root{Dir: -1, Proc: -1, Dev: -1, Pts: -1, Agent: -1, X11: -1}, Trees: trees, nodes: map[string]int{}}
+	b := &builder{s: s, root: Root{Dir: -1, Proc: -1, Dev: -1, Pts: -1, Agent: -1, X11: -1, Auth: -1}, Trees: trees, nodes: map[string]int{}}
 	tree := trees.Root
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return nil, sys.Wrap("make mounts private", err)
@@ -327,6 +327,8 @@ func (b *builder) do(op Op) error {
 			b.root.Dev = fd
 		} else if op.Target == X11Dir {
 			b.root.X11 = fd
+		} else if op.Target == AuthDir {
+			b.root.Auth = fd
 		} else if fd >= 0 {
 			sys.Close(fd)
 		}

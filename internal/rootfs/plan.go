@@ -46,6 +46,7 @@ const SFTPServer = "/dev/jail/sftp-server"
 const (
 	AgentDir = "/dev/jail/agent" // sockets of agents
 	X11Dir   = "/dev/jail/x11"   // cookies of displays, where the registry allows X11
+	AuthDir  = "/dev/jail/auth"  // how logins authenticated, a file each
 )
 
 // node are the device nodes of a jail. There is no console, kmsg, mem, fuse,
@@ -86,8 +87,9 @@ func Plan(s *wire.Setup) []Op {
 		Op{Kind: Dir, Target: "/dev/jail"},
 		Op{Kind: Dir, Target: AgentDir},
 	)
+	// What is in these two belongs to sessions, who may fill them.
+	ops = append(ops, Op{Kind: Tmpfs, Target: AuthDir, Options: [][2]string{{"mode", "711"}, {"size", "2m"}, {"nr_inodes", "1k"}}})
 	if s.X11 {
-		// Directories in there belong to sessions, who may fill it.
 		ops = append(ops, Op{Kind: Tmpfs, Target: X11Dir, Options: [][2]string{{"mode", "755"}, {"size", "1m"}, {"nr_inodes", "2k"}}})
 	}
 	ops = append(ops,

@@ -432,3 +432,64 @@ func BenchmarkEnvironment(b *testing.B) {
 		}
 	})
 }
+
+// TestAuthInfo: what sshd has noted is in a file of the session's own, which goes with it.
+func TestAuthInfo(t *testing.T) {
+	j, root := tree(t, map[string]string{"auth/": ""})
+	fd, err := syscall.Open(filepath.Join(root, "auth"), syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer syscall.Close(fd)
+	j.Auth, j.X11.FD = Place{FD: fd, Path: "/dev/jail/auth"}, -1
+	lines := [][]byte{cbytes("publickey ssh-ed25519 AAAA"), cbytes("password")}
+	begin := func(flags uint16, lines [][]byte) (st Started, path string) {
+		s := request(flags, false)
+		defer s.Free()
+		s.Req.Auth = lines
+		j.forward(s, someone(), &st)
+		j.environment(s, someone(), "", &st.Forward)
+		return st, string(s.get("SSH_USER_AUTH"))
+	}
+	files := func() int {
+		d, err := os.ReadDir(filepath.Join(root, "auth"))
+		require.NoError(t, err)
+		return len(d)
+	}
+	one, path := begin(wire.FlagAuthKnown, lines)
+	two, other := begin(wire.FlagAuthKnown, lines[1:])
+	assert.NotEqual(t, path, other)
+	for path, want := range map[string]string{path: "publickey ssh-ed25519 AAAA\npassword\n", other: "password\n"} {
+		require.Equal(t, "/dev/jail/auth", filepath.Dir(path))
+		file := filepath.Join(root, "auth", filepath.Base(path))
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		assert.Equal(t, want, string(text))
+		st, err := os.Stat(file)
+		require.NoError(t, err)
+		assert.EqualValues(t, 0o600, st.Mode().Perm())
+	}
+	j.Remove(&one.Forward)
+	j.Remove(&one.Forward)
+	assert.Equal(t, 1, files())
+	j.Remove(&two.Forward)
+	assert.Zero(t, files())
+	assert.Zero(t, j.forwards)
+
+	_, path = begin(0, lines)
+	assert.Empty(t, path, "only what sshd has noted")
+	_, path = begin(wire.FlagAuthKnown, nil)
+	assert.Empty(t, path)
+	j.forwards = maxForwards
+	st, path := begin(wire.FlagAuthKnown, lines)
+	assert.Empty(t, path, "no more than there is room for")
+	assert.Contains(t, st.Note, "SSH_USER_AUTH")
+	assert.Zero(t, files())
+	j.forwards = 0
+	// Whoever has put something there already keeps it.
+	write(t, root, "auth/"+decimal(int(j.serial)+1), "->../victim")
+	write(t, root, "victim", "untouched")
+	st, path = begin(wire.FlagAuthKnown, lines)
+	assert.Empty(t, path)
+	assert.Contains(t, st.Note, "no SSH_USER_AUTH")
+	text, _ := os.ReadFile(filepath.Join(root, "victim"))
+	assert.Equal(t, "untouched", string(text))
+}

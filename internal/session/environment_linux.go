@@ -50,6 +50,9 @@ func (j *Jail) environment(s *Slot, u *passwd.Entry, ttyName string, f *Forward)
 			}
 		}
 	}
+	if f.auth != "" {
+		s.put("SSH_USER_AUTH=", j.Auth.Path+"/"+f.auth)
+	}
 	if ttyName != "" {
 		s.put("SSH_TTY=", ttyName)
 	}

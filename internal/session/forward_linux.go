@@ -8,8 +8,8 @@ import (
 	"jail/internal/wire"
 )
 
-// maxForwards bounds the sessions of a jail that have something of their
-// client's at the same time. The file systems the names are in have room for it.
+// maxForwards bounds the sessions of a jail that have something of their own in /dev
+// at the same time. The file systems the names are in have room for it.
 const maxForwards = 256
 
 // agentBacklog is how many connections to an agent wait for jail-enter.
@@ -29,9 +29,10 @@ type Place struct {
 }
 
 // Forward says what a session has of its client's: the names of its own
-// directories in the places of Jail, "" without.
+// directories, or its file, in the places of Jail, "" without.
 type Forward struct {
 	agent, x11 string
+	auth       string
 	uid, gid   uint32
 }
 
@@ -39,11 +40,12 @@ type Forward struct {
 // session goes on without what cannot be had, as it does under sshd.
 func (j *Jail) forward(s *Slot, u *passwd.Entry, st *Started) {
 	wantX11 := s.Req.Flags&wire.FlagX11 != 0 && j.X11.FD >= 0
-	if s.Req.Flags&wire.FlagAgent == 0 && !wantX11 {
+	wantAuth := s.Req.Flags&wire.FlagAuthKnown != 0 && len(s.Req.Auth) > 0
+	if s.Req.Flags&wire.FlagAgent == 0 && !wantX11 && !wantAuth {
 		return
 	}
 	if j.forwards >= maxForwards {
-		st.Note = "no agent or display for a session: the jail has as many as it can hold"
+		st.Note = "no agent, display or SSH_USER_AUTH for a session: the jail has as many as it can hold"
 		return
 	}
 	f := &st.Forward
@@ -62,17 +64,25 @@ func (j *Jail) forward(s *Slot, u *passwd.Entry, st *Started) {
 			st.Note = "no display for a session: " + err.Error()
 		}
 	}
-	if f.agent != "" || f.x11 != "" {
+	if wantAuth {
+		if f.auth, err = j.writeAuth(u, s.Req.Auth); err != nil {
+			st.Note = "no SSH_USER_AUTH for a session: " + err.Error()
+		}
+	}
+	if f.agent != "" || f.x11 != "" || f.auth != "" {
 		j.forwards++
 	}
 }
 
 // Remove removes what f says, once.
 func (j *Jail) Remove(f *Forward) {
-	if f.agent == "" && f.x11 == "" {
+	if f.agent == "" && f.x11 == "" && f.auth == "" {
 		return
 	}
 	j.forwards--
+	if f.auth != "" {
+		_ = sys.Unlinkat(j.Auth.FD, f.auth, 0)
+	}
 	if f.agent != "" {
 		if dir, err := openOwn(j.Agent.FD, f.agent); err == nil {
 			_ = sys.Unlinkat(dir, agentName, 0)

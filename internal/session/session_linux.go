@@ -29,7 +29,9 @@ type Jail struct {
 	// Agent is the directory for agents' sockets, X11 that for cookies of
 	// displays; it is -1 where the registry does not allow X11.
 	Agent, X11 Place
-	Hostname   string
+	// Auth is the directory for what sshd says of how logins authenticated.
+	Auth     Place
+	Hostname string
 
 	Env         []string // of the registry
 	NoSetgroups bool

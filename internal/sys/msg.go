@@ -37,6 +37,7 @@ type MsgBuf struct {
 	// CredPID is the pid of SCM_CREDENTIALS of the last RecvMsg, or 0.
 	CredPID int32
 	store   [MaxMsgFDs + 1]int
+	one     [1]byte // for a packet nobody wants
 }
 
 // SendMsg sends one packet with descriptors. With wait false it fails with

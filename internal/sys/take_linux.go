@@ -181,22 +181,22 @@ func plainMsg(fd int, p []byte, flags uintptr, m *MsgBuf) (n int, rights bool, e
 func Quiet(fd int, m *MsgBuf) bool {
 	const most = 16
 	_ = syscall.Shutdown(fd, syscall.SHUT_RD)
-	var p [1]byte
+	p := m.one[:]
 	for range most {
-		n, rights, err := plainMsg(fd, p[:], syscall.MSG_PEEK, m)
+		n, rights, err := plainMsg(fd, p, syscall.MSG_PEEK, m)
 		if rights || err != nil && err != syscall.EMSGSIZE {
 			return false
 		}
 		if err == nil && n == 0 {
 			break
 		}
-		_, _, _ = plainMsg(fd, p[:], 0, m)
+		_, _, _ = plainMsg(fd, p, 0, m)
 	}
 	// An empty packet looks like the end of the stream; with credentials, which
 	// every packet has from now on, it does not.
 	if PassCredentials(fd) != nil {
 		return false
 	}
-	n, rights, err := plainMsg(fd, p[:], syscall.MSG_PEEK, m)
+	n, rights, err := plainMsg(fd, p, syscall.MSG_PEEK, m)
 	return err == nil && n == 0 && !rights
 }
