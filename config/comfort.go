@@ -42,6 +42,12 @@ func checkHostFiles(ps *problems, spec *jail.Spec, s *settings) {
 		}
 		spec.OwnResolver = r.v == "rootfs"
 	}
+	if h := s.Hosts; h.usable() {
+		if h.v != "auto" && h.v != "rootfs" {
+			ps.errorf(h.origin, `%s is not which /etc/hosts to use, write "auto" or "rootfs"`, shown(h.v))
+		}
+		spec.OwnHosts = h.v == "rootfs"
+	}
 	if t := s.Timezone; t.usable() && t.v != "host" {
 		if t.v != jail.OwnTimezone && !environ.ZoneName(t.v) {
 			ps.errorf(t.origin, `%s is not a time zone, write "host", "rootfs" or a name such as "Europe/Paris"`, shown(t.v))

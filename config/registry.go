@@ -103,6 +103,10 @@ type settings struct {
 	// shows the host's, read-only and as it changes; "rootfs" leaves the
 	// jail's own.
 	ResolvConf value[string] `toml:"resolv_conf"`
+	// Hosts is which /etc/hosts the jail has: "auto" (the default) is the jail's own,
+	// shown with a line for the jail's hostname where it names no host but localhost;
+	// "rootfs" is the jail's own as it is.
+	Hosts value[string] `toml:"hosts"`
 	// Timezone is the time zone of sessions: "host" (the default) is the
 	// host's, "rootfs" what the jail says itself, anything else the name of a
 	// zone such as "Europe/Paris".

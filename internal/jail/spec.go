@@ -67,6 +67,9 @@ type Spec struct {
 	// OwnResolver leaves the jail the /etc/resolv.conf of its rootfs; otherwise
 	// it sees the host's.
 	OwnResolver bool
+	// OwnHosts leaves the jail the /etc/hosts of its rootfs also where it does not
+	// name the jail.
+	OwnHosts bool
 	// Timezone is the time zone of sessions: "" is the host's, OwnTimezone
 	// what the rootfs says, anything else the name of a zone.
 	Timezone string

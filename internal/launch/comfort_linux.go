@@ -15,22 +15,23 @@ import (
 func (l *Launcher) comforts(s *wire.Setup, spec *jail.Spec) {
 	s.EnvAccept = spec.EnvAccept
 	switch {
-	case spec.OwnResolver || l.resolver < 0 || coversResolver(spec):
+	case spec.OwnResolver || l.resolver < 0 || covers(spec, rootfs.ResolvConf):
 	case l.rootless:
 		s.Resolver, s.ResolverPath = wire.ResolverByPath, l.resolverPath
 	default:
 		s.Resolver = wire.ResolverTree
 	}
+	s.Hosts = !spec.OwnHosts && !covers(spec, rootfs.Hosts)
 	if spec.Timezone != jail.OwnTimezone {
 		z := hostfiles.ReadZone(spec.Timezone)
 		s.Zone, s.ZoneRule, s.ZoneSum = z.Name, z.Rule, z.Sum
 	}
 }
 
-// coversResolver reports whether a mount of the registry decides what is there.
-func coversResolver(spec *jail.Spec) bool {
+// covers reports whether a mount of the registry decides what is at path.
+func covers(spec *jail.Spec, path string) bool {
 	for _, m := range spec.Mounts {
-		if m.Target == rootfs.ResolvConf || strings.HasPrefix(rootfs.ResolvConf, m.Target+"/") {
+		if m.Target == path || strings.HasPrefix(path, m.Target+"/") {
 			return true
 		}
 	}

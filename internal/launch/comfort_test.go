@@ -1,16 +1,19 @@
 package launch_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"jail/internal/environ"
 	"jail/internal/hostfiles"
 	"jail/internal/jail"
 	"jail/internal/sys"
@@ -138,6 +141,107 @@ func TestResolverWithoutAPlace(t *testing.T) {
 			after, err := os.ReadFile(filepath.Join(root, "etc/passwd"))
 			require.NoError(t, err)
 			assert.Equal(t, string(passwd), string(after))
+		})
+	}
+}
+
+// The jail's own name can be looked up, and the file in which it is can be written to.
+func TestHostsAreShown(t *testing.T) {
+	needRoot(t)
+	bothModes(t, func(t *testing.T, userns bool) {
+		root := newRootfs(t)
+		own := filepath.Join(root, "etc/hosts")
+		require.NoError(t, os.WriteFile(own, []byte("127.0.0.1 localhost"), 0o644))
+		old := time.Unix(1_000_000_000, 0)
+		require.NoError(t, os.Chtimes(own, old, old))
+		spec := asRoot(newSpec(root, userns))
+		spec.ContainerRoot, spec.Hostname = !userns, "web.example.org"
+		begin := func() *testJail {
+			j := mustStart(t, spec)
+			assert.Empty(t, j.notes())
+			return j
+		}
+		j := begin()
+		shown := j.out("cat /etc/hosts")
+		assert.Regexp(t, `(?s)^(#.*\n){3}127\.0\.0\.1 localhost\n127\.0\.1\.1\tweb\.example\.org web\n$`, shown)
+		assert.Contains(t, shown, "/dev/jail/hosts")
+		assert.Contains(t, j.out("grep ' /etc/hosts ' /proc/self/mountinfo"), "ro,nosuid,nodev,noexec")
+		for _, attempt := range []string{
+			"echo x >/etc/hosts", "rm /etc/hosts", "mv /etc/hosts /tmp", "chmod 666 /etc/hosts",
+			"mount -o remount,rw /etc/hosts", "umount /etc/hosts", "umount /dev/jail/hosts", "rm /dev/jail/hosts", "mv /dev/jail/hosts /dev/x",
+		} {
+			assert.NotEqual(t, wire.Exited{}, j.run(attempt+" 2>/dev/null").exited, attempt)
+		}
+		st, err := os.Stat(own)
+		require.NoError(t, err)
+		assert.True(t, st.ModTime().Equal(old), "the rootfs is not written to")
+		// What is edited stays, and counts from the next start on.
+		assert.Equal(t, "127.0.0.1 localhost", j.out("cat /dev/jail/hosts"))
+		j.out("echo >>/dev/jail/hosts; echo 10.0.0.1 db >>/dev/jail/hosts")
+		assert.Equal(t, shown, j.out("cat /etc/hosts"))
+		j.stop()
+		j = mustStart(t, spec)
+		assert.Contains(t, strings.Join(j.notes(), "\n"), "/etc/hosts of the rootfs does not have it; add it (jail exec test sh -c 'echo 127.0.1.1 web.example.org >>/etc/hosts')")
+		assert.Equal(t, "127.0.0.1 localhost\n10.0.0.1 db\n", j.out("cat /etc/hosts"))
+		j.out("echo 127.0.1.1 web.example.org >>/etc/hosts")
+		j.stop()
+		assert.Equal(t, "127.0.0.1 localhost\n10.0.0.1 db\n127.0.1.1 web.example.org\n", begin().out("cat /etc/hosts; ! ls /dev/jail/hosts 2>/dev/null"))
+	})
+}
+
+// Whatever is in its place, the jail starts, and nothing outside the rootfs is touched.
+func TestHostsWithoutAPlace(t *testing.T) {
+	needRoot(t)
+	outside := filepath.Join(t.TempDir(), "hosts")
+	require.NoError(t, os.WriteFile(outside, nil, 0o644))
+	for name, c := range map[string]struct {
+		make  func(path string) error
+		spec  func(*jail.Spec)
+		shown string // what a session sees; "-" is nothing
+		note  string
+	}{
+		"missing":           {func(string) error { return nil }, nil, "-", "is missing"},
+		"a link to a file":  {func(path string) error { return os.Symlink("/etc/plain", path) }, nil, "line\n", ""},
+		"a link out":        {func(path string) error { return os.Symlink(outside, path) }, nil, "-", "is missing"},
+		"a link into /proc": {func(path string) error { return os.Symlink("/proc/1/comm", path) }, nil, "-", "is not a regular file"},
+		"a link into /dev":  {func(path string) error { return os.Symlink("/dev/null", path) }, nil, "-", "is not a regular file"},
+		"a circle":          {func(path string) error { return os.Symlink("hosts", path) }, nil, "-", "cannot be used"},
+		"a directory":       {func(path string) error { return os.Mkdir(path, 0o755) }, nil, "-", "is not a regular file"},
+		"a FIFO":            {func(path string) error { return syscall.Mkfifo(path, 0o644) }, nil, "-", "is not a regular file"},
+		"a device":          {func(path string) error { return syscall.Mknod(path, syscall.S_IFCHR|0o666, 1<<8|5) }, nil, "-", "is not a regular file"},
+		"too large": {func(path string) error {
+			return os.WriteFile(path, bytes.Repeat([]byte("\n"), environ.MaxHosts+1), 0o644)
+		}, nil, "-", ""},
+		"the largest":            {func(path string) error { return os.WriteFile(path, bytes.Repeat([]byte("\n"), 8000), 0o644) }, nil, "line\n", ""},
+		"the rootfs's is wanted": {func(path string) error { return os.WriteFile(path, nil, 0o644) }, func(s *jail.Spec) { s.OwnHosts = true }, "-", ""},
+		"a mount is there": {nil, func(s *jail.Spec) {
+			s.Hostname = "other"
+			s.Mounts = []jail.Mount{{Source: outside, Target: "/etc/hosts"}}
+		}, "-", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := newRootfs(t)
+			path := filepath.Join(root, "etc/hosts")
+			require.NoError(t, os.WriteFile(filepath.Join(root, "etc/plain"), nil, 0o644))
+			if c.make != nil {
+				require.NoError(t, os.Remove(path))
+				require.NoError(t, c.make(path))
+			}
+			spec := newSpec(root, true)
+			if c.spec != nil {
+				c.spec(&spec)
+			}
+			j := mustStart(t, spec)
+			notes := strings.Join(j.notes(), "\n")
+			if c.note == "" {
+				assert.Empty(t, notes)
+			} else {
+				assert.Contains(t, notes, "/etc/hosts of the rootfs "+c.note)
+			}
+			assert.Equal(t, c.shown, j.out("[ -f /etc/hosts ] && grep -q '^127.0.1.1.test$' /etc/hosts && echo line || echo -n -"))
+			text, err := os.ReadFile(outside)
+			require.NoError(t, err)
+			assert.Empty(t, text)
 		})
 	}
 }

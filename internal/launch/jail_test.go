@@ -96,6 +96,7 @@ func newRootfs(t *testing.T) string {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
 	}
 	write("etc/passwd", "root:x:0:0::/root:/bin/sh\nwork:x:1234:1234::/home/work:/bin/sh\n")
+	write("etc/hosts", "127.0.0.1\tlocalhost test\n")
 	write("etc/group", "root:x:0:\nwork:x:1234:\nextra:x:700:work\n")
 	require.NoError(t, os.Chown(filepath.Join(dir, "home/work"), jailUID, jailUID))
 	return dir

@@ -109,6 +109,9 @@ func Apply(s *wire.Setup, trees Trees) (*Root, error) {
 	if b.Resolver >= 0 {
 		b.showResolver()
 	}
+	if s.Hosts {
+		b.showHosts()
+	}
 	for _, fd := range b.nodes {
 		sys.Close(fd)
 	}

@@ -214,6 +214,9 @@ type Setup struct {
 	// ResolverByPath.
 	Resolver     uint8
 	ResolverPath string
+	// Hosts has a line for the jail's own name shown in /etc/hosts, where it lacks one
+	// and nobody keeps that file.
+	Hosts bool
 	// Zone is the time zone sessions are to have, "" if they have the rootfs's
 	// own anyway; ZoneRule says the same by itself (tzset(3)), if it is known.
 	// With ZoneSum, environ.Sum of the zone's file, PID 1 finds out whether the
@@ -306,7 +309,7 @@ func AppendSetup(dst []byte, s *Setup) ([]byte, error) {
 	for _, e := range s.EnvAccept {
 		dst = putString(dst, e)
 	}
-	dst = putString(append(dst, s.Resolver), s.ResolverPath)
+	dst = putBool(putString(append(dst, s.Resolver), s.ResolverPath), s.Hosts)
 	dst = putU64(putString(putString(dst, s.Zone), s.ZoneRule), s.ZoneSum)
 	dst = append(dst, byte(s.Keys))
 	if len(dst) > MaxPacket {
@@ -345,7 +348,7 @@ func DecodeSetup(body []byte) (*Setup, error) {
 	for n := int(in.u16()); n > 0 && !in.bad; n-- {
 		s.EnvAccept = append(s.EnvAccept, in.str(maxPath))
 	}
-	s.Resolver, s.ResolverPath = in.u8(), in.str(maxPath)
+	s.Resolver, s.ResolverPath, s.Hosts = in.u8(), in.str(maxPath), in.boolean()
 	s.Zone, s.ZoneRule, s.ZoneSum = in.str(maxPath), in.str(maxPath), in.u64()
 	if s.Keys = Keys(in.u8()); s.Keys > KeysAnywhere {
 		return nil, ErrMalformed
