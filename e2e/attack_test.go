@@ -20,7 +20,7 @@ import (
 // attackModes are the ways a jail's ids can relate to the host's, which decide
 // what root inside is.
 var attackModes = []struct{ name, lines, bounding string }{
-	{"userns", `userns = "auto"`, "00000000800405fb"},
+	{"userns", `userns = "auto"`, "00000000800425fb"},
 	{"root-mode", `userns = false`, "0000000000000000"},
 	{"container_root", "userns = false\ncontainer_root = true", "00000000000400fb"},
 }

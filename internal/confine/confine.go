@@ -17,8 +17,12 @@ const profileCaps = sys.CapChown | sys.CapDacOverride | sys.CapFowner | sys.CapF
 	sys.CapSetgid | sys.CapSetuid | sys.CapSysChroot
 
 // usernsCaps are kept in addition where ids are mapped and file capabilities
-// and bound ports mean nothing to the host.
-const usernsCaps = sys.CapSetpcap | sys.CapSetfcap | sys.CapNetBindService
+// and bound ports mean nothing to the host. NET_RAW is no power there: it is asked for in
+// the user namespace that the network belongs to, the host's. But a program whose file
+// has it, as ping, fping, mtr and arping have in Debian, could not even be executed
+// without (capabilities(7), "Safety checking for capability-dumb binaries"), and ping
+// works without it where net.ipv4.ping_group_range allows.
+const usernsCaps = sys.CapSetpcap | sys.CapSetfcap | sys.CapNetBindService | sys.CapNetRaw
 
 // Sets are the capability sets of one jail.
 type Sets struct {

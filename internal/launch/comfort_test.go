@@ -283,3 +283,41 @@ func TestTimezone(t *testing.T) {
 		assert.Equal(t, "\n", j.out("echo $TZ"))
 	})
 }
+
+// A program with Debian's file capability of ping can be executed, and gains nothing by it.
+func TestFileCapabilityOfPing(t *testing.T) {
+	needRoot(t)
+	bothModes(t, func(t *testing.T, userns bool) {
+		root := newRootfs(t)
+		bb, err := os.ReadFile("/bin/busybox")
+		require.NoError(t, err)
+		for _, name := range []string{"ping"} {
+			path := filepath.Join(root, "tmp", name)
+			require.NoError(t, os.WriteFile(path, bb, 0o755))
+			// struct vfs_cap_data (capabilities(7)): revision 2, effective; CAP_NET_RAW permitted.
+			raw := []byte{1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+			require.NoError(t, syscall.Setxattr(path, "security.capability", raw, 0))
+		}
+		spec := newSpec(root, userns)
+		if !userns {
+			// With set-uid programs, but the host's uids, it would be a power.
+			spec.ContainerRoot = true
+			j := mustStart(t, spec)
+			assert.Equal(t, wire.Exited{Code: 126}, j.run("/tmp/ping -c1 127.0.0.1 2>/dev/null").exited)
+			j.stop()
+			spec.ContainerRoot = false
+		}
+		j := mustStart(t, spec)
+		r := j.out("exec 2>&1; /tmp/ping -c1 -W5 127.0.0.1; true")
+		var low, high int
+		text, err := os.ReadFile("/proc/sys/net/ipv4/ping_group_range")
+		require.NoError(t, err)
+		_, err = fmt.Sscan(string(text), &low, &high)
+		require.NoError(t, err)
+		if gid := int(spec.Userns.Base) + jailUID; low <= gid && gid <= high {
+			assert.Contains(t, r, "1 packets received")
+		} else {
+			assert.Contains(t, r, "permission denied (are you root?)", "it ran, and asked for a socket")
+		}
+	})
+}

@@ -349,7 +349,7 @@ func TestEveryThreadIsConfined(t *testing.T) {
 		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", j.PID))
 		require.NoError(t, err)
 		require.NotEmpty(t, tasks)
-		bounding, nnp := "CapBnd:\t00000000800405fb", "NoNewPrivs:\t0"
+		bounding, nnp := "CapBnd:\t00000000800425fb", "NoNewPrivs:\t0"
 		if !userns {
 			bounding, nnp = "CapBnd:\t0000000000000000", "NoNewPrivs:\t1"
 		}

@@ -546,6 +546,7 @@ const (
 	CapSetuid         Caps = 1 << 7
 	CapSetpcap        Caps = 1 << 8
 	CapNetBindService Caps = 1 << 10
+	CapNetRaw         Caps = 1 << 13
 	CapSysChroot      Caps = 1 << 18
 	CapSysPtrace      Caps = 1 << 19
 	CapSysAdmin       Caps = 1 << 21
