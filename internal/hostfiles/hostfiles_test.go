@@ -1,6 +1,8 @@
 package hostfiles
 
 import (
+	"bytes"
+	"encoding/binary"
 	"os"
 	"path/filepath"
 	"strings"
@@ -136,4 +138,31 @@ func TestReadZone(t *testing.T) {
 	} {
 		assert.Equal(t, c.want, readZone(c.root, c.name), claim)
 	}
+}
+
+// FuzzConcerns: whatever the kernel, or anything in its place, says: it ends, and what is
+// cut short counts.
+func FuzzConcerns(f *testing.F) {
+	event := func(wd, mask uint32, name string) []byte {
+		b := binary.NativeEndian.AppendUint32(nil, wd)
+		b = binary.NativeEndian.AppendUint32(b, mask)
+		b = binary.NativeEndian.AppendUint32(b, 0)
+		return append(binary.NativeEndian.AppendUint32(b, uint32(len(name))), name...)
+	}
+	f.Add(event(1, syscall.IN_MODIFY, "resolv.conf\x00\x00\x00\x00\x00"))
+	f.Add(append(event(1, syscall.IN_CREATE, "other\x00"), event(1, syscall.IN_MODIFY, "resolv.conf\x00")...))
+	f.Add(event(1, syscall.IN_MODIFY, "resolv.conf")[:20])
+	f.Fuzz(func(t *testing.T, events []byte) {
+		r := &Resolver{names: map[int32]map[string]bool{1: {"resolv.conf": true}}}
+		one := append(append([]byte(nil), event(1, syscall.IN_MODIFY, "resolv.conf\x00")...), events...)
+		if !r.concerns(one) {
+			t.Fatal("what matters is missed before", events)
+		}
+		if r.concerns(events) && !bytes.Contains(events, []byte("resolv.conf")) && len(events) >= syscall.SizeofInotifyEvent {
+			mask, size := binary.NativeEndian.Uint32(events[4:]), binary.NativeEndian.Uint32(events[12:])
+			if int(size) == len(events)-syscall.SizeofInotifyEvent && mask&(syscall.IN_Q_OVERFLOW|syscall.IN_IGNORED|syscall.IN_DELETE_SELF|syscall.IN_MOVE_SELF) == 0 {
+				t.Fatal("nothing in it matters", events)
+			}
+		}
+	})
 }

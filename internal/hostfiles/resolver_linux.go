@@ -171,7 +171,7 @@ func (r *Resolver) copy() error {
 	if bytes.Equal(have[:n], text) {
 		return nil
 	}
-	// One write, then the rest goes: who reads meanwhile finds no empty file.
+	// Write first, truncate after: a concurrent reader never sees an empty file.
 	if _, err := r.file.WriteAt(text, 0); err != nil {
 		return err
 	}

@@ -325,7 +325,7 @@ func TestPID1HoldsNothingOfTheHost(t *testing.T) {
 				assert.True(t, strings.HasPrefix(link, "pipe:"), link)
 			case strings.HasPrefix(link, "socket:"), link == "anon_inode:[eventpoll]":
 			default:
-				assert.Contains(t, []string{"/", "/proc", "/dev", "/dev/pts", "/dev/jail/agent"}, link, "descriptor %s", fd.Name())
+				assert.Contains(t, []string{"/", "/proc", "/dev", "/dev/pts", "/dev/jail/agent", "/dev/jail/auth"}, link, "descriptor %s", fd.Name())
 			}
 		}
 		// The root it holds is the jail's own mount: there is no way up.

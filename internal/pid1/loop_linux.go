@@ -1,6 +1,7 @@
 package pid1
 
 import (
+	"strconv"
 	"syscall"
 
 	"jail/internal/login"
@@ -623,7 +624,7 @@ func (l *loop) refuse(i int, status uint8, text string) {
 	_ = sys.SendMsg(c.fd, l.out, nil, false, &l.m)
 	who := "control"
 	if c.login >= 0 {
-		who = decimal(uint64(l.listeners[c.login].id.HostUID))
+		who = strconv.FormatUint(uint64(l.listeners[c.login].id.HostUID), 10)
 	}
 	l.log("id=" + id + " login=" + who + " refused: " + text)
 	l.leave(i)
@@ -837,18 +838,6 @@ func (l *loop) log(text string) {
 				p = wire.AppendText(nil, wire.TypeLog, text)
 			}
 			_ = sys.SendMsg(c.fd, p, nil, false, &l.m)
-		}
-	}
-}
-
-func decimal(n uint64) string {
-	var b [20]byte
-	i := len(b)
-	for {
-		i--
-		b[i] = byte('0' + n%10)
-		if n /= 10; n == 0 {
-			return string(b[i:])
 		}
 	}
 }

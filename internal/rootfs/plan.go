@@ -4,7 +4,11 @@
 // Apply does it, by descriptor.
 package rootfs
 
-import "jail/internal/wire"
+import (
+	"strconv"
+
+	"jail/internal/wire"
+)
 
 // Kind says what an Op does.
 type Kind int
@@ -49,7 +53,7 @@ const (
 	AuthDir  = "/dev/jail/auth"  // how logins authenticated, a file each
 )
 
-// node are the device nodes of a jail. There is no console, kmsg, mem, fuse,
+// nodes are the device nodes of a jail. There is no console, kmsg, mem, fuse,
 // net/tun, kvm, vsock or loop.
 var nodes = []Op{
 	{Kind: Node, Target: "/dev/null", Major: 1, Minor: 3},
@@ -106,7 +110,7 @@ func Plan(s *wire.Setup) []Op {
 	for _, p := range maskedProc {
 		ops = append(ops, Op{Kind: Mask, Target: "/proc/" + p, Optional: true})
 	}
-	pts := [][2]string{{"newinstance", ""}, {"mode", "620"}, {"ptmxmode", "666"}, {"max", decimal(s.PtyMax)}}
+	pts := [][2]string{{"newinstance", ""}, {"mode", "620"}, {"ptmxmode", "666"}, {"max", strconv.FormatUint(uint64(s.PtyMax), 10)}}
 	if !s.NoSetgroups {
 		// Group tty; without a range of ids there is no group 5 to map.
 		pts = append(pts, [2]string{"gid", "5"})
@@ -126,16 +130,4 @@ func Plan(s *wire.Setup) []Op {
 		ops = append(ops, Op{Kind: Bind, Target: m.Target, Source: m.Source, ReadOnly: m.ReadOnly, Index: i})
 	}
 	return ops
-}
-
-func decimal(n uint32) string {
-	var b [10]byte
-	i := len(b)
-	for {
-		i--
-		b[i] = byte('0' + n%10)
-		if n /= 10; n == 0 {
-			return string(b[i:])
-		}
-	}
 }

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"strconv"
 	"syscall"
 
 	"jail/internal/passwd"
@@ -13,7 +14,7 @@ import (
 // it, and the directory is root's.
 func (j *Jail) writeAuth(u *passwd.Entry, lines [][]byte) (name string, err error) {
 	j.serial++
-	name = decimal(int(j.serial))
+	name = strconv.FormatUint(j.serial, 10)
 	fd, err := sys.Openat2Mode(j.Auth.FD, name, syscall.O_WRONLY|syscall.O_CREAT|syscall.O_EXCL|syscall.O_NOFOLLOW, 0o600, sys.ResolveBeneath|sys.ResolveNoSymlinks)
 	if err != nil {
 		return "", err

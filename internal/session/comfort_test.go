@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -485,7 +486,7 @@ func TestAuthInfo(t *testing.T) {
 	assert.Zero(t, files())
 	j.forwards = 0
 	// Whoever has put something there already keeps it.
-	write(t, root, "auth/"+decimal(int(j.serial)+1), "->../victim")
+	write(t, root, "auth/"+strconv.FormatUint(j.serial+1, 10), "->../victim")
 	write(t, root, "victim", "untouched")
 	st, path = begin(wire.FlagAuthKnown, lines)
 	assert.Empty(t, path)

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"strconv"
 	"syscall"
 
 	"jail/internal/passwd"
@@ -110,7 +111,7 @@ func (j *Jail) Remove(f *Forward) {
 // newDir makes a directory nobody else can write to and opens it.
 func (j *Jail) newDir(place int, mode uint32) (fd int, name string, err error) {
 	j.serial++
-	name = decimal(int(j.serial))
+	name = strconv.FormatUint(j.serial, 10)
 	if err := sys.Mkdirat(place, name, mode); err != nil {
 		return -1, "", err
 	}

@@ -1,6 +1,8 @@
 package session
 
 import (
+	"bytes"
+
 	"jail/internal/environ"
 	"jail/internal/passwd"
 	"jail/internal/sys"
@@ -18,9 +20,9 @@ var motdFiles = [...]string{"/etc/motd", "/run/motd", "/usr/lib/motd"}
 
 // motd returns the rootfs's message of the day, which a login shell on a terminal
 // begins with, as under plain sshd and login, and nothing else does: not a command,
-// not a su, not where ~/.hushlogin is (session.c:check_quietlogin). The child
-// writes it, who may have to wait for the terminal, and the terminal's own modes
-// make of its line ends what they should be.
+// not a su, not where ~/.hushlogin is (session.c:check_quietlogin). The
+// session's child writes it, because the write may block. The terminal turns its line
+// ends into what its modes say.
 func (j *Jail) motd(s *Slot, u *passwd.Entry) []byte {
 	r := &s.Req
 	if r.Flags&wire.FlagLogin == 0 || len(r.Args) > 0 || r.Stdio[1] != wire.StdioTTY || !isLogin(r) || j.hush(u) {
@@ -69,18 +71,23 @@ func (j *Jail) message(s *Slot, path string, max int) bool {
 	if j.text, err = readHead(j.Root, path, j.text, max-1); err != nil {
 		return false
 	}
-	for i, c := range j.text {
-		if c == 0 {
-			j.text = j.text[:i]
-			break
-		}
+	before := len(s.arena)
+	s.arena = appendMessage(s.arena, j.text)
+	return len(s.arena) > before
+}
+
+// appendMessage appends a message up to its first NUL, with a line's end behind it. An
+// empty one is none.
+func appendMessage(dst, text []byte) []byte {
+	if i := bytes.IndexByte(text, 0); i >= 0 {
+		text = text[:i]
 	}
-	if len(j.text) == 0 {
-		return false
+	if len(text) == 0 {
+		return dst
 	}
-	s.arena = append(s.arena, j.text...)
-	if s.arena[len(s.arena)-1] != '\n' {
-		s.arena = append(s.arena, '\n')
+	dst = append(dst, text...)
+	if text[len(text)-1] != '\n' {
+		dst = append(dst, '\n')
 	}
-	return true
+	return dst
 }

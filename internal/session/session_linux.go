@@ -7,6 +7,7 @@
 package session
 
 import (
+	"strconv"
 	"syscall"
 
 	"jail/internal/login"
@@ -173,7 +174,7 @@ func (j *Jail) Start(s *Slot, id *wire.Identity, conn int) (Started, *Refusal) {
 		if st.Master, slave, n, err = openTTY(j.Pts, user.UID, &s.Req); err != nil {
 			return st, &Refusal{125, "cannot open a terminal: " + reason(err)}
 		}
-		ttyName = "/dev/pts/" + decimal(n)
+		ttyName = "/dev/pts/" + strconv.Itoa(n)
 		c.CttyFD = slave
 	}
 	for i, kind := range s.Req.Stdio {
@@ -265,16 +266,4 @@ func reason(err error) string {
 		return "resource temporarily unavailable (a lease on the file?)"
 	}
 	return err.Error()
-}
-
-func decimal(n int) string {
-	var b [20]byte
-	i := len(b)
-	for {
-		i--
-		b[i] = byte('0' + n%10)
-		if n /= 10; n == 0 {
-			return string(b[i:])
-		}
-	}
 }
