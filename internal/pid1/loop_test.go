@@ -91,7 +91,7 @@ func newWorld(t *testing.T, s *wire.Setup, uids ...uint32) *world {
 	t.Cleanup(runtime.UnlockOSThread)
 	w := &world{t: t, pids: map[int]bool{}}
 	dir := t.TempDir()
-	for d := dir; d != os.TempDir(); d = filepath.Dir(d) {
+	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
 		require.NoError(t, os.Chmod(d, 0o755))
 	}
 	w.path = dir + "/"
