@@ -301,7 +301,7 @@ func TestHostileAgentDirectory(t *testing.T) {
 		do("mv /dev/jail /dev/gaol; ln -s /tmp /dev/jail")
 		s = talkTo(t, j.path, "test ! -e $SSH_AUTH_SOCK", wire.Request{Flags: agentAsked})
 		assert.Equal(t, wire.Exited{}, s.exited())
-		do("rm -r /dev/gaol/agent")
+		do("rm -r /dev/gaol")
 		s = talkTo(t, j.path, "echo [$SSH_AUTH_SOCK]", wire.Request{Flags: agentAsked})
 		s.expect("[]\n")
 		assert.Contains(t, j.logLine(), "no agent for a session: no such file or directory")

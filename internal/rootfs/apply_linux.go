@@ -330,8 +330,6 @@ func (b *builder) do(op Op) error {
 			b.root.Dev = fd
 		} else if op.Target == X11Dir {
 			b.root.X11 = fd
-		} else if op.Target == AuthDir {
-			b.root.Auth = fd
 		} else if fd >= 0 {
 			sys.Close(fd)
 		}
@@ -362,8 +360,11 @@ func (b *builder) do(op Op) error {
 		if err := syscall.Fchmodat(dir, base, 0o755, 0); err != nil { // past any umask
 			return err
 		}
-		if op.Target == AgentDir {
+		switch op.Target {
+		case AgentDir:
 			b.root.Agent, err = sys.Openat2(dir, base, dirFlags, sys.ResolveBeneath|sys.ResolveNoSymlinks)
+		case AuthDir:
+			b.root.Auth, err = sys.Openat2(dir, base, dirFlags, sys.ResolveBeneath|sys.ResolveNoSymlinks)
 		}
 		return err
 	case Link:

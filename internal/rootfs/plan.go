@@ -83,17 +83,19 @@ func Plan(s *wire.Setup) []Op {
 	for _, p := range readOnlyProc {
 		ops = append(ops, Op{Kind: ReadOnly, Target: "/proc/" + p, Optional: true})
 	}
+	// The files of AuthDir are all that takes room, a page for each session. Each is its
+	// session's, who may fill the file system with it: others do without theirs then.
 	ops = append(ops, Op{Kind: Tmpfs, Target: "/dev", Options: [][2]string{
-		{"mode", "755"}, {"size", "64k"}, {"nr_inodes", "1k"},
+		{"mode", "755"}, {"size", "1m"}, {"nr_inodes", "1k"},
 	}})
 	ops = append(ops, nodes...)
 	ops = append(ops,
 		Op{Kind: Dir, Target: "/dev/jail"},
 		Op{Kind: Dir, Target: AgentDir},
+		Op{Kind: Dir, Target: AuthDir},
 	)
-	// What is in these two belongs to sessions, who may fill them.
-	ops = append(ops, Op{Kind: Tmpfs, Target: AuthDir, Options: [][2]string{{"mode", "711"}, {"size", "2m"}, {"nr_inodes", "1k"}}})
 	if s.X11 {
+		// Directories in there belong to sessions, who may fill it.
 		ops = append(ops, Op{Kind: Tmpfs, Target: X11Dir, Options: [][2]string{{"mode", "755"}, {"size", "1m"}, {"nr_inodes", "2k"}}})
 	}
 	ops = append(ops,
