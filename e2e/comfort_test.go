@@ -446,3 +446,20 @@ func TestListedVariables(t *testing.T) {
 		reload(list)
 	})
 }
+
+// Logins on terminals are recorded in the jail, where it has the files for it.
+func TestLoginRecords(t *testing.T) {
+	standard(t)
+	wtmp, lastlog := debianRoot+"/var/log/wtmp", debianRoot+"/var/log/lastlog"
+	for _, path := range []string{wtmp, lastlog} {
+		put(t, path, "")
+	}
+	r := fresh(t, forced, ask{cmd: "last -w; lastlog -u work", tty: xterm()})
+	assert.Regexp(t, `(?m)^work +pts/\d+ +UNKNOWN .* still logged in\r$`, r.stdout, "%s", r.stderr)
+	assert.Regexp(t, `(?m)^work +pts/\d+ +UNKNOWN +\w+ \w+ +\d+ `, r.stdout)
+	ended := func() bool {
+		r := run(t, forced, ask{cmd: "last -w"})
+		return regexp.MustCompile(`(?m)^work +pts/\d+ +UNKNOWN .* \(00:00\)$`).MatchString(r.stdout) && strings.Count(r.stdout, "work ") == 1
+	}
+	eventually(t, "the end is recorded, and a login without a terminal is not", ended)
+}

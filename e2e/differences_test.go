@@ -48,6 +48,10 @@ var differences = map[string]difference{
 		reason: "as auth info",
 		onJail: regexp.MustCompile(`SSH_USER_AUTH=/dev/jail/auth/\d+\x00`),
 	},
+	"user rc": {
+		reason:  "sshd waits for ~/.ssh/rc before the command (session.c:do_rc_files). The host's is not run (PermitUserRC no), and PID 1 starts one program, which nobody waits for",
+		onPlain: regexp.MustCompile(`^from rc\n`),
+	},
 	"unknown locale": {
 		reason:  "what the client's locale is called means nothing to a system that does not have it, and every program would complain",
 		onPlain: regexp.MustCompile(`(?m)^LC_(MESSAGES|TIME)=de_DE(\.UTF-8)?\r?\n`),

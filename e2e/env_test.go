@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -147,4 +148,15 @@ func TestWhichKeyItWas(t *testing.T) {
 	// Nothing in the rootfs says otherwise.
 	put(t, debianRoot+"/etc/environment", "SSH_USER_AUTH=/etc/passwd\n")
 	assert.Regexp(t, `^/dev/jail/auth/\d+\n$`, fresh(t, forced, ask{cmd: "echo $SSH_USER_AUTH"}).stdout)
+}
+
+// What sshd runs before a command is not run in a jail; nothing else is different by it.
+func TestUserRC(t *testing.T) {
+	standard(t)
+	for _, root := range []string{oracleRoot, debianRoot} {
+		require.NoError(t, os.MkdirAll(root+work.home+"/.ssh", 0o755))
+		put(t, root+work.home+"/.ssh/rc", "echo from rc\n")
+	}
+	assert.Equal(t, "from rc\ncommand\n", run(t, plain, ask{cmd: "echo command"}).stdout, "or there is no difference")
+	same(t, ask{cmd: "echo command"}, "user rc")
 }

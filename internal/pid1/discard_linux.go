@@ -9,7 +9,7 @@ import (
 // maxBuriers bounds the processes that close for PID 1 at the same time.
 const maxBuriers = 32
 
-// burier is a process that is to have closed something by its end.
+// burier is a process that is to have closed, or written, something by its end.
 type burier struct {
 	child *sys.Child
 	pidfd int

@@ -71,6 +71,7 @@ type conn struct {
 	wrong   bool           // what it found there was no request's
 	rights  bool           // descriptors came with the request, and nobody has taken them
 	forward session.Forward
+	record  session.Login
 	policy  wire.OnDisconnect
 	master  int  // a copy of the terminal's, where the policy needs it; -1 without
 	gone    bool // the client has said that its caller is gone
@@ -90,6 +91,7 @@ type busySlot struct {
 type sessions interface {
 	Start(s *session.Slot, id *wire.Identity, conn int) (session.Started, *session.Refusal)
 	Remove(f *session.Forward)
+	Logout(l session.Login) *sys.Child
 }
 
 // processes are those of the jail, or what stands for them in a test.
@@ -579,7 +581,7 @@ func (l *loop) request(i int, id *wire.Identity) {
 	l.served++
 	l.children, l.idle = true, 0
 	_ = l.watch(st.PIDFD, kindChild, i)
-	c.forward = st.Forward
+	c.forward, c.record = st.Forward, st.Login
 	if st.Note != "" {
 		l.log(st.Note)
 	}
@@ -759,6 +761,9 @@ func (l *loop) exited(i int, ws syscall.WaitStatus) {
 	c.taking = nil
 	delete(l.byPID, c.pid)
 	l.forget(c.pidfd)
+	if child := l.jail.Logout(c.record); child != nil {
+		l.burier(child)
+	}
 	l.closeMaster(c) // with the client's copy this hangs up whatever is left on it
 	l.sessions--
 	c.pid = 0

@@ -74,6 +74,8 @@ func (w *world) Start(s *session.Slot, _ *wire.Identity, conn int) (session.Star
 
 func (w *world) Remove(*session.Forward) { w.forwards++ }
 
+func (w *world) Logout(session.Login) *sys.Child { return nil }
+
 func (w *world) kill(pid int, sig syscall.Signal) error {
 	w.kills = append(w.kills, fmt.Sprintf("%v %d", pid == -1, sig))
 	if w.pids[pid] || w.pids[-pid] {

@@ -81,6 +81,7 @@ type Slot struct {
 	argv, envp []*byte
 	env        [][]byte // what envp is made of
 	original   []byte   // the client's command, where a key's takes its place
+	records    [2][]byte
 }
 
 // NewSlot returns an empty Slot, nil if there is no memory. The buffer is not the
@@ -124,6 +125,8 @@ type Started struct {
 	Master     int // of its terminal; -1 without
 	// Agent is the listener for connections to the client's agent; -1 without.
 	Agent int
+	// Login is what is recorded of it; without a Line nothing.
+	Login Login
 	// Forward is what has to be removed when the session or its client is gone.
 	Forward Forward
 	// Note is why something asked for is missing, for the log; "" mostly.
@@ -213,6 +216,9 @@ func (j *Jail) Start(s *Slot, id *wire.Identity, conn int) (Started, *Refusal) {
 	j.environment(s, &user, ttyName, &st.Forward)
 	if ttyName != "" {
 		c.Greeting = j.motd(s, &user)
+		if line := ttyName[len("/dev/"):]; j.record(s, &user, line) {
+			st.Login.Line = line
+		}
 	}
 
 	c.Argv, c.Envp = s.argv, s.envp
@@ -227,6 +233,7 @@ func (j *Jail) Start(s *Slot, id *wire.Identity, conn int) (Started, *Refusal) {
 
 	var err error
 	st.PID, st.PIDFD, err = sys.Fork(c)
+	st.Login.PID = st.PID
 	if err != nil {
 		if err == syscall.EAGAIN {
 			return st, &Refusal{125, "the jail has as many processes as it may have (limits.pids); there is room when some have ended"}

@@ -50,6 +50,11 @@ type Child struct {
 	TakeFrom int
 	take     taking
 
+	// Records are written below the directory RecordRoot.
+	Records    [2]Record
+	RecordRoot int
+	how        openHow
+
 	// EarlyCred: take uid EarlyUID and gid EarlyGID first; for the process
 	// that has just got an id map.
 	EarlyCred          bool
@@ -340,6 +345,7 @@ func child(c *Child) {
 	if c.Umask >= 0 {
 		_, _, _ = syscall.RawSyscall(syscall.SYS_UMASK, uintptr(c.Umask), 0, 0)
 	}
+	childRecords(c)
 	childFDs(c)
 	if c.SetFiles {
 		c.lim[0], c.lim[1] = 1024, c.HardFiles
