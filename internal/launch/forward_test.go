@@ -238,7 +238,7 @@ func TestAgentLimit(t *testing.T) {
 	late := talkTo(t, j.path, "echo [$SSH_AUTH_SOCK]", wire.Request{Flags: agentAsked})
 	assert.Equal(t, -1, late.agent)
 	late.expect("[]\n")
-	assert.Contains(t, j.logLine(), "no agent or display for a session")
+	assert.Contains(t, j.logLine(), "no agent, display or SSH_USER_AUTH for a session")
 	for _, s := range all {
 		s.close()
 	}
