@@ -1,7 +1,5 @@
 package environ
 
-import "bytes"
-
 // MaxHosts is the size of the largest hosts file that is looked into, in bytes.
 const MaxHosts = 64 << 10
 
@@ -20,15 +18,9 @@ const (
 func Hosts(text []byte, name string) HostsState {
 	state := HostsPlain
 	for len(text) > 0 {
-		line := text
-		if i := bytes.IndexByte(text, '\n'); i >= 0 {
-			line, text = text[:i], text[i+1:]
-		} else {
-			text = nil
-		}
-		if i := bytes.IndexByte(line, '#'); i >= 0 {
-			line = line[:i]
-		}
+		line := upTo(text, '\n')
+		text = text[min(len(line)+1, len(text)):]
+		line = upTo(line, '#')
 		_, line = word(line) // the address
 		for {
 			var w []byte
@@ -61,6 +53,16 @@ func AppendHosts(dst, text []byte, name string) []byte {
 		}
 	}
 	return append(dst, '\n')
+}
+
+// upTo returns what stands before the first c, all of it if there is none.
+func upTo(text []byte, c byte) []byte {
+	for i := range text {
+		if text[i] == c {
+			return text[:i]
+		}
+	}
+	return text
 }
 
 // word returns the first word of a line and what comes behind it.

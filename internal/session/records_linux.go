@@ -1,7 +1,6 @@
 package session
 
 import (
-	"encoding/binary"
 	"syscall"
 
 	"jail/internal/environ"
@@ -40,19 +39,24 @@ type Login struct {
 }
 
 // appendUtmp appends a record of wtmp (utmp(5)).
-func appendUtmp(dst []byte, kind uint16, pid int32, line, user, host string, now syscall.Timeval) []byte {
+func appendUtmp(dst []byte, kind byte, pid int32, line, user, host string, now syscall.Timeval) []byte {
 	start := len(dst)
 	dst = append(dst, make([]byte, utmpSize)...)
 	b := dst[start:]
-	binary.NativeEndian.PutUint16(b, kind)
-	binary.NativeEndian.PutUint32(b[utmpPID:], uint32(pid))
+	b[0] = kind
+	put32(b[utmpPID:], uint32(pid))
 	copy(b[8:40], line)
 	copy(b[40:44], line[max(len(line)-4, 0):])
 	copy(b[44:76], user)
 	copy(b[76:332], host)
-	binary.NativeEndian.PutUint32(b[340:], uint32(now.Sec))
-	binary.NativeEndian.PutUint32(b[344:], uint32(now.Usec))
+	put32(b[340:], uint32(now.Sec))
+	put32(b[344:], uint32(now.Usec))
 	return dst
+}
+
+// put32 puts n where b begins, as the machines we run on have it, little endian.
+func put32(b []byte, n uint32) {
+	b[0], b[1], b[2], b[3] = byte(n), byte(n>>8), byte(n>>16), byte(n>>24)
 }
 
 // appendLastlog appends a record of lastlog (lastlog(8)).
@@ -60,7 +64,7 @@ func appendLastlog(dst []byte, line, host string, now syscall.Timeval) []byte {
 	start := len(dst)
 	dst = append(dst, make([]byte, lastlogSize)...)
 	b := dst[start:]
-	binary.NativeEndian.PutUint32(b, uint32(now.Sec))
+	put32(b, uint32(now.Sec))
 	copy(b[4:36], line)
 	copy(b[36:292], host)
 	return dst
