@@ -33,20 +33,39 @@ func (a *auditor) findHome(l *login) {
 		p = "/" + p // sshd changes to / when it cannot be entered
 	}
 	h := home{trail: walk(a.files, p)}
-	for i := range a.jails {
-		j := &a.jails[i]
-		if contains(j.Rootfs, path.Clean(p)) || contains(j.Rootfs, h.trail.real) {
-			h.inside = "the rootfs of jail " + j.Name
-			break
-		}
-		for _, m := range j.Mounts {
-			if !m.ReadOnly && contains(m.Source, h.trail.real) {
-				h.inside = m.Source + ", which jail " + j.Name + " may write"
-			}
-		}
+	if h.inside = a.tenants(path.Clean(p), false); h.inside == "" {
+		h.inside = a.tenants(h.trail.real, true)
 	}
 	h.writer = a.writer(&h.trail, l)
 	l.home = h
+}
+
+// tenants names the rootfs, or with mounts the directory a jail may write, that a clean
+// path is or lies in; "" is none.
+func (a *auditor) tenants(p string, mounts bool) string {
+	if a.roots == nil {
+		a.roots, a.shared = make(map[string]string), make(map[string]string)
+		for i := range a.jails {
+			j := &a.jails[i]
+			a.roots[j.Rootfs] = "the rootfs of jail " + j.Name
+			for _, m := range j.Mounts {
+				if !m.ReadOnly && a.shared[m.Source] == "" {
+					a.shared[m.Source] = m.Source + ", which jail " + j.Name + " may write"
+				}
+			}
+		}
+	}
+	for dir := p; ; dir = path.Dir(dir) {
+		if in := a.roots[dir]; in != "" {
+			return in
+		}
+		if in := a.shared[dir]; mounts && in != "" {
+			return in
+		}
+		if dir == "/" || dir == "." {
+			return ""
+		}
+	}
 }
 
 // writer returns who besides root decides what a path leads to and, if that is

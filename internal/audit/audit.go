@@ -163,6 +163,8 @@ type auditor struct {
 	jails  []jail.Spec
 	logins []*login
 	groups []group
+	// roots and shared are whose a directory is, see tenants.
+	roots, shared map[string]string
 	// elsewhere are accounts that are not in the files.
 	elsewhere []config.Account
 	pam       []pamLine
@@ -323,13 +325,14 @@ func (a *auditor) grouped() []Finding {
 			index[key] = g
 			groups = append(groups, g)
 		}
-		if d.Login != "" && !slices.Contains(g.logins, d.Login) {
+		if d.Login != "" {
 			g.logins = append(g.logins, d.Login)
 		}
 	}
 	found := make([]Finding, 0, len(groups))
 	for _, g := range groups {
 		slices.Sort(g.logins)
+		g.logins = slices.Compact(g.logins)
 		f := g.Finding
 		f.Login = list(g.logins)
 		if strings.Contains(f.Fix, loginName) {
