@@ -400,9 +400,9 @@ func TestListedVariables(t *testing.T) {
 	s := own(t, oneJail("debian", debianRoot, `users = ["debian"]`, users, list))
 	file := filepath.Join(filepath.Dir(socketPath(work)), "env_accept")
 	assert.Equal(t, "E2E_BAR_*\nE2E_FOO\n", contents(file))
-	sent := []string{"E2E_FOO=foo", "E2E_BAR_X=a b\nc", "E2E_BAR_=no", "E2E_BAZ=no", "E2E_FOOD=no"}
+	sent := []string{"E2E_FOO=foo", "E2E_BAR_X=a b\nc", "E2E_BAR_=bar", "E2E_BAZ=no", "E2E_FOOD=no"}
 	const show = `printf '%s,' "$E2E_FOO" "$E2E_BAR_X" "$E2E_BAR_" "$E2E_BAZ" "$E2E_FOOD"`
-	const all, none = "foo,a b\nc,,,,", ",,,,,"
+	const all, none = "foo,a b\nc,bar,,,", ",,,,,"
 	for _, d := range jailDoors {
 		assert.Equal(t, result{stdout: all}, run(t, d, ask{cmd: show, env: sent, wire: true}), "a command through %s", d)
 		assert.Equal(t, result{stdout: all}, run(t, d, ask{shell: true, stdin: show + "\n", env: sent, wire: true}), "a shell through %s", d)

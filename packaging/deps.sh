@@ -14,7 +14,7 @@ test)
 		sshd:openssh-server ssh:openssh-client ssh-keygen:openssh-client sftp:openssh-client scp:openssh-client
 		mmdebstrap:mmdebstrap busybox:busybox-static
 		su:util-linux runuser:util-linux nsenter:util-linux unshare:util-linux script:bsdutils
-		login:login sudo:sudo newuidmap:uidmap
+		login:login sudo:sudo newuidmap:uidmap /lib/x86_64-linux-gnu/libnss_systemd.so.2:libnss-systemd
 		ps:procps tmux:tmux strace:strace expect:expect mandoc:mandoc
 		ssh-agent:openssh-client xauth:xauth Xvfb:xvfb xdpyinfo:x11-utils
 		rsync:rsync git:git borg:borgbackup ansible:ansible-core mosh:mosh sshfs:sshfs curl:curl

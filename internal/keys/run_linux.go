@@ -11,7 +11,8 @@
 //   - No host privilege while anything below the rootfs is looked at.
 //   - An answer within a second, whatever the file turns out to be.
 //   - It starts nothing, and connects to nothing but the log: a jail need not be
-//     running.
+//     running. Only where no registry is in force, getent(1) may be asked for
+//     accounts that are in no file.
 package keys
 
 import (
