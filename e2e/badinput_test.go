@@ -341,6 +341,57 @@ func dialSocket(t *testing.T, a account, uid int) (int, error) {
 
 // Whatever comes over a login's socket that is not a request, the connection
 // is closed, and nothing else happens.
+// Every kind of fault that is one jail's, login's or drop-in's: all others have their
+// keys and their sessions, after a reload and after a new start, and nobody lands
+// where the fault is.
+func TestFaultsOfManyKinds(t *testing.T) {
+	reg := standardRegistry()
+	dropin := filepath.Join(filepath.Dir(registryPath), "jail.d", "fault.toml")
+	require.NoError(t, os.MkdirAll(filepath.Dir(dropin), 0o755))
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(filepath.Dir(dropin))) })
+	s := own(t, reg)
+	keys := func(login string) result {
+		return runCommand(t, exec.Command(keysPath, "--", login), nil)
+	}
+	good := keys(work.login)
+	require.NotEmpty(t, good.stdout)
+	spare := fmt.Sprintf("users = [%q]\nuid = 61001\n", spares[0].login)
+	for claim, row := range map[string]struct {
+		text string
+		mode os.FileMode
+	}{
+		"not TOML":                    {"version = 1\n[jail.x\n", 0o644},
+		"another version":             {"version = 9\n[jail.x]\nrootfs = \"/srv/jails/x\"\n" + spare, 0o644},
+		"a hand on the file":          {"version = 1\n[jail.x]\nrootfs = \"/srv/jails/x\"\nusers = [\"debian\"]\n", 0o664},
+		"an account that is no more":  {"version = 1\n[jail.x]\nrootfs = \"/srv/jails\"\nusers = [\"nosuchlogin\"]\n", 0o644},
+		"no root directory":           {"version = 1\n[jail.x]\nrootfs = \"/srv/jails/nosuch\"\n" + spare, 0o644},
+		"a root directory around all": {"version = 1\n[jail.x]\nrootfs = \"/srv/jails\"\n" + spare, 0o644},
+		"a mount of another's":        {"version = 1\n[jail.x]\nrootfs = \"/var/lib/jail/empty-home\"\nmounts = [ { source = \"" + debianRoot + "\", target = \"/x\" } ]\n" + spare, 0o644},
+	} {
+		t.Run(claim, func(t *testing.T) {
+			require.NoError(t, os.WriteFile(dropin, []byte(row.text), 0o644))
+			require.NoError(t, os.Chmod(dropin, row.mode))
+			check := runCommand(t, exec.Command(initPath, "check"), nil)
+			assert.Equal(t, 1, check.status)
+			assert.Contains(t, check.stdout, "error: "+dropin)
+			r := runCommand(t, exec.Command(initPath, "reload"), nil)
+			assert.Equal(t, 2, r.status, "%s", r.stderr)
+			holds := func(when string) {
+				assert.Equal(t, good, keys(work.login), when)
+				assert.Empty(t, keys(spares[0].login).stdout, when)
+				assert.Equal(t, result{stdout: "in\n"}, run(t, login, ask{cmd: "echo in"}), when)
+				assert.Equal(t, result{stdout: "in\n"}, run(t, login, ask{as: centos, cmd: "echo in"}), when)
+			}
+			holds("after a reload")
+			s.kill(syscall.SIGTERM)
+			require.NoError(t, s.start())
+			holds("after a new start")
+		})
+	}
+	require.NoError(t, os.Remove(dropin))
+	assert.Zero(t, runCommand(t, exec.Command(initPath, "reload"), nil).status)
+}
+
 // Half an installation starts nothing, and says what is missing.
 func TestPID1IsNotInstalled(t *testing.T) {
 	alone(t)
