@@ -13,23 +13,21 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"jail/internal/needs"
 )
 
 // Accounts of systemd's userdb, by way of nss-systemd(8) and getent, as those of a
 // directory are. A mount namespace has them; the host's own files are the machine's.
 func TestAccountsOfTheNameService(t *testing.T) {
 	if os.Getenv("JAIL_TEST_NSS") == "" {
-		if os.Geteuid() != 0 {
-			must(t, "mounting needs root")
-		}
+		needs.Root(t, "it mounts")
 		cmd := exec.Command(os.Args[0], "-test.run=^TestAccountsOfTheNameService$", "-test.v")
 		cmd.Env = append(os.Environ(), "JAIL_TEST_NSS=1")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, "%s", out)
-		if strings.Contains(string(out), "SKIP") {
-			must(t, string(out))
-		}
+		needs.Machine(t, !strings.Contains(string(out), "SKIP"), string(out))
 		return
 	}
 	require.NoError(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))

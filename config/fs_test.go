@@ -9,6 +9,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"jail/internal/needs"
 )
 
 // tree makes a directory with a valid registry and a rootfs for it, and
@@ -207,9 +209,8 @@ func TestRootfsInReachOfHostUsersIsWarnedAbout(t *testing.T) {
 		require.NoError(t, os.Chmod(p, 0o755))
 	}
 	for p := dir; p != "/"; p = filepath.Dir(p) {
-		if fi, err := os.Stat(p); err != nil || fi.Mode()&1 == 0 {
-			must(t, p+" is not world-searchable, so nothing below it is in reach")
-		}
+		fi, err := os.Stat(p)
+		needs.Machine(t, err == nil && fi.Mode()&1 != 0, p+" is not world-searchable, so nothing below it is in reach")
 	}
 	reg, err := Load(dir+"/jail.toml", opt)
 	require.NoError(t, err)

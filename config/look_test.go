@@ -16,6 +16,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"jail/internal/needs"
 )
 
 // TestMain lets the test's own program be the one that looks at places.
@@ -92,15 +94,11 @@ func TestFileSystemThatDoesNotAnswer(t *testing.T) {
 		fmt.Printf("RESULT %v %q %q %q\n", err, inForce(reg), outOfService(reg), strings.ReplaceAll(reg.Errors().Error(), "\n", "; "))
 		return
 	}
-	if os.Geteuid() != 0 {
-		must(t, "mounting needs root")
-	}
+	needs.Root(t, "it mounts")
 	for _, mode := range []string{"", "1"} {
 		t.Run("looked at by another process: "+fmt.Sprint(mode == ""), func(t *testing.T) {
 			fuse, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-			if err != nil {
-				must(t, "no FUSE: "+err.Error())
-			}
+			needs.Machine(t, err == nil, fmt.Sprint("FUSE is needed: ", err))
 			fs := os.NewFile(uintptr(fuse), "fuse")
 			defer fs.Close()
 			dir, err := filepath.EvalSymlinks(t.TempDir())
@@ -193,15 +191,6 @@ func answerInitOnly(fs *os.File) {
 			}
 		}
 	}
-}
-
-// must skips, or fails where everything must run.
-func must(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("JAIL_TEST_MUST_RUN") == "1" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
 }
 
 func TestUnescape(t *testing.T) {

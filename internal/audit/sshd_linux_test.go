@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"jail/config"
+	"jail/internal/needs"
 )
 
 // wrapSSHD makes a program that runs the real sshd in a mount namespace of its
@@ -29,19 +30,8 @@ exec "$0" "$@"' `+sshd+` "$@"
 }
 
 func TestRealSSHD(t *testing.T) {
-	skip := func(why string) {
-		if os.Getenv("JAIL_TEST_MUST_RUN") != "" {
-			t.Fatal(why)
-		}
-		t.Skip(why)
-	}
-	if os.Geteuid() != 0 {
-		skip("sshd -T reads host keys, which takes root")
-	}
-	sshd, err := exec.LookPath("/usr/sbin/sshd")
-	if err != nil {
-		skip("sshd is not installed")
-	}
+	needs.Root(t, "sshd -T reads host keys")
+	sshd := needs.Program(t, "/usr/sbin/sshd")
 	dir := t.TempDir()
 	key := filepath.Join(dir, "key")
 	require.NoError(t, exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key).Run())

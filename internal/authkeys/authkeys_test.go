@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"jail/internal/needs"
 )
 
 const (
@@ -221,12 +223,7 @@ func keygen(t *testing.T, dir string, args ...string) []byte {
 
 func requireKeygen(t *testing.T) {
 	t.Helper()
-	if _, err := exec.LookPath("ssh-keygen"); err != nil {
-		if os.Getenv("JAIL_TEST_MUST_RUN") == "1" {
-			t.Fatal("ssh-keygen is not installed")
-		}
-		t.Skip("ssh-keygen is not installed")
-	}
+	needs.Program(t, "ssh-keygen")
 }
 
 // Keys and certificates of the real ssh-keygen are understood, and it

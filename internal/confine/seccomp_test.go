@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"jail/internal/needs"
 	"jail/internal/sys"
 )
 
@@ -316,9 +317,7 @@ func TestTheKernelAgrees(t *testing.T) {
 	cmd.Env = append(os.Environ(), "JAIL_TEST_FILTERED=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.CombinedOutput()
-	if errors.Is(err, syscall.ENOEXEC) && os.Getenv("JAIL_TEST_MUST_RUN") == "" {
-		t.Skip("qemu-user runs nothing else, and has no seccomp")
-	}
+	needs.Machine(t, !errors.Is(err, syscall.ENOEXEC), "qemu-user runs nothing else, and has no seccomp")
 	text := string(out)
 	require.NoError(t, err, text)
 	calls := regexp.MustCompile(`(\d+) calls refused`).FindStringSubmatch(text)

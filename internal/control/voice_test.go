@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"jail/internal/needs"
 	"jail/internal/sys"
 	"jail/internal/wire"
 )
@@ -109,9 +110,7 @@ func TestNoDescriptors(t *testing.T) {
 	probe, other := pair(t)
 	supported := sys.RefuseRights(probe) == nil
 	sys.CloseAll([]int{probe, other})
-	if !supported {
-		t.Skip("this kernel has no SO_PASSRIGHTS (Linux 6.16)")
-	}
+	needs.Kernel(t, supported, 6, 16, "SO_PASSRIGHTS")
 	conn, jail := pair(t)
 	defer sys.Close(jail)
 	v := Listen(conn, -1, func(string) {}, func() {})

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"jail/internal/jail"
+	"jail/internal/needs"
 	"jail/internal/sys"
 )
 
@@ -55,12 +56,7 @@ func TestLeftSockets(t *testing.T) {
 	require.NoError(t, err)
 	defer os.RemoveAll(run)
 	require.NoError(t, PrepareDir(run))
-	if os.Geteuid() != 0 {
-		if os.Getenv("JAIL_TEST_MUST_RUN") != "" {
-			t.Fatal("sockets of several uids: needs root")
-		}
-		t.Skip("sockets of several uids: needs root")
-	}
+	needs.Root(t, "sockets of several uids")
 	listen := func(uid jail.HostUID) int {
 		t.Helper()
 		fd, err := ListenLogin(run, uid)

@@ -21,6 +21,7 @@ import (
 	"jail/internal/fdsock"
 	"jail/internal/jail"
 	"jail/internal/launch"
+	"jail/internal/needs"
 	"jail/internal/supervise"
 	"jail/internal/sys"
 	"jail/internal/wire"
@@ -67,19 +68,9 @@ type pid1 struct {
 	listeners []int
 }
 
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("JAIL_TEST_MUST_RUN") != "" {
-			t.Fatal("sockets of several uids: needs root")
-		}
-		t.Skip("sockets of several uids: needs root")
-	}
-}
-
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	needRoot(t)
+	needs.Root(t, "sockets of several uids")
 	dir, err := os.MkdirTemp("", "serve") // t.TempDir is too long for a socket
 	require.NoError(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })

@@ -18,6 +18,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"jail/internal/needs"
 )
 
 // OpenSSH's server is the oracle: both get the same requests in the same
@@ -51,12 +53,7 @@ func TestMain(m *testing.M) {
 
 func needOracle(t *testing.T) {
 	t.Helper()
-	if _, err := os.Stat(oracle); err != nil {
-		if os.Getenv("JAIL_TEST_MUST_RUN") != "" {
-			t.Fatalf("%s is needed", oracle)
-		}
-		t.Skipf("%s is needed", oracle)
-	}
+	needs.Program(t, oracle)
 }
 
 // client talks to one server and writes down what it answers.

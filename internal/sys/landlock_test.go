@@ -2,7 +2,6 @@ package sys
 
 import (
 	"errors"
-	"os"
 	"os/exec"
 	"runtime"
 	"strconv"
@@ -11,18 +10,16 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"jail/internal/needs"
 )
 
 // TestLandlockScopes enters the domain on one thread, which can then neither
 // signal a process outside nor connect to an abstract socket there, and among
 // themselves both work (X8, N1; CVE-2020-15257).
 func TestLandlockScopes(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to enter a domain without no_new_privs")
-	}
-	if LandlockABI() < 6 {
-		t.Skip("Landlock scopes came with Linux 6.12")
-	}
+	needs.Root(t, "it enters a domain without no_new_privs")
+	needs.Kernel(t, LandlockABI() >= 6, 6, 12, "Landlock scopes")
 	outside := exec.Command("sleep", "60")
 	require.NoError(t, outside.Start())
 	defer func() {
