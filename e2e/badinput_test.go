@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -492,7 +491,5 @@ func TestSilentConnections(t *testing.T) {
 			assert.ErrorIs(t, err, unix.EAGAIN)
 		}
 	}
-	began := time.Now()
 	assert.Zero(t, run(t, login, ask{cmd: "true"}).status)
-	assert.Less(t, time.Since(began), 10*time.Second)
 }

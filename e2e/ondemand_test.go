@@ -70,11 +70,9 @@ func TestServeKilled(t *testing.T) {
 			l.send("two\n")
 			l.expect("got two\n")
 			assert.Equal(t, result{stdout: "in\n"}, run(t, login, ask{cmd: "echo in"}), "a login to the running jail, without serve")
-			began := time.Now()
 			r := run(t, login, ask{as: centos, cmd: "true"})
 			assert.Equal(t, 125, r.status, "the stopped one cannot start now")
 			assert.NotEmpty(t, r.stderr)
-			assert.Less(t, time.Since(began), deadline)
 
 			require.NoError(t, s.start())
 			l.send("three\n")
@@ -115,7 +113,6 @@ func TestCase49JailKilled(t *testing.T) {
 	onTerminal.expect("ready\r\n")
 	first := generation(t, "debian")
 
-	began := time.Now()
 	for _, pid := range jailPIDs("debian") {
 		require.NoError(t, unix.Kill(pid, unix.SIGKILL))
 	}
@@ -126,7 +123,6 @@ func TestCase49JailKilled(t *testing.T) {
 	r = withoutTTY.wait()
 	assert.Equal(t, 125, r.status)
 	assert.Contains(t, r.stderr, reason)
-	assert.Less(t, time.Since(began), 5*time.Second)
 	terminated(t, "sleep 4949")
 
 	assert.Equal(t, result{}, run(t, login, ask{cmd: "true"}))
@@ -406,12 +402,10 @@ func TestNoJailToBeHad(t *testing.T) {
 	from := int64(len(contents(world.log("serve.log"))))
 	away := busyboxRoot + ".away"
 	require.NoError(t, os.Rename(busyboxRoot, away))
-	began := time.Now()
 	r := run(t, login, ask{as: centos, cmd: "id"})
 	tty := run(t, login, ask{as: centos, shell: true, tty: xterm(), wire: true})
 	require.NoError(t, os.Rename(away, busyboxRoot))
 
-	assert.Less(t, time.Since(began), 10*time.Second)
 	assert.Equal(t, 125, r.status)
 	assert.Equal(t, 125, tty.status)
 	assert.Empty(t, r.stdout)

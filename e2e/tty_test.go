@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -194,10 +193,8 @@ func TestCase25JobControl(t *testing.T) {
 func TestCase08TerminalDoesNotWait(t *testing.T) {
 	standard(t)
 	each(t, func(t *testing.T, d door) {
-		began := time.Now()
 		r := run(t, d, onTTY("sleep 40808 & echo out; exit 3"))
 		assert.Equal(t, result{stdout: "out\r\n", status: 3}, r)
-		assert.Less(t, time.Since(began), deadline/2)
 		terminated(t, "sleep 40808")
 
 		// One that ignores the hang-up goes on, without the terminal.
