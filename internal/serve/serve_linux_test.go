@@ -663,12 +663,23 @@ func TestReloadThatHangs(t *testing.T) {
 	ask := func() {
 		w.do(func() { w.reload(func(lines []string, v uint8) { answers <- verdict{lines, v} }) })
 	}
+	next := func() verdict {
+		t.Helper()
+		select {
+		case a := <-answers:
+			return a
+		case <-time.After(deadline):
+			close(hang)
+			require.Fail(t, "no answer")
+			return verdict{}
+		}
+	}
 	ask()
 	w.dial(61001)
 	w.pid1("one").end()
 	w.logged("jail one ended")
 	for i := range maxStuck {
-		a := <-answers
+		a := next()
 		assert.EqualValues(t, wire.VerdictNone, a.v)
 		assert.Contains(t, strings.Join(a.lines, "\n"), "reading it takes longer than")
 		if i < maxStuck-1 {
@@ -676,14 +687,14 @@ func TestReloadThatHangs(t *testing.T) {
 		}
 	}
 	ask() // no more threads for it
-	a := <-answers
+	a := next()
 	assert.EqualValues(t, wire.VerdictNone, a.v)
 	assert.Contains(t, strings.Join(a.lines, "\n"), "still hangs")
 	close(hang)
 	w.until("all have come back", func() bool { return w.reloads.stuck == 0 })
 	w.do(func() { assert.NotContains(t, w.byName, "late", "what came too late is not used") })
 	ask()
-	assert.EqualValues(t, wire.VerdictTaken, (<-answers).v)
+	assert.EqualValues(t, wire.VerdictTaken, next().v)
 	w.do(func() { assert.Contains(t, w.byName, "late") })
 }
 
