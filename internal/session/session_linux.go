@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"jail/internal/login"
+	"jail/internal/passwd"
 	"jail/internal/sys"
 	"jail/internal/wire"
 )
@@ -136,48 +137,93 @@ type Started struct {
 // Start starts the session s.Req asks for. If descriptors come with the request, conn
 // is the connection it is on, from which the session's child takes it. What
 // Started holds is the caller's to close and to Remove, also with a refusal.
+//
+// It goes in steps, each with what the one before has come to: who it is and what is to
+// run, which makes nothing; the terminal and descriptors; all else the child needs; and
+// the child.
 func (j *Jail) Start(s *Slot, id *wire.Identity, conn int) (Started, *Refusal) {
 	st := Started{Master: -1, Agent: -1}
-	c := s.Child
-	c.Reset()
+	s.Child.Reset()
 	s.arena = s.arena[:0]
+	p, refusal := j.decide(s, id)
+	if refusal != nil {
+		return st, refusal
+	}
+	var e ends
+	st.Master, refusal = j.open(s, p.user.UID, conn, &e)
+	defer e.close()
+	if refusal != nil {
+		return st, refusal
+	}
+	j.prepare(s, &p, e.line, &st)
+	refusal = spawn(s.Child, &st)
+	return st, refusal
+}
 
+// plan is who a session is of and what it is to run.
+type plan struct {
+	user    passwd.Entry
+	program string
+}
+
+// decide makes the plan, s.argv and the child's groups.
+func (j *Jail) decide(s *Slot, id *wire.Identity) (p plan, refusal *Refusal) {
+	c := s.Child
 	user, groups, refusal := j.Identify(id, c.Groups[:0])
 	if refusal != nil {
-		return st, refusal
+		return p, refusal
 	}
-	c.Groups = groups
-
+	p.user, c.Groups = user, groups
 	s.original = nil
 	if s.Req.Flags&wire.FlagForced != 0 {
-		if refusal := j.keyRule(s, &user); refusal != nil {
-			return st, refusal
+		if refusal = j.keyRule(s, &p.user); refusal != nil {
+			return p, refusal
 		}
 	}
-	program, refusal := j.sftp(s)
-	if refusal != nil {
-		return st, refusal
+	if p.program, refusal = j.sftp(s); refusal != nil || p.program != "" {
+		return p, refusal
 	}
+	p.program = p.user.Shell
+	dash := ""
+	if s.Req.Flags&wire.FlagLogin != 0 {
+		dash = "-"
+	}
+	s.argv = append(s.argv[:0], s.cstr(dash, base(p.program)))
+	for _, a := range s.Req.Args {
+		s.argv = append(s.argv, cptr(a))
+	}
+	s.argv = append(s.argv, nil)
+	return p, nil
+}
+
+// ends are what the child has copies of.
+type ends struct {
+	slave, null int    // 0 without
+	line        string // of the terminal, "pts/7"; "" without
+}
+
+func (e *ends) close() {
+	for _, fd := range [...]int{e.slave, e.null} {
+		if fd > 0 {
+			sys.Close(fd)
+		}
+	}
+}
+
+// open opens what the child's descriptors are to be, and returns the terminal's master, -1
+// without one.
+func (j *Jail) open(s *Slot, uid uint32, conn int, e *ends) (master int, refusal *Refusal) {
+	c := s.Child
+	master = -1
 	if s.Req.FDs() > 0 {
 		c.TakeFrom = conn
 	}
-	slave, null := -1, -1
-	defer func() {
-		if slave >= 0 {
-			sys.Close(slave)
-		}
-		if null >= 0 {
-			sys.Close(null)
-		}
-	}()
-	ttyName := ""
 	if s.Req.TTY() {
-		var err error
-		var n int
-		if st.Master, slave, n, err = openTTY(j.Pts, user.UID, &s.Req); err != nil {
-			return st, &Refusal{125, "cannot open a terminal: " + reason(err)}
+		m, slave, n, err := openTTY(j.Pts, uid, &s.Req)
+		if err != nil {
+			return -1, &Refusal{125, "cannot open a terminal: " + reason(err)}
 		}
-		ttyName = "/dev/pts/" + strconv.Itoa(n)
+		master, e.slave, e.line = m, slave, "pts/"+strconv.Itoa(n)
 		c.CttyFD = slave
 	}
 	for i, kind := range s.Req.Stdio {
@@ -185,44 +231,40 @@ func (j *Jail) Start(s *Slot, id *wire.Identity, conn int) (Started, *Refusal) {
 		case wire.StdioPassed:
 			c.FDs[i] = sys.FDTaken
 		case wire.StdioTTY:
-			c.FDs[i] = slave
+			c.FDs[i] = e.slave
 		case wire.StdioNull:
-			if null < 0 {
-				var err error
-				null, err = sys.Openat2(j.Dev, "null", syscall.O_RDWR, sys.ResolveNoSymlinks|sys.ResolveBeneath)
+			if e.null == 0 {
+				null, err := sys.Openat2(j.Dev, "null", syscall.O_RDWR, sys.ResolveNoSymlinks|sys.ResolveBeneath)
 				if err != nil {
-					return st, &Refusal{125, "cannot open /dev/null: " + reason(err)}
+					return master, &Refusal{125, "cannot open /dev/null: " + reason(err)}
 				}
+				e.null = null
 			}
-			c.FDs[i] = null
+			c.FDs[i] = e.null
 		}
 	}
+	return master, nil
+}
 
-	if program == "" {
-		program = user.Shell
-		s.argv = s.argv[:0]
-		dash := ""
-		if s.Req.Flags&wire.FlagLogin != 0 {
-			dash = "-"
-		}
-		s.argv = append(s.argv, s.cstr(dash, base(program)))
-		for _, a := range s.Req.Args {
-			s.argv = append(s.argv, cptr(a))
-		}
-		s.argv = append(s.argv, nil)
+// prepare makes what the session has of its client's, its environment, and the rest of the
+// child. What cannot be had is left out.
+func (j *Jail) prepare(s *Slot, p *plan, line string, st *Started) {
+	c, user := s.Child, &p.user
+	c.Path = s.cstr(p.program)
+	j.forward(s, user, st)
+	ttyName := ""
+	if line != "" {
+		ttyName = "/dev/" + line
 	}
-	c.Path = s.cstr(program)
-	j.forward(s, &user, &st)
-	j.environment(s, &user, ttyName, &st.Forward)
-	if ttyName != "" {
-		c.Greeting = j.motd(s, &user)
-		if line := ttyName[len("/dev/"):]; j.record(s, &user, line) {
+	j.environment(s, user, ttyName, &st.Forward)
+	if line != "" {
+		c.Greeting = j.motd(s, user)
+		if j.record(s, user, line) {
 			st.Login.Line = line
 		}
 	}
-
 	c.Argv, c.Envp = s.argv, s.envp
-	c.ExecMsg = s.bytes(program, ": ")
+	c.ExecMsg = s.bytes(p.program, ": ")
 	c.Dir = s.cstr(user.Home)
 	c.DirMsg = s.bytes("Could not chdir to home directory ", user.Home, ": ")
 	c.Setsid, c.CloseNow = true, true
@@ -230,17 +272,20 @@ func (j *Jail) Start(s *Slot, id *wire.Identity, conn int) (Started, *Refusal) {
 	c.KeepSignals = j.KeepSignals
 	c.SetCred, c.KeepGroups = true, j.NoSetgroups
 	c.UID, c.GID = user.UID, user.GID
+}
 
+// spawn makes the process.
+func spawn(c *sys.Child, st *Started) *Refusal {
 	var err error
 	st.PID, st.PIDFD, err = sys.Fork(c)
 	st.Login.PID = st.PID
-	if err != nil {
-		if err == syscall.EAGAIN {
-			return st, &Refusal{125, "the jail has as many processes as it may have (limits.pids); there is room when some have ended"}
-		}
-		return st, &Refusal{125, "cannot start a process: " + reason(err)}
+	switch err {
+	case nil:
+		return nil
+	case syscall.EAGAIN:
+		return &Refusal{125, "the jail has as many processes as it may have (limits.pids); there is room when some have ended"}
 	}
-	return st, nil
+	return &Refusal{125, "cannot start a process: " + reason(err)}
 }
 
 // cbytes returns text as wire has strings: a NUL behind it.
