@@ -58,3 +58,33 @@ inchild:
 	MOVQ	R12, 0(SP)
 	CALL	·child(SB)
 	INT	$3
+
+// func cloneOwner(flags, stack uintptr, c *Child) (r, errno uintptr)
+//
+// clone(2) for the process that makes the child, which goes to owner(c).
+TEXT ·cloneOwner(SB),NOSPLIT|NOFRAME,$0-40
+	MOVQ	flags+0(FP), DI
+	MOVQ	stack+8(FP), SI
+	MOVQ	$0, DX
+	MOVQ	$0, R10
+	MOVQ	c+16(FP), R12
+	MOVQ	$0, R8
+	MOVQ	$56, AX	// SYS_clone
+	SYSCALL
+	TESTQ	AX, AX
+	JEQ	inowner
+	CMPQ	AX, $0xfffffffffffff001
+	JCC	failed
+	MOVQ	AX, r+24(FP)
+	MOVQ	$0, errno+32(FP)
+	RET
+failed:
+	NEGQ	AX
+	MOVQ	$-1, r+24(FP)
+	MOVQ	AX, errno+32(FP)
+	RET
+inowner:
+	SUBQ	$32, SP
+	MOVQ	R12, 0(SP)
+	CALL	·owner(SB)
+	INT	$3

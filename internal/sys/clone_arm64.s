@@ -62,3 +62,34 @@ inchild:
 	MOVD	R10, 8(RSP)
 	CALL	·child(SB)
 	BRK
+
+// func cloneOwner(flags, stack uintptr, c *Child) (r, errno uintptr)
+//
+// clone(2) for the process that makes the child, which goes to owner(c).
+TEXT ·cloneOwner(SB),NOSPLIT|NOFRAME,$0-40
+	MOVD	flags+0(FP), R0
+	MOVD	stack+8(FP), R1
+	MOVD	$0, R2
+	MOVD	$0, R3
+	MOVD	$0, R4
+	MOVD	c+16(FP), R10
+	MOVD	$220, R8	// SYS_clone
+	SVC
+	CBZ	R0, inowner
+	CMN	$4095, R0
+	BCS	failed
+	MOVD	R0, r+24(FP)
+	MOVD	ZR, errno+32(FP)
+	RET
+failed:
+	NEG	R0, R0
+	MOVD	$-1, R1
+	MOVD	R1, r+24(FP)
+	MOVD	R0, errno+32(FP)
+	RET
+inowner:
+	MOVD	ZR, R29
+	SUB	$32, RSP
+	MOVD	R10, 8(RSP)
+	CALL	·owner(SB)
+	BRK

@@ -40,6 +40,23 @@ type Child struct {
 	// namespace. CLONE_NEWCGROUP would take the parent's (cgroup_namespaces(7)).
 	OwnCgroupRoot bool
 
+	// Owner, if not 0, is the uid that makes the namespaces, CLONE_NEWUSER among
+	// them: a process between the parent and the child, which is the parent's child
+	// all the same (CLONE_PARENT). What the kernel counts for each user (inotify
+	// instances and watches, message queues, pending signals, processes, locked
+	// memory) is counted for a user namespace's owner too, and so on up
+	// (user_namespaces(7); kernel/ucount.c). The parent must be able to set its uid.
+	Owner uint32
+	// Processes, with Owner, is how many processes and threads the namespace may
+	// have, all its uids together; 0 is no bound but the parent's. It becomes the
+	// namespace's share of RLIMIT_NPROC (Linux 5.14), which nobody inside can
+	// raise; what the child itself has as RLIMIT_NPROC is the parent's.
+	Processes uint64
+	// UnsetLogin makes the loginuid of the process unset again, where the parent has
+	// one and may (CAP_AUDIT_CONTROL): it would be the loginuid of all that follow,
+	// for good.
+	UnsetLogin bool
+
 	// SyncFD: first read one byte from it; end if it is closed instead. -1 not.
 	SyncFD int
 
@@ -56,7 +73,7 @@ type Child struct {
 	how        openHow
 
 	// EarlyCred: take uid EarlyUID and gid EarlyGID first; for the process
-	// that has just got an id map.
+	// that has just got an id map. Supplementary groups go, unless KeepGroups.
 	EarlyCred          bool
 	EarlyUID, EarlyGID uint32
 
@@ -87,6 +104,13 @@ type Child struct {
 	Umask     int  // -1 keeps it
 	SetFiles  bool // RLIMIT_NOFILE: soft 1024, hard HardFiles
 	HardFiles uint64
+
+	// LoginProc is the root of a procfs of the process's own pid namespace, in
+	// which nobody can have mounted anything; -1 is none. The loginuid of the process
+	// becomes UID there, as pam_loginuid(8) makes it: an unset one can be set by
+	// whoever has it, to anything, but only once (kernel/auditsc.c). If it is set
+	// already, or the kernel has no audit, it stays as it is.
+	LoginProc int
 
 	// SetCred: become this user. setgroups is called unless KeepGroups.
 	SetCred    bool
@@ -137,11 +161,31 @@ type Child struct {
 	empty byte
 
 	stack []byte
+	top   uintptr // of stack
+	flags uintptr // of clone(2) for the child
 	args  cloneArgs
 	pidfd int32
 
 	oldmask uint64 // the caller's signal mask before the clone
+
+	// What the process that is Owner needs and leaves.
+	ownerStack []byte
+	nproc      [2]uint64 // RLIMIT_NPROC of the parent
+	ownerPID   int
+	pid        uintptr
+	errno      Errno
+	failed     ownerStep
 }
+
+// ownerStep is what the process that is Owner could not do.
+type ownerStep uint8
+
+const (
+	ownerClone ownerStep = iota
+	ownerKeepCaps
+	ownerBecome
+	ownerLimit
+)
 
 // childStack is the size of the child's stack. The linker holds the depth of a
 // chain of nosplit functions below 800 bytes.
@@ -157,12 +201,27 @@ func NewChild() *Child {
 // Reset makes c a Child that does nothing but execute. c must not be Pending.
 func (c *Child) Reset() {
 	groups, stack := c.Groups[:0], c.stack
-	*c = Child{CgroupFD: -1, SyncFD: -1, TakeFrom: -1, LandlockFD: -1, CttyFD: -1, FDs: [4]int{-1, -1, -1, -1}, Umask: -1, ExecFD: -1}
+	*c = Child{CgroupFD: -1, SyncFD: -1, TakeFrom: -1, LandlockFD: -1, CttyFD: -1, FDs: [4]int{-1, -1, -1, -1}, Umask: -1, LoginProc: -1, ExecFD: -1}
 	c.Groups, c.stack = groups, stack
 }
 
-// Pending reports whether the child has neither executed its program nor ended.
-func (c *Child) Pending() bool { return atomic.LoadUint32(&c.tid) != 0 }
+// Pending reports whether the child has neither executed its program nor ended. With
+// Owner it also waits for that process, which has ended long since, and must be
+// called for that.
+func (c *Child) Pending() bool { return !c.ownerGone() || atomic.LoadUint32(&c.tid) != 0 }
+
+// ownerGone buries the process that is Owner, if it has quite ended.
+func (c *Child) ownerGone() bool {
+	if c.ownerPID == 0 {
+		return true
+	}
+	pid, err := syscall.Wait4(c.ownerPID, nil, syscall.WNOHANG, nil)
+	if pid == 0 && err == nil || err == syscall.EINTR {
+		return false
+	}
+	c.ownerPID = 0
+	return true
+}
 
 // Closed reports whether the child, with CloseNow, has no copy any more of what the
 // parent had open. Whoever closes the last copy of a descriptor may have to wait (see
@@ -182,6 +241,8 @@ const (
 
 func cloneVM(flags, stack, pidfd, tid uintptr, c *Child) (r, errno uintptr)
 
+func cloneOwner(flags, stack uintptr, c *Child) (r, errno uintptr)
+
 func clone3VM(args *cloneArgs, size uintptr, c *Child) (r, errno uintptr)
 
 // cloneArgs is struct clone_args of clone3(2).
@@ -189,15 +250,19 @@ type cloneArgs struct {
 	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
 }
 
+const (
+	cloneVMFlag        = 0x100
+	cloneFiles         = 0x400
+	clonePidfd         = 0x1000
+	cloneVfork         = 0x4000
+	cloneParent        = 0x8000
+	cloneChildCleartid = 0x200000
+	cloneIntoCgroup    = 0x200000000
+)
+
 // Fork makes the process and returns its pid and pidfd at once; it does not
 // wait for the program to be executed.
 func Fork(c *Child) (pid, pidfd int, err error) {
-	const (
-		cloneVMFlag        = 0x100
-		clonePidfd         = 0x1000
-		cloneChildCleartid = 0x200000
-		cloneIntoCgroup    = 0x200000000
-	)
 	if len(c.Groups) > 0 {
 		c.gids, c.ngid = unsafe.Pointer(&c.Groups[0]), uintptr(len(c.Groups))
 	} else {
@@ -206,36 +271,42 @@ func Fork(c *Child) (pid, pidfd int, err error) {
 	if c.stack == nil {
 		c.stack = make([]byte, childStack)
 	}
-	top := uintptr(unsafe.Pointer(&c.stack[0])) + childStack
-	top &^= 15
 	if c.TakeFrom >= 0 {
 		prepareTake(c)
 	}
+	c.top = stackTop(c.stack)
 	c.pidfd, c.closed = -1, 0
 	atomic.StoreUint32(&c.tid, 1)
-	flags := c.CloneFlags | cloneVMFlag | clonePidfd | cloneChildCleartid
-	var r, e uintptr
-	// With every signal blocked no handler runs on the child's stack.
+	c.flags = c.CloneFlags | cloneVMFlag | clonePidfd | cloneChildCleartid
+	if c.Owner != 0 {
+		c.flags |= cloneParent
+	} else {
+		c.flags |= uintptr(syscall.SIGCHLD)
+	}
 	if c.CgroupFD >= 0 {
 		bottom := uintptr(unsafe.Pointer(&c.stack[0]))
+		const signal = 0xff // CSIGNAL
 		c.args = cloneArgs{
-			flags: uint64(flags) | cloneIntoCgroup, exitSignal: uint64(syscall.SIGCHLD),
+			flags: uint64(c.flags&^signal) | cloneIntoCgroup, exitSignal: uint64(c.flags & signal),
 			pidfd: uint64(uintptr(unsafe.Pointer(&c.pidfd))), childTID: uint64(uintptr(unsafe.Pointer(&c.tid))),
-			stack: uint64(bottom), stackSize: uint64(top - bottom), cgroup: uint64(c.CgroupFD),
+			stack: uint64(bottom), stackSize: uint64(c.top - bottom), cgroup: uint64(c.CgroupFD),
 		}
-		block(c)
-		r, e = clone3VM(&c.args, unsafe.Sizeof(c.args), c)
-		unblock(c)
+	}
+	if c.Owner != 0 {
+		err = forkOwner(c)
 	} else {
 		block(c)
-		r, e = cloneVM(uintptr(syscall.SIGCHLD)|flags, top, uintptr(unsafe.Pointer(&c.pidfd)), uintptr(unsafe.Pointer(&c.tid)), c)
+		r, e := forkChild(c)
 		unblock(c)
+		c.pid, err = r, justErr(Errno(e))
 	}
-	if e != 0 {
+	if err != nil {
 		atomic.StoreUint32(&c.tid, 0)
-		return 0, -1, Errno(e)
+		for !c.ownerGone() {
+		}
+		return 0, -1, err
 	}
-	return int(r), int(c.pidfd), nil
+	return int(c.pid), int(c.pidfd), nil
 }
 
 // block keeps handlers from running on the child's stack. The runtime's hook blocks
@@ -265,6 +336,121 @@ func unblock(c *Child) {
 	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, 2 /* SIG_SETMASK */, uintptr(unsafe.Pointer(&c.oldmask)), 0, 8, 0, 0)
 }
 
+func stackTop(stack []byte) uintptr {
+	return (uintptr(unsafe.Pointer(&stack[0])) + uintptr(len(stack))) &^ 15
+}
+
+// forkOwner makes the process that is Owner, which makes the child, and waits until
+// it has (CLONE_VFORK). That takes a handful of system calls and waits for nobody: the
+// process is in the parent's pid namespace, where no uid of a jail can send it a signal. It shares
+// the parent's memory and descriptors (the child's pidfd is opened in both), but
+// not its limits; credentials are each task's own (credentials(7)).
+func forkOwner(c *Child) error {
+	if c.ownerStack == nil {
+		c.ownerStack = make([]byte, childStack)
+	}
+	c.pid, c.errno, c.failed = 0, 0, ownerClone
+	// The child's exit signal is that of the process that is its sibling.
+	flags := uintptr(cloneVMFlag|cloneFiles|cloneVfork) | uintptr(syscall.SIGCHLD)
+	runtimeBeforeFork()
+	r, e := cloneOwner(flags, stackTop(c.ownerStack), c)
+	runtimeAfterFork()
+	if e != 0 {
+		return Errno(e)
+	}
+	c.ownerPID = int(r)
+	if c.errno == 0 && c.pid == 0 {
+		return syscall.ECHILD // somebody has killed it
+	}
+	switch c.failed {
+	case ownerKeepCaps:
+		return Wrap("keep capabilities (CAP_SETPCAP)", c.errno)
+	case ownerBecome:
+		return Wrap("become the owner of the user namespace", c.errno)
+	case ownerLimit:
+		return Wrap("set RLIMIT_NPROC", c.errno)
+	}
+	return justErr(c.errno)
+}
+
+// forkChild makes the child.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+//go:noinline
+func forkChild(c *Child) (r, errno uintptr) {
+	if c.CgroupFD >= 0 {
+		return clone3VM(&c.args, unsafe.Sizeof(c.args), c)
+	}
+	return cloneVM(c.flags, c.top, uintptr(unsafe.Pointer(&c.pidfd)), uintptr(unsafe.Pointer(&c.tid)), c)
+}
+
+// owner is all that the process does that is Owner. It keeps its capabilities
+// (capabilities(7), SECBIT_NO_SETUID_FIXUP), since a cgroup of root's is entered
+// and some kernels want them for a user namespace; the new namespace has secure
+// bits of its own. Its real uid must not be root's, or the limit on processes would
+// not count (enforced_nproc_rlimit, kernel/fork.c).
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+//go:noinline
+func owner(c *Child) {
+	ownerFork(c)
+	exit(0)
+}
+
+//go:nosplit
+//go:norace
+//go:nocheckptr
+//go:noinline
+func ownerFork(c *Child) {
+	var e Errno
+	if c.UnsetLogin {
+		childUnsetLogin(c)
+	}
+	_, _, e = syscall.RawSyscall6(syscall.SYS_PRCTL, 28 /* PR_SET_SECUREBITS */, 1<<2, 0, 0, 0, 0)
+	if e != 0 {
+		c.failed, c.errno = ownerKeepCaps, e
+		return
+	}
+	_, _, e = syscall.RawSyscall(syscall.SYS_SETRESUID, uintptr(c.Owner), uintptr(c.Owner), 0)
+	if e != 0 {
+		c.failed, c.errno = ownerBecome, e
+		return
+	}
+	if c.Processes > 0 {
+		_, _, e = syscall.RawSyscall(syscall.SYS_GETRLIMIT, rlimitNproc, uintptr(unsafe.Pointer(&c.nproc[0])), 0)
+		if e == 0 {
+			c.lim[0], c.lim[1] = c.Processes, c.nproc[1]
+			if c.lim[0] > c.lim[1] {
+				c.lim[0] = c.lim[1]
+			}
+			_, _, e = syscall.RawSyscall(syscall.SYS_SETRLIMIT, rlimitNproc, uintptr(unsafe.Pointer(&c.lim[0])), 0)
+		}
+		if e != 0 {
+			c.failed, c.errno = ownerLimit, e
+			return
+		}
+	}
+	// As forkChild, whose frame would be one too many for the linker, which does not know
+	// that the child has another stack.
+	var r, errno uintptr
+	if c.CgroupFD >= 0 {
+		r, errno = clone3VM(&c.args, unsafe.Sizeof(c.args), c)
+	} else {
+		r, errno = cloneVM(c.flags, c.top, uintptr(unsafe.Pointer(&c.pidfd)), uintptr(unsafe.Pointer(&c.tid)), c)
+	}
+	if errno != 0 {
+		c.errno = Errno(errno)
+		return
+	}
+	c.pid = r
+}
+
+const rlimitNproc = 6
+
 // child is everything between clone and exec. It runs on a stack of its own
 // beside the threads of the parent, with every signal blocked that has a handler, and without a
 // goroutine: raw system calls only, no allocation, no pointer stored in memory
@@ -278,6 +464,9 @@ func child(c *Child) {
 	var e Errno
 	var r uintptr
 
+	if c.Owner == 0 && c.UnsetLogin {
+		childUnsetLogin(c)
+	}
 	if c.SyncFD >= 0 {
 		r, _, _ = syscall.RawSyscall(syscall.SYS_READ, uintptr(c.SyncFD), uintptr(unsafe.Pointer(&c.tmp[0])), 1)
 		if r != 1 {
@@ -296,6 +485,12 @@ func child(c *Child) {
 	if c.TakeFrom >= 0 {
 		childTake(c)
 	}
+	if c.Owner != 0 && c.Processes > 0 {
+		_, _, e = syscall.RawSyscall(syscall.SYS_SETRLIMIT, rlimitNproc, uintptr(unsafe.Pointer(&c.nproc[0])), 0)
+		if e != 0 {
+			exit(ChildNoCred)
+		}
+	}
 	if c.OwnCgroupRoot {
 		_, _, e = syscall.RawSyscall(syscall.SYS_UNSHARE, syscall.CLONE_NEWCGROUP, 0, 0)
 		if e != 0 {
@@ -303,7 +498,13 @@ func child(c *Child) {
 		}
 	}
 	if c.EarlyCred {
-		_, _, e = syscall.RawSyscall(syscall.SYS_SETRESGID, uintptr(c.EarlyGID), uintptr(c.EarlyGID), uintptr(c.EarlyGID))
+		e = 0
+		if !c.KeepGroups {
+			_, _, e = syscall.RawSyscall(syscall.SYS_SETGROUPS, 0, 0, 0)
+		}
+		if e == 0 {
+			_, _, e = syscall.RawSyscall(syscall.SYS_SETRESGID, uintptr(c.EarlyGID), uintptr(c.EarlyGID), uintptr(c.EarlyGID))
+		}
 		if e == 0 {
 			_, _, e = syscall.RawSyscall(syscall.SYS_SETRESUID, uintptr(c.EarlyUID), uintptr(c.EarlyUID), uintptr(c.EarlyUID))
 		}
@@ -346,6 +547,9 @@ func child(c *Child) {
 		_, _, _ = syscall.RawSyscall(syscall.SYS_UMASK, uintptr(c.Umask), 0, 0)
 	}
 	childRecords(c)
+	if c.LoginProc >= 0 {
+		childLogin(c)
+	}
 	childFDs(c)
 	if c.SetFiles {
 		c.lim[0], c.lim[1] = 1024, c.HardFiles
@@ -458,7 +662,8 @@ func childFDs(c *Child) {
 			exit(ChildNoFDs)
 		}
 	}
-	// Every descriptor is close-on-exec already. This makes sure (CVE-2024-21626).
+	// The parent's own descriptors are close-on-exec; those it was started with need
+	// not be, and one that is left leads out (CVE-2024-21626).
 	first := uintptr(3)
 	if c.FDs[3] >= 0 {
 		first = 4
@@ -472,6 +677,66 @@ func childFDs(c *Child) {
 		exit(ChildNoFDs)
 	}
 	atomic.StoreUint32(&c.closed, 1)
+}
+
+// Where the kernel keeps the loginuid, seen from the root of a procfs and on the
+// host. "self" is a link, so links are followed, but not out of that file system.
+const (
+	loginPath     = "self/loginuid\x00"
+	loginPathHost = "/proc/self/loginuid\x00"
+	loginUnset    = "4294967295"
+)
+
+var loginHow = openHow{flags: syscall.O_WRONLY | syscall.O_CLOEXEC, resolve: ResolveNoXdev | ResolveNoMagiclinks}
+
+// childUnsetLogin writes the host's /proc/self/loginuid, which is the task's own
+// whatever its pid namespace, if it is set.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+//go:noinline
+func childUnsetLogin(c *Child) {
+	const readWrite = syscall.O_RDWR | syscall.O_CLOEXEC
+	var cwd = ^uintptr(99) // AT_FDCWD
+	r, _, e := syscall.RawSyscall6(syscall.SYS_OPENAT, cwd, uintptr(unsafe.Pointer(unsafe.StringData(loginPathHost))), readWrite, 0, 0, 0)
+	if e != 0 {
+		return
+	}
+	n, _, e := syscall.RawSyscall(syscall.SYS_READ, r, uintptr(unsafe.Pointer(&c.tmp[0])), unsafe.Sizeof(c.tmp))
+	same := e == 0 && n == uintptr(len(loginUnset))
+	for i := uintptr(0); same && i < n; i++ {
+		same = c.tmp[i] == loginUnset[i]
+	}
+	if !same {
+		_, _, _ = syscall.RawSyscall6(syscall.SYS_PWRITE64, r, uintptr(unsafe.Pointer(unsafe.StringData(loginUnset))), uintptr(len(loginUnset)), 0, 0, 0)
+	}
+	_, _, _ = syscall.RawSyscall(syscall.SYS_CLOSE, r, 0, 0)
+}
+
+// childLogin sets the loginuid. The kernel maps it by the user namespace of whoever
+// opened the file, so it is opened here.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+//go:noinline
+func childLogin(c *Child) {
+	r, _, e := syscall.RawSyscall6(sysOpenat2, uintptr(c.LoginProc), uintptr(unsafe.Pointer(unsafe.StringData(loginPath))),
+		uintptr(unsafe.Pointer(&loginHow)), unsafe.Sizeof(loginHow), 0, 0)
+	if e != 0 {
+		return
+	}
+	i := len(c.tmp)
+	for n := c.UID; ; n /= 10 {
+		i--
+		c.tmp[i] = byte('0' + n%10)
+		if n < 10 {
+			break
+		}
+	}
+	_, _, _ = syscall.RawSyscall(syscall.SYS_WRITE, r, uintptr(unsafe.Pointer(&c.tmp[i])), uintptr(len(c.tmp)-i))
+	_, _, _ = syscall.RawSyscall(syscall.SYS_CLOSE, r, 0, 0)
 }
 
 // childCred takes on the session's identity: groups, then gid, then uid, since

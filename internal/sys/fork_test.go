@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -166,9 +167,7 @@ func TestForkDoesNotWaitForAStoppedChild(t *testing.T) {
 }
 
 func TestForkTakesAnIdentity(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
+	needRoot(t)
 	c := NewChild()
 	c.SetCred, c.UID, c.GID, c.Groups = true, 4242, 4243, []uint32{4243, 4244}
 	_, out := start(t, c, "/bin/sh", "-c", "id -u; id -g; id -G; grep CapEff /proc/self/status")
@@ -179,6 +178,101 @@ func TestForkTakesAnIdentity(t *testing.T) {
 	ws, out := start(t, c, "/bin/sh", "-c", "id -u")
 	assert.Equal(t, ChildNoCred, ws.ExitStatus(), "setresuid(-1) changes nothing and is found out")
 	assert.Empty(t, out)
+}
+
+// TestForkPassesNoOtherDescriptor: what the parent was started with, and what of its
+// own is not close-on-exec, does not reach the program (S1, CVE-2024-21626).
+func TestForkPassesNoOtherDescriptor(t *testing.T) {
+	for _, fd := range []int{10, 251} {
+		null, err := syscall.Open("/", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+		require.NoError(t, err)
+		require.NoError(t, syscall.Dup3(null, fd, 0))
+		Close(null)
+		defer Close(fd)
+	}
+	_, out := start(t, NewChild(), "/bin/sh", "-c", `ls /proc/self/fd | tr '\n' ' '`)
+	assert.Equal(t, "0 1 2 3 ", out, "descriptor 3 is ls's own")
+}
+
+// hasAudit skips a test where the kernel keeps no loginuid (CONFIG_AUDIT).
+func hasAudit(t *testing.T) {
+	t.Helper()
+	needRoot(t)
+	if _, err := os.Stat("/proc/self/loginuid"); err != nil {
+		t.Skip("a kernel without CONFIG_AUDIT: ", err)
+	}
+}
+
+// TestForkSetsTheLoginuid: it is the identity's before the program runs, and the
+// program cannot choose another (S26).
+func TestForkSetsTheLoginuid(t *testing.T) {
+	hasAudit(t)
+	proc, err := syscall.Open("/proc", OPath|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer Close(proc)
+	c := NewChild()
+	c.UnsetLogin, c.LoginProc = true, proc
+	c.SetCred, c.UID, c.GID = true, 4242, 4243
+	_, out := start(t, c, "/bin/sh", "-c", `cat /proc/self/loginuid; echo; echo 1000 >/proc/self/loginuid || cat /proc/self/loginuid`)
+	assert.Regexp(t, `^4242\n.*\n4242$`, out)
+}
+
+// TestForkLeavesTheKeyring: the session keyring of whoever started the parent, and the
+// keys in it, are not the program's (S17).
+func TestForkLeavesTheKeyring(t *testing.T) {
+	const sessionKeyring, join = ^uintptr(2), 1 // KEY_SPEC_SESSION_KEYRING is -3
+	done := make(chan bool)
+	go func() { // a thread of its own, which ends: the keyring is each thread's
+		defer close(done)
+		runtime.LockOSThread()
+		if _, _, e := syscall.Syscall(sysKeyctl, join, 0, 0); e != 0 {
+			t.Errorf("a kernel with CONFIG_KEYS is needed: %v", e)
+			return
+		}
+		kind, name, secret := cstr("user"), cstr("jail-test"), []byte("secret")
+		_, _, e := syscall.Syscall6(sysAddKey, uintptr(unsafe.Pointer(kind)), uintptr(unsafe.Pointer(name)),
+			uintptr(unsafe.Pointer(&secret[0])), uintptr(len(secret)), sessionKeyring, 0)
+		if !assert.Zero(t, e, "add a key") {
+			return
+		}
+		sees := func(join bool) string {
+			c := NewChild()
+			c.JoinKeyring = join
+			exe, err := os.Executable()
+			assert.NoError(t, err)
+			_, out := start(t, c, exe, "take", "keys", "1")
+			return out
+		}
+		assert.Equal(t, "1 <nil>\n", sees(false), "it is inherited")
+		assert.Equal(t, "0 required key not available\n", sees(true))
+	}()
+	<-done
+}
+
+// TestForkLeavesTheParentsLoginuid: that of an administrator who has started the
+// parent by hand is not that of everybody later.
+func TestForkLeavesTheParentsLoginuid(t *testing.T) {
+	hasAudit(t)
+	done := make(chan bool)
+	go func() { // a thread of its own, which ends: the loginuid is each thread's
+		defer close(done)
+		runtime.LockOSThread()
+		if !assert.NoError(t, os.WriteFile("/proc/thread-self/loginuid", []byte("777"), 0)) {
+			return
+		}
+		const cat = "cat /proc/self/loginuid"
+		_, out := start(t, NewChild(), "/bin/sh", "-c", cat)
+		assert.Equal(t, "777", out, "it is inherited")
+		c := NewChild()
+		c.UnsetLogin = true
+		_, out = start(t, c, "/bin/sh", "-c", cat)
+		assert.Equal(t, "4294967295", out)
+		c = NewChild()
+		c.UnsetLogin, c.Owner = true, 4242
+		_, out = start(t, c, "/bin/sh", "-c", cat)
+		assert.Equal(t, "4294967295", out)
+	}()
+	<-done
 }
 
 func BenchmarkFork(b *testing.B) {
@@ -240,6 +334,11 @@ func cgroup2(t *testing.T) string {
 			}
 		}
 	}
+	// Every kernel this project runs on has the unified hierarchy (Linux 4.5); whether it
+	// is mounted, and writable, is the machine's.
+	if os.Geteuid() == 0 && os.Getenv("JAIL_TEST_MUST_RUN") != "" {
+		t.Fatal("no cgroup can be made in a unified hierarchy here: mount -t cgroup2 none DIR")
+	}
 	t.Skip("no cgroup can be made in a unified hierarchy here")
 	return ""
 }
@@ -270,3 +369,6 @@ func TestForkBeginsInACgroup(t *testing.T) {
 	assert.ErrorIs(t, err, syscall.EBADF, "not a cgroup")
 	assert.False(t, c.Pending())
 }
+
+// sysAddKey is add_key(2).
+var sysAddKey = map[string]uintptr{"amd64": 248, "arm64": 217}[runtime.GOARCH]

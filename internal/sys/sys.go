@@ -641,3 +641,11 @@ func EventfdClear(fd int) {
 	var b [8]byte
 	_, _ = Read(fd, b[:])
 }
+
+// NamespaceOwner returns the uid, as seen from the caller's user namespace, that made
+// the user namespace ns is open on (ioctl_nsfs(2), NS_GET_OWNER_UID).
+func NamespaceOwner(ns int) (uint32, error) {
+	var uid uint32
+	_, _, e := syscall.Syscall(syscall.SYS_IOCTL, uintptr(ns), 0xb704, uintptr(unsafe.Pointer(&uid)))
+	return uid, justErr(e)
+}
