@@ -114,34 +114,16 @@ func receiveSetup(m *sys.MsgBuf) (s *wire.Setup, got received, err error) {
 	if err == nil {
 		s, err = wire.DecodeSetup(body)
 	}
-	if err == nil && len(m.FDs) != s.FDs() {
-		err = wire.ErrMalformed
+	var d *wire.Descriptors
+	if err == nil {
+		d, err = s.Assign(m.FDs)
 	}
 	if err != nil {
 		return nil, got, sys.Wrap("receive set-up", err)
 	}
-	fds := append([]int(nil), m.FDs...)
-	take := func() int { fd := fds[0]; fds = fds[1:]; return fd }
-	got.trees = rootfs.Trees{Root: -1, Server: -1, Resolver: -1}
-	if s.Rootfs == "" {
-		got.trees.Root = take()
-	}
-	got.ctl = take()
-	for _, mt := range s.Mounts {
-		if mt.Source == "" {
-			got.trees.Mounts = append(got.trees.Mounts, take())
-		}
-	}
-	for range s.Logins {
-		got.logins = append(got.logins, take())
-	}
-	if s.SFTPServer == wire.SFTPServerTree {
-		got.trees.Server = take()
-	}
-	if s.Resolver == wire.ResolverTree {
-		got.trees.Resolver = take()
-	}
-	return s, got, nil
+	got.ctl, got.logins = d.Control, d.Logins
+	got.trees = rootfs.Trees{Root: d.Rootfs, Mounts: d.Mounts, Server: d.SFTP, Resolver: d.Resolver}
+	return s, got, nil // d.Lock stays open as long as this process lives
 }
 
 // ownNull replaces the host's /dev/null on 0 and 1 with the jail's.

@@ -169,10 +169,7 @@ type Mount struct {
 	ReadOnly bool
 }
 
-// Setup is everything PID 1 has to know. With it travel, in this order: the
-// rootfs tree (absent if Rootfs is set), the control listener, one tree for each
-// mount without Source, one listener for each login, the built-in sftp server if
-// SFTPServer is SFTPServerTree, and the resolver's file if Resolver is ResolverTree.
+// Setup is everything PID 1 has to know. Descriptors travel with it.
 type Setup struct {
 	Name     string
 	Hostname string
@@ -226,6 +223,10 @@ type Setup struct {
 	ZoneSum  uint64
 	// Keys says where the keys of logins may be kept.
 	Keys Keys
+	// Locked says that a lock of the launcher's keeps others from the rootfs, which
+	// lasts as long as PID 1 has Descriptors.Lock open. Otherwise PID 1 has to lock
+	// the rootfs itself, in rootless mode.
+	Locked bool
 }
 
 // SFTPServer says where the built-in sftp server comes from.
@@ -311,7 +312,7 @@ func AppendSetup(dst []byte, s *Setup) ([]byte, error) {
 	}
 	dst = putBool(putString(append(dst, s.Resolver), s.ResolverPath), s.Hosts)
 	dst = putU64(putString(putString(dst, s.Zone), s.ZoneRule), s.ZoneSum)
-	dst = append(dst, byte(s.Keys))
+	dst = putBool(append(dst, byte(s.Keys)), s.Locked)
 	if len(dst) > MaxPacket {
 		return nil, ErrTooLong
 	}
@@ -353,28 +354,9 @@ func DecodeSetup(body []byte) (*Setup, error) {
 	if s.Keys = Keys(in.u8()); s.Keys > KeysAnywhere {
 		return nil, ErrMalformed
 	}
+	s.Locked = in.boolean()
 	if len(s.Env) > maxList || len(s.Mounts) > maxList || len(s.Logins) > maxList || len(s.EnvAccept) > maxList || s.Resolver > ResolverByPath {
 		return nil, ErrMalformed
 	}
 	return s, in.done()
-}
-
-// FDs is the number of descriptors that travel with s.
-func (s *Setup) FDs() int {
-	n := 1 + len(s.Logins)
-	if s.Rootfs == "" {
-		n++
-	}
-	for _, m := range s.Mounts {
-		if m.Source == "" {
-			n++
-		}
-	}
-	if s.SFTPServer == SFTPServerTree {
-		n++
-	}
-	if s.Resolver == ResolverTree {
-		n++
-	}
-	return n
 }

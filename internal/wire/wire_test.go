@@ -177,21 +177,44 @@ func TestOtherMessagesRoundTrip(t *testing.T) {
 		X11: true, OnDisconnect: DisconnectKeep,
 		EnvAccept: []string{"FOO", "BAR_*"}, Resolver: ResolverTree, ResolverPath: "/r",
 		Zone: "Europe/Paris", ZoneRule: "CET-1CEST,M3.5.0,M10.5.0/3", ZoneSum: 1 << 63,
-		Keys: KeysAnywhere,
+		Keys:   KeysAnywhere,
+		Locked: true,
 	}
 	p, err := AppendSetup(nil, s)
 	require.NoError(t, err)
 	gotS, err := DecodeSetup(body(p, TypeSetup))
 	require.NoError(t, err)
 	assert.Equal(t, s, gotS)
-	assert.Equal(t, 6, gotS.FDs(), "tree, control listener, one mount, one login, the sftp server, the resolver's file")
+	all := &Descriptors{Rootfs: 3, Control: 4, Mounts: []int{5}, Logins: []int{6}, SFTP: 7, Resolver: 8, Lock: 9}
+	fds, err := s.List(all)
+	require.NoError(t, err)
+	assert.Equal(t, []int{3, 4, 5, 6, 7, 8, 9}, fds)
+	got, err := gotS.Assign(fds)
+	require.NoError(t, err)
+	assert.Equal(t, all, got, "each has the name it was sent with")
+	for claim, wrong := range map[string][]int{"one too few": fds[1:], "one too many": append(fds, 10), "none": nil} {
+		_, err = gotS.Assign(wrong)
+		assert.ErrorIs(t, err, ErrMalformed, claim)
+	}
+	for claim, spoil := range map[string]func(d *Descriptors){
+		"no rootfs": func(d *Descriptors) { d.Rootfs = -1 }, "no control socket": func(d *Descriptors) { d.Control = -1 },
+		"no lock": func(d *Descriptors) { d.Lock = -1 }, "a mount is missing": func(d *Descriptors) { d.Mounts = nil },
+		"a login too many": func(d *Descriptors) { d.Logins = []int{6, 6} },
+	} {
+		d := *all
+		spoil(&d)
+		_, err = s.List(&d)
+		assert.ErrorIs(t, err, ErrMalformed, claim)
+	}
 	s.SFTPServer, s.SFTPPath = SFTPServerPath, "/usr/lib/jail/sftp-server"
 	p, err = AppendSetup(nil, s)
 	require.NoError(t, err)
 	gotS, err = DecodeSetup(body(p, TypeSetup))
 	require.NoError(t, err)
 	assert.Equal(t, s, gotS)
-	assert.Equal(t, 5, gotS.FDs(), "PID 1 opens the sftp server itself")
+	fds, err = gotS.List(all)
+	require.NoError(t, err)
+	assert.Equal(t, []int{3, 4, 5, 6, 8, 9}, fds, "PID 1 opens the sftp server itself")
 	for claim, odd := range map[string]Setup{
 		"an unknown way to serve sftp": {SFTP: 4},
 		"an unknown source":            {SFTPServer: 3},
