@@ -201,7 +201,7 @@ func spareThreads(n int32) {
 // jailOf makes the sessions' common part.
 func jailOf(s *wire.Setup, root *rootfs.Root) *session.Jail {
 	j := &session.Jail{
-		Root: root.Dir, Pts: root.Pts, Dev: root.Dev,
+		Root: root.Dir, Pts: root.Pts, Dev: root.Dev, Proc: root.Proc,
 		Env: s.Env, NoSetgroups: s.NoSetgroups, HardFiles: s.HardFiles,
 		KeepSignals: keepSignals,
 		SFTP:        session.SFTP(s.SFTP), SFTPServer: s.SFTPServer != wire.SFTPServerNone,

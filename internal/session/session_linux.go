@@ -28,6 +28,7 @@ type Jail struct {
 	Root int // the root directory
 	Pts  int // the devpts
 	Dev  int // the /dev tmpfs
+	Proc int // the procfs, by the descriptor of the mount itself; -1 leaves the loginuid alone
 	// Agent is the directory for agents' sockets, X11 that for cookies of
 	// displays; it is -1 where the registry does not allow X11.
 	Agent, X11 Place
@@ -272,6 +273,7 @@ func (j *Jail) prepare(s *Slot, p *plan, line string, st *Started) {
 	c.KeepSignals = j.KeepSignals
 	c.SetCred, c.KeepGroups = true, j.NoSetgroups
 	c.UID, c.GID = user.UID, user.GID
+	c.LoginProc = j.Proc
 }
 
 // spawn makes the process.
