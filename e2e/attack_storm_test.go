@@ -78,13 +78,15 @@ func TestAttackStorm(t *testing.T) {
 	alone(t)
 	p := newPrey(t)
 	arm(t, busyboxRoot)
-	// probe is whether the host's user of the tenant's uid can have one.
-	probe := func(t *testing.T, kind string) string {
+	// probeAs is whether a user of the host's can have one.
+	probeAs := func(t *testing.T, kind string, uid int) string {
 		t.Helper()
 		cmd := exec.Command(filepath.Join(p.dir, "program"), "hold", "one-"+kind)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(tenant.uid), Gid: uint32(tenant.uid)}}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
 		return strings.TrimSpace(runCommand(t, cmd, nil).stdout)
 	}
+	// probe asks for the host's user of the tenant's uid.
+	probe := func(t *testing.T, kind string) string { t.Helper(); return probeAs(t, kind, int(tenant.uid)) }
 	const nothing = "<nil>"
 	for _, storm := range storms {
 		t.Run(storm.kind+"/weak", func(t *testing.T) {
@@ -125,6 +127,10 @@ func TestAttackStorm(t *testing.T) {
 				} else {
 					assert.NotEqual(t, nothing, probe(t, storm.kind), "listed as not held: %s", storm.rootMode)
 				}
+				if mode.name == "userns" {
+					// The namespace is not root's, who has one of everything too.
+					assert.Equal(t, nothing, probeAs(t, storm.kind, 0), "root of the host")
+				}
 				others(t)
 				r := run(t, forced, ask{as: centos, cmd: "echo fine", wire: true})
 				if storm.kind != "inflight" || mode.name == "userns" {
@@ -154,6 +160,27 @@ func TestAttackStorm(t *testing.T) {
 	s, err := serve(underAttack(attackModes[0].lines))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.stop()) })
+	for _, storm := range storms[:3] {
+		t.Run(storm.kind+"/root inside", func(t *testing.T) {
+			cmd := exec.Command(initPath, "exec", "attacked", attackPath, "hold", storm.kind)
+			in, err := cmd.StdinPipe()
+			require.NoError(t, err)
+			out, err := cmd.StdoutPipe()
+			require.NoError(t, err)
+			require.Zero(t, run(t, forced, ask{as: centos, cmd: "exit 0"}).status)
+			require.NoError(t, cmd.Start())
+			line := make([]byte, 200)
+			n, err := out.Read(line)
+			require.NoError(t, err)
+			assert.Regexp(t, `^held \d+: [a-z]`, string(line[:n]))
+			for _, uid := range []int{0, int(tenant.uid), 4711} {
+				assert.Equal(t, nothing, probeAs(t, storm.kind, uid), "uid %d of the host", uid)
+			}
+			others(t)
+			in.Close()
+			require.NoError(t, cmd.Wait())
+		})
+	}
 	t.Run("P9-orphans", func(t *testing.T) {
 		l := open(t, forced, ask{as: centos, cmd: attackPath + " hold orphans", wire: true})
 		for status := range 20 {

@@ -62,6 +62,10 @@ func watch(t *testing.T) {
 
 var serveFiles = []string{"/run/jail", "/run/jail/ctl", "/run/jail/serve.lock", "/run/jail/host", "/run/jail/host/resolv.conf", "/run/jail/registry"}
 
+// lockFiles are empty, one for each rootfs that a jail has run on since the machine was
+// booted: a lock's file that is removed is no lock.
+const lockFiles = "/run/jail/lock/"
+
 func takeSnapshot() snapshot {
 	s := snapshot{
 		processes:   make(map[string]string),
@@ -97,7 +101,8 @@ func takeSnapshot() snapshot {
 			// connections outlive the test. sshd leaves its agent's socket when
 			// ssh ends its ProxyCommand by a signal. The others are no login's:
 			// one serve leaves them to the next.
-			if err == nil && !strings.HasPrefix(path, "/tmp/sshauth.") && !strings.HasPrefix(path, "/tmp/ssh-") && !slices.Contains(serveFiles, path) {
+			if err == nil && !strings.HasPrefix(path, "/tmp/sshauth.") && !strings.HasPrefix(path, "/tmp/ssh-") &&
+				!strings.HasPrefix(path+"/", lockFiles) && !slices.Contains(serveFiles, path) {
 				s.files[path] = "file " + path
 			}
 			return nil

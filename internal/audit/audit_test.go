@@ -248,7 +248,10 @@ func TestFindings(t *testing.T) {
 		w.home = "/srv/jails/web/rootfs/home/alice"
 		w.files[w.home] = fakeFile{dir: true, uid: 201000}
 	}
-	pidsMissing := func(w *world) { w.kernel.Controllers = []string{"memory"} }
+	pidsMissing := func(w *world) {
+		w.kernel.Controllers = []string{"memory"}
+		w.jails[0].Userns = jail.Userns{} // in a user namespace it is not needed
+	}
 	for _, tc := range []struct {
 		name string
 		host func(w *world)
@@ -690,12 +693,31 @@ func TestFindings(t *testing.T) {
 			w.files["/proc/sys/user/max_user_namespaces"] = fakeFile{text: "0\n"}
 			w.jails[0].Userns = jail.Userns{}
 		}, nil, []string{"sysctl"}},
+		{"a core_pattern that the limit on core files does not hold is a warning", func(w *world) {
+			w.files["/proc/sys/kernel/core_pattern"] = fakeFile{text: "@/run/systemd/coredump\n"}
+		}, []want{{Warning, "sysctl kernel.core_pattern", "whatever the limit on core files", "sysctl -w kernel.core_pattern=core, or a pattern that begins with |, which jails do not reach"}}, nil},
+		{"others are not", func(w *world) {
+			w.files["/proc/sys/kernel/core_pattern"] = fakeFile{text: "|/lib/systemd/systemd-coredump %P\n"}
+		}, nil, []string{"core_pattern"}},
 		{"limits without cgroup2 are an error", func(w *world) {
 			w.kernel.Cgroups, w.kernel.NoCgroups, w.kernel.CgroupsFix = "", "is not the unified hierarchy (cgroup2)", "do this"
-			w.jails[0].Limits.Pids = 10
+			w.jails[0].Limits.CPUPercent = 10
 		}, []want{{Error, "/sys/fs/cgroup", "is not the unified hierarchy (cgroup2), so limits cannot be kept and these jails do not start: web", "do this"}}, nil},
+		{"so is that on processes in root mode", func(w *world) {
+			w.kernel.Cgroups, w.kernel.NoCgroups, w.kernel.CgroupsFix = "", "is not the unified hierarchy (cgroup2)", "do this"
+			w.jails[0].Userns = jail.Userns{}
+			w.jails[0].Limits.Pids = 10
+		}, []want{{Error, "/sys/fs/cgroup", "these jails do not start: web", "do this"}}, nil},
+		{"in a user namespace it is kept without", func(w *world) {
+			w.kernel.Cgroups = ""
+			w.jails[0].Limits.Pids = 10
+		}, nil, []string{"cgroup"}},
+		{"and so is the default", func(w *world) {
+			w.kernel.Controllers = nil
+		}, nil, []string{"cgroup"}},
 		{"the default limit on processes is missed without cgroup2", func(w *world) {
 			w.kernel.Cgroups, w.kernel.NoCgroups, w.kernel.CgroupsFix = "", "is not the unified hierarchy (cgroup2)", "do this"
+			w.jails[0].Userns = jail.Userns{}
 		}, []want{{Warning, "/sys/fs/cgroup", "a fork bomb in one takes the host along: web", "do this"}}, nil},
 		{"who wants no limit misses none", func(w *world) {
 			w.kernel.Cgroups = ""
@@ -708,6 +730,7 @@ func TestFindings(t *testing.T) {
 		}, nil, []string{"cgroup"}},
 		{"the default limit on processes is missed without its controller", func(w *world) {
 			w.kernel.Controllers = []string{"cpu", "memory"}
+			w.jails[0].Userns = jail.Userns{}
 		}, []want{{Warning, "/sys/fs/cgroup/x/cgroup.controllers", "there is no pids controller", "boot a kernel that has the pids controller"}}, nil},
 		{"a limit without its controller is an error", func(w *world) {
 			w.kernel.Controllers = []string{"cpu", "pids"}

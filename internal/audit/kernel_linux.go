@@ -14,6 +14,7 @@ import (
 	"jail/config"
 	"jail/internal/cgroup"
 	"jail/internal/jail"
+	"jail/internal/launch"
 	"jail/internal/sys"
 )
 
@@ -103,6 +104,10 @@ func (a *auditor) checkKernel() {
 		}
 		a.add(nil, Warning, where, "has no Landlock scopes, so jails connect to abstract unix sockets of the host (containerd, X11, D-Bus) and of one another", fix)
 	}
+	if pattern, err := a.files.read("/proc/sys/kernel/core_pattern"); err == nil && launch.CrashesReachTheHost(string(pattern)) {
+		a.add(nil, Warning, "sysctl kernel.core_pattern", "begins with @, so each crash in a jail is told to a program of the host, whatever the limit on core files",
+			"sysctl -w kernel.core_pattern=core, or a pattern that begins with |, which jails do not reach")
+	}
 	var userns []string
 	for i := range a.jails {
 		j := &a.jails[i]
@@ -127,7 +132,10 @@ func (a *auditor) checkLimits() {
 		if a.ownUnit(j) {
 			continue
 		}
-		if j.Limits.Promised() {
+		// In a user namespace the kernel counts processes for its owner, which an
+		// ordinary user is of all jails together.
+		counted := j.Userns.Enabled && !a.opt.Rootless
+		if cgroup.Needs(&j.Limits, counted) {
 			limited = append(limited, j.Name)
 		}
 		if j.Limits.MemoryBytes > 0 {
@@ -136,9 +144,9 @@ func (a *auditor) checkLimits() {
 		if j.Limits.CPUPercent > 0 {
 			cpu = append(cpu, j.Name)
 		}
-		if j.Limits.Pids > 0 {
+		if j.Limits.Pids > 0 && !counted {
 			pids = append(pids, j.Name)
-		} else if !j.Limits.PidsUnlimited && !a.opt.Rootless {
+		} else if !j.Limits.PidsUnlimited && !counted && !a.opt.Rootless {
 			bare = append(bare, j.Name)
 		}
 	}

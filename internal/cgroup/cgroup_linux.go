@@ -1,7 +1,8 @@
 // Package cgroup keeps the resource limits of a jail, on the unified hierarchy
 // (cgroups(7)). A limit the registry promises and this machine cannot keep is an
 // error. A jail without any gets a cgroup all the same, where there is a place for
-// one, with a limit on its processes: a fork bomb stays in its jail.
+// one, with a limit on its processes: a fork bomb stays in its jail. In a user
+// namespace it does so without a cgroup too.
 package cgroup
 
 import (
@@ -80,9 +81,9 @@ func (b *Base) get() (*divided, string) {
 func (b *Base) Warning() string {
 	switch d, why := b.get(); {
 	case d == nil:
-		return "jails have no limit on their processes, and limits of the registry cannot be kept: " + why
+		return "jails with userns = false have no limit on their processes, and limits.memory and limits.cpu cannot be kept: " + why
 	case !d.enabled["pids"]:
-		return "jails have no limit on their processes: " + d.missing("pids").Error()
+		return "jails with userns = false have no limit on their processes: " + d.missing("pids").Error()
 	}
 	return ""
 }
@@ -167,20 +168,39 @@ type Group struct {
 // for a file system that does not answer.
 var errOccupied = errors.New("processes of an earlier run, or of another jail of this name,")
 
-// Make makes the cgroup of a jail and sets its limits. If no limit is promised, a
-// jail that cannot have a cgroup is no error but a warning, "" where that was known
-// from the start.
-func (b *Base) Make(spec *jail.Spec) (g *Group, warning string, err error) {
-	promised := spec.Limits.Promised()
+// Needs reports whether a jail must not start without its cgroup. counted says that
+// something else bounds its processes: the owner of its user namespace, for whom the
+// kernel counts them too (sys.Child.Processes).
+func Needs(l *jail.Limits, counted bool) bool {
+	return l.MemoryBytes > 0 || l.CPUPercent > 0 || l.Pids > 0 && !counted
+}
+
+// Processes is how many processes and threads a jail may have, PID 1's included; 0 is
+// no bound.
+func Processes(l *jail.Limits) uint64 {
+	switch {
+	case l.Pids > 0:
+		return uint64(l.Pids) + PID1Threads
+	case l.PidsUnlimited:
+		return 0
+	}
+	return DefaultPids + PID1Threads
+}
+
+// Make makes the cgroup of a jail and sets its limits. If it can do without (Needs), a
+// jail that cannot have a cgroup is no error; then the warning says what it lacks,
+// "" where that is nothing or was known from the start.
+func (b *Base) Make(spec *jail.Spec, counted bool) (g *Group, warning string, err error) {
+	promised := Needs(&spec.Limits, counted)
 	d, why := b.get()
 	if d != nil {
-		if g, err = d.make(spec); err == nil {
+		if g, err = d.make(spec, counted); err == nil {
 			return g, "", nil
 		}
 	}
 	if d == nil && promised || errors.Is(err, fs.ErrNotExist) {
 		if d, why = b.look(); d != nil {
-			g, err = d.make(spec)
+			g, err = d.make(spec, counted)
 		}
 	}
 	switch {
@@ -192,11 +212,13 @@ func (b *Base) Make(spec *jail.Spec) (g *Group, warning string, err error) {
 		return nil, "", fmt.Errorf("limits: %w", err)
 	case errors.Is(err, errOccupied):
 		return nil, "", err
+	case counted:
+		return nil, "no cgroup: " + err.Error(), nil
 	}
 	return nil, "no limit on its processes: " + err.Error(), nil
 }
 
-func (d *divided) make(spec *jail.Spec) (*Group, error) {
+func (d *divided) make(spec *jail.Spec, counted bool) (*Group, error) {
 	g := &Group{dir: d.of(spec.Name), fd: -1}
 	err := os.Mkdir(g.dir, 0o755)
 	if errors.Is(err, fs.ErrExist) {
@@ -213,6 +235,7 @@ func (d *divided) make(spec *jail.Spec) (*Group, error) {
 	for _, s := range settings(&spec.Limits) {
 		err := write(filepath.Join(g.dir, s.file), s.text)
 		if errors.Is(err, fs.ErrNotExist) {
+			s.promised = s.promised && !(counted && s.file == "pids.max")
 			err = d.without(s, err)
 		}
 		if err != nil {
@@ -267,12 +290,8 @@ func settings(l *jail.Limits) []setting {
 	if l.CPUPercent > 0 {
 		s = append(s, setting{"cpu.max", strconv.FormatUint(uint64(l.CPUPercent)*1000, 10) + " 100000", true})
 	}
-	pids := uint64(l.Pids)
-	if pids == 0 && !l.PidsUnlimited {
-		pids = DefaultPids
-	}
-	if pids > 0 {
-		s = append(s, setting{"pids.max", strconv.FormatUint(pids+PID1Threads, 10), l.Pids > 0})
+	if n := Processes(l); n > 0 {
+		s = append(s, setting{"pids.max", strconv.FormatUint(n, 10), l.Pids > 0})
 	}
 	return s
 }

@@ -118,7 +118,7 @@ func TestMakeWithoutControllers(t *testing.T) {
 	b := &Base{current: &divided{dir: t.TempDir(), enabled: map[string]bool{}}}
 	dir := b.current.of("x")
 
-	g, warning, err := b.Make(&jail.Spec{Name: "x"})
+	g, warning, err := b.Make(&jail.Spec{Name: "x"}, false)
 	require.NoError(t, err, "the default is promised to nobody")
 	assert.Empty(t, warning, "Warning has said it")
 	assert.DirExists(t, dir)
@@ -130,7 +130,7 @@ func TestMakeWithoutControllers(t *testing.T) {
 	assert.Contains(t, b.Warning(), "no pids controller")
 
 	for name, limits := range map[string]jail.Limits{"memory": {MemoryBytes: 1 << 20}, "cpu": {CPUPercent: 1}, "pids": {Pids: 1}} {
-		_, _, err = b.Make(&jail.Spec{Name: "x", Limits: limits})
+		_, _, err = b.Make(&jail.Spec{Name: "x", Limits: limits}, false)
 		assert.ErrorContains(t, err, "limits: the cgroup "+b.current.dir+" has no "+name+" controller", name)
 		assert.NoDirExists(t, dir, name)
 	}
@@ -143,14 +143,14 @@ func TestMakeWithoutControllers(t *testing.T) {
 func TestMakeWithoutAPlace(t *testing.T) {
 	b := &Base{life: Alone}
 	b.look()
-	g, warning, err := b.Make(&jail.Spec{Name: "x"})
+	g, warning, err := b.Make(&jail.Spec{Name: "x"}, false)
 	require.NoError(t, err)
 	assert.Empty(t, warning)
 	assert.Nil(t, g)
 	assert.Equal(t, -1, g.FD())
 	g.Close()
 	g.Remove()
-	_, _, err = b.Make(&jail.Spec{Name: "x", Limits: jail.Limits{Pids: 1}})
+	_, _, err = b.Make(&jail.Spec{Name: "x", Limits: jail.Limits{Pids: 1}}, false)
 	assert.ErrorContains(t, err, "limits: they cannot be kept, since")
 	assert.ErrorContains(t, err, "; or remove them")
 }

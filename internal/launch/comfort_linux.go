@@ -40,14 +40,14 @@ func covers(spec *jail.Spec, path string) bool {
 
 // resolverTree clones the resolver's file. Its ids are not mapped: it is root's on
 // the host, nobody's in a user namespace, and for everybody to read.
-func (l *Launcher) resolverTree(keep func(int) int) (int, error) {
+func (l *Launcher) resolverTree() (int, error) {
 	tree, err := sys.OpenTree(l.resolver, "", sys.OpenTreeClone|sys.AtEmptyPath)
 	if err != nil {
 		return -1, fmt.Errorf("clone %s: %w", l.resolverPath, err)
 	}
-	keep(tree)
 	attr := uint64(sys.MountAttrRdonly | sys.MountAttrNosuid | sys.MountAttrNodev | sys.MountAttrNoexec)
 	if err := sys.MountSetattr(tree, attr, -1, false); err != nil {
+		sys.Close(tree)
 		return -1, fmt.Errorf("set mount attributes of %s: %w", l.resolverPath, err)
 	}
 	return tree, nil

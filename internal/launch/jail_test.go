@@ -6,12 +6,12 @@ package launch_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,7 +22,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"jail/config"
 	"jail/internal/cgroup"
 	"jail/internal/control"
 	"jail/internal/fdsock"
@@ -48,6 +47,7 @@ func withProgram(m *testing.M) int {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		panic(err)
 	}
+	launch.SetLockDir(filepath.Join(dir, "jail/lock"))
 	program = filepath.Join(dir, "jail-pid1")
 	build := exec.Command("go", "build", "-o", program, "jail/cmd/jail-pid1")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -116,14 +116,27 @@ func newSpec(rootfs string, userns bool) jail.Spec {
 		Logins: []jail.Login{{HostUID: testUID, UID: jailUID}},
 	}
 	if userns {
-		s.Userns = config.AutoRangeFor(s.Name, &config.Registry{})
+		s.Userns = testRange(0)
 	}
 	return s
+}
+
+// testRange returns range number i, below 64, of this process: the machine may run the
+// tests twice at once, and jails of its own.
+func testRange(i int) jail.Userns {
+	slot := (os.Getpid()*64 + i) % (1 << 14)
+	return jail.Userns{Enabled: true, Base: 1<<30 + uint32(slot)<<16, Size: 1 << 16}
 }
 
 // start starts a jail, or returns why it did not start. Afterwards, and at the
 // end of the test, nothing of it may be left.
 func start(t *testing.T, spec jail.Spec) (*testJail, error) {
+	t.Helper()
+	return startWith(t, launcher(t), spec)
+}
+
+// startWith is start with a Launcher of the test's own.
+func startWith(t *testing.T, l *launch.Launcher, spec jail.Spec) (*testJail, error) {
 	t.Helper()
 	needRoot(t)
 	old := syscall.Umask(0o077)
@@ -144,10 +157,9 @@ func start(t *testing.T, spec jail.Spec) (*testJail, error) {
 	ctl, err := fdsock.ListenControl(j.runtimeDir, spec.Name)
 	require.NoError(t, err)
 	defer sys.Close(ctl)
-	l := launcher(t)
-	mounts := mountCount(t)
+	mounts := mountsOf(t, &spec)
 	j.Jail, err = l.Start(&spec, fds, ctl)
-	assert.Equal(t, mounts, mountCount(t), "a start leaves no mount on the host")
+	assert.Equal(t, mounts, mountsOf(t, &spec), "a start leaves no mount on the host")
 	if err != nil {
 		return nil, err
 	}
@@ -175,10 +187,26 @@ func mustStart(t *testing.T, spec jail.Spec) *testJail {
 	return j
 }
 
-func mountCount(t *testing.T) int {
-	b, err := os.ReadFile("/proc/self/mountinfo")
+// mountsOf returns the mounts on the host that have to do with a jail; others come and
+// go on a machine that is used.
+func mountsOf(t *testing.T, spec *jail.Spec) []string {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/mountinfo")
 	require.NoError(t, err)
-	return bytes.Count(b, []byte("\n"))
+	places := []string{filepath.Dir(spec.Rootfs), filepath.Dir(program)}
+	for _, m := range spec.Mounts {
+		places = append(places, m.Source)
+	}
+	var found []string
+	for line := range strings.Lines(string(text)) {
+		for _, p := range places {
+			// The root within its file system, and where it is mounted.
+			if f := strings.Fields(line); strings.HasPrefix(f[3]+"/", p+"/") || strings.HasPrefix(f[4]+"/", p+"/") {
+				found = append(found, line)
+			}
+		}
+	}
+	return found
 }
 
 func (j *testJail) stop() {
@@ -315,8 +343,12 @@ func TestPID1HoldsNothingOfTheHost(t *testing.T) {
 		dir := fmt.Sprintf("/proc/%d/fd", j.PID)
 		fds, err := os.ReadDir(dir)
 		require.NoError(t, err)
+		locks := 0
 		for _, fd := range fds {
 			link, err := os.Readlink(filepath.Join(dir, fd.Name()))
+			if errors.Is(err, os.ErrNotExist) {
+				continue // the connection of the session that has just ended
+			}
 			require.NoError(t, err)
 			switch {
 			case fd.Name() == "0" || fd.Name() == "1":
@@ -324,10 +356,14 @@ func TestPID1HoldsNothingOfTheHost(t *testing.T) {
 			case fd.Name() == "2":
 				assert.True(t, strings.HasPrefix(link, "pipe:"), link)
 			case strings.HasPrefix(link, "socket:"), link == "anon_inode:[eventpoll]":
-			default:
+			case strings.HasPrefix(link, "/proc"), strings.HasPrefix(link, "/dev"), link == "/":
 				assert.Contains(t, []string{"/", "/proc", "/dev", "/dev/pts", "/dev/jail/agent", "/dev/jail/auth"}, link, "descriptor %s", fd.Name())
+			default:
+				locks++
+				onlyALock(t, filepath.Join(dir, fd.Name()))
 			}
 		}
+		assert.Equal(t, 1, locks)
 		// The root it holds is the jail's own mount: there is no way up.
 		var st, up syscall.Stat_t
 		root := fmt.Sprintf("/proc/%d/root", j.PID)
@@ -338,6 +374,21 @@ func TestPID1HoldsNothingOfTheHost(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, "GOMAXPROCS=1\x00GOGC=25\x00TZ=\x00GODEBUG=asyncpreemptoff=1\x00", string(env))
 	})
+}
+
+// onlyALock checks that a descriptor of PID 1's is good for a lock and nothing else:
+// an empty file, which not even the host's root can write to or change that way.
+func onlyALock(t *testing.T, path string) {
+	t.Helper()
+	var st syscall.Stat_t
+	require.NoError(t, syscall.Stat(path, &st))
+	assert.EqualValues(t, syscall.S_IFREG|0o600, st.Mode)
+	assert.Zero(t, st.Size)
+	_, err := os.OpenFile(path, os.O_RDWR, 0)
+	assert.ErrorIs(t, err, syscall.EROFS)
+	assert.ErrorIs(t, os.Chmod(path, 0o666), syscall.EROFS)
+	assert.ErrorIs(t, os.Truncate(path, 1<<20), syscall.EROFS)
+	assert.ErrorIs(t, syscall.Setxattr(path, "user.x", []byte("x"), 0), syscall.EROFS)
 }
 
 // TestEveryThreadIsConfined reads what the kernel says of each thread of PID 1
@@ -760,14 +811,11 @@ func TestManySessionsLeaveNoTrace(t *testing.T) {
 // TestSharedMounts starts where every mount of the host is shared, as systemd has
 // it: a jail starts, and no mount made later crosses over (F6).
 func TestSharedMounts(t *testing.T) {
+	if !ownMounts(t) {
+		return
+	}
+	require.NoError(t, syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_SHARED, ""))
 	bothModes(t, func(t *testing.T, userns bool) {
-		needRoot(t)
-		launcher(t)
-		// The thread gets a mount namespace of its own and ends with the test.
-		runtime.LockOSThread()
-		require.NoError(t, syscall.Unshare(syscall.CLONE_NEWNS|syscall.CLONE_FS))
-		require.NoError(t, syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""))
-		require.NoError(t, syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_SHARED, ""))
 		root, source := newRootfs(t), t.TempDir()
 		require.NoError(t, os.Mkdir(filepath.Join(source, "sub"), 0o755))
 		spec := newSpec(root, userns)
@@ -780,6 +828,24 @@ func TestSharedMounts(t *testing.T) {
 		assert.NotContains(t, j.out("cat /proc/self/mountinfo"), "shared:")
 		assert.Empty(t, j.out("grep -E ' /mnt/sub | /tmp ' /proc/self/mountinfo; true"))
 	})
+}
+
+// ownMounts re-runs a test with mounts of its own, private ones, and reports whether
+// this is that run.
+func ownMounts(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv("JAIL_TEST_OWN_MOUNTS") == "" {
+		needRoot(t)
+		cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=2m")
+		cmd.Env = append(os.Environ(), "JAIL_TEST_OWN_MOUNTS=1")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+		out, err := cmd.CombinedOutput()
+		require.NoErrorf(t, err, "%s", out)
+		require.Contains(t, string(out), "--- PASS: "+t.Name())
+		return false
+	}
+	require.NoError(t, syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""))
+	return true
 }
 
 // TestStartsSideBySide starts forty jails at once; none may touch what is
@@ -804,7 +870,7 @@ func TestStartsSideBySide(t *testing.T) {
 		wg.Go(func() {
 			spec := newSpec(root, true)
 			spec.Name = fmt.Sprintf("test%d", i)
-			spec.Userns = config.AutoRangeFor(spec.Name, &config.Registry{})
+			spec.Userns = testRange(i)
 			spec.Logins[0].HostUID = jail.HostUID(testUID + i)
 			fd, err := fdsock.ListenLogin(dir, spec.Logins[0].HostUID)
 			if err == nil {

@@ -3,6 +3,13 @@
 // is done here, in front of a rootfs that may be hostile, and handed over as
 // descriptors; everything else is done by the new process, inside.
 //
+// A start has four steps. Each makes a value that the next one takes:
+//
+//	prepare    all that is needed of the host's file systems   prepared
+//	fork       the namespaces and the process                  forked
+//	hand over  its ids, its mounts' ids, and the set-up
+//	await      its word                                        Jail
+//
 // The conversation, on a socket pair that is the new process's descriptor 3:
 //
 //	launcher                      new process
@@ -12,7 +19,8 @@
 //	one byte on the sync pipe ->  become root of the namespace, drop the
 //	                              bounding set, enter the Landlock domain,
 //	                              execute a read-only clone of jail-pid1
-//	idmap the detached trees      (the Go runtime starts)
+//	does another jail have them?  (the Go runtime starts)
+//	idmap the detached trees
 //	Setup + descriptors       ->  mounts, pivot_root, seccomp, capabilities
 //	                          <-  Ready, or Failed and why
 package launch
@@ -25,19 +33,18 @@ import (
 	"os/user"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"jail/internal/cgroup"
-	"jail/internal/confine"
 	"jail/internal/jail"
 	"jail/internal/rootfs"
 	"jail/internal/sys"
-	"jail/internal/wire"
 )
 
-// startDeadline bounds a start; a rootfs on a dead network file system is not
-// waited for longer.
+// startDeadline bounds a start, from its first step to PID 1's word; a rootfs on a
+// dead network file system is not waited for longer.
 const startDeadline = 15 * time.Second
 
 // titlePrefix begins argv[0] of a PID 1; the jail's name follows.
@@ -64,6 +71,15 @@ type Launcher struct {
 	ids        jail.Userns // rootless: the caller's subordinate range, if any
 	sftp       string      // the built-in sftp server; "" without
 	noSFTP     string      // why there is none
+	locks      locks       // of root file systems
+	hasLogin   bool        // this process has a loginuid, which jails must not get
+	deadline   time.Duration
+
+	mapping sync.Mutex // held while ids are given out, until it is known that they are free
+	ranges  ranges
+
+	mu       sync.Mutex
+	attempts map[string]*attempt // by the jail's name
 
 	resolver     int // the file jails see as /etc/resolv.conf; -1 without
 	resolverPath string
@@ -81,6 +97,9 @@ func (l *Launcher) Warnings() []string {
 	if l.landlock < 0 {
 		w = append(w, "this kernel has no Landlock scopes (Linux 6.12): jails can connect to abstract unix sockets of the host")
 	}
+	if pattern, err := os.ReadFile(corePattern); err == nil && CrashesReachTheHost(string(pattern)) {
+		w = append(w, "kernel.core_pattern begins with @: each crash in a jail is told to a program of the host, whatever the limit on core files; sysctl -w kernel.core_pattern=core")
+	}
 	if l.noSFTP != "" {
 		w = append(w, l.noSFTP)
 	}
@@ -89,6 +108,14 @@ func (l *Launcher) Warnings() []string {
 	}
 	return w
 }
+
+var corePattern = "/proc/sys/kernel/core_pattern"
+
+// CrashesReachTheHost reports whether the limit on core files that sessions have, one
+// byte, does not keep the kernel from telling a program of the host about a crash in
+// a jail: not where it connects to a socket (core(5); coredump_sock_connect,
+// fs/coredump.c, Linux 6.16). A program that it starts itself, and a file, it leaves.
+func CrashesReachTheHost(pattern string) bool { return strings.HasPrefix(pattern, "@") }
 
 // Jail is a jail that has just started.
 type Jail struct {
@@ -107,7 +134,8 @@ type Jail struct {
 //
 // life says how long the jails live, which decides where their cgroups are.
 func New(life cgroup.Life, program string) (*Launcher, error) {
-	l := &Launcher{rootless: os.Geteuid() != 0, life: life, exe: -1, landlock: -1, lastCap: lastCap(), resolver: -1}
+	l := &Launcher{rootless: os.Geteuid() != 0, life: life, exe: -1, landlock: -1, lastCap: lastCap(), resolver: -1,
+		attempts: map[string]*attempt{}, deadline: startDeadline}
 	own, err := os.Readlink("/proc/self/exe")
 	if err != nil {
 		return nil, err
@@ -121,8 +149,13 @@ func New(life cgroup.Life, program string) (*Launcher, error) {
 	if l.rootless {
 		l.exePath = program
 		l.ids = subordinate()
-	} else if l.exe, err = rootfs.OwnFile(program); err != nil {
-		return nil, fmt.Errorf("the jails' first process (Linux 5.14 is needed): %w", err)
+	} else {
+		if l.exe, err = rootfs.OwnFile(program); err != nil {
+			return nil, fmt.Errorf("the jails' first process (Linux 5.14 is needed): %w", err)
+		}
+		if l.locks, err = openLocks(lockDir); err != nil {
+			return nil, fmt.Errorf("locks of root file systems: %w", err)
+		}
 	}
 	if abi := sys.LandlockABI(); abi >= 6 {
 		if l.landlock, err = sys.LandlockScopes(); err != nil {
@@ -130,6 +163,8 @@ func New(life cgroup.Life, program string) (*Launcher, error) {
 		}
 		l.landlockOK = uint8(abi)
 	}
+	login, err := os.ReadFile("/proc/self/loginuid")
+	l.hasLogin = err == nil && string(login) != "4294967295"
 	var lim syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err == nil {
 		l.hardFiles = min(lim.Max, 1<<20)
@@ -195,530 +230,32 @@ func subordinate() jail.Userns {
 }
 
 // Start starts the jail. listeners are those of spec.Logins, in order, and ctl
-// is its control listener; they stay the caller's. When it returns an error
-// nothing of the attempt is left.
-func (l *Launcher) Start(spec *jail.Spec, listeners []int, ctl int) (_ *Jail, err error) {
-	// Descriptors that are closed in any case, each once: another start runs
-	// beside this one, and a number closed twice could by then be its.
-	open := map[int]bool{}
-	keep := func(fd int) int { open[fd] = true; return fd }
-	drop := func(fd int) {
-		if open[fd] {
-			delete(open, fd)
-			sys.Close(fd)
-		}
-	}
-	defer func() {
-		for fd := range open {
-			sys.Close(fd)
-		}
-	}()
-
-	if l.rootless && spec.Userns.Size <= 1 && l.ids.Enabled {
-		with := *spec
-		with.Userns = l.ids
-		spec = &with
-	}
-	set := setup(spec, l)
-	var trees []int
-	if l.rootless {
-		if err := l.checkRootfs(spec, set); err != nil {
-			return nil, err
-		}
-	} else {
-		if trees, err = openTrees(spec, keep); err != nil {
-			return nil, err
-		}
-	}
-
-	resolver := -1
-	if set.Resolver == wire.ResolverTree {
-		if resolver, err = l.resolverTree(keep); err != nil {
-			return nil, err
-		}
-	}
-
-	sftp := l.openSFTP(spec, set, keep)
-
-	cg, warning, err := l.cgroups.Make(spec)
+// is its control listener; they stay the caller's. It returns within some seconds
+// more than startDeadline. When it returns an error nothing of the attempt is left,
+// unless the error says that a file system does not answer: then Start refuses this jail
+// until that is over.
+func (l *Launcher) Start(spec *jail.Spec, listeners []int, ctl int) (*Jail, error) {
+	deadline := time.Now().Add(l.deadline)
+	a, err := l.begin(spec.Name)
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		cg.Close()
-		if err != nil {
-			cg.Remove()
-		}
-	}()
-
-	// Descriptors 0 to 3 of the child must come from above 3.
-	null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open /dev/null: %w", err)
-	}
-	keep(null)
-	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("make socket pair: %w", err)
-	}
-	keep(pair[1])
-	errR, errW, err := sys.Pipe()
-	if err != nil {
-		sys.Close(pair[0])
-		return nil, fmt.Errorf("make pipe: %w", err)
-	}
-	keep(errW)
-	defer func() {
-		if err != nil {
-			sys.Close(pair[0])
-			sys.Close(errR)
-		}
-	}()
-	syncR, syncW, err := sys.Pipe()
-	if err != nil {
-		return nil, fmt.Errorf("make pipe: %w", err)
-	}
-	keep(syncR)
-	keep(syncW)
-	for _, fd := range []*int{&null, &pair[1], &errW, &syncR} {
-		if *fd, err = above(*fd, keep); err != nil {
-			return nil, err
-		}
-	}
-
-	c := l.child(spec, null, pair[1], errW, syncR, cg)
-	if l.rootless {
-		// Another jail's child may have left us undumpable (credentials(7)); then
-		// its uid_map would belong to root.
-		_ = sys.SetDumpable(true)
-	}
-	pid, pidfd, err := sys.Fork(c)
-	if err != nil && cg != nil && !spec.Limits.Promised() {
-		// Without the flag it is as where there are no cgroups.
-		warning = "no limit on its processes: clone into the cgroup: " + err.Error()
-		cg.Remove()
-		c.CgroupFD = -1
-		pid, pidfd, err = sys.Fork(c)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("clone: %w", cloneError(err))
-	}
-	defer func() {
-		if err != nil {
-			_ = sys.PidfdSendSignal(pidfd, syscall.SIGKILL)
-			sys.Close(pidfd)
-			err = explainDeath(err, reap(pid))
-			waitExec(c)
-		}
-	}()
-	drop(pair[1])
-	drop(errW)
-	if spec.Userns.Enabled {
-		if err := l.writeMaps(pid, spec, set); err != nil {
-			return nil, err
-		}
-	}
-	if _, err := sys.Write(syncW, []byte{1}); err != nil {
-		return nil, fmt.Errorf("start PID 1: %w", err)
-	}
-	drop(syncW)
-	if !l.rootless && spec.Userns.Enabled {
-		if err := shift(pid, trees, spec); err != nil {
-			return nil, err
-		}
-	}
-
-	if err := resetOOM(pid, c); err != nil {
-		return nil, err
-	}
-	msg, err := wire.AppendSetup(nil, set)
-	if err != nil {
-		return nil, fmt.Errorf("set-up of jail %s: %w: more than 64 mounts, logins, variables or names in env_accept", spec.Name, err)
-	}
-	var fds []int
-	if !l.rootless {
-		fds = append(fds, trees[0])
-	}
-	fds = append(fds, ctl)
-	if !l.rootless {
-		fds = append(fds, trees[1:]...)
-	}
-	fds = append(fds, listeners...)
-	if sftp >= 0 {
-		fds = append(fds, sftp)
-	}
-	if resolver >= 0 {
-		fds = append(fds, resolver)
-	}
-	var m sys.MsgBuf
-	if len(msg) > 128<<10 { // more than a socket takes by default (net.core.wmem_default)
-		_ = sys.SetSockoptInt(pair[0], syscall.SO_SNDBUF, wire.MaxPacket/2+32<<10)
-	}
-	if err := sys.SendMsg(pair[0], msg, fds, true, &m); err != nil {
-		return nil, fmt.Errorf("hand over the set-up: %w", err)
-	}
-	if err := awaitReady(pair[0], &m); err != nil {
-		return nil, err
-	}
-	waitExec(c)
-	return &Jail{PID: pid, PIDFD: pidfd, Conn: pair[0], Stderr: errR, Warning: warning}, nil
-}
-
-// resetOOM gives PID 1, and all that comes of it, the ordinary place in the order
-// in which the kernel kills for want of memory. A service manager may have given
-// the launcher another (systemd.exec(5), OOMScoreAdjust=), which must not spare a
-// tenant. Written with CAP_SYS_RESOURCE it is also the lowest value the jail can
-// set (proc_pid_oom_score_adj(5)).
-func resetOOM(pid int, c *sys.Child) error {
-	own, err := os.ReadFile("/proc/self/oom_score_adj")
-	if err != nil || string(own) == "0\n" {
-		return nil
-	}
-	// The value is one for all processes that share memory, so it would be the
-	// launcher's too until the child has executed (__set_oom_adj, fs/proc/base.c).
-	waitExec(c)
-	err = os.WriteFile("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", []byte("0"), 0)
-	if err != nil && own[0] == '-' {
-		return fmt.Errorf("reset PID 1's oom_score_adj: %w", err)
-	}
-	return nil // a jail that is killed earlier than others harms nobody
-}
-
-// waitExec waits until the child no longer uses c. It has been heard of or
-// killed by now.
-func waitExec(c *sys.Child) {
-	for c.Pending() {
-		time.Sleep(100 * time.Microsecond)
-	}
-}
-
-// above returns fd, or a copy of it that is not one of 0 to 3.
-func above(fd int, keep func(int) int) (int, error) {
-	if fd > 3 {
-		return fd, nil
-	}
-	n, err := sys.Fcntl(fd, syscall.F_DUPFD_CLOEXEC, 4)
-	if err != nil {
-		return -1, fmt.Errorf("duplicate descriptor: %w", err)
-	}
-	return keep(n), nil
-}
-
-// setup turns a Spec into the message for PID 1.
-func setup(spec *jail.Spec, l *Launcher) *wire.Setup {
-	s := &wire.Setup{
-		Name: spec.Name, Hostname: spec.Hostname,
-		Userns: spec.Userns.Enabled, ContainerRoot: spec.ContainerRoot,
-		Landlock: l.landlockOK, IdleMillis: uint64(spec.IdleTimeout.Milliseconds()),
-		PtyMax: ptyMax, HardFiles: l.hardFiles, Env: spec.Env,
-		SFTP: uint8(spec.SFTP), Keys: spec.Keys,
-		X11: spec.X11, OnDisconnect: wire.OnDisconnect(spec.OnDisconnect),
-	}
-	for _, m := range spec.Mounts {
-		wm := wire.Mount{Target: m.Target, ReadOnly: m.ReadOnly}
-		if l.rootless {
-			wm.Source = m.Source
-		}
-		s.Mounts = append(s.Mounts, wm)
-	}
-	for i := range spec.Logins {
-		s.Logins = append(s.Logins, Identity(&spec.Logins[i]))
-	}
-	l.comforts(s, spec)
-	return s
-}
-
-// Identity turns a Login into its form on the wire.
-func Identity(lg *jail.Login) wire.Identity { return lg.Identity() }
-
-// openTrees clones the rootfs and the sources of the mounts. A source is opened
-// once, without following a link anywhere in its path, and mounted by that
-// descriptor (CVE-2021-30465, CVE-2021-25741).
-func openTrees(spec *jail.Spec, keep func(int) int) ([]int, error) {
-	attr := uint64(sys.MountAttrNodev)
-	if !spec.Userns.Enabled && !spec.ContainerRoot {
-		attr |= sys.MountAttrNosuid
-	}
-	tree, err := openTree(spec.Rootfs, attr, true, keep)
+	defer l.returned(a)
+	p, err := l.prepareBy(deadline, spec, a)
 	if err != nil {
 		return nil, err
 	}
-	trees := []int{tree}
-	for _, m := range spec.Mounts {
-		attr := uint64(sys.MountAttrNodev | sys.MountAttrNosuid | sys.MountAttrNosymfollow)
-		if m.ReadOnly {
-			attr |= sys.MountAttrRdonly
-		}
-		tree, err := openTree(m.Source, attr, false, keep)
-		if err != nil {
-			return nil, err
-		}
-		trees = append(trees, tree)
+	defer p.close()
+	p.fds.Control, p.fds.Logins = ctl, listeners
+	f, err := l.fork(p)
+	if err != nil {
+		return nil, err
 	}
-	return trees, nil
-}
-
-func openTree(path string, attr uint64, dirOnly bool, keep func(int) int) (int, error) {
-	flags := sys.OPath
-	if dirOnly {
-		flags |= syscall.O_DIRECTORY
-	}
-	fd, err := sys.Openat2(sys.AtFDCWD, path, flags, sys.ResolveNoSymlinks|sys.ResolveNoMagiclinks)
-	if err == syscall.ELOOP {
-		return -1, fmt.Errorf("%s: a symbolic link is on the way; name the real path in the registry", path)
+	if err = l.handOver(f, p); err == nil {
+		err = awaitReady(f.conn, deadline)
 	}
 	if err != nil {
-		return -1, fmt.Errorf("open %s: %w", path, err)
+		return nil, l.end(f, a, err)
 	}
-	defer sys.Close(fd)
-	var st syscall.Stat_t
-	if err := syscall.Fstat(fd, &st); err != nil {
-		return -1, fmt.Errorf("stat %s: %w", path, err)
-	}
-	if t := st.Mode & syscall.S_IFMT; t != syscall.S_IFDIR && t != syscall.S_IFREG {
-		return -1, fmt.Errorf("%s: is neither a directory nor a regular file", path)
-	}
-	tree, err := sys.OpenTree(fd, "", sys.OpenTreeClone|sys.AtEmptyPath)
-	if err != nil {
-		return -1, fmt.Errorf("clone %s: %w", path, err)
-	}
-	keep(tree)
-	if err := sys.MountSetattr(tree, attr, -1, false); err != nil {
-		return -1, fmt.Errorf("set mount attributes of %s: %w", path, err)
-	}
-	return tree, nil
-}
-
-// checkRootfs is for a launcher without privilege, whose child has to open the
-// rootfs itself: it notes which directory that must be.
-func (l *Launcher) checkRootfs(spec *jail.Spec, s *wire.Setup) error {
-	fd, err := sys.Openat2(sys.AtFDCWD, spec.Rootfs, sys.OPath|syscall.O_DIRECTORY, sys.ResolveNoSymlinks|sys.ResolveNoMagiclinks)
-	if err != nil {
-		return fmt.Errorf("open %s: %w", spec.Rootfs, err)
-	}
-	defer sys.Close(fd)
-	var st syscall.Stat_t
-	if err := syscall.Fstat(fd, &st); err != nil {
-		return fmt.Errorf("stat %s: %w", spec.Rootfs, err)
-	}
-	s.Rootfs, s.Dev, s.Ino = spec.Rootfs, uint64(st.Dev), st.Ino
-	return nil
-}
-
-// child describes the process that becomes PID 1.
-func (l *Launcher) child(spec *jail.Spec, null, conn, stderr, sync int, cg *cgroup.Group) *sys.Child {
-	c := sys.NewChild()
-	c.CloneFlags = syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
-	sets := confine.CapsFor(spec.Userns.Enabled, spec.ContainerRoot)
-	if spec.Userns.Enabled {
-		c.CloneFlags |= syscall.CLONE_NEWUSER
-		c.EarlyCred = true
-		if l.rootless && spec.Userns.Size <= 1 {
-			// The only id there is is the login's, so PID 1 has it too; it keeps
-			// its capabilities across exec in the ambient set.
-			c.EarlyUID, c.EarlyGID = uint32(spec.Logins[0].UID), soleGID(spec)
-			c.Ambient = true
-		}
-	}
-	c.CgroupFD, c.OwnCgroupRoot = cg.FD(), true
-	c.SyncFD = sync
-	c.SetCaps, c.Bounding, c.Inheritable = true, sets.Bounding, sets.PID1|sets.Setup
-	c.LastCap = l.lastCap
-	c.NoNewPrivs = sets.NoNewPrivs
-	c.JoinKeyring = true
-	c.LandlockFD = l.landlock
-	c.Setsid = true
-	c.FDs = [4]int{null, null, stderr, conn}
-	c.Umask = 0o022
-	c.ExecFD = l.exe
-	if l.rootless {
-		c.CloneExe, c.Path = true, cptr(l.exePath)
-	}
-	title := cptr(titlePrefix + spec.Name)
-	c.Argv = []*byte{title, nil}
-	// One processor is all PID 1 can use; the runtime keeps less memory then. The
-	// collector runs rarely in a program that reuses its memory, so a small heap
-	// target costs nothing. TZ keeps package time from ever opening /etc/localtime,
-	// the jail's. A handler of the scheduler's SIGURG would make PID 1 mortal
-	// (sys.InterruptBy).
-	c.Envp = []*byte{cptr("GOMAXPROCS=1"), cptr("GOGC=25"), cptr("TZ="), cptr("GODEBUG=asyncpreemptoff=1"), nil}
-	c.ExecMsg = []byte("execute jail-pid1: ")
-	return c
-}
-
-// soleGID is the group that goes with the only id of a rootless jail.
-func soleGID(spec *jail.Spec) uint32 {
-	if lg := &spec.Logins[0]; lg.HasGID {
-		return uint32(lg.GID)
-	}
-	return uint32(spec.Logins[0].UID)
-}
-
-func cptr(s string) *byte { b := append([]byte(s), 0); return &b[0] }
-
-// shift makes the detached trees show the jail's ids: what is uid N on disk is
-// uid N inside, and nothing on disk is changed (mount_setattr(2), idmapped
-// mounts).
-func shift(pid int, trees []int, spec *jail.Spec) error {
-	ns, err := syscall.Open("/proc/"+strconv.Itoa(pid)+"/ns/user", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("open user namespace: %w", err)
-	}
-	defer sys.Close(ns)
-	for i, tree := range trees {
-		path := spec.Rootfs
-		if i > 0 {
-			path = spec.Mounts[i-1].Source
-		}
-		err := sys.MountSetattr(tree, 0, ns, false)
-		if err == syscall.EINVAL {
-			return fmt.Errorf("%s: its file system cannot be mounted with mapped ids; set userns = false for jail %s, or move it to ext4, xfs or btrfs", path, spec.Name)
-		}
-		if err != nil {
-			return fmt.Errorf("map ids of %s: %w", path, err)
-		}
-	}
-	return nil
-}
-
-// writeMaps gives the new user namespace its ids.
-func (l *Launcher) writeMaps(pid int, spec *jail.Spec, set *wire.Setup) error {
-	dir := "/proc/" + strconv.Itoa(pid) + "/"
-	if !l.rootless {
-		m := fmt.Sprintf("0 %d %d\n", spec.Userns.Base, spec.Userns.Size)
-		for _, f := range []string{"gid_map", "uid_map"} {
-			if err := os.WriteFile(dir+f, []byte(m), 0); err != nil {
-				return fmt.Errorf("map ids: %w", err)
-			}
-		}
-		return nil
-	}
-	uid, gid := os.Getuid(), os.Getgid()
-	inUID := uint32(spec.Logins[0].UID)
-	inGID := soleGID(spec)
-	if spec.Userns.Size <= 1 {
-		set.NoSetgroups = true
-		for _, w := range []struct{ file, text string }{
-			{"setgroups", "deny"}, // user_namespaces(7): without it no gid_map
-			{"gid_map", fmt.Sprintf("%d %d 1\n", inGID, gid)},
-			{"uid_map", fmt.Sprintf("%d %d 1\n", inUID, uid)},
-		} {
-			if err := os.WriteFile(dir+w.file, []byte(w.text), 0); err != nil {
-				return fmt.Errorf("map ids: %w", err)
-			}
-		}
-		return nil
-	}
-	for _, w := range []struct {
-		tool     string
-		in, host uint32
-	}{{"newuidmap", inUID, uint32(uid)}, {"newgidmap", inGID, uint32(gid)}} {
-		args := append([]string{strconv.Itoa(pid)}, around(w.in, w.host, spec.Userns.Base, spec.Userns.Size)...)
-		if out, err := exec.Command(w.tool, args...).CombinedOutput(); err != nil {
-			return fmt.Errorf("map ids: %s: %v: %s", w.tool, err, strings.TrimSpace(string(out)))
-		}
-	}
-	return nil
-}
-
-// around returns newuidmap(1)'s arguments for a map in which the id in is host
-// and every other id comes from the range at base.
-func around(in, host, base, size uint32) []string {
-	var args []string
-	add := func(inside, outside, n uint32) {
-		if n > 0 {
-			args = append(args, fmt.Sprint(inside), fmt.Sprint(outside), fmt.Sprint(n))
-		}
-	}
-	if in >= size {
-		add(0, base, size)
-		add(in, host, 1)
-		return args
-	}
-	add(0, base, in)
-	add(in, host, 1)
-	add(in+1, base+in+1, size-in-1)
-	return args
-}
-
-// awaitReady waits for PID 1's word.
-func awaitReady(conn int, m *sys.MsgBuf) error {
-	fds := []sys.PollFD{{FD: int32(conn), Events: sys.PollIn}}
-	deadline := time.Now().Add(startDeadline)
-	for {
-		left := time.Until(deadline)
-		if left <= 0 {
-			return fmt.Errorf("no answer from PID 1 within %v", startDeadline)
-		}
-		n, err := sys.Poll(fds, int(left.Milliseconds())+1)
-		if err != nil {
-			return err
-		}
-		if n > 0 {
-			break
-		}
-	}
-	buf := make([]byte, 1024)
-	n, err := sys.RecvMsg(conn, buf, true, m)
-	sys.CloseAll(m.FDs)
-	if err != nil || n == 0 {
-		return errors.New("PID 1 ended before it was ready")
-	}
-	typ, _, body, err := wire.Header(buf[:n])
-	switch {
-	case err != nil:
-	case typ == wire.TypeReady && len(body) == 0:
-		return nil
-	case typ == wire.TypeFailed:
-		text, err := wire.DecodeText(body)
-		if err == nil && text == rootfs.ErrBusy.Error() {
-			return ErrBusy
-		}
-		if err == nil {
-			return errors.New(text)
-		}
-	}
-	return errors.New("PID 1's answer makes no sense")
-}
-
-func cloneError(err error) error {
-	switch err {
-	case syscall.ENOSPC:
-		return errors.New("too many namespaces (user.max_*_namespaces)")
-	case syscall.EPERM:
-		return errors.New("not permitted to make namespaces; as an ordinary user this needs unprivileged user namespaces")
-	}
-	return err
-}
-
-func reap(pid int) syscall.WaitStatus {
-	var ws syscall.WaitStatus
-	for {
-		_, err := syscall.Wait4(pid, &ws, 0, nil)
-		if err != syscall.EINTR {
-			return ws
-		}
-	}
-}
-
-// explainDeath adds what the child's exit status says.
-func explainDeath(err error, ws syscall.WaitStatus) error {
-	if !ws.Exited() {
-		return err
-	}
-	switch ws.ExitStatus() {
-	case sys.ChildNoCred:
-		return errors.New("become root of the user namespace: not permitted")
-	case sys.ChildNoCaps:
-		return errors.New("reduce capabilities: not permitted")
-	case sys.ChildNoLandlock:
-		return errors.New("enter the Landlock domain: not permitted")
-	case sys.ChildNoFDs:
-		return errors.New("arrange descriptors: failed")
-	case sys.ChildNoExe:
-		return errors.New("clone the mount of jail-pid1: failed")
-	case sys.ChildNoCgroup:
-		return errors.New("make a cgroup namespace: not permitted")
-	}
-	return err
+	return f.jail(), nil
 }

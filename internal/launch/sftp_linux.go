@@ -1,7 +1,6 @@
 package launch
 
 import (
-	"jail/internal/jail"
 	"jail/internal/rootfs"
 	"jail/internal/wire"
 )
@@ -13,22 +12,19 @@ func SFTPServer(exe string) (path string, ok bool) {
 }
 
 // openSFTP adds the built-in sftp server to the set-up, if the jail may need it
-// and it is there. It returns the clone that has to travel, or -1. A jail starts
-// without it too; then a login that asks for it is told why it gets none.
-func (l *Launcher) openSFTP(spec *jail.Spec, set *wire.Setup, keep func(int) int) int {
-	if l.sftp == "" || !spec.SFTP.Builtin() {
-		return -1
+// and it is there. A jail starts without it too; then a login that asks for it is
+// told why it gets none.
+func (l *Launcher) openSFTP(p *prepared) {
+	if l.sftp == "" || !p.spec.SFTP.Builtin() {
+		return
 	}
 	if l.rootless {
 		if isProgram(l.sftp) {
-			set.SFTPServer, set.SFTPPath = wire.SFTPServerPath, l.sftp
+			p.set.SFTPServer, p.set.SFTPPath = wire.SFTPServerPath, l.sftp
 		}
-		return -1
+		return
 	}
-	tree, err := rootfs.OwnFile(l.sftp)
-	if err != nil {
-		return -1
+	if tree, err := rootfs.OwnFile(l.sftp); err == nil {
+		p.set.SFTPServer, p.fds.SFTP = wire.SFTPServerTree, tree
 	}
-	set.SFTPServer = wire.SFTPServerTree
-	return keep(tree)
 }

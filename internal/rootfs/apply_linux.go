@@ -13,7 +13,7 @@ import (
 // Root holds the descriptors that PID 1 keeps of the mounts it made itself, so
 // that nothing the tenant mounts, links or renames later comes between.
 type Root struct {
-	Dir  int // the root directory, read-only, exclusively locked (flock(2))
+	Dir  int // the root directory, read-only
 	Proc int // the procfs
 	Dev  int // the tmpfs at /dev
 	Pts  int // the devpts
@@ -147,6 +147,8 @@ func (b *builder) ownTree() (int, error) {
 
 // lock takes the rootfs for this jail. The lock is on an open file of the
 // clone, so that the descriptor PID 1 keeps leads nowhere but to its own root.
+// Whoever can open the directory can take it first (flock(2)): where the launcher
+// has a lock of its own, nothing follows from that.
 func (b *builder) lock(tree int) error {
 	fd, err := sys.Openat2(tree, ".", syscall.O_RDONLY|syscall.O_DIRECTORY, sys.ResolveBeneath)
 	if err != nil {
@@ -155,6 +157,9 @@ func (b *builder) lock(tree int) error {
 	b.root.Dir = fd
 	err = syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB)
 	if err == syscall.EWOULDBLOCK {
+		if b.s.Locked {
+			return nil
+		}
 		return ErrBusy
 	}
 	if err != nil {

@@ -287,7 +287,7 @@ ok "a start with limits fails, with a line that says why" sh_ "cat $dir/run; gre
 ok "... and leaves nothing" gone hog
 systemd-run -q --unit=try-run --property=Type=notify jail-init run calm
 ok "one without limits starts all the same" says work su - calm -c 'id -un'
-ok "... with a warning" sh_ 'journalctl -u try-run | grep "warning: jails have no limit on their processes"'
+ok "... with a warning" sh_ 'journalctl -u try-run | grep "warning: jails with userns = false have no limit on their processes"'
 systemctl stop try-run
 
 echo "jail@61000.socket"

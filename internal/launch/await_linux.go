@@ -1,0 +1,93 @@
+package launch
+
+import (
+	"errors"
+	"syscall"
+	"time"
+
+	"jail/internal/rootfs"
+	"jail/internal/sys"
+	"jail/internal/wire"
+)
+
+// awaitReady is the last step of a start: it waits for PID 1's word.
+func awaitReady(conn int, deadline time.Time) error {
+	fds := []sys.PollFD{{FD: int32(conn), Events: sys.PollIn}}
+	for {
+		left := time.Until(deadline)
+		if left <= 0 {
+			return errors.New("PID 1 is not ready in time")
+		}
+		n, err := sys.Poll(fds, int(left.Milliseconds())+1)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			break
+		}
+	}
+	buf := make([]byte, 1024)
+	var m sys.MsgBuf
+	n, err := sys.RecvMsg(conn, buf, true, &m)
+	sys.CloseAll(m.FDs)
+	if err != nil || n == 0 {
+		return errors.New("PID 1 ended before it was ready")
+	}
+	typ, _, body, err := wire.Header(buf[:n])
+	switch {
+	case err != nil:
+	case typ == wire.TypeReady && len(body) == 0:
+		return nil
+	case typ == wire.TypeFailed:
+		text, err := wire.DecodeText(body)
+		if err == nil && text == rootfs.ErrBusy.Error() {
+			return ErrBusy
+		}
+		if err == nil {
+			return errors.New(text)
+		}
+	}
+	return errors.New("PID 1's answer makes no sense")
+}
+
+func cloneError(err error) error {
+	switch err {
+	case syscall.ENOSPC:
+		return errors.New("too many namespaces (user.max_*_namespaces)")
+	case syscall.EPERM:
+		return errors.New("not permitted to make namespaces; as an ordinary user this needs unprivileged user namespaces")
+	}
+	return err
+}
+
+func reap(pid int) syscall.WaitStatus {
+	var ws syscall.WaitStatus
+	for {
+		_, err := syscall.Wait4(pid, &ws, 0, nil)
+		if err != syscall.EINTR {
+			return ws
+		}
+	}
+}
+
+// explainDeath adds what the child's exit status says.
+func explainDeath(err error, ws syscall.WaitStatus) error {
+	if !ws.Exited() {
+		return err
+	}
+	switch ws.ExitStatus() {
+	case sys.ChildNoCred:
+		return errors.New("become root of the user namespace: not permitted")
+	case sys.ChildNoCaps:
+		return errors.New("reduce capabilities: not permitted")
+	case sys.ChildNoLandlock:
+		return errors.New("enter the Landlock domain: not permitted")
+	case sys.ChildNoFDs:
+		return errors.New("arrange descriptors: failed")
+	case sys.ChildNoExe:
+		return errors.New("clone the mount of jail-pid1: failed")
+	case sys.ChildNoCgroup:
+		return errors.New("make a cgroup namespace: not permitted")
+	}
+	return err
+}

@@ -1,0 +1,399 @@
+package launch
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"jail/internal/cgroup"
+	"jail/internal/confine"
+	"jail/internal/jail"
+	"jail/internal/sys"
+	"jail/internal/wire"
+)
+
+// forked is the second step of a start: a process that waits to be told its ids.
+type forked struct {
+	child      *sys.Child
+	group      *cgroup.Group
+	pid, pidfd int
+	conn       int // the socket to it
+	stderr     int // what it says when it crashes
+	sync       int // one byte lets it go on
+	warning    string
+}
+
+// descriptors are to be closed together.
+type descriptors []int
+
+func (d *descriptors) add(fds ...int) { *d = append(*d, fds...) }
+
+func (d *descriptors) close() {
+	for _, fd := range *d {
+		sys.Close(fd)
+	}
+}
+
+// fork makes the process, in new namespaces and in its cgroup.
+func (l *Launcher) fork(p *prepared) (f *forked, err error) {
+	spec := p.spec
+	f = &forked{warning: p.warning, pidfd: -1}
+	var warning string
+	if f.group, warning, err = l.cgroups.Make(spec, l.countsProcesses(spec)); err != nil {
+		return nil, err
+	}
+	f.warn(warning)
+	var ours, inside descriptors
+	defer func() {
+		inside.close()
+		f.group.Close()
+		if err != nil {
+			ours.close()
+			f.group.Remove()
+		}
+	}()
+	null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open /dev/null: %w", err)
+	}
+	inside.add(null)
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("make socket pair: %w", err)
+	}
+	ours.add(pair[0])
+	inside.add(pair[1])
+	errR, errW, err := sys.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("make pipe: %w", err)
+	}
+	ours.add(errR)
+	inside.add(errW)
+	syncR, syncW, err := sys.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("make pipe: %w", err)
+	}
+	ours.add(syncW)
+	inside.add(syncR)
+	// Descriptors 0 to 3 of the child must come from above 3.
+	for _, fd := range []*int{&null, &pair[1], &errW, &syncR} {
+		if *fd > 3 {
+			continue
+		}
+		if *fd, err = sys.Fcntl(*fd, syscall.F_DUPFD_CLOEXEC, 4); err != nil {
+			return nil, fmt.Errorf("duplicate descriptor: %w", err)
+		}
+		inside.add(*fd)
+	}
+	f.conn, f.stderr, f.sync = pair[0], errR, syncW
+
+	c := l.child(spec, null, pair[1], errW, syncR, f.group)
+	if l.rootless {
+		// Another jail's child may have left us undumpable (credentials(7)); then
+		// its uid_map would belong to root.
+		_ = sys.SetDumpable(true)
+	}
+	f.child = c
+	f.pid, f.pidfd, err = sys.Fork(c)
+	if err != nil && f.group != nil && !cgroup.Needs(&spec.Limits, l.countsProcesses(spec)) {
+		// Without the flag it is as where there are no cgroups.
+		f.warn("no cgroup: clone into it: " + err.Error())
+		f.group.Remove()
+		c.CgroupFD = -1
+		f.pid, f.pidfd, err = sys.Fork(c)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("clone: %w", cloneError(err))
+	}
+	return f, nil
+}
+
+func (f *forked) warn(text string) {
+	if f.warning != "" && text != "" {
+		f.warning += "; "
+	}
+	f.warning += text
+}
+
+// countsProcesses reports whether the kernel bounds the processes of the jail
+// without a cgroup.
+func (l *Launcher) countsProcesses(spec *jail.Spec) bool { return spec.Userns.Enabled && !l.rootless }
+
+// handOver is the third step of a start: the process gets its ids, and all that it
+// needs to become the jail's PID 1.
+func (l *Launcher) handOver(f *forked, p *prepared) error {
+	if err := l.giveIDs(f, p); err != nil {
+		return err
+	}
+	if !l.rootless && p.spec.Userns.Enabled {
+		if err := shift(f.pid, p); err != nil {
+			return err
+		}
+	}
+	if err := resetOOM(f.pid, f.child); err != nil {
+		return err
+	}
+	msg, err := wire.AppendSetup(nil, p.set)
+	if err != nil {
+		return fmt.Errorf("set-up of jail %s: %w: more than 64 mounts, logins, variables or names in env_accept", p.spec.Name, err)
+	}
+	fds, err := p.set.List(p.fds)
+	if err != nil {
+		return fmt.Errorf("hand over the set-up: %w", err)
+	}
+	if len(msg) > 128<<10 { // more than a socket takes by default (net.core.wmem_default)
+		_ = sys.SetSockoptInt(f.conn, syscall.SO_SNDBUF, wire.MaxPacket/2+32<<10)
+	}
+	var m sys.MsgBuf
+	if err := sys.SendMsg(f.conn, msg, fds, true, &m); err != nil {
+		return fmt.Errorf("hand over the set-up: %w", err)
+	}
+	return nil
+}
+
+// giveIDs gives the user namespace its ids and lets the process go on. Whether they
+// are another jail's is looked at when the kernel has them: then of two that are
+// started at the same moment, by whatever programs, one sees the other. The process
+// starts its program meanwhile, and gets nothing to do before this returns.
+func (l *Launcher) giveIDs(f *forked, p *prepared) error {
+	l.mapping.Lock()
+	defer l.mapping.Unlock()
+	if p.spec.Userns.Enabled {
+		if err := l.writeMaps(f.pid, p.spec, p.set); err != nil {
+			return err
+		}
+	}
+	if _, err := sys.Write(f.sync, []byte{1}); err != nil {
+		return fmt.Errorf("start PID 1: %w", err)
+	}
+	sys.Close(f.sync)
+	f.sync = -1
+	if !l.rootless && p.spec.Userns.Enabled {
+		return l.ranges.inUse(p.spec.Userns, f.pid)
+	}
+	return nil
+}
+
+// jail is what is left to look after when PID 1 is ready.
+func (f *forked) jail() *Jail {
+	waitExec(f.child)
+	return &Jail{PID: f.pid, PIDFD: f.pidfd, Conn: f.conn, Stderr: f.stderr, Warning: f.warning}
+}
+
+// killWait is how long a process may take to end by SIGKILL.
+const killWait = 2 * time.Second
+
+// end ends a start that has come to nothing because of err. The process is waited for,
+// but not for long: in a file system that does not answer it cannot be killed, and then
+// the attempt lingers until it has ended.
+func (l *Launcher) end(f *forked, a *attempt, err error) error {
+	sys.CloseAll([]int{f.conn, f.stderr})
+	if f.sync >= 0 {
+		sys.Close(f.sync)
+	}
+	_ = sys.PidfdSendSignal(f.pidfd, syscall.SIGKILL)
+	over := []sys.PollFD{{FD: int32(f.pidfd), Events: sys.PollIn}}
+	n, pollErr := sys.Poll(over, int(killWait.Milliseconds()))
+	if n == 0 && pollErr == nil {
+		a.touch(fmt.Sprintf("process %d, which waits for a file system,", f.pid))
+		l.linger(a)
+		go func() {
+			f.bury()
+			l.leave(a)
+		}()
+		return fmt.Errorf("%w; process %d of it cannot be killed, since it waits for a file system that does not answer", err, f.pid)
+	}
+	return explainDeath(err, f.bury())
+}
+
+// bury waits for the end of the process and removes what it leaves.
+func (f *forked) bury() syscall.WaitStatus {
+	ws := reap(f.pid)
+	waitExec(f.child)
+	sys.Close(f.pidfd)
+	f.group.Remove()
+	return ws
+}
+
+// child describes the process that becomes PID 1.
+func (l *Launcher) child(spec *jail.Spec, null, conn, stderr, sync int, cg *cgroup.Group) *sys.Child {
+	c := sys.NewChild()
+	c.CloneFlags = syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
+	sets := confine.CapsFor(spec.Userns.Enabled, spec.ContainerRoot)
+	c.UnsetLogin = l.hasLogin && !l.rootless
+	if spec.Userns.Enabled {
+		c.CloneFlags |= syscall.CLONE_NEWUSER
+		c.EarlyCred = true
+		if !l.rootless {
+			c.Owner, c.Processes = owner(spec.Userns), cgroup.Processes(&spec.Limits)
+			if c.Processes > 0 && cg != nil {
+				c.Processes++ // so that it is the cgroup's limit that is met, and its pids.events that counts
+			}
+		}
+		if l.rootless && spec.Userns.Size <= 1 {
+			// The only id there is is the login's, so PID 1 has it too; it keeps
+			// its capabilities across exec in the ambient set.
+			c.EarlyUID, c.EarlyGID = uint32(spec.Logins[0].UID), soleGID(spec)
+			c.Ambient = true
+			c.KeepGroups = true // setgroups(2) is denied
+		}
+	}
+	c.CgroupFD, c.OwnCgroupRoot = cg.FD(), true
+	c.SyncFD = sync
+	c.SetCaps, c.Bounding, c.Inheritable = true, sets.Bounding, sets.PID1|sets.Setup
+	c.LastCap = l.lastCap
+	c.NoNewPrivs = sets.NoNewPrivs
+	c.JoinKeyring = true
+	c.LandlockFD = l.landlock
+	c.Setsid = true
+	c.FDs = [4]int{null, null, stderr, conn}
+	c.Umask = 0o022
+	c.ExecFD = l.exe
+	if l.rootless {
+		c.CloneExe, c.Path = true, cptr(l.exePath)
+	}
+	title := cptr(titlePrefix + spec.Name)
+	c.Argv = []*byte{title, nil}
+	// One processor is all PID 1 can use; the runtime keeps less memory then. The
+	// collector runs rarely in a program that reuses its memory, so a small heap
+	// target costs nothing. TZ keeps package time from ever opening /etc/localtime,
+	// the jail's. A handler of the scheduler's SIGURG would make PID 1 mortal
+	// (sys.InterruptBy).
+	c.Envp = []*byte{cptr("GOMAXPROCS=1"), cptr("GOGC=25"), cptr("TZ="), cptr("GODEBUG=asyncpreemptoff=1"), nil}
+	c.ExecMsg = []byte("execute jail-pid1: ")
+	return c
+}
+
+// owner is the id that makes a jail's user namespace, and for which is counted what is
+// counted for each user (sys.Child.Owner): the last of the jail's own range. A
+// process of the host's with that id would have every capability in the namespace
+// (user_namespaces(7)), so it is none that jail-keys takes on to read a key file.
+func owner(u jail.Userns) uint32 { return u.Base + u.Size - 1 }
+
+// soleGID is the group that goes with the only id of a rootless jail.
+func soleGID(spec *jail.Spec) uint32 {
+	if lg := &spec.Logins[0]; lg.HasGID {
+		return uint32(lg.GID)
+	}
+	return uint32(spec.Logins[0].UID)
+}
+
+func cptr(s string) *byte { b := append([]byte(s), 0); return &b[0] }
+
+// resetOOM gives PID 1, and all that comes of it, the ordinary place in the order
+// in which the kernel kills for want of memory. A service manager may have given
+// the launcher another (systemd.exec(5), OOMScoreAdjust=), which must not spare a
+// tenant. Written with CAP_SYS_RESOURCE it is also the lowest value the jail can
+// set (proc_pid_oom_score_adj(5)).
+func resetOOM(pid int, c *sys.Child) error {
+	own, err := os.ReadFile("/proc/self/oom_score_adj")
+	if err != nil || string(own) == "0\n" {
+		return nil
+	}
+	// The value is one for all processes that share memory, so it would be the
+	// launcher's too until the child has executed (__set_oom_adj, fs/proc/base.c).
+	waitExec(c)
+	err = os.WriteFile("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", []byte("0"), 0)
+	if err != nil && own[0] == '-' {
+		return fmt.Errorf("reset PID 1's oom_score_adj: %w", err)
+	}
+	return nil // a jail that is killed earlier than others harms nobody
+}
+
+// waitExec waits until the child no longer uses c. It has been heard of or
+// killed by now.
+func waitExec(c *sys.Child) {
+	for c.Pending() {
+		time.Sleep(100 * time.Microsecond)
+	}
+}
+
+// writeMaps gives the new user namespace its ids.
+func (l *Launcher) writeMaps(pid int, spec *jail.Spec, set *wire.Setup) error {
+	dir := "/proc/" + strconv.Itoa(pid) + "/"
+	if !l.rootless {
+		m := fmt.Sprintf("0 %d %d\n", spec.Userns.Base, spec.Userns.Size)
+		for _, f := range []string{"gid_map", "uid_map"} {
+			if err := os.WriteFile(dir+f, []byte(m), 0); err != nil {
+				return fmt.Errorf("map ids: %w", err)
+			}
+		}
+		return nil
+	}
+	uid, gid := os.Getuid(), os.Getgid()
+	inUID := uint32(spec.Logins[0].UID)
+	inGID := soleGID(spec)
+	if spec.Userns.Size <= 1 {
+		set.NoSetgroups = true
+		for _, w := range []struct{ file, text string }{
+			{"setgroups", "deny"}, // user_namespaces(7): without it no gid_map
+			{"gid_map", fmt.Sprintf("%d %d 1\n", inGID, gid)},
+			{"uid_map", fmt.Sprintf("%d %d 1\n", inUID, uid)},
+		} {
+			if err := os.WriteFile(dir+w.file, []byte(w.text), 0); err != nil {
+				return fmt.Errorf("map ids: %w", err)
+			}
+		}
+		return nil
+	}
+	for _, w := range []struct {
+		tool     string
+		in, host uint32
+	}{{"newuidmap", inUID, uint32(uid)}, {"newgidmap", inGID, uint32(gid)}} {
+		args := append([]string{strconv.Itoa(pid)}, around(w.in, w.host, spec.Userns.Base, spec.Userns.Size)...)
+		if out, err := exec.Command(w.tool, args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("map ids: %s: %v: %s", w.tool, err, strings.TrimSpace(string(out)))
+		}
+	}
+	return nil
+}
+
+// around returns newuidmap(1)'s arguments for a map in which the id in is host
+// and every other id comes from the range at base.
+func around(in, host, base, size uint32) []string {
+	var args []string
+	add := func(inside, outside, n uint32) {
+		if n > 0 {
+			args = append(args, fmt.Sprint(inside), fmt.Sprint(outside), fmt.Sprint(n))
+		}
+	}
+	if in >= size {
+		add(0, base, size)
+		add(in, host, 1)
+		return args
+	}
+	add(0, base, in)
+	add(in, host, 1)
+	add(in+1, base+in+1, size-in-1)
+	return args
+}
+
+// shift makes the detached trees show the jail's ids: what is uid N on disk is
+// uid N inside, and nothing on disk is changed (mount_setattr(2), idmapped
+// mounts).
+func shift(pid int, p *prepared) error {
+	spec := p.spec
+	ns, err := syscall.Open("/proc/"+strconv.Itoa(pid)+"/ns/user", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open user namespace: %w", err)
+	}
+	defer sys.Close(ns)
+	for i, tree := range append([]int{p.fds.Rootfs}, p.fds.Mounts...) {
+		path := spec.Rootfs
+		if i > 0 {
+			path = spec.Mounts[i-1].Source
+		}
+		err := sys.MountSetattr(tree, 0, ns, false)
+		if err == syscall.EINVAL {
+			return fmt.Errorf("%s: its file system cannot be mounted with mapped ids; set userns = false for jail %s, or move it to ext4, xfs or btrfs", path, spec.Name)
+		}
+		if err != nil {
+			return fmt.Errorf("map ids of %s: %w", path, err)
+		}
+	}
+	return nil
+}

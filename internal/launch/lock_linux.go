@@ -1,0 +1,189 @@
+package launch
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"jail/internal/sys"
+)
+
+// lockDir is where root's jails have a file for each root file system, by the device
+// and inode number of its directory, that is locked (flock(2)) as long as a jail
+// runs there. It is one for the whole machine, whatever the runtime directory is.
+//
+// The directory of the rootfs itself would do, if only jails could lock it: who can
+// open it can, and a jail's owner might have to let others do so. PID 1 keeps the open
+// file, and a lock ends with the last copy of that. It cannot do more with it than give
+// it up: the file is empty, and the mount it was opened through is read-only and
+// attached nowhere.
+var lockDir = "/run/jail/lock"
+
+// locks are the open lockDir.
+type locks struct {
+	dir   int // to make files in
+	plain int // the same as a read-only mount attached nowhere
+}
+
+func openLocks(path string) (l locks, err error) {
+	// As fdsock makes it, whose sockets may be elsewhere.
+	above := filepath.Dir(path)
+	if err = os.Mkdir(above, 0o711); err == nil {
+		err = os.Chmod(above, 0o711) // past any umask
+	}
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		return l, err
+	}
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return l, err
+	}
+	if l.dir, err = sys.Openat2(sys.AtFDCWD, path, sys.OPath|syscall.O_DIRECTORY, sys.ResolveNoSymlinks|sys.ResolveNoMagiclinks); err != nil {
+		return l, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	var st syscall.Stat_t
+	if err = syscall.Fstat(l.dir, &st); err == nil && (st.Uid != uint32(os.Geteuid()) || st.Mode&0o077 != 0) {
+		err = errors.New("must be root's and nobody else's to enter; remove it")
+	}
+	if err == nil {
+		l.plain, err = sys.OpenTree(l.dir, "", sys.OpenTreeClone|sys.AtEmptyPath)
+	}
+	if err == nil {
+		const attr = sys.MountAttrRdonly | sys.MountAttrNosuid | sys.MountAttrNodev | sys.MountAttrNoexec
+		err = sys.MountSetattr(l.plain, attr, -1, false)
+	}
+	if err != nil {
+		return l, &os.PathError{Op: "clone", Path: path, Err: err}
+	}
+	return l, nil
+}
+
+// take locks the file name. It fails with EWOULDBLOCK if somebody else has it.
+func (l locks) take(name string) (int, error) {
+	for range 16 {
+		fd, err := sys.Openat2(l.plain, name, syscall.O_RDONLY|syscall.O_NOFOLLOW, sys.ResolveBeneath|sys.ResolveNoSymlinks)
+		if err == syscall.ENOENT {
+			fd, err = sys.Openat2Mode(l.dir, name, syscall.O_RDONLY|syscall.O_CREAT|syscall.O_NOFOLLOW, 0o600, sys.ResolveBeneath|sys.ResolveNoSymlinks)
+			if err == nil {
+				sys.Close(fd)
+				continue
+			}
+		}
+		if err != nil {
+			return -1, err
+		}
+		var st syscall.Stat_t
+		if err = syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
+			err = syscall.Fstat(fd, &st)
+		}
+		if err != nil {
+			sys.Close(fd)
+			return -1, err
+		}
+		if st.Nlink > 0 {
+			return fd, nil
+		}
+		sys.Close(fd) // it has been removed meanwhile
+	}
+	return -1, syscall.EAGAIN
+}
+
+// lockRootfs takes the rootfs for the jail.
+func (l *Launcher) lockRootfs(p *prepared) error {
+	var st syscall.Stat_t
+	if err := syscall.Fstat(p.fds.Rootfs, &st); err != nil {
+		return fmt.Errorf("stat %s: %w", p.spec.Rootfs, err)
+	}
+	name := fmt.Sprintf("%d:%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
+	var err error
+	p.fds.Lock, err = l.locks.take(name)
+	if err == syscall.EWOULDBLOCK {
+		return ErrBusy
+	}
+	if err != nil {
+		return fmt.Errorf("lock %s/%s: %w", lockDir, name, err)
+	}
+	// Jails of programs older than that directory lock the rootfs only, and those of
+	// another /run do.
+	dir, err := sys.Openat2(p.fds.Rootfs, ".", syscall.O_RDONLY|syscall.O_DIRECTORY, sys.ResolveBeneath)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", p.spec.Rootfs, err)
+	}
+	defer sys.Close(dir)
+	switch err := syscall.Flock(dir, syscall.LOCK_EX|syscall.LOCK_NB); {
+	case err == syscall.EWOULDBLOCK && runsOn(&st):
+		return ErrBusy
+	case err == syscall.EWOULDBLOCK:
+		p.warning = "somebody who is no jail holds a lock on " + p.spec.Rootfs + ", which is of no effect; lslocks(8) shows who"
+	case err != nil:
+		return fmt.Errorf("lock %s: %w", p.spec.Rootfs, err)
+	}
+	return nil
+}
+
+// runsOn reports whether a jail of root's runs on the rootfs, by the kernel's word: its
+// PID 1 has that root directory, and namespaces that only root can have made. One whose
+// root directory cannot be seen counts.
+func runsOn(rootfs *syscall.Stat_t) bool {
+	entries, err := readProc("/proc")
+	if err != nil {
+		return true
+	}
+	for _, e := range entries {
+		dir := "/proc/" + strconv.Itoa(e.pid)
+		if !isInit(e.pid) || !ofRoot(dir) {
+			continue
+		}
+		// What is known of it will do: it may be another jail's, on a file system that
+		// does not answer.
+		var st unix.Statx_t
+		err := unix.Statx(unix.AT_FDCWD, dir+"/root", unix.AT_STATX_DONT_SYNC, unix.STATX_INO, &st)
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) {
+			continue
+		}
+		if err != nil || st.Ino == rootfs.Ino && unix.Mkdev(st.Dev_major, st.Dev_minor) == rootfs.Dev {
+			return true
+		}
+	}
+	return false
+}
+
+// ofRoot reports whether the user namespace of a process is ours and the process root,
+// or root has made it, or an id of its own range has (owner): no ordinary user can
+// make a namespace of that kind, since newuidmap(1) gives nobody a range that the own
+// uid is part of.
+func ofRoot(dir string) bool {
+	var own, its syscall.Stat_t
+	if syscall.Stat("/proc/self/ns/user", &own) != nil || syscall.Stat(dir+"/ns/user", &its) != nil {
+		return false
+	}
+	if own.Ino == its.Ino {
+		status, _ := os.ReadFile(dir + "/status")
+		return strings.Contains(string(status), "\nUid:\t0\t0\t0\t0\n")
+	}
+	ns, err := syscall.Open(dir+"/ns/user", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer sys.Close(ns)
+	uid, err := sys.NamespaceOwner(ns)
+	if err != nil {
+		return false
+	}
+	if uid == 0 {
+		return true
+	}
+	text, _ := os.ReadFile(dir + "/uid_map")
+	for line := range strings.Lines(string(text)) {
+		var inside, base, size uint64
+		if n, _ := fmt.Sscan(line, &inside, &base, &size); n == 3 && size > 1 && uint64(uid) >= base && uint64(uid) < base+size {
+			return true
+		}
+	}
+	return false
+}
