@@ -359,6 +359,14 @@ func TestForkBeginsInACgroup(t *testing.T) {
 	assert.Equal(t, 8, ws.ExitStatus())
 	assert.Equal(t, "0::/\n", out, "no name of a cgroup of the host's")
 
+	// The process between is no longer root, and may enter a cgroup of root's all the same.
+	c.Reset()
+	c.CgroupFD, c.OwnCgroupRoot, c.Owner = dir, true, 1_900_000_000
+	c.CloneFlags = syscall.CLONE_NEWUSER
+	ws, out = start(t, c, "/bin/sh", "-c", "grep ^0: /proc/self/cgroup; exit 9")
+	assert.Equal(t, 9, ws.ExitStatus())
+	assert.Equal(t, "0::/\n", out)
+
 	c.Reset()
 	c.Path, c.Argv, c.Envp = cstr("/bin/true"), []*byte{cstr("true"), nil}, []*byte{nil}
 	null, err := syscall.Open("/dev/null", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
