@@ -160,21 +160,38 @@ func (l *Launcher) handOver(f *forked, p *prepared) error {
 // started at the same moment, by whatever programs, one sees the other. The process
 // starts its program meanwhile, and gets nothing to do before this returns.
 func (l *Launcher) giveIDs(f *forked, p *prepared) error {
-	l.mapping.Lock()
-	defer l.mapping.Unlock()
-	if p.spec.Userns.Enabled {
-		if err := l.writeMaps(f.pid, p.spec, p.set); err != nil {
-			return err
+	if l.rootless || !p.spec.Userns.Enabled {
+		if p.spec.Userns.Enabled {
+			if err := l.writeMaps(f.pid, p.spec, p.set); err != nil {
+				return err
+			}
 		}
+		return f.release()
 	}
+	// So that of two of ours one wins.
+	l.mapping.Lock()
+	var holders []int
+	err := l.writeMaps(f.pid, p.spec, p.set)
+	if err == nil {
+		err = f.release()
+	}
+	if err == nil {
+		holders, err = l.ranges.inUse(p.spec.Userns, f.pid)
+	}
+	l.mapping.Unlock()
+	if err != nil {
+		return err
+	}
+	return inUseBy(p.spec.Userns, holders)
+}
+
+// release lets the process go on.
+func (f *forked) release() error {
 	if _, err := sys.Write(f.sync, []byte{1}); err != nil {
 		return fmt.Errorf("start PID 1: %w", err)
 	}
 	sys.Close(f.sync)
 	f.sync = -1
-	if !l.rootless && p.spec.Userns.Enabled {
-		return l.ranges.inUse(p.spec.Userns, f.pid)
-	}
 	return nil
 }
 

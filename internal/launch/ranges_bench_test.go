@@ -15,7 +15,7 @@ func BenchmarkRangeInUse(b *testing.B) {
 	var r ranges
 	u := jail.Userns{Enabled: true, Base: 1 << 30, Size: 65536}
 	for b.Loop() {
-		if err := r.inUse(u, 0); err != nil {
+		if _, err := r.inUse(u, 0); err != nil {
 			b.Fatal(err)
 		}
 	}

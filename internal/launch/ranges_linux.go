@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"jail/internal/control"
 	"jail/internal/jail"
@@ -41,35 +42,52 @@ func (r idRange) overlaps(u jail.Userns) bool {
 
 // RangeInUse returns an error that says who has ids of u, by the kernel's word, or nil if
 // nobody has. Start asks too.
-func (l *Launcher) RangeInUse(u jail.Userns) error { return l.ranges.inUse(u, 0) }
+func (l *Launcher) RangeInUse(u jail.Userns) error {
+	holders, err := l.ranges.inUse(u, 0)
+	if err != nil {
+		return err
+	}
+	return inUseBy(u, holders)
+}
 
-// inUse is RangeInUse, but for the process self.
-func (r *ranges) inUse(u jail.Userns, self int) error {
+// inUseBy is the error that says who has ids of u, nil if nobody has.
+func inUseBy(u jail.Userns, holders []int) error {
+	if len(holders) == 0 {
+		return nil
+	}
+	who, name := describe(holders)
+	fix := "end it"
+	if name != "" {
+		fix = "stop that jail (jail stop " + name + ")"
+	}
+	return fmt.Errorf("host ids %d to %d are in use by %s; %s, or give this one a range of its own (userns in jail.toml(5))",
+		u.Base, u.Base+u.Size-1, who, fix)
+}
+
+// inUse returns the processes that have ids of u, but for self. It waits for none of
+// them.
+func (r *ranges) inUse(u jail.Userns, self int) ([]int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.own == "" {
 		var err error
 		if r.own, r.ownNS, err = ownMap(); err != nil {
-			return fmt.Errorf("ids of running processes: %w", err)
+			return nil, fmt.Errorf("ids of running processes: %w", err)
 		}
 	}
 	entries, err := readProc("/proc")
 	if err != nil {
-		return fmt.Errorf("ids of running processes: %w", err)
+		return nil, fmt.Errorf("ids of running processes: %w", err)
 	}
 	now := make(map[procEntry][]idRange, len(entries))
 	var hits []int
 	for _, e := range entries {
+		if e.pid == self {
+			continue
+		}
 		have, ok := r.known[e]
 		if !ok {
 			have = r.read(e.pid)
-		}
-		if have == nil && !ok && e.pid == self {
-			continue
-		}
-		if e.pid == self {
-			// Its map may have been empty when another start looked.
-			continue
 		}
 		for _, x := range have {
 			if x.overlaps(u) && !zombie(e.pid) {
@@ -81,16 +99,7 @@ func (r *ranges) inUse(u jail.Userns, self int) error {
 		}
 	}
 	r.known = now
-	if len(hits) == 0 {
-		return nil
-	}
-	who, name := describe(hits)
-	fix := "end it"
-	if name != "" {
-		fix = "stop that jail (jail stop " + name + ")"
-	}
-	return fmt.Errorf("host ids %d to %d are in use by %s; %s, or give this one a range of its own (userns in jail.toml(5))",
-		u.Base, u.Base+u.Size-1, who, fix)
+	return hits, nil
 }
 
 // read returns the host ids of a process; an empty list if it is in our own user
@@ -185,8 +194,7 @@ func zombie(pid int) bool {
 func describe(pids []int) (who, jailName string) {
 	for _, pid := range pids {
 		if isInit(pid) {
-			title, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
-			first, _, _ := strings.Cut(string(title), "\x00")
+			first, _, _ := strings.Cut(title(pid), "\x00")
 			if name, ok := strings.CutPrefix(first, titlePrefix); ok && jail.ValidName(name) {
 				return fmt.Sprintf("jail %s (process %d)", name, pid), name
 			}
@@ -196,6 +204,38 @@ func describe(pids []int) (who, jailName string) {
 	}
 	comm, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pids[0]), "comm"))
 	return fmt.Sprintf("process %d (\"%s\")", pids[0], control.Quote(strings.TrimSuffix(string(comm), "\n"))), ""
+}
+
+// titles bounds the threads that read command lines.
+var titles = make(chan struct{}, 4)
+
+// title returns the beginning of a process's command line, or "" where that takes long:
+// it is read out of its memory, which may be a file that does not answer.
+func title(pid int) string {
+	select {
+	case titles <- struct{}{}:
+	default:
+		return ""
+	}
+	got := make(chan string, 1)
+	go func() {
+		defer func() { <-titles }()
+		f, err := os.Open(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
+		if err != nil {
+			got <- ""
+			return
+		}
+		defer f.Close()
+		buf := make([]byte, 256)
+		n, _ := f.Read(buf)
+		got <- string(buf[:n])
+	}()
+	select {
+	case s := <-got:
+		return s
+	case <-time.After(time.Second):
+		return ""
+	}
 }
 
 // isInit reports whether a process is the first of a pid namespace below ours.
