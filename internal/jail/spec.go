@@ -133,9 +133,6 @@ type Limits struct {
 	PidsUnlimited bool
 }
 
-// Promised reports whether a start must fail where limits cannot be kept.
-func (l *Limits) Promised() bool { return l.MemoryBytes > 0 || l.CPUPercent > 0 || l.Pids > 0 }
-
 // Login is one host login and the identity it takes inside.
 type Login struct {
 	// Name is the host login name ("" for "jail-init run -u", which knows
