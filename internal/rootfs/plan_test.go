@@ -116,9 +116,3 @@ func TestPlan(t *testing.T) {
 		assert.Equal(t, c.want, Plan(&c.setup), claim)
 	}
 }
-
-func TestDecimal(t *testing.T) {
-	for n, want := range map[uint32]string{0: "0", 9: "9", 10: "10", 256: "256", 4294967295: "4294967295"} {
-		assert.Equal(t, want, decimal(n))
-	}
-}
