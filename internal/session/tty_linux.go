@@ -42,8 +42,26 @@ func openTTY(pts int, uid uint32, req *wire.Request) (master, slave, number int,
 			return fail(err)
 		}
 	}
+	if req.Flags&wire.FlagTyped != 0 {
+		if err := typeAhead(master, slave, req); err != nil {
+			return fail(err)
+		}
+	}
 	if err := tty.SetWinsize(master, req.Winsize); err != nil {
 		return fail(err)
 	}
 	return master, slave, number, nil
+}
+
+// typeAhead puts what was typed on the caller's terminal before the session began
+// into the session's, of which nothing has been read yet.
+func typeAhead(master, slave int, req *wire.Request) error {
+	modes := req.Termios
+	if modes == (wire.Termios{}) {
+		var err error
+		if modes, err = tty.GetTermios(slave); err != nil {
+			return err
+		}
+	}
+	return tty.Type(master, slave, &modes, req.Typed, req.Stopped)
 }

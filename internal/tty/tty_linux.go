@@ -21,6 +21,11 @@ const (
 	tiocsptlck  = 0x40045431
 	tiocgptn    = 0x80045430
 	tiocgptpeer = 0x5441
+	tiocpkt     = 0x5420
+	tiocsti     = 0x5412
+	fionread    = 0x541b
+
+	echoctl, extproc = 0o1000, 0o200000 // of c_lflag
 )
 
 // GetTermios returns the modes of fd; the error is ENOTTY if it is no terminal.

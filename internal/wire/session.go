@@ -30,7 +30,11 @@ const (
 	// FlagOriginal says that Env has SSH_ORIGINAL_COMMAND, and sshd set it.
 	FlagOriginal uint16 = 1 << 5
 
-	requestFlags = FlagLogin | FlagForced | FlagAuthKnown | FlagAgent | FlagX11 | FlagOriginal
+	// FlagTyped says that Typed and Stopped are there. A PID 1 of before 2026-11-28
+	// does not know it and closes the connection.
+	FlagTyped uint16 = 1 << 6
+
+	requestFlags = FlagLogin | FlagForced | FlagAuthKnown | FlagAgent | FlagX11 | FlagOriginal | FlagTyped
 )
 
 // Started flags.
@@ -78,6 +82,11 @@ type Request struct {
 	// MIT-MAGIC-COOKIE-1 that opens it (Xsecurity(7)); they are sent with
 	// FlagX11 only.
 	Display, Cookie []byte
+	// Typed is what was typed on the caller's terminal already, see AppendTyped, and
+	// Stopped whether its output was stopped (VSTOP); both are sent with FlagTyped
+	// only.
+	Typed   []byte
+	Stopped bool
 }
 
 // TTY reports whether the request asks for a terminal.
@@ -119,6 +128,12 @@ func AppendRequest(dst []byte, r *Request) ([]byte, error) {
 		}
 		total += 5 + len(r.Display) + 1 + len(r.Cookie)
 	}
+	if r.Flags&FlagTyped != 0 {
+		if _, _, ok := CountTyped(r.Typed); !ok {
+			return nil, ErrTooLong
+		}
+		total += 3 + len(r.Typed)
+	}
 	if total > MaxPacket {
 		return nil, ErrTooLong
 	}
@@ -144,6 +159,9 @@ func AppendRequest(dst []byte, r *Request) ([]byte, error) {
 	if r.Flags&FlagX11 != 0 {
 		dst = append(append(putU32(dst, uint32(len(r.Display))), r.Display...), 0)
 		dst = append(append(dst, byte(len(r.Cookie))), r.Cookie...)
+	}
+	if r.Flags&FlagTyped != 0 {
+		dst = append(putU16(putBool(dst, r.Stopped), uint16(len(r.Typed))), r.Typed...)
 	}
 	return dst, nil
 }
@@ -192,6 +210,14 @@ func DecodeRequest(packet []byte, r *Request) error {
 			return ErrMalformed
 		}
 		r.Cookie = in.take(n)
+	}
+	r.Typed, r.Stopped = nil, false
+	if flags&FlagTyped != 0 {
+		r.Stopped = in.boolean()
+		r.Typed = in.take(int(in.u16()))
+		if _, _, ok := CountTyped(r.Typed); !ok {
+			return ErrMalformed
+		}
 	}
 	return in.done()
 }

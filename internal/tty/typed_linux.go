@@ -1,0 +1,223 @@
+package tty
+
+import (
+	"syscall"
+	"unsafe"
+
+	"jail/internal/sys"
+	"jail/internal/wire"
+)
+
+// Literal returns t as a terminal that takes what is written in the manner of
+// wire.AppendTyped for what it is: canonical, without an echo.
+func Literal(t wire.Termios) wire.Termios {
+	t.Iflag = 0
+	t.Lflag &^= syscall.ECHO | syscall.ECHONL | syscall.ISIG | extproc
+	t.Lflag |= syscall.ICANON | syscall.IEXTEN
+	t.CC = [wire.NCCS]uint8{} // _POSIX_VDISABLE
+	t.CC[syscall.VEOF], t.CC[syscall.VLNEXT] = wire.TypedEOF, wire.TypedQuote
+	return t
+}
+
+// typeWait bounds how long Type waits for a worker of the kernel's, in milliseconds.
+const typeWait = 200
+
+// Type puts typed (wire.AppendTyped) into the input of slave, which nobody else has
+// open yet, and then sets modes, so that whoever reads there first finds a terminal
+// on which that was typed and echoed already. stopped leaves its output stopped,
+// where modes have IXON. master is the other side, of which nothing has been read.
+//
+// What is written to a master is interpreted later, by a worker, with the modes of
+// that moment. The last but one character is therefore VSTOP, by which the slave
+// stops, and a master in packet mode learns of it (ioctl_tty(2), TIOCPKT). The one
+// behind it was given to the worker together with it, and is put into the queue
+// before modes can change (n_tty_receive_buf_common holds termios_rwsem).
+func Type(master, slave int, modes *wire.Termios, typed []byte, stopped bool) error {
+	_, last, ok := wire.CountTyped(typed)
+	if !ok {
+		return syscall.EINVAL
+	}
+	t := Literal(*modes)
+	t.Iflag, t.CC[syscall.VSTOP] = syscall.IXON, wire.TypedStop
+	if err := SetTermios(slave, &t); err != nil {
+		return err
+	}
+	on := int32(1)
+	if err := sys.IoctlPtr(master, tiocpkt, unsafe.Pointer(&on)); err != nil {
+		return err
+	}
+	var tail [3]byte
+	end := append(append(tail[:0], wire.TypedStop), typed[last:]...)
+	for _, p := range [...][]byte{typed[:last], end} {
+		for len(p) > 0 { // a signal may come between two pieces of 2 KiB
+			n, err := sys.Write(master, p)
+			if err != nil {
+				return err
+			}
+			p = p[n:]
+		}
+	}
+	fds := [1]sys.PollFD{{FD: int32(master), Events: pollPri}}
+	if n, err := sys.Poll(fds[:], typeWait); err != nil || n == 0 {
+		return syscall.ETIMEDOUT
+	}
+	on = 0
+	if err := sys.IoctlPtr(master, tiocpkt, unsafe.Pointer(&on)); err != nil {
+		return err
+	}
+	if !stopped || modes.Iflag&syscall.IXON == 0 {
+		t.Iflag = 0 // lets the output go (n_tty_set_termios)
+		if err := SetTermios(slave, &t); err != nil {
+			return err
+		}
+	}
+	return SetTermios(slave, modes)
+}
+
+const pollPri = 0x2
+
+// Taken is what Take has found.
+type Taken struct {
+	Typed   []byte // see wire.AppendTyped
+	Count   int    // characters in Typed
+	Stopped bool   // the output was stopped, by VSTOP
+}
+
+// Take makes fd, a terminal with the given modes, raw but for the characters that
+// make signals, and takes what was typed until then. What the kernel has echoed and
+// interpreted is in Taken, appended to dst, and what it has not can be read from the
+// terminal. dst needs room for 2*wire.MaxTyped bytes.
+//
+// First, what is there is read as lines, because an end of file can be told from a
+// NUL by a read of nothing only, and only until the terminal is made raw. Then it
+// is made non-canonical, and canonical once more, but without an echo and without
+// special characters. That makes one line of all that has come so far, the
+// beginning of a line, too (n_tty_set_termios, push): where it ends is where the
+// echo ended. Only an end of file that came after the last read and before the first
+// change has become a NUL there, and one of a line's other special characters that
+// came between the two changes is taken for itself.
+func Take(dst []byte, fd int, modes *wire.Termios) (Taken, error) {
+	taken := Taken{Typed: dst}
+	taken.Stopped = modes.Iflag&syscall.IXON != 0 && !ready(fd, sys.PollOut)
+	canonical := modes.Lflag&syscall.ICANON != 0
+	if canonical && queued(fd) < wire.MaxTyped/2 {
+		// More, and the kernel would put what it holds back into the queue as we
+		// read, and echo it.
+		if err := taken.lines(fd); err != nil {
+			return taken, err
+		}
+	}
+	t := *modes
+	if canonical {
+		t.Lflag &^= syscall.ICANON | echoctl // with which a newline would be echoed as ^J
+		t.CC[syscall.VMIN], t.CC[syscall.VTIME] = 1, 0
+		if err := SetTermios(fd, &t); err != nil {
+			return taken, err
+		}
+	}
+	all := queued(fd)
+	t = Literal(*modes)
+	t.Lflag &^= syscall.IEXTEN
+	t.CC = [wire.NCCS]uint8{}
+	if modes.Iflag&(syscall.ICRNL|syscall.IGNCR) == syscall.ICRNL {
+		// A newline that comes now must not end the line. As a return it does what it
+		// would have done, since that becomes a newline at the other end.
+		t.Iflag = syscall.INLCR
+	}
+	err := SetTermios(fd, &t)
+	if err == nil && taken.Count < wire.MaxTyped && ready(fd, sys.PollIn) {
+		err = taken.rest(fd, all, modes, canonical)
+	}
+	t = Interruptible(*modes)
+	if e := SetTermios(fd, &t); err == nil {
+		err = e
+	}
+	return taken, err
+}
+
+// Interruptible returns t made raw but for the characters that make signals.
+func Interruptible(t wire.Termios) wire.Termios {
+	signals, intr, quit, susp := t.Lflag&(syscall.ISIG|syscall.NOFLSH), t.CC[syscall.VINTR], t.CC[syscall.VQUIT], t.CC[syscall.VSUSP]
+	t = Raw(t)
+	t.Lflag |= signals
+	t.CC[syscall.VINTR], t.CC[syscall.VQUIT], t.CC[syscall.VSUSP] = intr, quit, susp
+	return t
+}
+
+// lines takes the lines that are complete.
+func (k *Taken) lines(fd int) error {
+	var buf [wire.MaxTyped]byte
+	for k.Count < wire.MaxTyped/2 && ready(fd, sys.PollIn) {
+		room := buf[:wire.MaxTyped-k.Count]
+		n, err := sys.Read(fd, room)
+		if err != nil {
+			return err
+		}
+		k.Typed = wire.AppendLine(k.Typed, room[:n])
+		k.Count += n
+		if n == 0 || n < len(room) && room[n-1] != '\n' {
+			k.Typed = append(k.Typed, wire.TypedEOF)
+			k.Count++
+		}
+	}
+	return nil
+}
+
+// rest takes what has been made one line, of which there were all characters just
+// before.
+//
+// A NUL in the last place is an end of file, which no read returns and no count has
+// (n_tty.c:inq_canon). Nothing has come after it, or it would not be the last.
+func (k *Taken) rest(fd, all int, modes *wire.Termios, canonical bool) error {
+	var buf [wire.MaxTyped]byte
+	last := queued(fd) == all-1
+	n, err := sys.Read(fd, buf[:wire.MaxTyped-k.Count])
+	if err != nil {
+		return err
+	}
+	if last && k.Count+n < wire.MaxTyped {
+		buf[n] = 0
+		n++
+	}
+	for _, c := range buf[:n] {
+		if canonical && (c == 0 || c == modes.CC[syscall.VEOF]) {
+			k.Typed = append(k.Typed, wire.TypedEOF)
+		} else {
+			k.Typed = wire.AppendTyped(k.Typed, c)
+		}
+	}
+	k.Count += n
+	return nil
+}
+
+// Return puts what Take took back in front of nothing: into a terminal with modes
+// whose input is empty, without an echo. It fails where the kernel lets nobody do
+// that, with EIO (dev.tty.legacy_tiocsti), or where fd is not the controlling
+// terminal, with EPERM.
+func Return(fd int, modes *wire.Termios, typed []byte) error {
+	t := Literal(*modes)
+	if err := SetTermios(fd, &t); err != nil {
+		return err
+	}
+	for i := range typed {
+		if err := sys.IoctlPtr(fd, tiocsti, unsafe.Pointer(&typed[i])); err != nil {
+			return err
+		}
+	}
+	return SetTermios(fd, modes)
+}
+
+func ready(fd int, events int16) bool {
+	fds := [1]sys.PollFD{{FD: int32(fd), Events: events}}
+	n, e := sys.Wait(fds[:], 0)
+	return e == 0 && n > 0 && fds[0].Revents&events != 0
+}
+
+// queued is how many bytes of complete lines there are; ends of file do not count.
+func queued(fd int) int {
+	var n int32
+	if sys.IoctlPtr(fd, fionread, unsafe.Pointer(&n)) != nil {
+		return 0
+	}
+	return int(n)
+}
