@@ -33,9 +33,10 @@ build: build-enter
 	$(call BUILD,,jail-keys)
 	$(call BUILD,,jail-sftp-server)
 
-# On amd64 with an entry point of its own (cmd/jail-enter/start_amd64.s), by which the
-# common session is over before the Go runtime would have started.
-ENTRY_amd64 = -E main.start
+# On amd64 with an entry point of its own, before the Go runtime's (internal/early),
+# unless EARLY is empty.
+EARLY ?= yes
+ENTRY_amd64 = $(if $(EARLY),-E jail/internal/early.start)
 build-enter:
 	$(call BUILD,$(ENTRY_$(shell $(GO) env GOARCH)),jail-enter)
 

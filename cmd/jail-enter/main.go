@@ -9,8 +9,11 @@
 package main
 
 import (
+	"syscall"
+
+	_ "jail/internal/early" // begins there if the linker is told so
 	"jail/internal/enter"
 	"jail/internal/sys"
 )
 
-func main() { sys.Exit(enter.Run(sys.Args(), sys.Environ())) }
+func main() { sys.Exit(enter.Run(sys.Args(), syscall.Environ())) }

@@ -9,11 +9,12 @@ import (
 
 // accept returns the patterns of what may enter besides the usual variables, from
 // the file that the maker of our socket has put beside it.
-func (in *invocation) accept(env []string) []string {
-	if in.runtimeDir == "" || !in.fromSSHD(env) {
+func (s *session) accept(env []string) []string {
+	if s.in.runtimeDir == "" || !s.in.fromSSHD(env) {
 		return nil
 	}
-	return readAccept(string(loginPath(nil, in.runtimeDir, syscall.Getuid(), environ.AcceptFile)))
+	path := append(loginPath(s.packet[:0], s.in.runtimeDir, syscall.Getuid(), environ.AcceptFile), 0)
+	return readAccept(path, s.acceptText[:], s.patterns[:0])
 }
 
 // fromSSHD reports whether sshd started us, so that what is in the environment is
@@ -36,23 +37,33 @@ func (in *invocation) fromSSHD(env []string) bool {
 	return ok
 }
 
-// readAccept reads a list of patterns. One that belongs to somebody else than root
-// or ourselves, or that others can write, counts as none.
-func readAccept(path string) []string {
-	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|syscall.O_CLOEXEC|syscall.O_NOCTTY, 0)
-	if err != nil {
+// readAccept reads a list of patterns from the file whose name, with a NUL, path is.
+// One that belongs to somebody else than root or ourselves, or that others can write,
+// counts as none. text and patterns are memory to use.
+func readAccept(path, text []byte, patterns []string) []string {
+	fd, e := sys.OpenNoWait(path, syscall.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|syscall.O_NOCTTY)
+	if e != 0 {
 		return nil
 	}
-	defer sys.Close(fd)
+	text = readRegular(fd, text, true)
+	sys.Close(fd)
+	return environ.Patterns(patterns, sys.String(text))
+}
+
+// readRegular reads a regular file into text, of this uid's, or root's where that
+// counts, that nobody else can write to; nil if it is none, or does not leave room
+// there, or cannot be read whole.
+func readRegular(fd int, text []byte, root bool) []byte {
 	var st syscall.Stat_t
-	if syscall.Fstat(fd, &st) != nil || st.Mode&syscall.S_IFMT != syscall.S_IFREG || st.Mode&0o022 != 0 ||
-		st.Uid != 0 && st.Uid != uint32(syscall.Geteuid()) || st.Size > environ.MaxAcceptFile {
+	if sys.Fstat(fd, &st) != 0 || st.Mode&syscall.S_IFMT != syscall.S_IFREG || st.Mode&0o022 != 0 || st.Size >= int64(len(text)) {
 		return nil
 	}
-	text := make([]byte, st.Size+1)
+	if st.Uid != uint32(syscall.Geteuid()) && !(root && st.Uid == 0) {
+		return nil
+	}
 	n, err := sys.Read(fd, text)
 	if err != nil || int64(n) != st.Size {
 		return nil
 	}
-	return environ.Patterns(text[:n])
+	return text[:n]
 }

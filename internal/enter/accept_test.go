@@ -40,6 +40,9 @@ func TestFromSSHD(t *testing.T) {
 func TestReadAccept(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, environ.AcceptFile)
+	readAccept := func(path string) []string {
+		return readAccept([]byte(path+"\x00"), make([]byte, environ.MaxAcceptFile+1), nil)
+	}
 	assert.Empty(t, readAccept(path), "no file")
 	put := func(text string, mode os.FileMode) {
 		_ = os.Remove(path)
@@ -66,8 +69,8 @@ func TestReadAccept(t *testing.T) {
 
 	require.NoError(t, os.Mkdir(filepath.Join(dir, strconv.Itoa(os.Getuid())), 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, strconv.Itoa(os.Getuid()), environ.AcceptFile), []byte("FOO\n"), 0o644))
-	in := invocation{runtimeDir: dir, forced: true}
-	assert.Equal(t, []string{"FOO"}, in.accept(nil))
-	in.forced = false
-	assert.Empty(t, in.accept(nil), "not for a su")
+	s := &session{in: invocation{runtimeDir: dir, forced: true}}
+	assert.Equal(t, []string{"FOO"}, s.accept(nil))
+	s.in.forced = false
+	assert.Empty(t, s.accept(nil), "not for a su")
 }

@@ -20,39 +20,48 @@ const maxAncestors = 4
 
 // agent stands between the agent socket inside and that of sshd.
 type agent struct {
-	path     string // SSH_AUTH_SOCK
+	path     []byte // SSH_AUTH_SOCK; nil without
 	listener int    // inside; -1 without
-	conns    []*agentConn
+	used     int    // of conns: the first ones
+	conns    [maxAgentConns]*agentConn
+	memory   [maxAgentConns]agentConn
+	pathText [maxSocketPath + 1]byte
 }
+
+// maxSocketPath is the longest path of a socket (unix(7)).
+const maxSocketPath = 107
 
 // agentConn is one connection: what is read from one end is written to the
 // other.
 type agentConn struct {
 	ends [2]int // the program inside, sshd
 	dirs [2]agentDir
+	used bool
 }
 
 // agentDir is the direction from ends[i] to ends[1-i].
 type agentDir struct {
-	buf  []byte
 	r, w int // unwritten bytes are buf[r:w]
 	eof  bool
+	buf  [agentChunk]byte
 }
 
 // agentPath returns the path of an agent that this login may have inside, "" if
 // there is none. Only the socket of a forwarded agent is one, and sshd makes that
 // for this uid. Under a su the variables may be left over from the caller's own
 // login; what they name belongs to the caller then.
-func agentPath(env []string) string {
+// dst is memory to use.
+func agentPath(env []string, dst []byte) []byte {
 	path, _ := lookup(env, "SSH_AUTH_SOCK")
-	if len(path) == 0 || len(path) > 107 || path[0] != '/' {
-		return ""
+	if len(path) == 0 || len(path) > maxSocketPath || path[0] != '/' {
+		return nil
 	}
 	var st syscall.Stat_t
-	if syscall.Stat(path, &st) != nil || st.Mode&syscall.S_IFMT != syscall.S_IFSOCK || st.Uid != uint32(syscall.Geteuid()) {
-		return ""
+	dst = append(append(dst, path...), 0)
+	if sys.Stat(dst, &st) != 0 || st.Mode&syscall.S_IFMT != syscall.S_IFSOCK || st.Uid != uint32(syscall.Geteuid()) {
+		return nil
 	}
-	return path
+	return dst[:len(path)]
 }
 
 // isListener reports whether fd is a listening unix stream socket and nothing
@@ -61,7 +70,7 @@ func isListener(fd int) bool {
 	for _, is := range [...]struct{ option, want int }{
 		{syscall.SO_DOMAIN, syscall.AF_UNIX}, {syscall.SO_TYPE, syscall.SOCK_STREAM}, {syscall.SO_ACCEPTCONN, 1},
 	} {
-		if v, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, is.option); err != nil || v != is.want {
+		if v, e := sys.SockoptInt(fd, is.option); e != 0 || v != is.want {
 			return false
 		}
 	}
@@ -75,11 +84,11 @@ func (a *agent) poll(fds []sys.PollFD) []sys.PollFD {
 		return fds
 	}
 	l := sys.PollFD{FD: int32(a.listener), Events: sys.PollIn}
-	if len(a.conns) >= maxAgentConns {
+	if a.used == maxAgentConns {
 		l.FD = -1
 	}
 	fds = append(fds, l)
-	for _, c := range a.conns {
+	for _, c := range a.conns[:a.used] {
 		for i := range c.ends {
 			p := sys.PollFD{FD: int32(c.ends[i])}
 			from, to := &c.dirs[i], &c.dirs[1-i]
@@ -103,8 +112,8 @@ func (a *agent) handle(fds []sys.PollFD) {
 	if len(fds) == 0 {
 		return
 	}
-	kept := a.conns[:0]
-	for n, c := range a.conns {
+	kept := 0
+	for n, c := range a.conns[:a.used] {
 		alive := true
 		for i := range c.ends {
 			if revents := fds[1+2*n+i].Revents; revents != 0 && alive {
@@ -115,13 +124,13 @@ func (a *agent) handle(fds []sys.PollFD) {
 			alive = false
 		}
 		if alive {
-			kept = append(kept, c)
+			a.conns[kept] = c
+			kept++
 		} else {
 			c.close()
 		}
 	}
-	clear(a.conns[len(kept):])
-	a.conns = kept
+	a.used = kept
 	if fds[0].Revents != 0 {
 		a.accept()
 	}
@@ -143,7 +152,24 @@ func (a *agent) accept() {
 		sys.Close(inside)
 		return
 	}
-	a.conns = append(a.conns, &agentConn{ends: [2]int{inside, outside}})
+	a.add(inside, outside)
+}
+
+// add makes the two ends a connection.
+func (a *agent) add(inside, outside int) {
+	for i := range a.memory {
+		c := &a.memory[i]
+		if c.used {
+			continue
+		}
+		c.used, c.ends = true, [2]int{inside, outside}
+		for d := range c.dirs {
+			c.dirs[d].r, c.dirs[d].w, c.dirs[d].eof = 0, 0, false
+		}
+		a.conns[a.used] = c
+		a.used++
+		return
+	}
 }
 
 // dial connects to the client's agent, that is to sshd, with our own uid; -1 if
@@ -151,14 +177,12 @@ func (a *agent) accept() {
 // careless AcceptEnv, gets no other service of the host that way (the user's
 // D-Bus, and so systemd): what listens must be the sshd we come from.
 func (a *agent) dial() int {
-	fd, err := sys.Stream()
-	if err != nil {
+	fd, e := sys.ConnectAt(syscall.SOCK_STREAM, a.path)
+	if e != 0 {
 		return -1
 	}
-	if sys.Connect(fd, a.path) == nil {
-		if cred, err := sys.PeerCred(fd); err == nil && isAncestor(int(cred.Pid)) {
-			return fd
-		}
+	if pid, e := sys.PeerPID(fd); e == 0 && isAncestor(pid) {
+		return fd
 	}
 	sys.Close(fd)
 	return -1
@@ -179,13 +203,14 @@ func isAncestor(pid int) bool {
 // parentOf returns the parent of a process; 0 if it cannot be told
 // (proc_pid_stat(5)).
 func parentOf(pid int) int {
-	fd, err := syscall.Open("/proc/"+decimal(pid)+"/stat", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
-	if err != nil {
+	var path [40]byte
+	fd, e := sys.OpenNoWait(append(appendDecimal(append(path[:0], "/proc/"...), pid), "/stat\x00"...), syscall.O_RDONLY)
+	if e != 0 {
 		return 0
 	}
-	defer sys.Close(fd)
 	var buf [512]byte
 	n, _ := sys.Read(fd, buf[:])
+	sys.Close(fd)
 	return parseParent(buf[:max(n, 0)])
 }
 
@@ -216,16 +241,13 @@ func parseParent(stat []byte) int {
 func (c *agentConn) step(i int, revents int16) bool {
 	from, to := &c.dirs[i], &c.dirs[1-i]
 	if revents&(sys.PollIn|sys.PollHup|sys.PollErr) != 0 && from.r == from.w && !from.eof {
-		if from.buf == nil {
-			from.buf = make([]byte, agentChunk)
-		}
-		n, err := sys.Read(c.ends[i], from.buf)
+		n, err := sys.Read(c.ends[i], from.buf[:])
 		switch {
 		case n > 0:
 			from.r, from.w = 0, n
 		case n == 0 && err == nil:
 			from.eof = true
-			_ = syscall.Shutdown(c.ends[1-i], syscall.SHUT_WR)
+			sys.ShutdownWrite(c.ends[1-i])
 		case err != syscall.EAGAIN:
 			return false
 		}
@@ -243,6 +265,7 @@ func (c *agentConn) step(i int, revents int16) bool {
 func (c *agentConn) close() {
 	sys.Close(c.ends[0])
 	sys.Close(c.ends[1])
+	c.used = false
 }
 
 func (a *agent) close() {
@@ -250,8 +273,8 @@ func (a *agent) close() {
 		sys.Close(a.listener)
 		a.listener = -1
 	}
-	for _, c := range a.conns {
+	for _, c := range a.conns[:a.used] {
 		c.close()
 	}
-	a.conns = nil
+	a.used = 0
 }

@@ -35,7 +35,7 @@ func TestAgentPath(t *testing.T) {
 		"an abstract name": {[]string{"SSH_AUTH_SOCK=@s"}, ""},
 		"too long a path":  {[]string{"SSH_AUTH_SOCK=/" + string(make([]byte, 107))}, ""},
 	} {
-		assert.Equal(t, c.want, agentPath(c.env), claim)
+		assert.Equal(t, c.want, string(agentPath(c.env, nil)), claim)
 	}
 }
 
@@ -50,7 +50,7 @@ func TestOnlyAnAncestorAnswersForTheAgent(t *testing.T) {
 	l, err := net.Listen("unix", socket) // by this process, which is not its own ancestor
 	require.NoError(t, err)
 	defer l.Close()
-	a := agent{path: socket}
+	a := agent{path: []byte(socket)}
 	assert.Equal(t, -1, a.dial())
 }
 

@@ -6,7 +6,11 @@
 // jail goes away, one line of ours. The exit status is the command's, or 125.
 //
 // It is started for every login and there is one for every session, so its
-// imports are a reviewed list (cmd/jail-enter/testdata/deps.txt).
+// imports are a reviewed list (cmd/jail-enter/testdata/deps.txt), and all of it
+// works without the Go runtime, whose start takes longer than the rest (package
+// early): nothing is allocated, nothing waits in a system call the scheduler would
+// have to know of, and no package variable is used that is not zero or constant. All
+// memory is in a session, and what is not used of it costs nothing.
 package enter
 
 import (
@@ -30,139 +34,171 @@ const (
 	answerWait   = 60_000
 )
 
-// session is one login's state.
+// session is one login's state and memory.
 type session struct {
 	in   invocation
-	dial func() (int, error)
+	dial func() (int, error) // nil: the socket at path
+	path []byte
 	req  wire.Request
 	pass []int // descriptors that travel with the request
 	m    sys.MsgBuf
 
 	conn    int
-	signals int // pipe of caught signals
-	pid     uint32
+	signals signals
 	master  int
 
-	ttyFD    int // the caller's terminal; -1 without
-	modes    wire.Termios
-	raw      bool
-	termIn   int // descriptor to read keys from; -1 if stdin is no terminal
-	termOut  int // descriptor to write the terminal's output to
-	outIsDup bool
+	ttyFD   int // the caller's terminal; -1 without
+	modes   wire.Termios
+	raw     bool
+	termIn  int // descriptor to read keys from; -1 if stdin is no terminal
+	termOut int // descriptor to write the terminal's output to
 
-	relays []*relay
+	took  bool      // taken is what had been typed
+	taken tty.Taken // before the terminal was made raw
+	moved bool      // into the session's terminal, by PID 1
+
+	relays [maxRelays]relay
+	used   int  // of relays
+	failed bool // something could not be copied to its end
 
 	own [3]bool // descriptors that were passed themselves
 
 	sshd  bool // sshd has started us, as far as can be told
 	agent agent
 	watch bool // say when nobody reads standard error any more
+
+	packet     [wire.MaxPacket]byte
+	small      [1024]byte // answers, which are shorter
+	pathText   [maxPath]byte
+	two        [2]string
+	argv       [wire.MaxArgs][]byte
+	env        [wire.MaxEnv][]byte
+	auth       [wire.MaxAuth][]byte
+	authText   [maxAuthFile + 1]byte
+	acceptText [environ.MaxAcceptFile + 1]byte
+	patterns   [environ.MaxAccept]string
+	authority  [maxAuthority + 1]byte
+	passed     [3]int
+	typed      [2 * wire.MaxTyped]byte
+	fds        [firstRelay + 2*maxRelays + 1 + 2*maxAgentConns]sys.PollFD
+}
+
+// maxPath is the most a path of ours may have, with its NUL.
+const maxPath = 4096
+
+// only is the program's one session.
+var only session
+
+// withoutRuntime is set where the Go runtime has not started.
+var withoutRuntime bool
+
+// Early is Run before the Go runtime has started. It does not return.
+func Early(argv, env []string) {
+	withoutRuntime = true
+	sys.Exit(Run(argv, env))
 }
 
 // Run is the program. It returns the exit status, or does not return when the
 // session died of a signal.
 func Run(argv, env []string) int {
 	_ = sys.SetDumpable(false) // other processes of this uid are the tenant's
-	in := parse(argv)
-	in.resolve(env)
-	path := loginPath(nil, in.runtimeDir, syscall.Getuid(), "sock")
-	if len(path) > 107 { // unix(7)
+	if argv == nil {
+		return complain("cannot enter the jail: cannot read the command line from /proc")
+	}
+	s := &only
+	s.in = parse(argv)
+	s.in.resolve(env, s.two[:])
+	if len(s.in.runtimeDir) > len(s.pathText)-40 {
 		return complain("cannot enter the jail: the path of its control socket is too long")
 	}
-	return enter(in, env, true, func() (int, error) {
-		fd, e := sys.ConnectAt(path)
-		if e != 0 {
-			return -1, e
-		}
-		return fd, nil
-	})
+	s.path = loginPath(s.pathText[:0], s.in.runtimeDir, syscall.Getuid(), "sock")
+	connection, _ := lookup(env, "SSH_CONNECTION")
+	s.sshd = connection != ""
+	return s.run(env)
 }
 
-// loginPath appends the path of a file in uid's directory below dir to dst.
-func loginPath(dst []byte, dir string, uid int, name string) []byte {
-	var digits [20]byte
-	i := len(digits)
-	for i--; ; i-- {
-		digits[i] = byte('0' + uid%10)
-		if uid /= 10; uid == 0 {
-			break
-		}
-	}
-	return append(append(append(append(append(dst, dir...), '/'), digits[i:]...), '/'), name...)
-}
+// TooLong is Run for a command line that is too long to be looked at.
+func TooLong() int { return complain(tooLong) }
 
 // Attach is a session for the administrator, on a connection dial makes: the
 // shell's arguments are args, and it is a login shell if login is true.
 func Attach(dial func() (int, error), login bool, args, env []string) int {
-	return enter(invocation{login: login, args: args}, env, false, dial)
+	s := &session{in: invocation{login: login, args: args}, dial: dial}
+	return s.run(env)
 }
 
-// enter is a session; mayForward is whether it has what sshd forwards for it.
-func enter(in invocation, env []string, mayForward bool, dial func() (int, error)) int {
-	s := &session{in: in, dial: dial, conn: -1, master: -1, ttyFD: -1, termIn: -1, termOut: -1, agent: agent{listener: -1}}
-	if mayForward {
-		connection, _ := lookup(env, "SSH_CONNECTION")
-		s.sshd = connection != ""
+// loginPath appends the path of a file in uid's directory below dir to dst.
+func loginPath(dst []byte, dir string, uid int, name string) []byte {
+	return append(append(appendDecimal(append(append(dst, dir...), '/'), uid), '/'), name...)
+}
+
+// run is the session from its request to its end.
+func (s *session) run(env []string) int {
+	s.conn, s.master, s.ttyFD, s.termIn, s.termOut, s.agent.listener = -1, -1, -1, -1, -1, -1
+	if status := s.prepare(env); status != 0 {
+		return status
 	}
-	if err := s.prepare(env); err != "" {
-		return complain("cannot enter the jail: " + err)
+	// Before the command can run: signals are its, not ours, from then on.
+	if e := s.signals.catch(s.ttyFD >= 0); e != 0 {
+		return complain("cannot enter the jail: ", e.Error())
 	}
-	packet, err := wire.AppendRequest(nil, &s.req)
-	if err != nil {
-		return complain("cannot enter the jail: the command line and environment are too long")
-	}
-	status, done := s.begin(packet)
-	if done {
+	if status, done := s.begin(); done {
 		return status
 	}
 	return s.relay()
 }
 
-// prepare fills in the request.
-func (s *session) prepare(env []string) string {
+// prepare fills in the request. It returns the status to exit with if there is
+// something that cannot be sent.
+func (s *session) prepare(env []string) int {
 	s.req.Flags |= s.in.flags()
+	s.req.Env = s.env[:0]
 	if s.in.forced {
 		if path, ok := lookup(env, "SSH_USER_AUTH"); ok {
-			readAuth(&s.req, path, make([]byte, maxAuthFile+1), nil)
+			readAuth(&s.req, path, s.authText[:], s.auth[:0])
 		}
-	}
-	if !s.in.forced {
+	} else {
 		s.originalCommand(env)
 	}
-	s.req.Args = make([][]byte, 0, len(s.in.args))
-	for _, a := range s.in.args {
-		s.req.Args = append(s.req.Args, []byte(a))
+	if len(s.in.args) > len(s.argv) {
+		return complain(tooLong)
 	}
-	accept := s.in.accept(env)
+	s.req.Args = s.argv[:len(s.in.args)]
+	for i, a := range s.in.args {
+		s.req.Args[i] = sys.Bytes(a)
+	}
+	accept := s.accept(env)
 	for _, e := range env {
-		b := []byte(e)
-		if (environ.Allowed(b) || environ.Accepted(b, accept)) && len(b) <= wire.MaxString && len(s.req.Env) < wire.MaxEnv {
+		b := sys.Bytes(e)
+		if (environ.Allowed(b) || environ.Accepted(b, accept)) && len(b) <= wire.MaxString && len(s.req.Env) < len(s.env) {
 			s.req.Env = append(s.req.Env, b)
 		}
 	}
 	if s.sshd {
-		if s.agent.path = agentPath(env); s.agent.path != "" {
+		if s.agent.path = agentPath(env, s.agent.pathText[:0]); s.agent.path != nil {
 			s.req.Flags |= wire.FlagAgent
 		}
 		s.addDisplay(env)
 	}
+	s.pass = s.passed[:0]
 	for fd := 0; fd < 3; fd++ {
-		if err := s.classify(fd); err != nil {
-			return err.Error()
+		if e := s.classify(fd); e != 0 {
+			return complain("cannot enter the jail: ", e.Error())
 		}
 	}
-	if s.ttyFD < 0 {
-		return ""
+	if s.ttyFD >= 0 {
+		s.req.Winsize, _ = tty.GetWinsize(s.ttyFD)
+		s.req.Termios = s.modes
+		if s.termIn < 0 {
+			// Nothing of ours makes this terminal raw, so it goes on processing
+			// output and echoing by itself; the one inside must not do it too.
+			s.req.Termios.Oflag &^= syscall.OPOST
+		}
 	}
-	s.req.Winsize, _ = tty.GetWinsize(s.ttyFD)
-	s.req.Termios = s.modes
-	if s.termIn < 0 {
-		// Nothing of ours makes this terminal raw, so it goes on processing
-		// output and echoing by itself; the one inside must not do it too.
-		s.req.Termios.Oflag &^= syscall.OPOST
-	}
-	return ""
+	return 0
 }
+
+const tooLong = "cannot enter the jail: the command line and environment are too long"
 
 // originalCommand passes on what the client of a key with a command= had asked for,
 // where sshd runs that command through the login shell. Under a su the variable is
@@ -173,18 +209,24 @@ func (s *session) originalCommand(env []string) {
 	if s.in.runtimeDir == "" {
 		return
 	}
-	original, ok := lookup(env, "SSH_ORIGINAL_COMMAND")
 	auth, known := lookup(env, "SSH_USER_AUTH")
-	if !ok || !known {
+	if !known {
 		return
 	}
-	var probe wire.Request
-	readAuth(&probe, auth, make([]byte, maxAuthFile+1), nil)
-	if probe.Flags&wire.FlagAuthKnown == 0 {
+	for _, e := range env {
+		if _, ok := value(e, "SSH_ORIGINAL_COMMAND"); !ok {
+			continue
+		}
+		flags := s.req.Flags
+		readAuth(&s.req, auth, s.authText[:], s.auth[:0])
+		known := s.req.Flags&wire.FlagAuthKnown != 0
+		s.req.Flags, s.req.Auth = flags, nil
+		if known {
+			s.req.Flags |= wire.FlagOriginal
+			s.req.Env = append(s.req.Env, sys.Bytes(e))
+		}
 		return
 	}
-	s.req.Flags |= wire.FlagOriginal
-	s.req.Env = append(s.req.Env, []byte("SSH_ORIGINAL_COMMAND="+original))
 }
 
 // maxAuthFile is the most that is read of SSH_USER_AUTH's file.
@@ -275,15 +317,15 @@ func judge(fd int) source {
 // terminal makes a terminal session. Anything else, a file, a directory, a
 // device, stays here and is relayed through a pipe: given to the jail it would
 // be a piece of the host there (CVE-2024-21626).
-func (s *session) classify(fd int) error {
+func (s *session) classify(fd int) sys.Errno {
 	switch judge(fd) {
 	case nothing, null:
 		s.req.Stdio[fd] = wire.StdioNull
-		return nil
+		return 0
 	case passable:
 		s.attach(fd, fd)
 		s.own[fd] = true
-		return nil
+		return 0
 	case device:
 		if modes, err := tty.GetTermios(fd); err == nil {
 			s.req.Stdio[fd] = wire.StdioTTY
@@ -295,26 +337,26 @@ func (s *session) classify(fd int) error {
 			} else if s.termOut < 0 {
 				s.termOut = fd
 			}
-			return nil
+			return 0
 		}
 	}
 	r, w, err := sys.Pipe()
 	if err != nil {
-		return err
+		return errno(err)
 	}
-	_ = syscall.Fchmod(r, 0o666)
+	_ = sys.Fchmod(r, 0o666)
 	// Our end must not block, or two of these could wait for each other; the
 	// jail's end is another open file and stays as a command expects it.
 	if fd == 0 {
 		_ = sys.SetNonblock(w)
 		s.attach(fd, r)
-		s.relays = append(s.relays, newRelay(0, w, r))
+		s.addRelay(0, w, r)
 	} else {
 		_ = sys.SetNonblock(r)
 		s.attach(fd, w)
-		s.relays = append(s.relays, newRelay(r, fd, w))
+		s.addRelay(r, fd, w)
 	}
-	return nil
+	return 0
 }
 
 func (s *session) attach(fd, use int) {
@@ -325,37 +367,52 @@ func (s *session) attach(fd, use int) {
 // begin gets the session started: it connects, sends the request, and waits for
 // the answer. A jail that is just starting, stopping or restarting costs a
 // retry, never the login, up to the moment the request has been answered.
-func (s *session) begin(packet []byte) (status int, done bool) {
+func (s *session) begin() (status int, done bool) {
 	start := sys.MonotonicMillis()
-	for {
-		answered, err := s.try(packet)
-		if answered {
-			return s.answer()
-		}
+	for closed := 0; ; {
+		e, why := s.try(closed)
 		waited := sys.MonotonicMillis() - start
-		switch err {
+		switch e {
+		case 0:
+			return s.answer()
 		case syscall.ENOENT, syscall.ECONNREFUSED:
 			// With nobody behind the socket there is no use in waiting long.
 			if waited > retryConnect {
-				return complain("cannot enter the jail: no jail answers for uid " + decimal(syscall.Getuid()) +
+				var digits [20]byte
+				return s.fail("no jail answers for uid ", sys.String(appendDecimal(digits[:0], syscall.Getuid())),
 					"; is jail-init running, and is this login in the registry (jail-init check)?"), true
 			}
 		case syscall.ECONNRESET, syscall.EPIPE, syscall.EAGAIN:
+			closed++
 			if waited > retryAnswer {
-				return complain("cannot enter the jail: it closed the connection, again and again"), true
+				return s.fail("it closed the connection, again and again"), true
 			}
 		case syscall.EACCES, syscall.EPERM:
-			return complain("cannot enter the jail: this uid may not use the control socket"), true
+			return s.fail("this uid may not use the control socket"), true
 		case syscall.EMSGSIZE:
-			return complain("cannot enter the jail: the command line and environment are too long"), true
+			return s.fail("the command line and environment are too long"), true
+		case syscall.ENAMETOOLONG:
+			return s.fail("the path of its control socket is too long"), true
 		case syscall.ETIMEDOUT:
-			return complain("cannot enter the jail: no answer within a minute"), true
+			return s.fail("no answer within a minute"), true
 		default:
-			return complain("cannot enter the jail: " + err.Error()), true
+			return s.fail(why), true
 		}
-		pause := syscall.Timespec{Nsec: retryPause * 1e6}
-		_ = syscall.Nanosleep(&pause, nil)
+		_ = s.await(-1, retryPause)
 	}
+}
+
+// fail is for a session that does not begin. It says why, on a terminal that is as it
+// was.
+func (s *session) fail(why ...string) int {
+	s.giveBack()
+	var line line
+	line.add("cannot enter the jail: ")
+	for _, w := range why {
+		line.add(w)
+	}
+	line.print()
+	return exitFailure
 }
 
 // defaultPacket is what fits a socket's send buffer as it comes
@@ -363,96 +420,140 @@ func (s *session) begin(packet []byte) (status int, done bool) {
 const defaultPacket = 160 << 10
 
 // try connects, sends the request and waits until the answer is there to be
-// read.
-func (s *session) try(packet []byte) (answered bool, err error) {
-	fd := handedOn
-	fail := func(err error) (bool, error) {
-		sys.Close(fd)
-		return false, err
-	}
-	handed := fd >= 0
-	if handed {
-		handedOn = -1
+// read. closed says how often the jail has closed a connection without an answer.
+func (s *session) try(closed int) (e sys.Errno, why string) {
+	fd := -1
+	if s.dial == nil {
+		fd, e = sys.ConnectAt(syscall.SOCK_SEQPACKET, s.path)
 	} else {
+		var err error
 		if fd, err = s.dial(); err != nil {
-			return false, err
+			e, why = errno(err), err.Error()
 		}
-		if len(packet) > defaultPacket {
-			_ = sys.SetSockoptInt(fd, syscall.SO_SNDBUF, wire.MaxPacket/2+32<<10)
-		}
-	}
-	if s.signals == 0 {
-		s.prepareSignals() // before the command can run: they are its from then on
-	}
-	if !handed {
-		if err := sys.SendMsg(fd, packet, s.pass, true, &s.m); err != nil {
-			return fail(err)
-		}
-	}
-	fds := []sys.PollFD{{FD: int32(fd), Events: sys.PollIn}}
-	n, err := sys.Poll(fds, answerWait)
-	if err != nil {
-		return fail(err)
-	}
-	if n == 0 {
-		return fail(syscall.ETIMEDOUT)
-	}
-	var peek [1]byte
-	got, e := sys.Peek(fd, peek[:])
-	if e == 0 && got == 0 {
-		e = syscall.ECONNRESET
 	}
 	if e != 0 {
-		return fail(e)
+		if why == "" {
+			why = e.Error()
+		}
+		return e, why
+	}
+	s.takeTyped()
+	// A PID 1 that knows nothing of what is typed ahead closes the connection. One
+	// that is just stopping does so too, but hardly twice.
+	s.req.Flags &^= wire.FlagTyped
+	if s.taken.Count > 0 || s.taken.Stopped {
+		if s.moved = closed%3 != 2; s.moved {
+			s.req.Flags |= wire.FlagTyped
+			s.req.Typed, s.req.Stopped = s.taken.Typed, s.taken.Stopped
+		}
+	}
+	packet, err := wire.AppendRequest(s.packet[:0], &s.req)
+	if err != nil {
+		sys.Close(fd)
+		return syscall.EMSGSIZE, ""
+	}
+	if len(packet) > defaultPacket {
+		_ = sys.SetSockoptInt(fd, syscall.SO_SNDBUF, wire.MaxPacket/2+32<<10)
+	}
+	e = errno(sys.SendMsg(fd, packet, s.pass, false, &s.m))
+	if e == 0 {
+		e = s.await(fd, answerWait)
+	}
+	if e == 0 {
+		var n int
+		if n, e = sys.Peek(fd, s.small[:1]); e == 0 && n == 0 {
+			e = syscall.ECONNRESET
+		}
+	}
+	if e != 0 {
+		sys.Close(fd)
+		return e, e.Error()
 	}
 	s.conn = fd
-	return true, nil
+	return 0, ""
 }
 
-// forwarded are the signals that are passed on: those a login shell gets of a
-// client's request from sshd (session.c:session_signal_req).
-var forwarded = [...]syscall.Signal{
-	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2,
+// await waits until there is something to read from fd, for at most ms milliseconds;
+// then it is ETIMEDOUT. While nobody has the session yet, a signal that would end a
+// process ends this one; with the connection the request is withdrawn.
+func (s *session) await(fd, ms int) sys.Errno {
+	deadline := sys.MonotonicMillis() + int64(ms)
+	for {
+		fds := s.fds[:2]
+		fds[0], fds[1] = sys.PollFD{FD: int32(fd), Events: sys.PollIn}, s.signals.poll()
+		n, e := wait(fds, ms)
+		if e != 0 {
+			return e
+		}
+		if n == 0 {
+			return syscall.ETIMEDOUT
+		}
+		if fds[0].Revents != 0 {
+			return 0 // the signal is the command's
+		}
+		for sig := s.signals.next(); sig != 0; sig = s.signals.next() {
+			s.handle(sig, true)
+		}
+		if ms >= 0 {
+			ms = int(max(deadline-sys.MonotonicMillis(), 0))
+		}
+	}
 }
 
-// prepareSignals catches them, and those that say something about the terminal.
-func (s *session) prepareSignals() {
-	s.signals, _ = sys.CatchSignals(append(forwarded[:], syscall.SIGWINCH, syscall.SIGTSTP, syscall.SIGCONT)...)
+// wait is poll(2). With the Go runtime it is told of a wait that takes long.
+func wait(fds []sys.PollFD, ms int) (int, sys.Errno) {
+	if withoutRuntime {
+		return sys.Wait(fds, ms)
+	}
+	n, err := sys.Poll(fds, ms)
+	return n, errno(err)
+}
+
+// errno returns the number of a system call's error, EIO for any other.
+func errno(err error) sys.Errno {
+	if err == nil {
+		return 0
+	}
+	if e, ok := err.(sys.Errno); ok {
+		return e
+	}
+	return syscall.EIO
 }
 
 // answer reads PID 1's, or serve's, first message.
 func (s *session) answer() (status int, done bool) {
-	var buf [1024]byte
-	n, err := sys.RecvMsg(s.conn, buf[:], true, &s.m)
+	n, err := sys.RecvMsg(s.conn, s.small[:], false, &s.m)
 	fds := s.m.FDs
 	if err != nil || n == 0 {
-		return s.broken(), true
+		return s.fail(nonsense), true
 	}
-	typ, flags, body, err := wire.Header(buf[:n])
+	typ, flags, body, err := wire.Header(s.small[:n])
 	if err == wire.ErrVersion {
 		sys.CloseAll(fds)
-		return complain("cannot enter the jail: it speaks another version of the protocol; it has to be restarted"), true
+		return s.fail("it speaks another version of the protocol; it has to be restarted"), true
 	}
 	switch {
 	case err == nil && typ == wire.TypeRefused && len(fds) == 0:
-		r, err := wire.DecodeRefused(body)
-		if err == nil {
-			return refused(r), true
+		if status, id, text, err := wire.ParseRefused(body); err == nil {
+			return s.refused(status, id, text), true
 		}
 	case err == nil && typ == wire.TypeStarted:
 		st, err := wire.DecodeStarted(flags, body)
 		if err != nil || !s.take(&st, fds) {
 			break
 		}
-		for _, r := range s.relays {
-			sys.Close(r.given) // the jail has its own copy
+		for i := range s.relays[:s.used] {
+			sys.Close(s.relays[i].given) // the jail has its own copy
 		}
 		s.letGo()
 		return 0, false
 	}
 	sys.CloseAll(fds)
-	return s.broken(), true
+	return s.fail(nonsense), true
 }
+
+// nonsense is said of a peer that does not keep to the protocol.
+const nonsense = "its answer makes no sense"
 
 // take checks what came with Started and keeps it.
 func (s *session) take(st *wire.Started, fds []int) bool {
@@ -470,7 +571,6 @@ func (s *session) take(st *wire.Started, fds []int) bool {
 	if s.req.TTY() && !isMaster(fds[0]) || agent && !isListener(fds[want-1]) {
 		return false
 	}
-	s.pid = st.PID
 	if s.req.TTY() {
 		s.master = fds[0]
 	}
@@ -492,15 +592,27 @@ func (s *session) letGo() {
 	if !s.own[0] && !s.own[1] {
 		return
 	}
-	null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		return
+	null := -1
+	if s.agent.listener >= 0 || s.used > 0 || s.master >= 0 {
+		// What is opened from now on must not get their numbers.
+		fd, e := sys.OpenNoWait(append(s.pathText[:0], "/dev/null\x00"...), syscall.O_RDWR)
+		if e != 0 {
+			return
+		}
+		null = fd
 	}
-	defer sys.Close(null)
 	for fd := 0; fd < 2; fd++ {
-		if s.own[fd] {
+		if !s.own[fd] {
+			continue
+		}
+		if null < 0 {
+			sys.Close(fd)
+		} else {
 			_ = sys.Dup2(null, fd)
 		}
+	}
+	if null >= 0 {
+		sys.Close(null)
 	}
 }
 
@@ -508,7 +620,7 @@ func (s *session) letGo() {
 // comes from the jail may be anything.
 func isMaster(fd int) bool {
 	var st syscall.Stat_t
-	if syscall.Fstat(fd, &st) != nil || st.Mode&syscall.S_IFMT != syscall.S_IFCHR {
+	if sys.Fstat(fd, &st) != 0 || st.Mode&syscall.S_IFMT != syscall.S_IFCHR {
 		return false
 	}
 	if _, err := tty.Number(fd); err != nil {
@@ -517,61 +629,19 @@ func isMaster(fd int) bool {
 	return sys.SetNonblock(fd) == nil
 }
 
-func refused(r wire.Refused) int {
-	id := ""
-	if r.ID != "" {
-		id = " (id " + quote(r.ID) + ")"
+func (s *session) refused(status uint8, id, text []byte) int {
+	s.giveBack()
+	var line line
+	line.add("cannot enter the jail: ")
+	line.quote(text)
+	if len(id) > 0 {
+		line.add(" (id ")
+		line.quote(id)
+		line.add(")")
 	}
-	complain("cannot enter the jail: " + quote(r.Text) + id)
-	if r.Status == 126 || r.Status == 127 {
-		return int(r.Status)
+	line.print()
+	if status == 126 || status == 127 {
+		return int(status)
 	}
 	return exitFailure
-}
-
-// broken is for a peer that does not keep to the protocol.
-func (s *session) broken() int {
-	return complain("cannot enter the jail: its answer makes no sense")
-}
-
-// complain prints one line and returns the status that goes with it.
-func complain(text string) int {
-	say(text)
-	return exitFailure
-}
-
-// say prints one line.
-func say(text string) {
-	var line [512]byte
-	b := append(append(append(line[:0], "jail-enter: "...), text...), '\n')
-	_, _ = sys.Write(2, b)
-}
-
-// quote makes text from the jail safe to print on the host's terminal.
-func quote(text string) string {
-	const hex = "0123456789abcdef"
-	out := make([]byte, 0, len(text))
-	for i := 0; i < len(text); i++ {
-		if c := text[i]; c >= 0x20 && c < 0x7f {
-			out = append(out, c)
-		} else {
-			out = append(out, '\\', 'x', hex[c>>4], hex[c&15])
-		}
-	}
-	return string(out)
-}
-
-func decimal(n int) string {
-	if n < 0 {
-		return "-1"
-	}
-	var b [20]byte
-	i := len(b)
-	for {
-		i--
-		b[i] = byte('0' + n%10)
-		if n /= 10; n == 0 {
-			return string(b[i:])
-		}
-	}
 }

@@ -93,13 +93,14 @@ func value(entry, name string) (string, bool) {
 // resolve turns a forced invocation into that of the shell sshd would have
 // started: without SSH_ORIGINAL_COMMAND a login shell, with it, even empty,
 // "-c" and the command (session.c:do_exec). The variable is believed only here;
-// in a su it is a leftover of root's own login.
-func (in *invocation) resolve(env []string) {
+// in a su it is a leftover of root's own login. two is memory for two arguments.
+func (in *invocation) resolve(env, two []string) {
 	if !in.forced {
 		return
 	}
 	if cmd, ok := lookup(env, "SSH_ORIGINAL_COMMAND"); ok {
-		in.login, in.args = false, []string{"-c", cmd}
+		two[0], two[1] = "-c", cmd
+		in.login, in.args = false, two[:2]
 	} else {
 		in.login, in.args = true, nil
 	}

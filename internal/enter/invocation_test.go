@@ -44,7 +44,7 @@ func TestInvocation(t *testing.T) {
 		"a list of commands is none":          {[]string{"jail-enter", "-c", "/bin/id;/usr/bin/jail-enter --forced"}, nil, invocation{runtimeDir: dir, args: []string{"-c", "/bin/id;/usr/bin/jail-enter --forced"}}},
 	} {
 		got := parse(c.argv)
-		got.resolve(c.env)
+		got.resolve(c.env, make([]string, 2))
 		if len(got.args) == 0 {
 			got.args = nil
 		}
@@ -53,5 +53,7 @@ func TestInvocation(t *testing.T) {
 }
 
 func TestTextFromTheJailIsQuoted(t *testing.T) {
-	assert.Equal(t, `a\x1b[31m\x0a\xff`, quote("a\x1b[31m\n\xff"))
+	var l line
+	l.quote([]byte("a\x1b[31m\n\xff"))
+	assert.Equal(t, `a\x1b[31m\x0a\xff`, string(l.buf[:l.n]))
 }

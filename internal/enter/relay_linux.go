@@ -4,7 +4,6 @@ import (
 	"syscall"
 
 	"jail/internal/sys"
-	"jail/internal/tty"
 	"jail/internal/wire"
 )
 
@@ -18,36 +17,42 @@ const (
 // buffer is empty, so a slow reader stops the writer and costs no memory.
 const bufferSize = 32 << 10
 
+// maxRelays is the most a session can have: two descriptors that are neither pipes
+// nor terminals, and the two directions of a terminal; or three of the former.
+const maxRelays = 4
+
 // relay copies bytes one way.
 type relay struct {
 	from, to int
 	given    int // the other end of its pipe, until the jail has it
-	buf      []byte
-	r, w     int  // unwritten bytes are buf[r:w]
-	eof      bool // nothing more to read
-	dead     bool // nothing more to write to
-	chunk    int  // write at most so much at once
+	r, w     int // unwritten bytes are buf[r:w]
+	eof      bool
+	dead     bool // nobody takes any more
+	done     bool // both ends are settled
+	failed   sys.Errno
+	chunk    int // write at most so much at once
+	buf      [bufferSize]byte
 }
 
-func newRelay(from, to, given int) *relay {
-	return &relay{from: from, to: to, given: given, chunk: bufferSize}
+func (s *session) addRelay(from, to, given int) *relay {
+	r := &s.relays[s.used]
+	s.used++
+	r.from, r.to, r.given, r.chunk = from, to, given, bufferSize
+	return r
 }
 
 func (r *relay) empty() bool { return r.r == r.w }
 
 // fill reads once. It reports whether there was something.
 func (r *relay) fill() bool {
-	if r.buf == nil {
-		r.buf = make([]byte, bufferSize)
-	}
-	n, err := sys.Read(r.from, r.buf)
-	switch {
+	n, err := sys.Read(r.from, r.buf[:])
+	switch e := errno(err); {
 	case n > 0:
 		r.r, r.w = 0, n
 		return true
-	case err == syscall.EAGAIN:
-	default: // the end, EIO of a terminal nobody has open any more, EISDIR
-		r.eof = true
+	case e == syscall.EAGAIN:
+	default:
+		r.eof, r.failed = true, e
 	}
 	return false
 }
@@ -59,11 +64,19 @@ func (r *relay) flush() {
 	if n > 0 {
 		r.r += n
 	}
-	if err != nil && err != syscall.EAGAIN {
-		r.dead = true
+	if e := errno(err); e != 0 && e != syscall.EAGAIN {
+		r.dead, r.failed = true, e
 		r.r = r.w
 	}
 }
+
+// Places in session.fds.
+const (
+	connFD = iota
+	signalFD
+	stderrFD
+	firstRelay
+)
 
 // relay is the session from its start to its end.
 func (s *session) relay() int {
@@ -71,25 +84,19 @@ func (s *session) relay() int {
 	if s.master >= 0 {
 		in, out = s.terminal()
 	}
-	fds := make([]sys.PollFD, 0, 8)
-	const (
-		connFD = iota
-		signalFD
-		stderrFD
-		relayFD
-	)
-	defer s.agent.close()
 	exited := false
 	var end wire.Exited
 	late, quietSince := 0, int64(0)
 	for {
-		fds = append(fds[:0], sys.PollFD{FD: int32(s.conn), Events: sys.PollIn}, sys.PollFD{FD: int32(s.signals), Events: sys.PollIn}, sys.PollFD{FD: -1})
+		fds := append(s.fds[:0], sys.PollFD{FD: int32(s.conn), Events: sys.PollIn}, s.signals.poll(), sys.PollFD{FD: -1})
 		if exited {
 			fds[connFD].FD = -1
 		} else if s.watch {
 			fds[stderrFD].FD = 2 // for POLLERR and POLLHUP
 		}
-		for _, r := range s.relays {
+		relays := s.relays[:s.used]
+		for i := range relays {
+			r := &relays[i]
 			rd, wr := sys.PollFD{FD: -1}, sys.PollFD{FD: -1}
 			if !r.dead && !r.empty() {
 				wr = sys.PollFD{FD: int32(r.to), Events: sys.PollOut}
@@ -109,12 +116,15 @@ func (s *session) relay() int {
 				timeout = lateMillis
 			}
 		}
-		n, err := sys.Poll(fds, timeout)
-		if err != nil {
-			return s.end(complain("cannot wait for the session: " + err.Error()))
+		n, e := wait(fds, timeout)
+		if e != 0 {
+			s.cooked()
+			return complain("cannot wait for the session: ", e.Error())
 		}
 		if fds[signalFD].Revents != 0 {
-			s.handleSignals(exited)
+			for sig := s.signals.next(); sig != 0; sig = s.signals.next() {
+				s.handle(sig, exited)
+			}
 		}
 		if fds[stderrFD].Revents != 0 {
 			s.watch = false
@@ -122,8 +132,9 @@ func (s *session) relay() int {
 		}
 		s.agent.handle(fds[agentFD:])
 		progress := false
-		for i, r := range s.relays {
-			rd, wr := &fds[relayFD+2*i], &fds[relayFD+2*i+1]
+		for i := range relays {
+			r := &relays[i]
+			rd, wr := &fds[firstRelay+2*i], &fds[firstRelay+2*i+1]
 			if wr.Revents != 0 {
 				r.flush()
 				progress = true
@@ -135,18 +146,20 @@ func (s *session) relay() int {
 				}
 				r.flush()
 			}
-			if r.eof && r.empty() && !r.dead && r != out && r != in {
-				s.finish(r)
-			}
-			if r == in && r.eof {
+			switch {
+			case r == in && r.eof && !exited, r == out && r.dead && !exited:
 				// The caller's terminal is gone. Going too hangs up the one inside.
-				return s.end(128 + int(syscall.SIGHUP))
+				s.cooked()
+				return 128 + int(syscall.SIGHUP)
+			case r == in, r == out:
+			case r.dead || r.eof && r.empty():
+				s.finish(r)
 			}
 		}
 		if !exited && fds[connFD].Revents != 0 {
 			var gone bool
 			if end, gone = s.event(); gone {
-				return s.end(s.lost(out))
+				return s.lost(out)
 			}
 			exited = true
 			quietSince = sys.MonotonicMillis()
@@ -158,22 +171,31 @@ func (s *session) relay() int {
 		if progress {
 			quietSince = sys.MonotonicMillis()
 		}
-		flushed := out == nil || out.empty() || out.dead
+		flushed := out == nil || out.empty()
 		drained := out == nil || out.eof || out.dead || late >= lateBytes || n == 0
 		if flushed && drained && (!s.pendingFiles() || sys.MonotonicMillis()-quietSince >= lateMillis) {
 			return s.leave(end)
 		}
 		if n == 0 && !flushed {
 			// A slow reader still has to take what is in the buffer.
-			_, _ = sys.Poll([]sys.PollFD{{FD: int32(out.to), Events: sys.PollOut}}, lateMillis)
+			s.room(out)
 		}
 	}
+}
+
+// room waits until there is room behind r, a signal comes, or lateMillis are over. It
+// reports whether there is room.
+func (s *session) room(r *relay) bool {
+	fds := [2]sys.PollFD{{FD: int32(r.to), Events: sys.PollOut}, s.signals.poll()}
+	_, e := wait(fds[:], lateMillis)
+	return e == 0 && fds[0].Revents != 0
 }
 
 // pendingFiles reports whether an output that is relayed into a file may still
 // bring something.
 func (s *session) pendingFiles() bool {
-	for _, r := range s.relays {
+	for i := range s.relays[:s.used] {
+		r := &s.relays[i]
 		if r.to >= 0 && r.to <= 2 && r.from > 2 && r.from != s.master && !r.dead && (!r.eof || !r.empty()) {
 			return true
 		}
@@ -181,120 +203,44 @@ func (s *session) pendingFiles() bool {
 	return false
 }
 
-// finish closes the pipe of a relay that has come to its end, so that the
-// command sees the end of its input.
+// finish settles a relay that has come to its end: it closes the end of the pipe that
+// is ours, so that the command sees the end of its input, or that nobody takes its
+// output. What kept the bytes from their end is said, and a failure. That a pipe has
+// no reader is not: the command learns it as it would have by itself.
 func (s *session) finish(r *relay) {
-	if r.to > 2 {
+	if r.done {
+		return
+	}
+	r.done, r.dead = true, true
+	input := r.to > 2
+	if input {
 		sys.Close(r.to)
-	}
-	r.dead = true
-}
-
-// terminal sets up the two directions of a terminal session.
-func (s *session) terminal() (in, out *relay) {
-	to := s.termOut
-	if to < 0 {
-		to = s.ttyFD
-	}
-	out = newRelay(s.master, to, -1)
-	if fd := reopen(to); fd >= 0 {
-		out.to = fd
 	} else {
-		// Writing to a terminal that is not ours to reopen may block; a little at
-		// a time does not, once poll has said there is room.
-		out.chunk = 256
+		sys.Close(r.from)
 	}
-	s.relays = append(s.relays, out)
-	if s.termIn >= 0 {
-		in = newRelay(s.termIn, s.master, -1)
-		s.relays = append(s.relays, in)
-		s.makeRaw()
+	if r.failed == 0 || r.failed == syscall.EPIPE {
+		return
 	}
-	return in, out
-}
-
-// reopen opens the terminal behind fd anew, so that it can be non-blocking
-// without becoming so for the shell that shares it; -1 if that is not allowed.
-func reopen(fd int) int {
-	path := "/proc/self/fd/" + decimal(fd)
-	n, err := syscall.Open(path, syscall.O_WRONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		return -1
+	s.failed = true
+	var l line
+	switch {
+	case input:
+		l.add("cannot read standard input: ")
+	case r.to == 1:
+		l.add("cannot write standard output: ")
+	default:
+		l.add("cannot write standard error: ")
 	}
-	return n
-}
-
-// makeRaw makes the caller's terminal pass every byte on. A background job may
-// not do that: it stops, as any job does that wants the terminal, and goes on
-// when it is brought to the foreground.
-func (s *session) makeRaw() {
-	for {
-		fg, err := tty.Foreground(s.ttyFD)
-		if err != nil || fg == syscall.Getpgrp() {
-			break // ours, or not our controlling terminal (su -c)
-		}
-		if syscall.Kill(0, syscall.SIGTTIN) != nil {
-			break
-		}
-		pause := syscall.Timespec{Nsec: 10e6}
-		_ = syscall.Nanosleep(&pause, nil)
-	}
-	if modes, err := tty.GetTermios(s.ttyFD); err == nil {
-		s.modes = modes
-	}
-	raw := tty.Raw(s.modes)
-	s.raw = tty.SetTermios(s.ttyFD, &raw) == nil
-	s.resize()
-}
-
-func (s *session) cooked() {
+	l.add(r.failed.Error())
 	if s.raw {
-		_ = tty.SetTermios(s.ttyFD, &s.modes)
-		s.raw = false
+		l.add("\r") // nobody else begins the line anew
 	}
-}
-
-func (s *session) resize() {
-	if w, err := tty.GetWinsize(s.ttyFD); err == nil && s.master >= 0 {
-		_ = tty.SetWinsize(s.master, w)
-	}
-}
-
-// handleSignals deals with what CatchSignals has written.
-func (s *session) handleSignals(exited bool) {
-	var buf [64]byte
-	n, _ := sys.Read(s.signals, buf[:])
-	for _, sig := range buf[:max(n, 0)] {
-		switch sig := syscall.Signal(sig); sig {
-		case syscall.SIGWINCH:
-			if s.ttyFD >= 0 {
-				s.resize()
-			}
-		case syscall.SIGTSTP:
-			s.cooked()
-			_ = syscall.Kill(syscall.Getpid(), syscall.SIGSTOP)
-		case syscall.SIGCONT:
-			if s.termIn >= 0 && s.master >= 0 && !exited {
-				s.makeRaw()
-			}
-		case syscall.SIGHUP:
-			if s.ttyFD >= 0 {
-				// The terminal is gone, or we are told it is.
-				s.end(0)
-				sys.DieBySignal(int(sig))
-			}
-			s.signal(sig)
-		default:
-			s.signal(sig)
-		}
-	}
+	l.print()
 }
 
 // signal passes a signal on to the session.
 func (s *session) signal(sig syscall.Signal) {
-	if s.conn >= 0 {
-		_ = sys.SendMsg(s.conn, wire.AppendSignal(nil, wire.Signal{Number: uint8(sig)}), nil, false, &s.m)
-	}
+	_ = sys.SendMsg(s.conn, wire.AppendSignal(s.small[:0], wire.Signal{Number: uint8(sig)}), nil, false, &s.m)
 }
 
 // disconnected tells PID 1 that nobody reads standard error any more. sshd reads
@@ -303,19 +249,18 @@ func (s *session) signal(sig syscall.Signal) {
 // Who only reads no more of the output, as head(1) does, does not close standard
 // error (chan_rcvd_eow).
 func (s *session) disconnected() {
-	_ = sys.SendMsg(s.conn, wire.AppendDisconnected(nil), nil, false, &s.m)
+	_ = sys.SendMsg(s.conn, wire.AppendDisconnected(s.small[:0]), nil, false, &s.m)
 }
 
 // event reads PID 1's message about the end of the session. gone is true if
 // there is no such message and never will be.
 func (s *session) event() (end wire.Exited, gone bool) {
-	var buf [64]byte
-	n, err := sys.RecvMsg(s.conn, buf[:], false, &s.m)
+	n, err := sys.RecvMsg(s.conn, s.small[:], false, &s.m)
 	sys.CloseAll(s.m.FDs)
 	if err != nil || n == 0 || len(s.m.FDs) != 0 {
 		return end, true
 	}
-	typ, _, body, err := wire.Header(buf[:n])
+	typ, _, body, err := wire.Header(s.small[:n])
 	if err != nil || typ != wire.TypeExited {
 		return end, true
 	}
@@ -326,36 +271,32 @@ func (s *session) event() (end wire.Exited, gone bool) {
 // lostText says that a jail ended without a word about this session.
 const lostText = "the jail has stopped, and this session with it"
 
-// lost is for a jail that ended without a word about this session.
+// lost is for a jail that ended without a word about this session. What it had still
+// said is shown, as far as there is somebody to take it.
 func (s *session) lost(out *relay) int {
-	s.cooked()
 	if out != nil {
-		for out.fill() { // what it had still said
-			for !out.empty() && !out.dead {
-				out.flush()
-				if !out.empty() {
-					if n, _ := sys.Poll([]sys.PollFD{{FD: int32(out.to), Events: sys.PollOut}}, lateMillis); n == 0 {
-						break
-					}
-				}
+		for shown := 0; shown < lateBytes && (!out.empty() || out.fill()); {
+			before := out.r
+			out.flush()
+			shown += out.r - before
+			if out.dead || !out.empty() && !s.room(out) {
+				break
 			}
 		}
 	}
+	s.cooked()
 	return complain(lostText)
 }
 
-// end puts the terminal back and returns status.
-func (s *session) end(status int) int {
-	s.cooked()
-	return status
-}
-
-// leave ends as the command did.
+// leave ends as the command did, unless what it wrote was lost on the way and it does
+// not say so itself.
 func (s *session) leave(e wire.Exited) int {
 	s.cooked()
+	if s.failed && (e.Signal == 0 && e.Code == 0 || e.Signal == uint8(syscall.SIGPIPE)) {
+		return exitFailure
+	}
 	if e.Signal != 0 {
-		sys.DieBySignal(int(e.Signal))
-		return 128 + int(e.Signal)
+		s.die(syscall.Signal(e.Signal))
 	}
 	return int(e.Code)
 }

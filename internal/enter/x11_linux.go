@@ -19,20 +19,20 @@ func (s *session) addDisplay(env []string) {
 	if !ok {
 		return
 	}
-	path, ok := lookup(env, "XAUTHORITY")
-	if !ok || path == "" {
-		home, _ := lookup(env, "HOME")
-		if home == "" {
+	file, ok := lookup(env, "XAUTHORITY")
+	end := ""
+	if !ok || file == "" {
+		if file, _ = lookup(env, "HOME"); file == "" {
 			return
 		}
-		path = home + "/.Xauthority"
+		end = "/.Xauthority"
 	}
-	text := readOwn(path, maxAuthority)
-	cookie := findCookie(text, number, local)
+	path := append(append(append(s.packet[:0], file...), end...), 0)
+	cookie := findCookie(readOwn(path, s.authority[:]), number, local)
 	if cookie == nil {
 		return
 	}
-	s.req.Display, s.req.Cookie = []byte(display), cookie
+	s.req.Display, s.req.Cookie = sys.Bytes(display), cookie
 	s.req.Flags |= wire.FlagX11
 }
 
@@ -101,22 +101,13 @@ func findCookie(text []byte, number string, local bool) []byte {
 }
 
 // readOwn reads a regular file of this uid's that nobody else can write to; nil
-// if it is none, or longer than most bytes.
-func readOwn(path string, most int64) []byte {
-	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|syscall.O_CLOEXEC|syscall.O_NOCTTY, 0)
-	if err != nil {
+// if it is none, or too long. path is its name, with a NUL; text is memory to use.
+func readOwn(path, text []byte) []byte {
+	fd, e := sys.OpenNoWait(path, syscall.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|syscall.O_NOCTTY)
+	if e != 0 {
 		return nil
 	}
-	defer sys.Close(fd)
-	var st syscall.Stat_t
-	if syscall.Fstat(fd, &st) != nil || st.Mode&syscall.S_IFMT != syscall.S_IFREG || st.Mode&0o022 != 0 ||
-		st.Uid != uint32(syscall.Geteuid()) || st.Size > most {
-		return nil
-	}
-	text := make([]byte, st.Size)
-	n, err := sys.Read(fd, text)
-	if err != nil {
-		return nil
-	}
-	return text[:n]
+	text = readRegular(fd, text, false)
+	sys.Close(fd)
+	return text
 }

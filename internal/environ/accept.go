@@ -128,21 +128,22 @@ func matches(pattern string, name []byte) bool {
 	return onlyStars(pattern[p:])
 }
 
-// Patterns takes AcceptFile's text apart. A file that is not as it should be is
-// worth nothing.
-func Patterns(text []byte) []string {
+// Patterns takes AcceptFile's text apart and appends its patterns, which are parts of
+// it, to dst: with room for MaxAccept nothing is allocated. A file that is not as it
+// should be is worth nothing.
+func Patterns(dst []string, text string) []string {
 	if len(text) > MaxAcceptFile {
 		return nil
 	}
-	var list []string
+	list := dst[:0]
 	for start, i := 0, 0; i < len(text); i++ {
 		if text[i] != '\n' {
 			continue
 		}
-		if len(list) == MaxAccept || !ValidPattern(string(text[start:i])) {
+		if len(list) == MaxAccept || !ValidPattern(text[start:i]) {
 			return nil
 		}
-		list = append(list, string(text[start:i]))
+		list = append(list, text[start:i])
 		start = i + 1
 	}
 	return list

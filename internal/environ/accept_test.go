@@ -48,7 +48,7 @@ func TestReserved(t *testing.T) {
 }
 
 func TestPatterns(t *testing.T) {
-	assert.Equal(t, []string{"FOO", "BAR_*"}, Patterns([]byte("FOO\nBAR_*\n")))
+	assert.Equal(t, []string{"FOO", "BAR_*"}, Patterns(nil, "FOO\nBAR_*\n"))
 	for claim, text := range map[string]string{
 		"nothing":        "",
 		"no end of line": "FOO",
@@ -60,14 +60,14 @@ func TestPatterns(t *testing.T) {
 		"too many":       strings.Repeat("A\n", MaxAccept+1),
 		"too long":       strings.Repeat("A", MaxAcceptFile) + "\n",
 	} {
-		assert.Empty(t, Patterns([]byte(text)), claim)
+		assert.Empty(t, Patterns(nil, text), claim)
 	}
 }
 
 func FuzzAccept(f *testing.F) {
 	f.Add([]byte("FOO\nBAR_*\n"), []byte("FOO=1"))
 	f.Fuzz(func(t *testing.T, text, entry []byte) {
-		patterns := Patterns(text)
+		patterns := Patterns(nil, string(text))
 		require.LessOrEqual(t, len(patterns), MaxAccept)
 		for _, p := range patterns {
 			// What a pattern stands for is what it is not refused for.

@@ -5,116 +5,15 @@ import (
 	"unsafe"
 )
 
-// The functions of this file are for code that runs before the Go runtime has
-// started (cmd/jail-enter, start), and none of them needs it: no memory is
-// allocated, and no system call is announced to a scheduler. They work afterwards
-// as well.
-
-// stack is what the kernel left for the program: argc, argv, envp (execve(2)). nil
-// if the runtime started first, which then knows.
-var stack unsafe.Pointer
-
-// bootVector is what the runtime gets to see instead: one argument, one variable,
-// and the auxiliary vector. A session is no work for more than one processor, and
-// GODEBUG, GOGC and the like are the tenant's when they come over ssh.
-var (
-	bootVector [64]uintptr
-	bootName   = [...]byte{'j', 'a', 'i', 'l', '-', 'e', 'n', 't', 'e', 'r', 0}
-	bootEnv    = [...]byte{'G', 'O', 'M', 'A', 'X', 'P', 'R', 'O', 'C', 'S', '=', '1', 0}
-)
-
-func word(p unsafe.Pointer, i int) *uintptr {
-	return (*uintptr)(unsafe.Add(p, i*int(unsafe.Sizeof(uintptr(0)))))
-}
-
-// TakeStack notes the stack as execve(2) leaves it, for Args and Environ, and
-// returns the argument vector for the runtime to start with.
-func TakeStack(p unsafe.Pointer) unsafe.Pointer {
-	stack = p
-	at := int(*word(p, 0)) + 2
-	for *word(p, at) != 0 {
-		at++
-	}
-	at++
-	bootVector[0] = uintptr(unsafe.Pointer(&bootName))
-	bootVector[2] = uintptr(unsafe.Pointer(&bootEnv))
-	for i := 4; i < len(bootVector)-2; i += 2 {
-		bootVector[i], bootVector[i+1] = *word(p, at), *word(p, at+1)
-		if bootVector[i] == 0 { // AT_NULL
-			break
-		}
-		at += 2
-	}
-	return unsafe.Pointer(&bootVector)
-}
-
-// cstringAt returns the string of a word of the stack. It lives as long as the
-// process.
-func cstringAt(w *uintptr) string {
-	p := *(**byte)(unsafe.Pointer(w))
-	n := 0
-	for *(*byte)(unsafe.Add(unsafe.Pointer(p), n)) != 0 {
-		n++
-	}
-	return unsafe.String(p, n)
-}
-
-// StackArgs puts the command line into dst; ok is false if there is more, or if
-// the runtime started first.
-func StackArgs(dst []string) (args []string, ok bool) {
-	if stack == nil {
-		return nil, false
-	}
-	argc := int(*word(stack, 0))
-	if argc > len(dst) {
-		return nil, false
-	}
-	for i := 0; i < argc; i++ {
-		dst[i] = cstringAt(word(stack, 1+i))
-	}
-	return dst[:argc], true
-}
-
-// StackEnv returns the i-th variable of the environment, NAME=VALUE; ok is false
-// after the last.
-func StackEnv(i int) (entry string, ok bool) {
-	w := word(stack, int(*word(stack, 0))+2+i)
-	if *w == 0 {
-		return "", false
-	}
-	return cstringAt(w), true
-}
-
-// Args returns the command line, as os.Args does, without package os, whose
-// initialisation costs a short process a fifth of its start.
-func Args() []string {
-	if stack == nil {
-		return runtimeArgs()
-	}
-	args, _ := StackArgs(make([]string, int(*word(stack, 0))))
-	return args
-}
-
-//go:linkname runtimeArgs os.runtime_args
-func runtimeArgs() []string
-
-// Environ returns the environment.
-func Environ() []string {
-	if stack == nil {
-		return syscall.Environ()
-	}
-	var env []string
-	for i := 0; ; i++ {
-		e, ok := StackEnv(i)
-		if !ok {
-			return env
-		}
-		env = append(env, e)
-	}
-}
+// The functions of this file are for code that runs without the Go runtime (package
+// early), and none of them needs it: no memory is allocated, and no system call is
+// announced to a scheduler. They work with it as well.
 
 // Bytes returns the bytes of s, which must not be written to.
 func Bytes(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+
+// String returns b as a string; b must not be written to any more.
+func String(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // Exit ends the process.
 func Exit(status int) {
@@ -166,14 +65,18 @@ func OpenNoWait(path []byte, flags int) (int, Errno) {
 	return int(fd), e
 }
 
-// ConnectAt makes a SOCK_SEQPACKET unix socket and connects it to the pathname
-// address that the bytes of path are, at most 107.
-func ConnectAt(path []byte) (int, Errno) {
+// ConnectAt makes a unix socket of a type, non-blocking, and connects it to the
+// pathname address that the bytes of path are, at most 107. Where the queue of the
+// listener is full, it fails with EAGAIN (connect(2)).
+func ConnectAt(typ int, path []byte) (int, Errno) {
+	if len(path) > maxSocketPath {
+		return -1, syscall.ENAMETOOLONG
+	}
 	sa := syscall.RawSockaddrUnix{Family: syscall.AF_UNIX}
 	for i, c := range path {
 		sa.Path[i] = int8(c)
 	}
-	fd, _, e := syscall.RawSyscall(syscall.SYS_SOCKET, syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
+	fd, _, e := syscall.RawSyscall(syscall.SYS_SOCKET, syscall.AF_UNIX, uintptr(typ|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK), 0)
 	if e != 0 {
 		return -1, e
 	}
@@ -188,6 +91,35 @@ func ConnectAt(path []byte) (int, Errno) {
 		return -1, e
 	}
 	return int(fd), 0
+}
+
+// maxSocketPath is the longest path of a socket (unix(7)).
+const maxSocketPath = 107
+
+// Stat is stat(2) of a file that has a NUL at the end of its name.
+func Stat(path []byte, st *syscall.Stat_t) Errno {
+	fd, e := OpenNoWait(path, OPath)
+	if e != 0 {
+		return e
+	}
+	e = Fstat(fd, st)
+	Close(fd)
+	return e
+}
+
+// ShutdownWrite tells the peer of a stream socket that nothing more comes (SHUT_WR,
+// shutdown(2)).
+func ShutdownWrite(fd int) {
+	_, _, _ = syscall.RawSyscall(syscall.SYS_SHUTDOWN, uintptr(fd), syscall.SHUT_WR, 0)
+}
+
+// PeerPID is the pid of SO_PEERCRED: who listened, or made the pair.
+func PeerPID(fd int) (int, Errno) {
+	var cred syscall.Ucred
+	n := uint32(unsafe.Sizeof(cred))
+	_, _, e := syscall.RawSyscall6(syscall.SYS_GETSOCKOPT, uintptr(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED,
+		uintptr(unsafe.Pointer(&cred)), uintptr(unsafe.Pointer(&n)), 0)
+	return int(cred.Pid), e
 }
 
 // Peek receives into p without taking it from the socket (MSG_PEEK, recv(2)). It

@@ -190,21 +190,47 @@ func (k *Taken) rest(fd, all int, modes *wire.Termios, canonical bool) error {
 	return nil
 }
 
-// Return puts what Take took back in front of nothing: into a terminal with modes
-// whose input is empty, without an echo. It fails where the kernel lets nobody do
-// that, with EIO (dev.tty.legacy_tiocsti), or where fd is not the controlling
+// Return puts what Take took from fd back into its input, in front of what has come
+// since, and sets modes. It fails, and changes nothing, where the kernel lets nobody
+// do that, with EIO (dev.tty.legacy_tiocsti), or where fd is not the controlling
 // terminal, with EPERM.
 func Return(fd int, modes *wire.Termios, typed []byte) error {
+	if len(typed) == 0 {
+		return SetTermios(fd, modes)
+	}
+	if err := imitate(fd, typed[:1]); err != nil { // as a trial
+		return err
+	}
+	var late [wire.MaxTyped + 1]byte
+	n := 0
+	for n < len(late) && ready(fd, sys.PollIn) {
+		got, err := sys.Read(fd, late[n:])
+		if err != nil || got <= 0 {
+			break
+		}
+		n += got
+	}
 	t := Literal(*modes)
 	if err := SetTermios(fd, &t); err != nil {
 		return err
 	}
-	for i := range typed {
-		if err := sys.IoctlPtr(fd, tiocsti, unsafe.Pointer(&typed[i])); err != nil {
+	if err := imitate(fd, typed); err != nil {
+		return err
+	}
+	if err := SetTermios(fd, modes); err != nil {
+		return err
+	}
+	return imitate(fd, late[:max(n-1, 0)]) // without the trial
+}
+
+// imitate makes it so as if text were typed (TIOCSTI, ioctl_tty(2)).
+func imitate(fd int, text []byte) error {
+	for i := range text {
+		if err := sys.IoctlPtr(fd, tiocsti, unsafe.Pointer(&text[i])); err != nil {
 			return err
 		}
 	}
-	return SetTermios(fd, modes)
+	return nil
 }
 
 func ready(fd int, events int16) bool {

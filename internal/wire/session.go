@@ -250,26 +250,6 @@ type Exited struct {
 	Code uint8
 }
 
-// ParseStarted decodes a whole Started packet that says nothing but that the session
-// runs, and perhaps that the caller is to be watched. Unlike DecodeStarted it can be
-// asked before package variables are set.
-func ParseStarted(packet []byte) (watch, ok bool) {
-	if len(packet) != HeaderLen+4 || packet[0] != Version || Type(packet[1]) != TypeStarted || packet[3] != 0 {
-		return false, false
-	}
-	flags := uint16(packet[2])
-	return flags&FlagWatch != 0, flags&^FlagWatch == 0
-}
-
-// ParseExited decodes a whole Exited packet, as ParseStarted does.
-func ParseExited(packet []byte) (signal, code uint8, ok bool) {
-	if len(packet) != HeaderLen+2 || packet[0] != Version || Type(packet[1]) != TypeExited {
-		return 0, 0, false
-	}
-	signal, code = packet[HeaderLen], packet[HeaderLen+1]
-	return signal, code, ends(signal) && (signal == 0 || code == 0)
-}
-
 // ends reports whether a process can have ended by signal; 0 is by none. Those that
 // do nothing or stop a process by default cannot have (signal(7)), and a receiver
 // that does to itself what it is told would go on, or stand still for good.
@@ -307,6 +287,13 @@ func AppendRefused(dst []byte, r Refused) []byte {
 	return putString(putString(dst, id), clip(r.Text))
 }
 
+// ParseRefused is DecodeRefused without a copy: id and text are parts of body.
+func ParseRefused(body []byte) (status uint8, id, text []byte, err error) {
+	in := reader{b: body}
+	status, id, text = in.u8(), in.cstring(IDLen), in.cstring(MaxText)
+	return status, id, text, in.done()
+}
+
 // Signal asks PID 1 to send a signal to the session's process group.
 type Signal struct{ Number uint8 }
 
@@ -340,9 +327,8 @@ func DecodeExited(body []byte) (Exited, error) {
 
 // DecodeRefused decodes the body of a TypeRefused packet.
 func DecodeRefused(body []byte) (Refused, error) {
-	in := reader{b: body}
-	r := Refused{Status: in.u8(), ID: in.str(IDLen), Text: in.str(MaxText)}
-	return r, in.done()
+	status, id, text, err := ParseRefused(body)
+	return Refused{Status: status, ID: string(id), Text: string(text)}, err
 }
 
 // DecodeSignal decodes the body of a TypeSignal packet. Only the signals that

@@ -11,11 +11,9 @@
 // Integers are little endian. There is no lenient mode: whatever does not
 // decode closes the connection.
 //
-// The package makes no system calls and imports nothing but the standard
-// library's errors, because it is linked into jail-enter and PID 1.
+// The package makes no system calls and imports nothing, because it is linked into
+// jail-enter and PID 1.
 package wire
-
-import "errors"
 
 // Version is the protocol's version, the first byte of every packet. The
 // message types of jail-enter's side (Request to Disconnected) of version N are
@@ -93,15 +91,21 @@ const (
 	IDLen = 8
 )
 
-// ErrMalformed is returned for every packet that is not exactly what it should
-// be; the receiver closes the connection.
-var ErrMalformed = errors.New("malformed message")
+// Error is an error of this package. It is a constant, because jail-enter runs before
+// package variables have their values (package early).
+type Error string
 
-// ErrTooLong is returned by encoders for content over the limits above.
-var ErrTooLong = errors.New("too long")
+func (e Error) Error() string { return string(e) }
 
-// ErrVersion is returned for a packet of another protocol version.
-var ErrVersion = errors.New("other protocol version")
+const (
+	// ErrMalformed is returned for every packet that is not exactly what it should
+	// be; the receiver closes the connection.
+	ErrMalformed Error = "malformed message"
+	// ErrTooLong is returned by encoders for content over the limits above.
+	ErrTooLong Error = "too long"
+	// ErrVersion is returned for a packet of another protocol version.
+	ErrVersion Error = "other protocol version"
+)
 
 // Header decodes the header of a packet and returns its type, its flags and
 // its body.
