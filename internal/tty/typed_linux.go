@@ -20,7 +20,7 @@ func Literal(t wire.Termios) wire.Termios {
 }
 
 // typeWait bounds how long Type waits for a worker of the kernel's, in milliseconds.
-const typeWait = 200
+const typeWait = 5_000
 
 // Type puts typed (wire.AppendTyped) into the input of slave, which nobody else has
 // open yet, and then sets modes, so that whoever reads there first finds a terminal
@@ -124,15 +124,22 @@ func Take(dst []byte, fd int, modes *wire.Termios) (Taken, error) {
 		// would have done, since that becomes a newline at the other end.
 		t.Iflag = syscall.INLCR
 	}
-	err := SetTermios(fd, &t)
-	if err == nil && taken.Count < wire.MaxTyped && ready(fd, sys.PollIn) {
-		err = taken.rest(fd, all, modes, canonical)
+	if err := SetTermios(fd, &t); err != nil {
+		return taken, err
 	}
+	n := queued(fd)
+	if n == all-1 {
+		// A NUL in the last place is an end of file, which is not counted
+		// (n_tty.c:inq_canon). Nothing has come after it, or it would not be the last.
+		n = all
+	}
+	// Nothing is read before that: while a line has no end, what the kernel puts in
+	// the place of what was read is dropped beyond 4095 characters.
 	t = Interruptible(*modes)
-	if e := SetTermios(fd, &t); err == nil {
-		err = e
+	if err := SetTermios(fd, &t); err != nil {
+		return taken, err
 	}
-	return taken, err
+	return taken, taken.rest(fd, n, modes, canonical)
 }
 
 // Interruptible returns t made raw but for the characters that make signals.
@@ -163,30 +170,27 @@ func (k *Taken) lines(fd int) error {
 	return nil
 }
 
-// rest takes what has been made one line, of which there were all characters just
-// before.
-//
-// A NUL in the last place is an end of file, which no read returns and no count has
-// (n_tty.c:inq_canon). Nothing has come after it, or it would not be the last.
-func (k *Taken) rest(fd, all int, modes *wire.Termios, canonical bool) error {
+// rest takes n characters.
+func (k *Taken) rest(fd, n int, modes *wire.Termios, canonical bool) error {
 	var buf [wire.MaxTyped]byte
-	last := queued(fd) == all-1
-	n, err := sys.Read(fd, buf[:wire.MaxTyped-k.Count])
-	if err != nil {
-		return err
-	}
-	if last && k.Count+n < wire.MaxTyped {
-		buf[n] = 0
-		n++
-	}
-	for _, c := range buf[:n] {
-		if canonical && (c == 0 || c == modes.CC[syscall.VEOF]) {
-			k.Typed = append(k.Typed, wire.TypedEOF)
-		} else {
-			k.Typed = wire.AppendTyped(k.Typed, c)
+	for n = min(n, wire.MaxTyped-k.Count); n > 0; {
+		got, err := sys.Read(fd, buf[:n])
+		if err != nil {
+			return err
 		}
+		if got <= 0 {
+			return syscall.EIO // hung up
+		}
+		for _, c := range buf[:got] {
+			if canonical && (c == 0 || c == modes.CC[syscall.VEOF]) {
+				k.Typed = append(k.Typed, wire.TypedEOF)
+			} else {
+				k.Typed = wire.AppendTyped(k.Typed, c)
+			}
+		}
+		k.Count += got
+		n -= got
 	}
-	k.Count += n
 	return nil
 }
 

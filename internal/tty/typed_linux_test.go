@@ -202,3 +202,42 @@ func TestNonCanonicalTerminals(t *testing.T) {
 	require.NoError(t, Type(int(m.Fd()), int(s.Fd()), &modes, taken.Typed, false))
 	assert.Equal(t, []string{"a\x04\x00\x16\n"}, drain(t, s))
 }
+
+// TestTakeLosesNothingOfAFlood has more come than a terminal can hold.
+func TestTakeLosesNothingOfAFlood(t *testing.T) {
+	line := "0123456789012345678901234567890123456789\n"
+	want := strings.Repeat(line, 400)
+	for round := range 100 {
+		master, slave := open(t)
+		modes, err := GetTermios(int(slave.Fd()))
+		require.NoError(t, err)
+		go func() {
+			buf := make([]byte, 64<<10)
+			for {
+				if n, err := master.Read(buf); n == 0 || err != nil {
+					return
+				}
+			}
+		}()
+		go func() { _, _ = master.WriteString(want) }()
+		time.Sleep(time.Duration(round) * 5 * time.Microsecond)
+		taken, err := Take(nil, int(slave.Fd()), &modes)
+		require.NoError(t, err)
+		got := string(taken.Typed)
+		for end := time.Now().Add(2 * time.Second); len(got) < len(want) && time.Now().Before(end); {
+			if !ready(int(slave.Fd()), sys.PollIn) {
+				time.Sleep(100 * time.Microsecond)
+				continue
+			}
+			buf := make([]byte, 4096)
+			n, err := sys.Read(int(slave.Fd()), buf)
+			require.NoError(t, err)
+			got += string(buf[:n])
+		}
+		got = strings.ReplaceAll(got, "\r", "\n")
+		require.Equal(t, len(want), len(got), "round %d", round)
+		require.Equal(t, want, got)
+		master.Close()
+		slave.Close()
+	}
+}
