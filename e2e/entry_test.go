@@ -342,6 +342,23 @@ func TestHostFiles(t *testing.T) {
 	t.Run("null", func(t *testing.T) {
 		assert.Equal(t, result{status: 5}, shell("su debian -c 'cat; echo x; echo y >&2; exit 5' </dev/null >/dev/null 2>&1"))
 	})
+	t.Run("a full disk", func(t *testing.T) {
+		r := shell("su debian -c 'head -c 1000000 /dev/zero; echo $? >&2' >/dev/full")
+		assert.Equal(t, 125, r.status)
+		assert.Contains(t, r.stderr, "jail-enter: cannot write standard output: no space left on device\n")
+		small := filepath.Join(dir, "small")
+		require.NoError(t, os.Mkdir(small, 0o700))
+		require.NoError(t, unix.Mount("small", small, "tmpfs", 0, "size=64k"))
+		defer unix.Unmount(small, 0)
+		r = shell("su debian -c 'head -c 100000 /dev/zero' >small/full")
+		assert.Equal(t, 125, r.status)
+		assert.Equal(t, 5, shell("su debian -c 'head -c 1000000 /dev/zero; exit 5' >/dev/full").status, "its own status tells more")
+	})
+	t.Run("an input that cannot be read", func(t *testing.T) {
+		r := shell("su debian -c cat <.")
+		assert.Equal(t, 125, r.status)
+		assert.Equal(t, "jail-enter: cannot read standard input: is a directory\n", r.stderr)
+	})
 	t.Run("a directory", func(t *testing.T) {
 		r := shell("su debian -c 'ls /proc/self/fd/0/ 2>&1; exit 6' <.")
 		assert.Equal(t, 6, r.status)

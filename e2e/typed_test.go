@@ -108,12 +108,12 @@ func TestTypedAhead(t *testing.T) {
 }
 
 func TestTypedAheadOfAColdStart(t *testing.T) {
-	standard(t)
+	own(t, standardRegistry())
 	for _, claim := range []string{"a line and an end of file", "an end of file among lines", "a line that is mended", "a stop and a start", "more than a terminal holds"} {
 		c := typedAhead[claim]
 		want := run(t, plain, typed(c.typed, c.cmd))
 		for _, d := range jailDoors {
-			require.NoError(t, command(initPath, "stop", "debian"))
+			_ = command(initPath, "stop", "debian") // it may not run yet
 			assertSame(t, claim+" through "+string(d), want, run(t, d, typed(c.typed, c.cmd)))
 		}
 	}

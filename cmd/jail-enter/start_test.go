@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/creack/pty"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -445,5 +446,201 @@ func TestIgnoredSignals(t *testing.T) {
 		conn.Close()
 		sys.CloseAll(fds)
 		assert.Zero(t, cl.wait(t).Status)
+	}
+}
+
+// typing starts a program on a terminal of its own, as a child of a shell whose
+// terminal it is, with text typed already. The shell runs script, in which $0 is the
+// program and $1 the runtime directory.
+func typing(t *testing.T, p *peer, program, script, text string) (*exec.Cmd, *os.File) {
+	cmd := exec.Command("/bin/sh", "-c", script, program, p.dir)
+	cmd.Env = []string{"PATH=/usr/bin:/bin"}
+	master, slave, err := pty.Open()
+	require.NoError(t, err)
+	_, err = master.WriteString(text)
+	require.NoError(t, err)
+	time.Sleep(20 * time.Millisecond)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	require.NoError(t, cmd.Start())
+	slave.Close()
+	t.Cleanup(func() { cmd.Process.Kill(); master.Close() })
+	return cmd, master
+}
+
+// hear reads from a terminal until want has been heard.
+func hear(t *testing.T, master *os.File, want string) string {
+	var heard []byte
+	require.NoError(t, master.SetReadDeadline(time.Now().Add(20*time.Second)))
+	for buf := make([]byte, 4096); !strings.Contains(string(heard), want); {
+		n, err := master.Read(buf)
+		heard = append(heard, buf[:n]...)
+		require.NoError(t, err, "%q", heard)
+	}
+	return string(heard)
+}
+
+// TestTypedAhead: what was typed goes with the request.
+func TestTypedAhead(t *testing.T) {
+	quick, run := builds(t)
+	for _, program := range []string{run, quick} {
+		p := listen(t)
+		_, master := typing(t, p, program, `exec "$0" --runtime-dir "$1" -c x`, "abc\n\x04par")
+		conn, packet, _ := p.accept(t)
+		var req wire.Request
+		require.NoError(t, wire.DecodeRequest(packet, &req))
+		assert.Equal(t, "abc\n\x04par", string(req.Typed))
+		assert.False(t, req.Stopped)
+		// A jail that does not know of it closes, as one that is just stopping.
+		conn.Close()
+		conn, packet, _ = p.accept(t)
+		require.NoError(t, wire.DecodeRequest(packet, &req))
+		assert.Equal(t, "abc\n\x04par", string(req.Typed))
+		conn.Close()
+		conn, packet, _ = p.accept(t)
+		require.NoError(t, wire.DecodeRequest(packet, &req))
+		assert.Zero(t, req.Flags&wire.FlagTyped)
+		session, sessionTTY, err := pty.Open()
+		require.NoError(t, err)
+		_, _, err = conn.WriteMsgUnix(wire.AppendStarted(nil, wire.Started{PID: 7}), syscall.UnixRights(int(session.Fd())), nil)
+		require.NoError(t, err)
+		session.Close()
+		buf := make([]byte, 100)
+		n, err := sessionTTY.Read(buf)
+		require.NoError(t, err)
+		assert.Equal(t, "abc\n", string(buf[:n]), "typed again")
+		n, _ = sessionTTY.Read(buf)
+		assert.Zero(t, n, "the end of file")
+		_, _ = conn.Write(wire.AppendExited(nil, wire.Exited{Code: 3}))
+		conn.Close()
+		sessionTTY.Close()
+		assert.True(t, strings.HasPrefix(hear(t, master, "abc\r\n"), "abc\r\n"))
+	}
+}
+
+// TestTypedAheadIsGivenBack: where no session comes of it, the shell has what was
+// typed, and its terminal as it was.
+func TestTypedAheadIsGivenBack(t *testing.T) {
+	if text, err := os.ReadFile("/proc/sys/dev/tty/legacy_tiocsti"); err == nil && strings.TrimSpace(string(text)) == "0" && os.Getuid() != 0 {
+		t.Skip("the kernel lets only root put anything back")
+	}
+	quick, run := builds(t)
+	for _, program := range []string{run, quick} {
+		p := listen(t)
+		_, master := typing(t, p, program, `stty -a >"$1/before"; "$0" --runtime-dir "$1" -c x; s=$?; stty -a >"$1/after"; echo status $s; cat; echo end`, "abx\x7fc\n\x16\x04\n")
+		conn, _, _ := p.accept(t)
+		_, _ = master.WriteString("late\n\x04")
+		time.Sleep(20 * time.Millisecond)
+		_, _ = conn.Write(wire.AppendRefused(nil, wire.Refused{Status: 126, Text: "no"}))
+		conn.Close()
+		heard := hear(t, master, "end\r\n")
+		_, said, _ := strings.Cut(heard, "status 126\r\n")
+		assert.Contains(t, heard, "jail-enter: cannot enter the jail: no\r\n")
+		assert.Equal(t, "abc\r\n^D\r\nlate\r\nend\r\n", strings.ReplaceAll(said, "\x04", "^D"), "%q", heard)
+		before, err := os.ReadFile(filepath.Join(p.dir, "before"))
+		require.NoError(t, err)
+		after, err := os.ReadFile(filepath.Join(p.dir, "after"))
+		require.NoError(t, err)
+		assert.Equal(t, string(before), string(after))
+	}
+}
+
+// TestWaitingCanBeEnded: by ^C, by a signal, at whichever moment before the answer.
+func TestWaitingCanBeEnded(t *testing.T) {
+	quick, run := builds(t)
+	for _, program := range []string{run, quick} {
+		t.Run("by an interrupt on the terminal", func(t *testing.T) {
+			p := listen(t)
+			_, master := typing(t, p, program, `trap : INT; stty -a >"$1/before"; "$0" --runtime-dir "$1" -c x; s=$?; stty -a >"$1/after"; echo status $s`, "")
+			conn, _, _ := p.accept(t)
+			_, _ = master.WriteString("\x03")
+			n, _ := conn.Read(make([]byte, 1))
+			assert.Zero(t, n, "the request is withdrawn")
+			hear(t, master, "status 130\r\n")
+			before, err := os.ReadFile(filepath.Join(p.dir, "before"))
+			require.NoError(t, err)
+			after, err := os.ReadFile(filepath.Join(p.dir, "after"))
+			require.NoError(t, err)
+			assert.Equal(t, string(before), string(after))
+		})
+		for _, sig := range []syscall.Signal{1, 2, 3, 10, 12, 15} {
+			signal.Notify(make(chan os.Signal, 1), sig) // or it would be ignored there as well
+			p := listen(t)
+			cl := p.start(t, program, []string{"jail-enter", "--runtime-dir", p.dir, "-c", "x"}, nil, nil)
+			conn, _, fds := p.accept(t)
+			require.NoError(t, cl.cmd.Process.Signal(sig))
+			n, _ := conn.Read(make([]byte, 1))
+			assert.Zero(t, n)
+			sys.CloseAll(fds)
+			assert.Equal(t, result{Status: -1, Signal: sig}, cl.wait(t))
+			conn.Close()
+			signal.Reset(sig)
+
+			// Nobody is there to connect to.
+			cl = p.start(t, program, []string{"jail-enter", "--runtime-dir", p.dir + "/none", "-c", "x"}, nil, nil)
+			time.Sleep(100 * time.Millisecond)
+			require.NoError(t, cl.cmd.Process.Signal(sig))
+			assert.Equal(t, result{Status: -1, Signal: sig}, cl.wait(t))
+		}
+	}
+}
+
+// TestAJailThatIsLostDoesNotHoldUs: its terminal may go on saying something for ever.
+func TestAJailThatIsLostDoesNotHoldUs(t *testing.T) {
+	quick, run := builds(t)
+	for _, program := range []string{run, quick} {
+		p := listen(t)
+		_, master := typing(t, p, program, `"$0" --runtime-dir "$1" -c x; echo status $?`, "")
+		conn, _, _ := p.accept(t)
+		session, sessionTTY, err := pty.Open()
+		require.NoError(t, err)
+		_, _, err = conn.WriteMsgUnix(wire.AppendStarted(nil, wire.Started{PID: 7}), syscall.UnixRights(int(session.Fd())), nil)
+		require.NoError(t, err)
+		session.Close()
+		go func() {
+			for {
+				if _, err := sessionTTY.WriteString("more and more\n"); err != nil {
+					return
+				}
+			}
+		}()
+		hear(t, master, "more and more")
+		conn.Close()
+		hear(t, master, "status 125\r\n")
+		sessionTTY.Close()
+	}
+}
+
+// TestLostOutput: what cannot be written is no success.
+func TestLostOutput(t *testing.T) {
+	quick, run := builds(t)
+	for _, program := range []string{run, quick} {
+		p := listen(t)
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		require.NoError(t, err)
+		cmd := exec.Command(program, "--runtime-dir", p.dir, "-c", "x")
+		var stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = full, &stderr
+		require.NoError(t, cmd.Start())
+		full.Close()
+		conn, _, fds := p.accept(t)
+		require.Len(t, fds, 2)
+		_, err = conn.Write(wire.AppendStarted(nil, wire.Started{PID: 7}))
+		require.NoError(t, err)
+		out := os.NewFile(uintptr(fds[0]), "output")
+		written := 0
+		for ; written < 1<<20; written += 4096 {
+			if _, err = out.Write(make([]byte, 4096)); err != nil {
+				break
+			}
+		}
+		assert.ErrorIs(t, err, syscall.EPIPE, "the writer learns of it")
+		_, _ = conn.Write(wire.AppendExited(nil, wire.Exited{}))
+		sys.CloseAll(fds[1:])
+		_ = cmd.Wait()
+		assert.Equal(t, 125, cmd.ProcessState.ExitCode())
+		assert.Equal(t, "jail-enter: cannot write standard output: no space left on device\n", stderr.String())
+		out.Close()
+		conn.Close()
 	}
 }
