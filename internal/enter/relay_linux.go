@@ -150,6 +150,9 @@ func (s *session) relay() int {
 			case r == in && r.eof && !exited, r == out && r.dead && !exited:
 				// The caller's terminal is gone. Going too hangs up the one inside.
 				s.cooked()
+				if r.failed != 0 && r.failed != syscall.EIO { // which says just that
+					return complain("cannot go on with the terminal: ", r.failed.Error())
+				}
 				return 128 + int(syscall.SIGHUP)
 			case r == in, r == out:
 			case r.dead || r.eof && r.empty():

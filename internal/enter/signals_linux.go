@@ -41,7 +41,9 @@ func (s *signals) catch(terminal bool) sys.Errno {
 		}
 	}
 	// EPIPE says the same, and to the right one.
-	sys.SetSignalMask(mask | 1<<(syscall.SIGPIPE-1))
+	if e := sys.SetSignalMask(mask | 1<<(syscall.SIGPIPE-1)); e != 0 {
+		return e
+	}
 	fd, e := sys.Signalfd(mask)
 	s.fd = fd
 	return e

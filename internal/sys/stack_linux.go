@@ -144,12 +144,10 @@ func Wait(fds []PollFD, ms int) (int, Errno) {
 // SignalMask is the calling thread's; bit N-1 is for signal N.
 type SignalMask uint64
 
-// SetSignalMask sets the calling thread's signal mask and returns the old one
-// (rt_sigprocmask(2)).
-func SetSignalMask(mask SignalMask) (old SignalMask) {
-	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, 2 /* SIG_SETMASK */, uintptr(unsafe.Pointer(&mask)),
-		uintptr(unsafe.Pointer(&old)), 8, 0, 0)
-	return old
+// SetSignalMask sets the calling thread's signal mask (rt_sigprocmask(2)).
+func SetSignalMask(mask SignalMask) Errno {
+	_, _, e := syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, 2 /* SIG_SETMASK */, uintptr(unsafe.Pointer(&mask)), 0, 8, 0, 0)
+	return e
 }
 
 // Signalfd is signalfd4(2), close-on-exec and non-blocking.
