@@ -37,8 +37,8 @@ func TestChild(t *testing.T) {
 	const (
 		// chown, dac_override, fowner, fsetid, kill, setgid, setuid, sys_chroot
 		profile = 0x400fb
-		// the same, setpcap, setfcap, net_bind_service
-		profileUserns = 0x800405fb
+		// the same, setpcap, setfcap, net_bind_service, net_raw
+		profileUserns = 0x800425fb
 		// what PID 1 is to have, and what it needs before that
 		pid1 = 0xe9 // chown, fowner, kill, setgid, setuid
 	)
