@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -228,5 +229,24 @@ func TestStatusAfterAnError(t *testing.T) {
 	} {
 		s := &session{failed: c.failed}
 		assert.Equal(t, c.want, s.leave(c.end), "%+v", c)
+	}
+}
+
+// TestALostJailIsShownWithinBounds: what is left on its terminal may have no end.
+func TestALostJailIsShownWithinBounds(t *testing.T) {
+	zero, err := os.Open("/dev/zero")
+	require.NoError(t, err)
+	defer zero.Close()
+	null, err := os.OpenFile("/dev/null", os.O_WRONLY, 0)
+	require.NoError(t, err)
+	defer null.Close()
+	s, out := relayOf(t, int(zero.Fd()), int(null.Fd()))
+	ended := make(chan int, 1)
+	go func() { ended <- s.lost(out) }()
+	select {
+	case status := <-ended:
+		assert.Equal(t, exitFailure, status)
+	case <-time.After(20 * time.Second):
+		t.Fatal("it has no end")
 	}
 }
