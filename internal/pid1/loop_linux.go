@@ -511,6 +511,13 @@ func (l *loop) collectSlots() {
 	l.busySlots = kept
 }
 
+// hungUp reports whether the other end of a connection is closed.
+func hungUp(fd int) bool {
+	fds := [1]sys.PollFD{{FD: int32(fd)}}
+	_, e := sys.Wait(fds[:], 0)
+	return e == 0 && fds[0].Revents&sys.PollHup != 0
+}
+
 // request looks at a Request and starts its session, whose child takes it off the
 // connection if descriptors come with it: they are never PID 1's, who would have to
 // close them. Anything else closes the connection.
@@ -552,6 +559,10 @@ func (l *loop) request(i int, id *wire.Identity) {
 	}
 	if l.sessions >= maxSessions {
 		l.refuse(i, 125, "the jail has as many sessions as it can hold")
+		return
+	}
+	if hungUp(c.fd) { // the client was ended while it waited
+		l.drop(i)
 		return
 	}
 	st, refusal := l.jail.Start(s, id, c.fd)

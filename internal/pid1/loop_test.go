@@ -522,6 +522,28 @@ func TestPeers(t *testing.T) {
 	}
 }
 
+// A client that was ended while its jail started has no session.
+func TestWithdrawnRequests(t *testing.T) {
+	w := newWorld(t, &wire.Setup{Userns: true}, 7)
+	r, out := pipe(t)
+	for _, passed := range []int{0, 3} {
+		fd := w.dial(7)
+		if passed == 0 {
+			w.send(fd, request(t, "true", 0))
+		} else {
+			w.send(fd, request(t, "true", 3), out, out, out)
+		}
+		sys.Close(fd)
+		for range 5 {
+			w.turn()
+		}
+		assert.Zero(t, w.l.served, "%d descriptors", passed)
+		assert.Zero(t, w.l.waiting)
+	}
+	sys.CloseAll([]int{r, out})
+	assert.Equal(t, "exited 0 0, end", w.run(7, "true"))
+}
+
 // Silent connections have a time and a number.
 func TestSilentConnectionsEnd(t *testing.T) {
 	w := newWorld(t, &wire.Setup{Userns: true}, 7, 8)
