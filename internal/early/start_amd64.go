@@ -21,6 +21,7 @@ var (
 var (
 	args [wire.MaxArgs + 8]string
 	env  [4096]string
+	few  [48]string // instead of both, where it is enough: one page less
 )
 
 // program is called by start, with the stack as execve(2) leaves it: argc, argv, nil,
@@ -30,18 +31,21 @@ func program(stack unsafe.Pointer) {
 	if argc > len(args) {
 		sys.Exit(enter.TooLong())
 	}
-	for i := range args[:argc] {
-		args[i] = text(word(stack, 1+i))
-	}
 	n := 0
-	for ; n < len(env); n++ { // what is beyond would not fit a Request either
-		w := word(stack, 2+argc+n)
-		if *w == 0 {
-			break
-		}
-		env[n] = text(w)
+	for n < len(env) && *word(stack, 2+argc+n) != 0 { // what is beyond would not fit a Request either
+		n++
 	}
-	enter.Early(args[:argc], env[:n])
+	a, e := args[:argc], env[:n]
+	if argc+n <= len(few) {
+		a, e = few[:argc], few[argc:argc+n]
+	}
+	for i := range a {
+		a[i] = text(word(stack, 1+i))
+	}
+	for i := range e {
+		e[i] = text(word(stack, 2+argc+i))
+	}
+	enter.Early(a, e)
 }
 
 func word(p unsafe.Pointer, i int) *uintptr {

@@ -57,34 +57,37 @@ type session struct {
 	taken tty.Taken // before the terminal was made raw
 	moved bool      // into the session's terminal, by PID 1
 
-	relays [maxRelays]relay
 	used   int  // of relays
 	failed bool // something could not be copied to its end
 
 	own [3]bool // descriptors that were passed themselves
 
 	sshd  bool // sshd has started us, as far as can be told
-	agent agent
 	watch bool // say when nobody reads standard error any more
 
-	packet     [wire.MaxPacket]byte
+	// Memory. What most sessions need is together, on few pages.
 	small      [1024]byte // answers, which are shorter
-	pathText   [maxPath]byte
+	fds        [firstRelay + 2*maxRelays + 1 + 2*maxAgentConns]sys.PollFD
 	two        [2]string
-	argv       [wire.MaxArgs][]byte
+	passed     [3]int
+	few        [16][]byte // instead of argv, where they are enough
+	pathText   [maxPath]byte
 	env        [wire.MaxEnv][]byte
+	packet     [wire.MaxPacket]byte
+	argv       [wire.MaxArgs][]byte
+	relays     [maxRelays]relay
+	agent      agent
 	auth       [wire.MaxAuth][]byte
 	authText   [maxAuthFile + 1]byte
 	acceptText [environ.MaxAcceptFile + 1]byte
 	patterns   [environ.MaxAccept]string
 	authority  [maxAuthority + 1]byte
-	passed     [3]int
 	typed      [2 * wire.MaxTyped]byte
-	fds        [firstRelay + 2*maxRelays + 1 + 2*maxAgentConns]sys.PollFD
 }
 
-// maxPath is the most a path of ours may have, with its NUL.
-const maxPath = 4096
+// maxPath is the most the path of a socket and a few others of ours may have, with its
+// NUL.
+const maxPath = 512
 
 // only is the program's one session.
 var only session
@@ -164,6 +167,9 @@ func (s *session) prepare(env []string) int {
 		return complain(tooLong)
 	}
 	s.req.Args = s.argv[:len(s.in.args)]
+	if len(s.in.args) <= len(s.few) {
+		s.req.Args = s.few[:len(s.in.args)]
+	}
 	for i, a := range s.in.args {
 		s.req.Args[i] = sys.Bytes(a)
 	}
