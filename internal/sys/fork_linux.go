@@ -397,15 +397,6 @@ func forkChild(c *Child) (r, errno uintptr) {
 //go:nocheckptr
 //go:noinline
 func owner(c *Child) {
-	ownerFork(c)
-	exit(0)
-}
-
-//go:nosplit
-//go:norace
-//go:nocheckptr
-//go:noinline
-func ownerFork(c *Child) {
 	var e Errno
 	if c.UnsetLogin {
 		childUnsetLogin(c)
@@ -413,12 +404,12 @@ func ownerFork(c *Child) {
 	_, _, e = syscall.RawSyscall6(syscall.SYS_PRCTL, 28 /* PR_SET_SECUREBITS */, 1<<2, 0, 0, 0, 0)
 	if e != 0 {
 		c.failed, c.errno = ownerKeepCaps, e
-		return
+		exit(0)
 	}
 	_, _, e = syscall.RawSyscall(syscall.SYS_SETRESUID, uintptr(c.Owner), uintptr(c.Owner), 0)
 	if e != 0 {
 		c.failed, c.errno = ownerBecome, e
-		return
+		exit(0)
 	}
 	if c.Processes > 0 {
 		_, _, e = syscall.RawSyscall(syscall.SYS_GETRLIMIT, rlimitNproc, uintptr(unsafe.Pointer(&c.nproc[0])), 0)
@@ -431,7 +422,7 @@ func ownerFork(c *Child) {
 		}
 		if e != 0 {
 			c.failed, c.errno = ownerLimit, e
-			return
+			exit(0)
 		}
 	}
 	// As forkChild, whose frame would be one too many for the linker, which does not know
@@ -444,9 +435,10 @@ func ownerFork(c *Child) {
 	}
 	if errno != 0 {
 		c.errno = Errno(errno)
-		return
+	} else {
+		c.pid = r
 	}
-	c.pid = r
+	exit(0)
 }
 
 const rlimitNproc = 6
