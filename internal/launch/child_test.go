@@ -3,6 +3,7 @@ package launch
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -100,7 +101,12 @@ func TestChild(t *testing.T) {
 			c.want(want)
 			// What it executes is not a wall; the environment is tested with a real one.
 			want.Path, want.Argv, want.Envp, want.ExecMsg = got.Path, got.Argv, got.Envp, got.ExecMsg
-			assert.Equal(t, want, got)
+			w, g := reflect.ValueOf(*want), reflect.ValueOf(*got)
+			for i := range w.NumField() {
+				if f := w.Type().Field(i); f.IsExported() {
+					assert.Equal(t, w.Field(i).Interface(), g.Field(i).Interface(), f.Name)
+				}
+			}
 			assert.NotEqual(t, c.launcher.rootless, got.Path == nil)
 		})
 	}

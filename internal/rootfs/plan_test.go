@@ -23,11 +23,12 @@ var (
 		readOnly("/proc/fs"), readOnly("/proc/mtrr"),
 	}
 	dev = []Op{
-		{Kind: Tmpfs, Target: "/dev", Options: [][2]string{{"mode", "755"}, {"size", "64k"}, {"nr_inodes", "1k"}}},
+		{Kind: Tmpfs, Target: "/dev", Options: [][2]string{{"mode", "755"}, {"size", "1m"}, {"nr_inodes", "1k"}}},
 		node("/dev/null", 1, 3), node("/dev/zero", 1, 5), node("/dev/full", 1, 7),
 		node("/dev/random", 1, 8), node("/dev/urandom", 1, 9), node("/dev/tty", 5, 0),
 		{Kind: Dir, Target: "/dev/jail"},
 		{Kind: Dir, Target: "/dev/jail/agent"},
+		{Kind: Dir, Target: "/dev/jail/auth"},
 	}
 	x11 = []Op{
 		{Kind: Tmpfs, Target: "/dev/jail/x11", Options: [][2]string{{"mode", "755"}, {"size", "1m"}, {"nr_inodes", "2k"}}},
