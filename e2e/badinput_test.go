@@ -318,6 +318,41 @@ func TestFaultStaysWithWhoeverMadeIt(t *testing.T) {
 	assert.Zero(t, l.wait().status)
 }
 
+// A mistake in the main file concerns everything that is new, and nobody who is in
+// force: not at a reload, nor when serve or the machine starts anew.
+func TestMistakeInTheMainFile(t *testing.T) {
+	reg := standardRegistry()
+	s := own(t, reg)
+	well := func(when string) {
+		t.Helper()
+		for _, a := range []account{work, centos} {
+			assert.Equal(t, result{stdout: "in\n"}, run(t, login, ask{as: a, cmd: "echo in"}), when)
+		}
+	}
+	well("before")
+	require.NoError(t, os.WriteFile(registryPath, []byte(reg.text+"\n[jail.\n"), 0o644))
+	r := runCommand(t, exec.Command(initPath, "reload"), nil)
+	assert.Equal(t, 1, r.status)
+	assert.Contains(t, r.stderr, registryPath+":")
+	well("after a reload")
+	for _, start := range []string{"serve", "the machine"} {
+		s.kill(syscall.SIGTERM)
+		if start == "the machine" { // which empties /run
+			require.NoError(t, command(initPath, "stop", "--all"))
+			require.NoError(t, os.Remove("/run/jail/registry"))
+		}
+		from := int64(len(contents(world.log("serve.log"))))
+		require.NoError(t, s.start())
+		well("after a start of " + start)
+		tail := world.tail("serve.log", from)
+		assert.Contains(t, tail, "error: the registry cannot be used: "+registryPath+":")
+		assert.Contains(t, tail, "what was in force before stays in force")
+	}
+	require.NoError(t, os.WriteFile(registryPath, []byte(reg.text), 0o644))
+	assert.Equal(t, result{}, runCommand(t, exec.Command(initPath, "reload"), nil))
+	well("mended")
+}
+
 // dialSocket connects to a login's socket with that login's uid.
 func dialSocket(t *testing.T, a account, uid int) (int, error) {
 	t.Helper()

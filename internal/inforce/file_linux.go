@@ -22,6 +22,15 @@ const (
 	singles = "registry.d"
 )
 
+// StateDir is where the registry in force of the machine is kept as well, for its next
+// start: a mistake in a file is then the end of no jail either.
+const StateDir = "/var/lib/jail"
+
+// keepsState reports whether a runtime directory is that of the machine.
+func keepsState(runtimeDir string) bool {
+	return filepath.Clean(runtimeDir) == config.DefaultRuntimeDir && os.Geteuid() == 0
+}
+
 // Publish makes reg, whose main file is path, the registry in force of a runtime
 // directory that is ours. What was there of single jails is no more.
 func Publish(runtimeDir, path string, reg *config.Registry) error {
@@ -29,10 +38,39 @@ func Publish(runtimeDir, path string, reg *config.Registry) error {
 	if err != nil {
 		return err
 	}
-	if err := write(runtimeDir, name, compile(path, reg)); err != nil {
+	if err := write(runtimeDir, name, compile(path, reg), false); err != nil {
 		return err
 	}
 	return os.RemoveAll(filepath.Join(runtimeDir, singles))
+}
+
+// Keep keeps reg in StateDir, if the runtime directory is the machine's.
+func Keep(runtimeDir, path string, reg *config.Registry) error {
+	if !keepsState(runtimeDir) {
+		return nil
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	if err := os.Mkdir(StateDir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return write(StateDir, name, compile(path, reg), true)
+}
+
+// Last returns the registry, whose main file is path, that is in force, or was before
+// the machine was started anew. The error is ErrNone if there is none.
+func Last(runtimeDir, path string) (*config.Registry, error) {
+	f, err := Open(runtimeDir, path)
+	if errors.Is(err, ErrNone) && keepsState(runtimeDir) {
+		f, err = Open(StateDir, path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Registry()
 }
 
 // PublishJail makes one jail the one in force for its logins, beside a Publish of the
@@ -56,7 +94,7 @@ func PublishJail(runtimeDir, path string, spec *jail.Spec) (remove func(), err e
 	for _, l := range spec.Logins {
 		one := *spec
 		one.Logins = []jail.Login{l}
-		if err := write(dir, l.Name, compile(path, &config.Registry{Jails: []jail.Spec{one}})); err != nil {
+		if err := write(dir, l.Name, compile(path, &config.Registry{Jails: []jail.Spec{one}}), false); err != nil {
 			remove()
 			return nil, err
 		}
@@ -65,8 +103,9 @@ func PublishJail(runtimeDir, path string, spec *jail.Spec) (remove func(), err e
 	return remove, nil
 }
 
-// write puts text at name in a directory of ours, at once.
-func write(dir, name string, text []byte) error {
+// write puts text at name in a directory of ours, at once; with lasting also for a
+// machine that loses its power.
+func write(dir, name string, text []byte, lasting bool) error {
 	// Several may be at it: run of one jail each.
 	tmp := filepath.Join(dir, "."+name+"."+strconv.Itoa(os.Getpid()))
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
@@ -74,6 +113,9 @@ func write(dir, name string, text []byte) error {
 		return err
 	}
 	_, err = f.Write(text)
+	if err == nil && lasting {
+		err = f.Sync()
+	}
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Rename(tmp, filepath.Join(dir, name))
 	}
@@ -169,11 +211,8 @@ func Load(path string, opt config.Options) (*config.Registry, error) {
 	if dir == "" {
 		dir = config.DefaultRuntimeDir
 	}
-	f, err := Open(dir, path)
-	if err == nil {
-		opt.Before, err = f.Registry()
-		f.Close()
-	}
+	before, err := Last(dir, path)
+	opt.Before = before
 	if err != nil && !errors.Is(err, ErrNone) {
 		reg, loadErr := config.Load(path, opt)
 		reg.Warnings = append(reg.Warnings, config.Error{File: filepath.Join(dir, name),

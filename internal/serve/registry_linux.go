@@ -119,6 +119,9 @@ func (s *server) publish(reg *config.Registry) error {
 	if err := inforce.Publish(s.opt.RuntimeDir, s.opt.ConfigPath, reg); err != nil {
 		return fmt.Errorf("registry in force: %w", err)
 	}
+	if err := inforce.Keep(s.opt.RuntimeDir, s.opt.ConfigPath, reg); err != nil {
+		s.log("warning: what is in force is not kept for the next start of the machine: %v", err)
+	}
 	return nil
 }
 

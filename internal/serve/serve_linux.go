@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -108,7 +109,14 @@ func Run(opt Options) error {
 	s := newServer(opt)
 	reg, err := s.load()
 	if err != nil {
-		return err
+		// A mistake that concerns everything concerns nobody who is in force.
+		last, lastErr := inforce.Last(opt.RuntimeDir, opt.ConfigPath)
+		if lastErr != nil {
+			return err
+		}
+		reg = last
+		s.log("error: the registry cannot be used: %s", strings.ReplaceAll(err.Error(), "\n", "; "))
+		s.log("warning: what was in force before stays in force; mend the registry, then: jail reload")
 	}
 	if err := fdsock.PrepareDir(opt.RuntimeDir); err != nil {
 		return err
