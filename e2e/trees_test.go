@@ -6,6 +6,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // treeMakers make the root file systems the tests start from, each once.
@@ -51,38 +55,142 @@ func copyTrees(scratch string) error {
 		return err
 	}
 	for name, make := range treeMakers {
-		tree := filepath.Join(kept, name)
-		// A tree by another recipe than today's is made again.
-		made, _ := os.ReadFile(tree + ".recipe")
-		if string(made) != treeRecipes[name] {
-			fresh := tree + ".new"
-			if err := os.RemoveAll(fresh); err != nil {
-				return err
-			}
-			if err := make(fresh); err != nil {
-				return fmt.Errorf("making the %s tree: %w", name, err)
-			}
-			if err := os.RemoveAll(tree); err != nil {
-				return err
-			}
-			if err := os.Rename(fresh, tree); err != nil {
-				return err
-			}
-			if err := os.WriteFile(tree+".recipe", []byte(treeRecipes[name]), 0o644); err != nil {
-				return err
-			}
+		tree, err := keepTree(kept, name, treeRecipes[name], make)
+		if err != nil {
+			return fmt.Errorf("the %s tree: %w", name, err)
 		}
-		if err := command("cp", "-a", "--reflink=auto", tree, filepath.Join(roots, name)); err != nil {
+		keptTrees = append(keptTrees, tree)
+		if err := command("cp", "-a", "--reflink=auto", filepath.Join(kept, name), filepath.Join(roots, name)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// keptTrees are the trees this run goes by, open and locked until it ends.
+var keptTrees []*os.File
+
+// keepTree makes sure that there is a tree by that recipe in the kept directory, and
+// returns it, with a lock that keeps it from being removed. Several runs may be at it: one
+// makes the tree, the others wait; a tree by another recipe takes the place of the one
+// that is there at once, and that one is removed when nobody uses it any more.
+func keepTree(kept, name, recipe string, make func(dir string) error) (tree *os.File, err error) {
+	// A lock is its holder's as long as that lives, and no longer.
+	maker, err := os.OpenFile(filepath.Join(kept, name+".lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer maker.Close()
+	if err := flock(maker, unix.LOCK_EX); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(kept, name)
+	made, _ := os.ReadFile(path + ".recipe")
+	if string(made) != recipe {
+		sweepTrees(kept, name)
+		if err := replaceTree(path, recipe, make); err != nil {
+			return nil, err
+		}
+		sweepTrees(kept, name)
+	}
+	return lockTree(path, unix.LOCK_SH)
+}
+
+// replaceTree makes a tree beside path, under a name of its own, and puts it there.
+func replaceTree(path, recipe string, make func(dir string) error) error {
+	parent, err := os.MkdirTemp(filepath.Dir(path), "."+filepath.Base(path)+".")
+	if err != nil {
+		return err
+	}
+	mine, err := lockTree(parent, unix.LOCK_SH)
+	if err != nil {
+		return err
+	}
+	defer mine.Close()
+	fresh := filepath.Join(parent, "tree")
+	if err := make(fresh); err != nil {
+		return errors.Join(fmt.Errorf("making it: %w", err), removeTree(parent))
+	}
+	// In between, what is there is by no recipe, and would be made again.
+	if err := os.Remove(path + ".recipe"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	err = unix.Renameat2(unix.AT_FDCWD, fresh, unix.AT_FDCWD, path, unix.RENAME_EXCHANGE)
+	if err == unix.ENOENT { // there is none yet
+		err = os.Rename(fresh, path)
+	}
+	if err != nil {
+		return err
+	}
+	note := filepath.Join(parent, "recipe")
+	return errors.Join(os.WriteFile(note, []byte(recipe), 0o644), os.Rename(note, path+".recipe"))
+}
+
+// sweepTrees removes what is in the kept directory beside the tree of that name: what a
+// run that was interrupted had half made, and trees that had to make room. Those that
+// somebody uses stay.
+func sweepTrees(kept, name string) {
+	beside, _ := filepath.Glob(filepath.Join(kept, "."+name+".*"))
+	for _, parent := range beside {
+		unused := func(dir string) *os.File {
+			lock, err := lockTree(dir, unix.LOCK_EX|unix.LOCK_NB)
+			if err != nil {
+				return nil
+			}
+			return lock
+		}
+		half := unused(parent)
+		if half == nil {
+			continue
+		}
+		old := unused(filepath.Join(parent, "tree"))
+		if _, err := os.Lstat(filepath.Join(parent, "tree")); old != nil || os.IsNotExist(err) {
+			_ = removeTree(parent)
+		}
+		if old != nil {
+			old.Close()
+		}
+		half.Close()
+	}
+}
+
+// removeTree removes what may be half a system, and nothing that may be mounted in it.
+func removeTree(dir string) error { return command("rm", "-rf", "--one-file-system", dir) }
+
+// lockTree opens a directory and locks it (flock(2)).
+func lockTree(dir string, how int) (*os.File, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(d, how); err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func flock(f *os.File, how int) error {
+	for {
+		if err := unix.Flock(int(f.Fd()), how); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
 func makeDebian(dir string) error {
-	return command("mmdebstrap", "--quiet", "--variant=essential", "--include="+debianPackages,
+	// It ends with whoever has asked for it, and not some minutes later, and what it mounts
+	// in the tree with it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd := exec.Command("mmdebstrap", "--quiet", "--variant=essential", "--include="+debianPackages,
 		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
 		"--dpkgopt=path-exclude=/usr/share/locale/*", "bookworm", dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Unshareflags: syscall.CLONE_NEWNS}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("mmdebstrap: %w\n%s", err, out)
+	}
+	return nil
 }
 
 func makeBusybox(dir string) error {

@@ -14,9 +14,14 @@ kept() {
 		echo "making $tree, once (mmdebstrap, some minutes)" >&2
 		mkdir -p "$top/build/trees"
 		chmod 700 "$top/build/trees"
-		rm -rf --one-file-system "$tree.new"
-		mmdebstrap --quiet --variant=minbase "$@" $suite "$tree.new" >&2 || return
-		mv "$tree.new" "$tree"
+		# One makes it, who comes meanwhile waits; what was half made is made anew.
+		(
+			flock 9
+			if [ ! -d "$tree" ]; then
+				rm -rf --one-file-system "$tree.new"
+				mmdebstrap --quiet --variant=minbase "$@" $suite "$tree.new" >&2 && mv "$tree.new" "$tree"
+			fi
+		) 9>"$tree.lock" || return
 	fi
 	echo "$tree"
 }
