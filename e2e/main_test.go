@@ -33,6 +33,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -116,7 +117,12 @@ func outerMain() (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	cmd := exec.Command(self, os.Args[1:]...)
+	// go test remembers by a log of what was read whether a test is to be run again. What
+	// this one reads is not all in there, and the place of the log is not seen from inside.
+	args := slices.DeleteFunc(slices.Clone(os.Args[1:]), func(arg string) bool {
+		return strings.HasPrefix(arg, "-test.testlogfile=")
+	})
+	cmd := exec.Command(self, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), stageEnv+"="+stageInit, scratchEnv+"="+scratch)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
