@@ -142,6 +142,12 @@ func TestLostDropInIsHeldToWhatItWas(t *testing.T) {
 	before, _ := load(t, opt, main, good)
 	require.NotNil(t, before.Jail("db"))
 	first := before
+	rival := "" // has the same slot as its first choice
+	for i := uint32(0); rival == ""; i++ {
+		if name := "j" + uintString(i); preferredSlot(0, name) == preferredSlot(0, "db") {
+			rival = name
+		}
+	}
 	for range 3 {
 		opt.Before = before
 		reg, errs := load(t, opt, main, "[")
@@ -161,7 +167,15 @@ func TestLostDropInIsHeldToWhatItWas(t *testing.T) {
 				}
 			}
 		}
+		// Its name, with accounts that are nobody's, and a jail that would like its ids.
 		opt.Before = reg
+		elsewhere, _ := load(t, opt, main, "[", "version = 1\n[jail.db]\nrootfs = \"/srv/other\"\nusers = [\"centos\"]")
+		assert.Equal(t, []string{"web: alice"}, inForce(elsewhere))
+		assert.Contains(t, elsewhere.Errors().Error(), `jail "db" is in /etc/jail/jail.d/a.toml by what was in force`)
+		elsewhere, _ = load(t, opt, main, "[", "version = 1\n[jail."+rival+"]\nrootfs = \"/srv/other\"\nusers = [\"centos\"]")
+		require.NotNil(t, elsewhere.Jail(rival))
+		assert.NotEqual(t, first.Jail("db").Userns, elsewhere.Jail(rival).Userns)
+
 		mended, errs := load(t, opt, main, good)
 		require.Len(t, errs, 1)
 		assert.Equal(t, []string{"db: bob", "web: alice"}, inForce(mended))

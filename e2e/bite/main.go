@@ -84,13 +84,14 @@ func run(args []string) int {
 	}
 	defer os.RemoveAll(scratch)
 
+	whole := binaries{dir: scratch}
 	green := map[string]error{} // by package and test: nil when green without a mutation
 	survived := 0
 	for _, m := range chosen {
 		start := time.Now()
 		key := m.Package + " " + m.Test
 		if _, known := green[key]; !known {
-			green[key] = unbroken(m)
+			green[key] = whole.unbroken(m)
 		}
 		err := green[key]
 		if err == nil {
@@ -141,9 +142,34 @@ func load(dir string) ([]mutation, error) {
 	return all, nil
 }
 
+// binaries are the tests as things are, one for each package, made when they are needed.
+type binaries struct {
+	dir   string
+	built map[string]error
+}
+
 // unbroken reports whether the test is there and green as things are.
-func unbroken(m mutation) error {
-	out, err := test(m, "")
+func (b *binaries) unbroken(m mutation) error {
+	if b.built == nil {
+		b.built = map[string]error{}
+	}
+	binary := filepath.Join(b.dir, strings.ReplaceAll(m.Package, "/", "-")+".test")
+	err, known := b.built[m.Package]
+	if !known {
+		var out []byte
+		cmd := exec.Command("go", "test", "-c", "-vet=off", "-o", binary, m.Package)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err = cmd.CombinedOutput(); err != nil {
+			err = fmt.Errorf("the test does not compile without the mutation: %w\n%s", err, tail(out))
+		}
+		b.built[m.Package] = err
+	}
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(binary, "-test.v", "-test.timeout=5m", "-test.run="+m.Test)
+	cmd.Dir = m.Package
+	out, err := cmd.CombinedOutput()
 	switch {
 	case err != nil:
 		return fmt.Errorf("the test is red without the mutation: %w\n%s", err, tail(out))
@@ -191,7 +217,7 @@ func bitten(m mutation, scratch string) error {
 // test runs the mutation's test. The overlay goes by the environment, so that the
 // programs a test builds are broken as well.
 func test(m mutation, overlay string) ([]byte, error) {
-	cmd := exec.Command("go", "test", "-count=1", "-v", "-timeout=5m", "-run", m.Test, m.Package)
+	cmd := exec.Command("go", "test", "-count=1", "-v", "-vet=off", "-timeout=5m", "-run", m.Test, m.Package)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if overlay != "" {
 		cmd.Env = append(cmd.Env, strings.TrimSpace("GOFLAGS="+os.Getenv("GOFLAGS")+" -overlay="+overlay))

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,6 +66,37 @@ func TestRecordHoldsEveryField(t *testing.T) {
 	assert.Error(t, decodeRecord([]byte{0x80, 0x02}, &small), "256 in a byte")
 	var list struct{ A []string }
 	assert.Error(t, decodeRecord([]byte{0xFF, 0xFF, 0xFF, 0xFF, 0x0F}, &list), "more elements than bytes")
+}
+
+// TestRecordsAreExact: a record has one form, and nothing else is one.
+func TestRecordsAreExact(t *testing.T) {
+	type record struct {
+		Flag  bool
+		Small uint8
+		Text  string
+		List  []uint8
+		Time  int64
+	}
+	good := appendRecord(nil, record{true, 200, "ab", []uint8{7}, -1})
+	var r record
+	require.NoError(t, decodeRecord(good, &r))
+	assert.Equal(t, record{true, 200, "ab", []uint8{7}, -1}, r)
+	for claim, bad := range map[string][]byte{
+		"with a byte behind it":                    append(slices.Clone(good), 0),
+		"with a number that does not fit":          {1, 0x80, 0x02, 0, 0, 0},
+		"with a number that does not end":          {1, 0x80},
+		"with a third truth":                       {2, 0, 0, 0, 0},
+		"with a text longer than all":              {1, 0, 200, 1, 'a', 0, 0},
+		"with a list longer than all":              {1, 0, 0, 200, 1, 0},
+		"with a length of more than 64 bits":       {1, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02},
+		"with a time of more than 64 bits":         {1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02},
+		"with a length that is negative elsewhere": {1, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01},
+	} {
+		assert.ErrorIs(t, decodeRecord(bad, &r), errRecord, claim)
+	}
+	for n := range good {
+		assert.ErrorIs(t, decodeRecord(good[:n], &r), errRecord, "the first %d bytes", n)
+	}
 }
 
 func TestShapeTellsTypesApart(t *testing.T) {

@@ -299,7 +299,7 @@ func TestProcess(t *testing.T) {
 	unanswered := func(t *testing.T, cmd *exec.Cmd) {
 		t.Helper()
 		require.NoError(t, cmd.Start())
-		guard := time.AfterFunc(30*time.Second, func() { cmd.Process.Kill() })
+		guard := time.AfterFunc(10*time.Second, func() { cmd.Process.Kill() })
 		defer guard.Stop()
 		require.Error(t, cmd.Wait())
 		assert.Equal(t, 1, cmd.ProcessState.ExitCode())

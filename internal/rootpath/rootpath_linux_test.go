@@ -53,7 +53,7 @@ func openFDs(t *testing.T) int {
 // any machine; what f must not do would last for ever.
 func promptly(t *testing.T, f func()) {
 	t.Helper()
-	guard := time.AfterFunc(30*time.Second, func() { panic(t.Name() + " waits") })
+	guard := time.AfterFunc(10*time.Second, func() { panic(t.Name() + " waits") })
 	defer guard.Stop()
 	f()
 }
@@ -65,7 +65,7 @@ func symlink(t *testing.T, target, path string) {
 
 func TestReadFileStaysBelowTheRoot(t *testing.T) {
 	for name, test := range map[string]struct {
-		link    string // text of the symlink "x", read through "path"
+		link    string // text of the symlinks "x" and "etc/x", read through "path"
 		path    string
 		want    string
 		wantErr error
@@ -74,6 +74,8 @@ func TestReadFileStaysBelowTheRoot(t *testing.T) {
 		"an absolute path starts at the root":                 {"", "/etc/passwd", "inside", nil},
 		"dot-dot stops at the root":                           {"", "../../../../etc/passwd", "inside", nil},
 		"an absolute symlink is resolved inside":              {"/etc/passwd", "x", "inside", nil},
+		"an absolute symlink in a directory as well":          {"/etc/passwd", "etc/x", "inside", nil},
+		"a relative symlink begins where it is":               {"passwd", "etc/x", "inside", nil},
 		"a relative symlink above the root stays inside":      {"../../../../../etc/passwd", "x", "inside", nil},
 		"a directory symlink above the root stays inside":     {"../../..", "x/etc/passwd", "inside", nil},
 		"a symlink to a host file finds nothing":              {"/etc/shadow", "x", "", unix.ENOENT},
@@ -92,6 +94,7 @@ func TestReadFileStaysBelowTheRoot(t *testing.T) {
 			root, fd := newRoot(t)
 			if test.link != "" {
 				symlink(t, test.link, filepath.Join(root, "x"))
+				symlink(t, test.link, filepath.Join(root, "etc/x"))
 			}
 			data, _, err := (&Tree{Root: fd}).ReadFile(test.path, 100)
 			assert.ErrorIs(t, err, test.wantErr)
@@ -185,6 +188,9 @@ func TestSize(t *testing.T) {
 		require.NoError(t, err)
 		defer unix.Close(proc)
 		_, _, err = (&Tree{Root: proc}).ReadFile("cpuinfo", 10)
+		assert.ErrorIs(t, err, ErrTooLarge)
+		// Longer than what is read at once.
+		_, _, err = (&Tree{Root: proc}).ReadFile("kallsyms", 20<<10)
 		assert.ErrorIs(t, err, ErrTooLarge)
 		data, _, err := (&Tree{Root: proc}).ReadFile("version", 4096)
 		require.NoError(t, err)

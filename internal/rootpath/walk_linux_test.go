@@ -118,6 +118,21 @@ func TestWalkIsBounded(t *testing.T) {
 			assert.ErrorIs(t, err, unix.ELOOP, path[:4])
 		})
 	}
+
+	// As many links as the kernel follows, and one more.
+	symlink(t, "etc/passwd", filepath.Join(root, "c1"))
+	for i := 2; i <= maxLinks+1; i++ {
+		symlink(t, "c"+itoa(i-1), filepath.Join(root, "c"+itoa(i)))
+	}
+	file, err := (&Tree{Root: fd}).Walk("/", "c"+itoa(maxLinks), nil)
+	require.NoError(t, err)
+	file.Close()
+	_, err = os.Stat(filepath.Join(root, "c"+itoa(maxLinks)))
+	require.NoError(t, err)
+	_, err = (&Tree{Root: fd}).Walk("/", "c"+itoa(maxLinks+1), nil)
+	assert.ErrorIs(t, err, unix.ELOOP)
+	_, err = os.Stat(filepath.Join(root, "c"+itoa(maxLinks+1)))
+	assert.ErrorIs(t, err, unix.ELOOP)
 }
 
 func TestWalkSeesMountsAsTheJailDoes(t *testing.T) {
