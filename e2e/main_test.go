@@ -34,6 +34,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -259,12 +260,23 @@ func runMain(m *testing.M) int {
 	// that on where the jail does not.
 	sys.SetSignal(32, false)
 	world = newWorld(os.Getenv(scratchEnv))
+	sideBySide()
 	status := m.Run()
 	if err := world.close(); err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		status = max(status, 1)
 	}
 	return status
+}
+
+// sideBySide lets more tests run at a time than there are processors, unless -parallel
+// says how many: a client waits for the other end most of the time.
+func sideBySide() {
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0)))
+	}
 }
 
 // command runs a program to its end; its output is in the error.
