@@ -236,7 +236,12 @@ func readProcess(pid int) (process, bool) {
 	if err != nil {
 		return process{}, false
 	}
-	_, rest, _ := strings.Cut(string(text), " (")
+	return parseStat(pid, string(text))
+}
+
+// parseStat reads the text of a stat file (proc_pid_stat(5)) as far as it is of use.
+func parseStat(pid int, text string) (process, bool) {
+	_, rest, _ := strings.Cut(text, " (")
 	// The name may have anything in it, but nothing after it has a bracket.
 	end := strings.LastIndexByte(rest, ')')
 	if end < 0 {
@@ -248,6 +253,7 @@ func readProcess(pid int) (process, bool) {
 		return process{}, false
 	}
 	p.state = fields[0]
+	var err error
 	p.parent, err = strconv.Atoi(fields[1])
 	flags, _ := strconv.ParseUint(fields[6], 10, 32)
 	p.exiting = flags&4 != 0 // PF_EXITING

@@ -51,3 +51,18 @@ func TestExiting(t *testing.T) {
 	assert.Eventually(t, func() bool { return Exiting(cmd.Process.Pid) }, 10*time.Second, 10*time.Millisecond, "not waited for yet")
 	require.NoError(t, cmd.Wait())
 }
+
+// FuzzStat: a process of a jail has any name, and is what it is all the same.
+func FuzzStat(f *testing.F) {
+	text, err := os.ReadFile("/proc/self/stat")
+	require.NoError(f, err)
+	f.Add("x", string(text))
+	f.Add(") Z 1 1 1 0 -1 4 (", "1 (a) S 1")
+	f.Add("a\nb", "")
+	f.Fuzz(func(t *testing.T, name, text string) {
+		_, _ = parseStat(1, text)
+		p, ok := parseStat(7, "7 ("+name+") R 3 7 7 0 -1 4194308 1 2 3")
+		require.True(t, ok)
+		require.Equal(t, process{pid: 7, comm: name, state: "R", parent: 3, exiting: true}, p)
+	})
+}

@@ -397,6 +397,31 @@ func forkChild(c *Child) (r, errno uintptr) {
 //go:nocheckptr
 //go:noinline
 func owner(c *Child) {
+	ownerSteps(c)
+	// As forkChild, whose frame would be one too many for the linker, which does not know
+	// that the child has another stack.
+	var r, errno uintptr
+	if c.CgroupFD >= 0 {
+		r, errno = clone3VM(&c.args, unsafe.Sizeof(c.args), c)
+	} else {
+		r, errno = cloneVM(c.flags, c.top, uintptr(unsafe.Pointer(&c.pidfd)), uintptr(unsafe.Pointer(&c.tid)), c)
+	}
+	if errno != 0 {
+		c.errno = Errno(errno)
+	} else {
+		c.pid = r
+	}
+	exit(0)
+}
+
+// ownerSteps is what owner does before it clones: not in its frame, which is below all of
+// the child's for the linker.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+//go:noinline
+func ownerSteps(c *Child) {
 	var e Errno
 	if c.UnsetLogin {
 		childUnsetLogin(c)
@@ -425,20 +450,6 @@ func owner(c *Child) {
 			exit(0)
 		}
 	}
-	// As forkChild, whose frame would be one too many for the linker, which does not know
-	// that the child has another stack.
-	var r, errno uintptr
-	if c.CgroupFD >= 0 {
-		r, errno = clone3VM(&c.args, unsafe.Sizeof(c.args), c)
-	} else {
-		r, errno = cloneVM(c.flags, c.top, uintptr(unsafe.Pointer(&c.pidfd)), uintptr(unsafe.Pointer(&c.tid)), c)
-	}
-	if errno != 0 {
-		c.errno = Errno(errno)
-	} else {
-		c.pid = r
-	}
-	exit(0)
 }
 
 const rlimitNproc = 6

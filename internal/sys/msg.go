@@ -36,7 +36,7 @@ type MsgBuf struct {
 	FDs []int
 	// CredPID is the pid of SCM_CREDENTIALS of the last RecvMsg, or 0.
 	CredPID int32
-	store   [MaxMsgFDs + 1]int
+	store   [ctrlBufLen / 4]int
 	one     [1]byte // for a packet nobody wants
 }
 
@@ -106,32 +106,8 @@ func RecvMsg(fd int, p []byte, wait bool, m *MsgBuf) (n int, err error) {
 	if e != 0 {
 		return 0, e
 	}
-	bad := m.hdr.Flags&(msgTrunc|msgCtrunc) != 0
-	for off, end := 0, int(m.hdr.Controllen); off+cmsgHdrLen <= end; {
-		h := (*syscall.Cmsghdr)(unsafe.Pointer(&m.ctrl[off]))
-		if h.Len < cmsgHdrLen || off+int(h.Len) > end {
-			bad = true
-			break
-		}
-		data := m.ctrl[off+cmsgHdrLen : off+int(h.Len)]
-		switch {
-		case h.Level == syscall.SOL_SOCKET && h.Type == scmRights:
-			for i := 0; i+4 <= len(data); i += 4 {
-				f := int(*(*int32)(unsafe.Pointer(&data[i])))
-				if len(m.FDs) < MaxMsgFDs {
-					m.FDs = append(m.FDs, f)
-				} else {
-					Close(f)
-					bad = true
-				}
-			}
-		case h.Level == syscall.SOL_SOCKET && h.Type == scmCredentials && len(data) >= ucredLen:
-			m.CredPID = *(*int32)(unsafe.Pointer(&data[0]))
-		default:
-			bad = true
-		}
-		off += (int(h.Len) + 7) &^ 7
-	}
+	// The descriptors are ours whatever else is wrong, and are found first.
+	bad := !m.walk(m.ctrl[:min(uint64(m.hdr.Controllen), ctrlBufLen)]) || m.hdr.Flags&(msgTrunc|msgCtrunc) != 0
 	if bad {
 		if wait {
 			CloseForeign(m.FDs)
@@ -142,6 +118,32 @@ func RecvMsg(fd int, p []byte, wait bool, m *MsgBuf) (n int, err error) {
 		return 0, syscall.EMSGSIZE
 	}
 	return int(r), nil
+}
+
+// walk takes what it knows out of control messages (cmsg(3)), and reports whether they are
+// nothing else. There is room in m for every descriptor that fits into a MsgBuf; one more
+// than MaxMsgFDs is too many.
+func (m *MsgBuf) walk(ctrl []byte) (ok bool) {
+	ok = true
+	for len(ctrl) >= cmsgHdrLen {
+		h := (*syscall.Cmsghdr)(unsafe.Pointer(&ctrl[0]))
+		if h.Len < cmsgHdrLen || h.Len > uint64(len(ctrl)) {
+			return false
+		}
+		data := ctrl[cmsgHdrLen:h.Len]
+		switch {
+		case h.Level == syscall.SOL_SOCKET && h.Type == scmRights:
+			for ; len(data) >= 4; data = data[4:] {
+				m.FDs = append(m.FDs, int(*(*int32)(unsafe.Pointer(&data[0]))))
+			}
+		case h.Level == syscall.SOL_SOCKET && h.Type == scmCredentials && len(data) >= ucredLen:
+			m.CredPID = *(*int32)(unsafe.Pointer(&data[0]))
+		default:
+			ok = false
+		}
+		ctrl = ctrl[min((h.Len+7)&^7, uint64(len(ctrl))):]
+	}
+	return ok && len(m.FDs) <= MaxMsgFDs
 }
 
 // PassCredentials asks the kernel to attach SCM_CREDENTIALS to every packet
