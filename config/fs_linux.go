@@ -69,7 +69,7 @@ func dirsAbove(fd int, dir string, f func(dir string, st *unix.Stat_t)) error {
 func idOf(st *unix.Stat_t) fileID { return fileID{uint64(st.Dev), st.Ino} }
 
 // readRegistry reads the main file and its drop-ins, each judged by the
-// descriptor it is read from (C1).
+// descriptor it is read from.
 func readRegistry(ps *problems, main string, opt Options) []source {
 	dir := filepath.Dir(main)
 	fd, err := openPath(dir, unix.O_RDONLY|unix.O_DIRECTORY)

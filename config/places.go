@@ -76,8 +76,8 @@ func (s placeSet) find(p place) func(yield func(*draft, string) bool) {
 }
 
 // checkPlaces compares every rootfs and every mount source with one another
-// and with the control sockets' directory (C3, C9). A mount source lies apart
-// from every rootfs: what is inside one is its tenant's to swap (C7).
+// and with the control sockets' directory. A mount source lies apart
+// from every rootfs: what is inside one is its tenant's to swap.
 func (v *validator) checkPlaces() {
 	seen := v.look(v.places())
 	sockets := newPlaceSet()

@@ -76,7 +76,7 @@ type settings struct {
 	Autostart value[bool] `toml:"autostart"`
 	// ContainerRoot, with userns = false, lets set-uid programs inside work
 	// and uid 0 keep some capabilities. The default is false. Without
-	// meaning where userns is on: root inside is then nobody on the host.
+	// meaning where userns is on: root inside is then an unprivileged uid of the host.
 	ContainerRoot value[bool] `toml:"container_root"`
 	// Env is added to the environment of every session. A jail's variables
 	// are added to those of [defaults] and win over them.

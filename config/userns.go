@@ -129,7 +129,7 @@ func (p *pool) freeSlot(name string) (span, bool) {
 }
 
 // assignRanges gives every jail its id range, explicit ones first, so that no
-// host id belongs to two jails, or to a jail and an account (C3). A jail that is out
+// host id belongs to two jails, or to a jail and an account. A jail that is out
 // of service keeps its claim: the others' ranges are the same with and without its
 // fault. Every program that reads the same registry on the same host gets the same
 // answer.

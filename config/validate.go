@@ -277,7 +277,7 @@ func (v *validator) user(d *draft, u *userTable) (jail.Login, bool) {
 }
 
 // account finds the host account of a login and refuses those that are root,
-// could become root, or are not one person's (C2).
+// could become root, or are not one person's.
 func (v *validator) account(u *userTable) (account, bool) {
 	acct, ok := v.host.user(u.login)
 	if !ok {
@@ -308,7 +308,7 @@ func (v *validator) account(u *userTable) (account, bool) {
 	return acct, true
 }
 
-// checkID returns a uid or gid that may be used, reporting one that may not (C4).
+// checkID returns a uid or gid that may be used, reporting one that may not.
 func checkID(ps *problems, x value[int64]) (uint32, bool) {
 	switch {
 	case x.v == 0:
@@ -535,7 +535,7 @@ func (v *validator) mountSource(ps *problems, m mountTable) {
 
 // refusedSource says why a path is no mount source, judged by its name: it is
 // the host's root, a kernel file system, or where services keep their control
-// sockets (C9).
+// sockets.
 func (v *validator) refusedSource(src string) string {
 	if src == "/" || src == "/run" || src == "/var/run" {
 		return "holds the host's control sockets, show a directory below it"

@@ -1,7 +1,7 @@
 // Package environ decides which variables of a login's environment may enter a
 // jail. jail-enter asks before it sends, PID 1 asks again before it uses: an
 // allow-list, because what is dangerous to some program inside cannot be listed
-// (THREATS S6).
+// (docs/threat-model.md, S6).
 package environ
 
 // allowed are the names that pass; a trailing * stands for any ending.

@@ -82,8 +82,8 @@ func start(opt Options, spec jail.Spec, stay bool) error {
 	}
 	if given != nil {
 		fds = given
-		// Those that listen already do so for systemd; who has connected meanwhile
-		// came with less, not with more.
+		// Listeners from systemd are already open; clients that connected before this
+		// file existed sent fewer variables, never more.
 		for _, lg := range spec.Logins {
 			if err := fdsock.WriteAccept(opt.RuntimeDir, lg.HostUID, spec.EnvAccept); err != nil {
 				return err

@@ -408,7 +408,7 @@ const (
 )
 
 // quick is how long Poll waits at first without telling the scheduler, in
-// milliseconds: after ten of them sysmon takes the processor away from the thread.
+// milliseconds: after 10 ms sysmon retakes the thread's P.
 const quick = 4
 
 // Poll waits for events for at most ms milliseconds, for ever if ms is

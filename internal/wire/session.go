@@ -1,7 +1,7 @@
 package wire
 
 // Stdio says what one of a session's descriptors 0, 1, 2 is. Each is judged by
-// itself (THREATS: a terminal on descriptor 2 alone is still a terminal).
+// itself: a terminal on descriptor 2 alone is still a terminal.
 type Stdio uint8
 
 const (
