@@ -229,7 +229,16 @@ func markFaulty(reg *config.Registry, f *config.Fault, at func(name string) *row
 	r.note = why
 }
 
+// noSuch says why name neither runs nor is in force: a fault of it, or there is no such
+// jail.
 func noSuch(opt Options, name string) error {
+	if reg, err := load(opt); err == nil {
+		for i := range reg.Faults {
+			if f := &reg.Faults[i]; f.Jail == name && len(f.Errors) > 0 {
+				return fmt.Errorf("jail %s does not run and is out of service: %w", name, f.Errors[0])
+			}
+		}
+	}
 	return fmt.Errorf("no jail %q in %s, and none of that name runs", name, opt.ConfigPath)
 }
 
@@ -400,7 +409,7 @@ func wake(opt Options, name string) error {
 		return err
 	}
 	if spec == nil {
-		return fmt.Errorf("no jail %q in %s", name, opt.ConfigPath)
+		return noSuch(opt, name)
 	}
 	// To be waiting on a login's socket is all it takes.
 	fd, err := fdsock.Dial(fdsock.LoginPath(opt.RuntimeDir, spec.Logins[0].HostUID))
