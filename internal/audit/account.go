@@ -278,7 +278,7 @@ func (a *auditor) checkGroups(l *login) {
 	}
 }
 
-// checkJobs looks at what runs a login's commands without its shell (D9).
+// checkJobs looks at what runs a login's commands without its shell.
 func (a *auditor) checkJobs(l *login) {
 	for _, job := range []struct {
 		name, program string

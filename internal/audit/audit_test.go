@@ -188,7 +188,7 @@ func lines(found []Finding) string {
 func TestTheRecommendedHostIsFreeOfErrorsAndWarnings(t *testing.T) {
 	w := newWorld(t)
 	assert.Equal(t, ""+
-		"note: alice: sshd_config, PasswordAuthentication yes: the account's password is locked, so only a PAM module that asks elsewhere lets somebody in without a key; fix: AuthenticationMethods publickey\n"+
+		"note: alice: sshd_config, PasswordAuthentication yes: the account's password is locked, so only a PAM module that asks elsewhere lets somebody in without a key; fix: AuthenticationMethods publickey in their Match block\n"+
 		"note: alice: /etc/pam.d/sshd:6: ~/.pam_environment sets any variable of what the host runs at a login, should somebody be able to write it; fix: session required pam_env.so user_readenv=0 envfile=/etc/default/locale\n",
 		lines(w.run()))
 
@@ -579,8 +579,8 @@ func TestFindings(t *testing.T) {
 			{Warning, "sshd_config, TrustedUserCAKeys /etc/ssh/ca.pub", "force-command=internal-sftp", "TrustedUserCAKeys none"},
 			{Warning, "sshd_config, AuthorizedPrincipalsFile .ssh/principals", "whose certificates enter", "AuthorizedPrincipalsFile none"},
 			{Warning, "sshd_config, StrictModes no", "whoever can write", "StrictModes yes"},
-			{Warning, "sshd_config, PasswordAuthentication yes", "may be guessed", "AuthenticationMethods publickey"},
-			{Warning, "sshd_config, KbdInteractiveAuthentication yes", "may be guessed", "AuthenticationMethods publickey"},
+			{Warning, "sshd_config, PasswordAuthentication yes", "may be guessed", "AuthenticationMethods publickey in their Match block"},
+			{Warning, "sshd_config, KbdInteractiveAuthentication yes", "may be guessed", "AuthenticationMethods publickey in their Match block"},
 			{Note, "sshd_config, AuthorizedKeysCommand /usr/local/bin/ldap-keys %u", "was not looked at", "AuthorizedKeysCommand /usr/lib/jail/jail-keys -- %u %t %k"},
 			{Note, "sshd_config, AllowTcpForwarding yes", "127.0.0.1", "AllowTcpForwarding no"},
 			{Note, "sshd_config, AllowAgentForwarding yes", "forwarded agent", "AllowAgentForwarding no"},
@@ -614,7 +614,7 @@ func TestFindings(t *testing.T) {
 		{"a list of methods without a key is a way in", func(w *world) {
 			w.hash = "$y$j9T$x"
 			w.set("authenticationmethods", "publickey password")
-		}, []want{{Warning, "sshd_config, PasswordAuthentication yes", "may be guessed", "AuthenticationMethods publickey"}}, nil},
+		}, []want{{Warning, "sshd_config, PasswordAuthentication yes", "may be guessed", "AuthenticationMethods publickey in their Match block"}}, nil},
 		{"a locked password without PAM is no way in", func(w *world) {
 			w.set("usepam", "no")
 		}, nil, []string{"PasswordAuthentication", "pam.d/sshd"}},
@@ -763,7 +763,7 @@ func TestFindings(t *testing.T) {
 				assert.True(t, ok, "no %v %q %q %q in\n%s", x.sev, x.where, x.what, x.fix, all)
 			}
 			for _, x := range tc.not {
-				assert.NotContains(t, strings.ReplaceAll(all, "PasswordAuthentication yes: the account's password is locked, so only a PAM module that asks elsewhere lets somebody in without a key; fix: AuthenticationMethods publickey", "-"), x)
+				assert.NotContains(t, strings.ReplaceAll(all, "PasswordAuthentication yes: the account's password is locked, so only a PAM module that asks elsewhere lets somebody in without a key; fix: AuthenticationMethods publickey in their Match block", "-"), x)
 			}
 		})
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // checkPrograms looks at our own programs where this login is sent through
-// them: whoever can change one of them acts as every login, or as root (G5).
+// them: whoever can change one of them acts as every login, or as root.
 func (a *auditor) checkPrograms(l *login) {
 	enter := map[string]bool{}
 	if l.kind == shellJail {

@@ -484,7 +484,7 @@ func (l *login) insideOnly() bool {
 	return l.ssh.forced() == forcedJail && l.jail.Keys == wire.KeysInside
 }
 
-// checkKeys looks at where sshd gets keys from (D8).
+// checkKeys looks at where sshd gets keys from.
 func (a *auditor) checkKeys(l *login) {
 	if f := l.ssh.get("authorizedkeysfile"); f != "none" && f != "" {
 		where := "sshd_config, AuthorizedKeysFile " + f
@@ -536,9 +536,9 @@ func (a *auditor) keysLine() string {
 	return "AuthorizedKeysCommand " + a.opt.JailKeys + " -- %u %t %k"
 }
 
-// checkMethods looks at ways to log in without a key (D7).
+// checkMethods looks at ways to log in without a key.
 func (a *auditor) checkMethods(l *login) {
-	const fix = "AuthenticationMethods publickey"
+	const fix = "AuthenticationMethods publickey in their Match block" // others may have nothing but a password
 	kbd := "kbdinteractiveauthentication"
 	if l.ssh.get(kbd) == "" {
 		kbd = "challengeresponseauthentication" // before OpenSSH 8.7
@@ -569,7 +569,7 @@ func (a *auditor) checkMethods(l *login) {
 var dangerous = []string{"LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "BASH_ENV", "ENV", "BASH_FUNC_x%%", "SHELLOPTS", "IFS", "PATH", "ZDOTDIR",
 	"GCONV_PATH", "LOCPATH", "NLSPATH", "PERL5OPT", "PYTHONPATH", "GODEBUG", "GOTRACEBACK", "HOME", "SHELL", "SSH_ORIGINAL_COMMAND", "SSH_USER_AUTH", "XAUTHORITY"}
 
-// checkEnv looks at variables from outside (D6).
+// checkEnv looks at variables from outside.
 func (a *auditor) checkEnv(l *login) {
 	const fix = "AcceptEnv LANG LC_* COLORTERM GIT_PROTOCOL"
 	for _, pattern := range l.ssh["acceptenv"] {
