@@ -92,6 +92,7 @@ func init() {
 		"P10-environ":          pid1Environ,
 		"P12-core-limit":       coreLimit,
 		"K9-socket":            pid1Socket,
+		"P8-prlimit":           limitPID1,
 		"P11-oom_score_adj":    oomScore,
 		"P4-map_files":         pid1Link("map_files"),
 		"X8-pidfd_getfd":       foreignGetfd,
@@ -289,6 +290,16 @@ func coreLimit() (string, error) {
 func raise(resource int) (string, error) {
 	l := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
 	return "no limit", unix.Setrlimit(resource, &l)
+}
+
+// limitPID1 gives PID 1 the limit of processor time that it has. With another one, as root
+// of its user namespace may set it, the kernel kills it (setrlimit(2), RLIMIT_CPU).
+func limitPID1() (string, error) {
+	var now unix.Rlimit
+	if err := unix.Prlimit(1, unix.RLIMIT_CPU, nil, &now); err != nil {
+		return "", err
+	}
+	return "set", unix.Prlimit(1, unix.RLIMIT_CPU, &now, nil)
 }
 
 // oomScore makes itself the last to be killed.

@@ -438,6 +438,15 @@ func TestPID1SurvivesSignalsFromInside(t *testing.T) {
 	})
 }
 
+// TestPID1KeepsItsLimits sets a limit of PID 1 as root of the jail, whose ids PID 1 has
+// (P8).
+func TestPID1KeepsItsLimits(t *testing.T) {
+	bothModes(t, func(t *testing.T, userns bool) {
+		j := mustStart(t, asRoot(newSpec(armed(t), userns)))
+		assert.Regexp(t, `^P8-prlimit\trefused\tEPERM\t`, j.out("attack P8-prlimit"))
+	})
+}
+
 // TestPID1CannotBeTraced opens what a tracer would (P1, P2, P4; CVE-2019-5736,
 // CVE-2016-9962).
 func TestPID1CannotBeTraced(t *testing.T) {
