@@ -33,10 +33,6 @@ func openTTY(pts int, uid uint32, req *wire.Request) (master, slave, number int,
 	if slave, err = tty.Peer(master); err != nil {
 		return fail(err)
 	}
-	// The group, tty, and the mode, 0620, come from the mount.
-	if err := syscall.Fchown(slave, int(uid), -1); err != nil {
-		return fail(err)
-	}
 	if req.Termios != (wire.Termios{}) {
 		if err := tty.SetTermios(slave, &req.Termios); err != nil {
 			return fail(err)
@@ -48,6 +44,11 @@ func openTTY(pts int, uid uint32, req *wire.Request) (master, slave, number int,
 		}
 	}
 	if err := tty.SetWinsize(master, req.Winsize); err != nil {
+		return fail(err)
+	}
+	// Only now: whoever has uid inside could open it, and change modes while it is typed,
+	// which PID 1 waits for. The group, tty, and the mode, 0620, come from the mount.
+	if err := syscall.Fchown(slave, int(uid), -1); err != nil {
 		return fail(err)
 	}
 	return master, slave, number, nil
