@@ -2,6 +2,7 @@ package launch
 
 import (
 	"errors"
+	"fmt"
 	"syscall"
 	"time"
 
@@ -72,7 +73,10 @@ func reap(pid int) syscall.WaitStatus {
 
 // explainDeath adds what the child's exit status says.
 func explainDeath(err error, ws syscall.WaitStatus) error {
-	if !ws.Exited() {
+	switch {
+	case ws.Signaled() && ws.Signal() != syscall.SIGKILL: // SIGKILL is ours
+		return fmt.Errorf("%w: it died of signal %d (%v)", err, ws.Signal(), ws.Signal())
+	case !ws.Exited():
 		return err
 	}
 	switch ws.ExitStatus() {
@@ -89,5 +93,5 @@ func explainDeath(err error, ws syscall.WaitStatus) error {
 	case sys.ChildNoCgroup:
 		return errors.New("make a cgroup namespace: not permitted")
 	}
-	return err
+	return fmt.Errorf("%w: it ended with status %d", err, ws.ExitStatus())
 }

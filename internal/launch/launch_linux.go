@@ -153,6 +153,9 @@ func New(life cgroup.Life, program string) (*Launcher, error) {
 		if l.exe, err = rootfs.OwnFile(program); err != nil {
 			return nil, fmt.Errorf("the jails' first process (Linux 5.14 is needed): %w", err)
 		}
+		if l.exe, err = aboveFirst(l.exe); err != nil {
+			return nil, err
+		}
 		if l.locks, err = openLocks(lockDir); err != nil {
 			return nil, fmt.Errorf("locks of root file systems: %w", err)
 		}
@@ -176,6 +179,20 @@ func New(life cgroup.Life, program string) (*Launcher, error) {
 		l.noSFTP = "the built-in sftp server " + path + " is missing (make install): sftp works only in jails whose root file system has a server"
 	}
 	return l, nil
+}
+
+// aboveFirst returns fd, or a copy in its place, under a number that is none of the
+// first four: those are the child's own by the time it executes.
+func aboveFirst(fd int) (int, error) {
+	if fd > 3 {
+		return fd, nil
+	}
+	n, err := sys.Fcntl(fd, syscall.F_DUPFD_CLOEXEC, 4)
+	if err != nil {
+		return -1, fmt.Errorf("duplicate descriptor: %w", err)
+	}
+	sys.Close(fd)
+	return n, nil
 }
 
 // Ended removes what a jail that has ended left on the host.

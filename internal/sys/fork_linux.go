@@ -128,9 +128,9 @@ type Child struct {
 	Dir    *byte
 	DirMsg []byte
 
-	// ExecFD, if not negative, is executed (execveat(2)); ExePath, if ExecFD is
-	// negative and CloneExe, is first cloned read-only into the child's own
-	// mount namespace; else Path is executed.
+	// ExecFD, if not negative, is executed (execveat(2)); it is above 3, since those are
+	// FDs by then. If it is negative and CloneExe, Path is first cloned read-only into
+	// the child's own mount namespace; else Path is executed.
 	ExecFD   int
 	CloneExe bool
 	Path     *byte
@@ -270,6 +270,9 @@ func Fork(c *Child) (pid, pidfd int, err error) {
 	}
 	if c.stack == nil {
 		c.stack = make([]byte, childStack)
+	}
+	if c.ExecFD >= 0 && c.ExecFD < len(c.FDs) {
+		return 0, -1, syscall.EBADF // it is another descriptor by then
 	}
 	if c.TakeFrom >= 0 {
 		prepareTake(c)
