@@ -47,6 +47,7 @@ func run(args []string) int {
 	flags := flag.NewFlagSet("bite", flag.ContinueOnError)
 	only := flags.String("run", "", "only mutations whose file, claim or test matches this `regexp`")
 	list := flags.Bool("list", false, "print the mutations, run nothing")
+	model := flags.Bool("model", false, "print docs/threat-model.md as a list, with what shows and proves each row; run nothing")
 	dir := flags.String("dir", "e2e/bite/mutations", "where they are kept")
 	if err := flags.Parse(args); err != nil {
 		return 2
@@ -72,6 +73,18 @@ func run(args []string) int {
 			fmt.Printf("%s\t%s\t%s %s\n", m.File, m.Claim, m.Package, m.Test)
 		}
 		return 0
+	}
+	if *model {
+		rows, err := readModel("docs/threat-model.md")
+		if err == nil {
+			var tests map[string]suite
+			if tests, err = suites("."); err == nil {
+				printModel(os.Stdout, rows, proofs(all, tests))
+				return 0
+			}
+		}
+		fmt.Fprintln(os.Stderr, "bite:", err)
+		return 2
 	}
 	if len(chosen) == 0 {
 		fmt.Fprintln(os.Stderr, "bite: no mutation matches")
