@@ -17,6 +17,7 @@ import (
 	"jail/internal/cgroup"
 	"jail/internal/jail"
 	"jail/internal/launch"
+	"jail/internal/needs"
 	"jail/internal/sys"
 )
 
@@ -315,9 +316,8 @@ func (j *testJail) kill() {
 // reads it.
 func TestLoginuid(t *testing.T) {
 	needRoot(t)
-	if _, err := os.Stat("/proc/self/loginuid"); err != nil {
-		t.Skip("a kernel without CONFIG_AUDIT: ", err)
-	}
+	_, err := os.Stat("/proc/self/loginuid")
+	needs.Machine(t, err == nil, fmt.Sprint("a kernel with CONFIG_AUDIT is needed: ", err))
 	bothModes(t, func(t *testing.T, userns bool) {
 		j := mustStart(t, newSpec(newRootfs(t), userns))
 		assert.Equal(t, "1234", j.out("cat /proc/self/loginuid"))

@@ -14,6 +14,7 @@ import (
 
 	"jail/internal/authkeys"
 	"jail/internal/login"
+	"jail/internal/needs"
 	"jail/internal/wire"
 )
 
@@ -124,12 +125,7 @@ func TestKeyRule(t *testing.T) {
 // authorized_keys are read with the user's rights: what only root inside may read is
 // not the user's to be let in by.
 func TestKeyRuleReadsAsTheUser(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("JAIL_TEST_MUST_RUN") == "1" {
-			t.Fatal("another's ids need root")
-		}
-		t.Skip("another's ids need root")
-	}
+	needs.Root(t, "it opens files as another")
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	j, root := tree(t, map[string]string{

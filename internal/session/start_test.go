@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"jail/internal/needs"
 	"jail/internal/passwd"
 	"jail/internal/sys"
 	"jail/internal/wire"
@@ -153,12 +154,7 @@ func TestStart(t *testing.T) {
 // What hushes a login is looked for with the user's rights: what root alone can find is
 // not the user's to have put there.
 func TestHushloginIsTheUsers(t *testing.T) {
-	if os.Getuid() != 0 {
-		if os.Getenv("JAIL_TEST_MUST_RUN") != "" {
-			t.Fatal("needs root")
-		}
-		t.Skip("needs root")
-	}
+	needs.Root(t, "it opens files as another")
 	runtime.LockOSThread() // fsuid is the thread's
 	defer runtime.UnlockOSThread()
 	j, root := tree(t, map[string]string{"home/bob/.hushlogin": "", "home/eve/.hushlogin": "", "home/joe/": ""})

@@ -1,6 +1,7 @@
 package sys
 
 import (
+	"fmt"
 	"os"
 	"runtime"
 	"strconv"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"jail/internal/needs"
 )
 
 // start runs argv with its descriptors 1 and 2 on a pipe and returns the status
@@ -198,9 +201,8 @@ func TestForkPassesNoOtherDescriptor(t *testing.T) {
 func hasAudit(t *testing.T) {
 	t.Helper()
 	needRoot(t)
-	if _, err := os.Stat("/proc/self/loginuid"); err != nil {
-		t.Skip("a kernel without CONFIG_AUDIT: ", err)
-	}
+	_, err := os.Stat("/proc/self/loginuid")
+	needs.Machine(t, err == nil, fmt.Sprint("a kernel with CONFIG_AUDIT is needed: ", err))
 }
 
 // TestForkSetsTheLoginuid: it is the identity's before the program runs, and the
@@ -336,10 +338,8 @@ func cgroup2(t *testing.T) string {
 	}
 	// Every kernel this project runs on has the unified hierarchy (Linux 4.5); whether it
 	// is mounted, and writable, is the machine's.
-	if os.Geteuid() == 0 && os.Getenv("JAIL_TEST_MUST_RUN") != "" {
-		t.Fatal("no cgroup can be made in a unified hierarchy here: mount -t cgroup2 none DIR")
-	}
-	t.Skip("no cgroup can be made in a unified hierarchy here")
+	needs.Root(t, "it makes a cgroup")
+	needs.Machine(t, false, "no cgroup can be made in a unified hierarchy here: mount -t cgroup2 none DIR")
 	return ""
 }
 

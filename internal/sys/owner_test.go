@@ -15,6 +15,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"jail/internal/needs"
 )
 
 // The tests of Owner run in a user namespace that plays the host, with limits of its
@@ -149,12 +151,7 @@ const (
 
 func needRoot(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("JAIL_TEST_MUST_RUN") != "" {
-			t.Fatal("needs root")
-		}
-		t.Skip("needs root")
-	}
+	needs.Root(t, "it takes on other ids")
 }
 
 // played re-runs a test as root of a user namespace that plays the host, and reports
