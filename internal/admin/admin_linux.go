@@ -305,7 +305,8 @@ func stop(opt Options, name string, c *control.Conn, grace time.Duration) error 
 	if sockets, err := fdsock.Sockets(opt.RuntimeDir); err == nil {
 		defer sockets.RemoveDead()
 	}
-	if err := c.Send(wire.AppendStop(nil, wire.Stop{GraceMillis: uint32(grace.Milliseconds())}), nil); err != nil {
+	// Should it have ended since it answered, that is what was asked for.
+	if err := c.Send(wire.AppendStop(nil, wire.Stop{GraceMillis: uint32(grace.Milliseconds())}), nil); err != nil && !gone(err) {
 		return err
 	}
 	wait := int(grace.Milliseconds()) + 3000
@@ -341,7 +342,10 @@ func stopSilent(opt Options, name string, grace time.Duration, why error) error 
 		return why
 	}
 	pid, pidfd, err := control.Find(spec.Rootfs)
-	if err != nil {
+	switch {
+	case err != nil && gone(why):
+		return err // it has ended while it was asked
+	case err != nil:
 		return why
 	}
 	defer sys.Close(pidfd)
@@ -355,6 +359,9 @@ func stopSilent(opt Options, name string, grace time.Duration, why error) error 
 	}
 	return kill(pid, pidfd, name)
 }
+
+// gone reports whether an error is of a connection whose other end is no more.
+func gone(err error) bool { return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) }
 
 // kill ends PID 1, and with it everything in the jail.
 func kill(pid, pidfd int, name string) error {

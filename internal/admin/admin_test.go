@@ -4,12 +4,16 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"jail/internal/control"
+	"jail/internal/fdsock"
+	"jail/internal/sys"
 	"jail/internal/wire"
 )
 
@@ -30,4 +34,26 @@ func TestOutOfService(t *testing.T) {
 
 	assert.ErrorContains(t, Stop(opt, "two", time.Second), ": jail.two.")
 	assert.ErrorContains(t, Stop(opt, "three", time.Second), `no jail "three" in `)
+}
+
+// TestStopOfOneThatEnds: a jail that ends while it is asked is not running, and no more is
+// wrong.
+func TestStopOfOneThatEnds(t *testing.T) {
+	dir, err := os.MkdirTemp("", "admin") // t.TempDir is too long for a socket
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	opt := Options{ConfigPath: filepath.Join(dir, "jail.toml"), RuntimeDir: filepath.Join(dir, "run"), Rootless: true, Stdout: io.Discard, Stderr: io.Discard}
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "rootfs"), 0o700))
+	require.NoError(t, os.WriteFile(opt.ConfigPath, []byte("version = 1\n[jail.one]\nrootfs = \""+dir+"/rootfs\"\nusers = { root = { uid = 1000 } }\n"), 0o644))
+	require.NoError(t, fdsock.PrepareDir(opt.RuntimeDir))
+	listener, err := fdsock.ListenControl(opt.RuntimeDir, "one")
+	require.NoError(t, err)
+	defer sys.Close(listener)
+	go func() {
+		conn, _, err := syscall.Accept(listener)
+		if assert.NoError(t, err) {
+			sys.Close(conn)
+		}
+	}()
+	assert.ErrorIs(t, Stop(opt, "one", time.Second), control.ErrNotRunning)
 }
