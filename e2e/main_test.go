@@ -269,13 +269,13 @@ func runMain(m *testing.M) int {
 	return status
 }
 
-// sideBySide lets more tests run at a time than there are processors, unless -parallel
-// says how many: a client waits for the other end most of the time.
+// sideBySide lets eight tests run at a time where there are fewer processors, unless
+// -parallel says how many: a client waits for the other end most of the time.
 func sideBySide() {
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
 	if !given {
-		flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0)))
+		flag.Set("test.parallel", strconv.Itoa(max(8, runtime.GOMAXPROCS(0))))
 	}
 }
 

@@ -51,16 +51,19 @@ func TestTypedAhead(t *testing.T) {
 	}
 	t.Run("by OpenSSH's client, often", func(t *testing.T) {
 		// Through a master it would have no terminal to take the modes from.
-		ssh := func(d door) result {
+		ssh := func(t *testing.T, d door) result {
 			return runCommand(t, exec.Command("ssh", "-F", sshDir+"/config", "-S", "none", "-tt", "-l", d.user(work), "--", string(d), "cat; echo eof; exit 6"),
 				strings.NewReader("abc\n\x04"))
 		}
-		want := ssh(plain)
+		want := ssh(t, plain)
 		require.Equal(t, "abc\r\nabc\r\neof\r\n", want.stdout)
 		require.Equal(t, 6, want.status)
 		for _, d := range jailDoors {
-			for range 10 {
-				assertSame(t, string(d), want, ssh(d))
+			for n := range 10 {
+				t.Run(fmt.Sprint(d, n), func(t *testing.T) {
+					t.Parallel()
+					assertSame(t, string(d), want, ssh(t, d))
+				})
 			}
 		}
 	})
