@@ -7,6 +7,7 @@ DESTDIR  ?=
 FUZZTIME ?= 10m
 LOGIN    ?= debian
 SUITE    ?= trixie
+GOVERSION ?= $(shell $(GO) env GOVERSION)
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
 
 # Where a distribution wants the files of systemd, whatever PREFIX is.
@@ -23,7 +24,7 @@ PLAIN = ./cmd/... ./config/... ./internal/...
 PURE  = ./internal/wire ./internal/jail ./internal/passwd ./internal/authkeys ./internal/environ ./internal/confine ./internal/supervise
 
 .PHONY: all build build-enter unit test race bite arm64 bench lint fuzz trees deps install \
-	demo demo-shell demo-stop try-systemd try-vm try-arm64 try-release clean
+	demo demo-shell demo-stop try-go try-systemd try-vm try-arm64 try-release clean
 
 all: build
 
@@ -34,8 +35,10 @@ build: build-enter
 	$(call BUILD,,jail-sftp-server)
 
 # On amd64 with an entry point of its own, before the Go runtime's (internal/early),
-# unless EARLY is empty.
-EARLY ?= yes
+# unless EARLY is empty: it is where the release of Go is none that try-go has passed
+# with, since the entry point relies on what the compiler expects.
+EARLY_GO = go1.26 go1.26.%
+EARLY ?= $(if $(filter $(EARLY_GO),$(shell $(GO) env GOVERSION)),yes)
 ENTRY_amd64 = $(if $(EARLY),-E jail/internal/early.start)
 build-enter:
 	$(call BUILD,$(ENTRY_$(shell $(GO) env GOARCH)),jail-enter)
@@ -55,6 +58,13 @@ race: export CGO_ENABLED = 1
 race:
 	packaging/deps.sh race
 	$(GO) test -race -gcflags=jail/internal/sys=-race=false -count=1 $(PLAIN)
+
+# jail-enter's entry point, with another release of Go: GOVERSION=go1.27rc1.
+try-go: export GOTOOLCHAIN = $(GOVERSION)
+try-go: export EARLY = yes
+try-go:
+	$(GO) version
+	$(GO) test -count=1 ./cmd/jail-enter ./internal/early ./internal/enter
 
 # Breaks the product in one place at a time and runs the test that has to notice.
 # Red when one did not. BITEFLAGS="-run REGEXP" takes some.

@@ -33,7 +33,7 @@ import (
 func builds(t *testing.T) (quick, run string) {
 	dir := t.TempDir()
 	quick, run = filepath.Join(dir, "jail-enter"), filepath.Join(dir, "run")
-	command(t, "make", "-s", "-C", "../..", "build-enter", "BIN="+dir)
+	command(t, "make", "-s", "-C", "../..", "build-enter", "BIN="+dir, "EARLY=yes")
 	command(t, "go", "build", "-o", run, ".")
 	return quick, run
 }
