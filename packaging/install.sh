@@ -22,7 +22,7 @@ put bin/jail-init "$prefix/sbin/jail-init" 755
 put bin/jail-keys "$prefix/lib/jail/jail-keys" 755
 put bin/jail-pid1 "$prefix/lib/jail/pid1" 755
 put bin/jail-sftp-server "$prefix/lib/jail/sftp-server" 755
-ln -sfn jail-init "$destdir$prefix/sbin/jail"
+ln -sfn ../sbin/jail-init "$destdir$prefix/bin/jail" # where ordinary users find it
 
 put config/examples/jail.toml "$doc/examples/jail.toml" 644
 put config/examples/sshd_config.d/50-jail.conf "$doc/examples/sshd_config.d/50-jail.conf" 644
