@@ -56,7 +56,7 @@ func Check(opt Options) int {
 		status = 1
 	}
 	if err != nil {
-		fmt.Fprintln(opt.Stdout, "note: the registry would not be used: nothing starts with it, and a reload leaves what is in force")
+		fmt.Fprintln(opt.Stdout, "note: nothing new of the registry is used: what was in force stays in force")
 		return 1
 	}
 	for i := range reg.Faults {

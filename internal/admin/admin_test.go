@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"io"
 	"os"
 	"path/filepath"
@@ -56,4 +57,16 @@ func TestStopOfOneThatEnds(t *testing.T) {
 		}
 	}()
 	assert.ErrorIs(t, Stop(opt, "one", time.Second), control.ErrNotRunning)
+}
+
+// TestCheckOfAMainFileThatIsNoTOML: check says what serve makes of it, which is to stay with
+// what was in force.
+func TestCheckOfAMainFileThatIsNoTOML(t *testing.T) {
+	dir := t.TempDir()
+	var out bytes.Buffer
+	opt := Options{ConfigPath: filepath.Join(dir, "jail.toml"), RuntimeDir: filepath.Join(dir, "run"), Rootless: true, Stdout: &out, Stderr: io.Discard}
+	require.NoError(t, os.WriteFile(opt.ConfigPath, []byte("version = 1\n[jail.two\n"), 0o644))
+	assert.Equal(t, 1, Check(opt))
+	assert.Contains(t, out.String(), "error: "+opt.ConfigPath+":2: not valid TOML")
+	assert.Contains(t, out.String(), "note: nothing new of the registry is used: what was in force stays in force\n")
 }
