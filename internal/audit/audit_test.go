@@ -390,9 +390,9 @@ func TestFindings(t *testing.T) {
 			w.opt.AsRoot = []string{"/usr/lib/jail/pid1"}
 			w.files["/usr/lib/jail/pid1"] = fakeFile{mode: 0o777}
 		}, []want{{Error, "/usr/lib/jail/pid1", "is writable by everybody, who can replace pid1 and then acts as root", "chmod o-w /usr/lib/jail/pid1"}}, nil},
-		{"without the program of PID 1 no login works", func(w *world) {
+		{"without the program of PID 1 jails start only as long as serve has it", func(w *world) {
 			w.opt.AsRoot = []string{"/usr/lib/jail/pid1"}
-		}, []want{{Error, "/usr/lib/jail/pid1", "does not exist, so no login works", "make install, or install the package again"}}, nil},
+		}, []want{{Error, "/usr/lib/jail/pid1", "does not exist, so no jail starts once jail-init serve has ended", "make install, or install the package again"}}, nil},
 		{"a directory above jail-enter that everybody may write is an error", func(w *world) {
 			w.files["/usr/bin"] = fakeFile{dir: true, mode: 0o777}
 		}, []want{{Error, "/usr/bin", "is writable by everybody, who can replace jail-enter", "chmod o-w /usr/bin"}}, nil},

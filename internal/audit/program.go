@@ -49,8 +49,11 @@ func (a *auditor) checkProgram(l *login, p, acts string, safePath bool) {
 	t := walk(a.files, p)
 	if t.err != nil {
 		what := "does not exist, so no login works"
-		if safePath {
+		switch {
+		case safePath:
 			what = "does not exist, so no key is found"
+		case base == "pid1": // of which a serve that runs has a copy
+			what = "does not exist, so no jail starts once jail-init serve has ended, nor with jail-init run"
 		}
 		if !t.missing() {
 			what = fmt.Sprintf("cannot be judged (%v)", t.err)

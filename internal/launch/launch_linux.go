@@ -176,7 +176,7 @@ func New(life cgroup.Life, program string) (*Launcher, error) {
 	if path, ok := SFTPServer(own); ok {
 		l.sftp = path
 	} else {
-		l.noSFTP = "the built-in sftp server " + path + " is missing (make install): sftp works only in jails whose root file system has a server"
+		l.noSFTP = "the built-in sftp server " + path + " is missing: sftp works only in jails whose root file system has a server"
 	}
 	return l, nil
 }
