@@ -121,12 +121,13 @@ ssh-keygen -q -t ed25519 -N '' -f "$root/root/id"
 printf '%s\n' 'Host host' 'HostName 127.0.0.1' "Port $port" 'IdentityFile /root/id' 'StrictHostKeyChecking no' \
 	'UserKnownHostsFile /dev/null' 'LogLevel ERROR' >"$root/root/ssh_config"
 chroot "$root" groupadd -g 61999 jailed
-for user in centos:61000 debian:61001; do
+for user in centos:61000 debian:61001 third:61002; do
 	chroot "$root" useradd -K UID_MAX=61999 -u "${user#*:}" -G jailed -M -d /var/lib/jail/empty-home -s /usr/bin/jail-enter "${user%:*}"
 done
 mkdir -m 700 "$root/srv/jails"
 make_busybox "$root/srv/jails/centos" 61000 "$root/root/id.pub"
 make_debian "$root/srv/jails/debian" 61001 "$root/root/id.pub"
+make_busybox "$root/srv/jails/third" 61002 "$root/root/id.pub"
 cat >"$root/etc/jail/jail.toml" <<-TOML
 	version = 1
 	[jail.centos]
@@ -177,6 +178,30 @@ inside jail stop centos
 ok "... and a stopped jail starts again" eventually says "work" ssh_as centos 'id -un'
 ok "systemctl reload jail" inside systemctl reload jail.service
 ok "... the log says so" eventually sh_inside 'journalctl -u jail | grep -q "reloaded: 2 jails"'
+dropin=$root/etc/jail/jail.d/third.toml
+printf 'version = 1\n[jail.third]\nrootfs = "/srv/jails/third"\nusers = ["third"]\n' >"$dropin"
+ok "a file in jail.d is a jail" inside systemctl reload jail.service
+ok "... and lands" says work ssh_as third 'id -un'
+sed -i 's/= \[/= [[/' "$dropin"
+ok "a typo in it fails the reload" sh_inside '! systemctl reload jail.service'
+ok "... the journal says where" eventually sh_inside 'journalctl -u jail | grep -q "out of service: jail third.*/etc/jail/jail.d/third.toml:4: "'
+ok "... ps says so" sh_inside 'jail ps third | grep -q faulty'
+ok "... its login is refused, by su" says 125 sh_inside 'su - third -c true 2>/dev/null; echo $?'
+ok "... and has no keys" says 255 sh_inside 'ssh -F /root/ssh_config third@host true 2>/dev/null; echo $?'
+ok "... others go on" says work ssh_as centos 'id -un'
+ok "... also after a restart" inside systemctl restart jail.service
+ok "... and its logins land" says work ssh_as centos 'id -un'
+sed -i 's/= \[\[/= [/' "$dropin"
+ok "mended, it is back" inside systemctl reload jail.service
+ok "... and lands" says work ssh_as third 'id -un'
+ok "an account is removed" eventually inside userdel third
+ok "... which fails the reload" sh_inside '! systemctl reload jail.service'
+ok "... others go on" says work ssh_as centos 'id -un'
+ok "... also after a restart" inside systemctl restart jail.service
+ok "... with their keys" says work ssh_as centos 'id -un'
+rm "$dropin"
+ok "without the file all is well" inside systemctl reload jail.service
+inside jail stop third
 ok "systemctl stop jail" inside systemctl stop jail.service
 ok "... the session goes on" answers four
 ok "... and a login to a running jail works" says "work" ssh_as debian 'id -un'
