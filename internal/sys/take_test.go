@@ -1,10 +1,13 @@
 package sys
 
 import (
+	"encoding/binary"
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -138,6 +141,89 @@ func TestChildTakes(t *testing.T) {
 		} else {
 			assert.Equal(t, ChildNoFDs, ws.ExitStatus(), claim)
 		}
+	}
+}
+
+// TestFileThatHoldsUpTheChild: a file in user space is sent that neither says what it is
+// nor lets itself be closed. No copy of what the parent has open is held up by that.
+func TestFileThatHoldsUpTheChild(t *testing.T) {
+	needRoot(t)
+	fuse, err := syscall.Open("/dev/fuse", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+	require.NoError(t, err, "FUSE is needed: modprobe fuse")
+	place := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(place, nil, 0o600))
+	require.NoError(t, syscall.Mount("hushed", place, "fuse", syscall.MS_NOSUID|syscall.MS_NODEV,
+		fmt.Sprintf("fd=%d,rootmode=100600,user_id=0,group_id=0,allow_other", fuse)))
+	// What waits for an answer ends with an error then (umount(2), MNT_FORCE).
+	end := func() {
+		_ = syscall.Unmount(place, syscall.MNT_FORCE)
+		_ = syscall.Unmount(place, syscall.MNT_DETACH)
+	}
+	t.Cleanup(end)
+	go func() { // it answers that it is there, that the file is open, and that it can be closed once
+		defer Close(fuse)
+		closed := false
+		buf := make([]byte, 1<<20)
+		for {
+			n, err := syscall.Read(fuse, buf)
+			if err == syscall.EINTR {
+				continue
+			}
+			if err != nil || n < 40 {
+				return
+			}
+			answer := make([]byte, 16, 80) // struct fuse_out_header
+			copy(answer[8:], buf[8:16])
+			switch binary.LittleEndian.Uint32(buf[4:]) {
+			case 26: // FUSE_INIT
+				answer = answer[:80]
+				answer[16], answer[20] = 7, 31
+				binary.LittleEndian.PutUint32(answer[36:], 4096) // max_write
+			case 14: // FUSE_OPEN
+				answer = answer[:32]
+			case 25: // FUSE_FLUSH
+				if closed {
+					continue
+				}
+				closed = true
+			default:
+				continue
+			}
+			binary.LittleEndian.PutUint32(answer, uint32(len(answer)))
+			_, _ = syscall.Write(fuse, answer)
+		}
+	}()
+	file, err := syscall.Open(place, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	require.NoError(t, err)
+	a, b := pair(t)
+	var m MsgBuf
+	require.NoError(t, SendMsg(a, []byte("request"), []int{file}, true, &m))
+	require.NoError(t, syscall.Close(file)) // Close would not let the runtime go on meanwhile
+	gap, err := syscall.Open("/dev/null", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	require.NoError(t, err)
+	r, w, err := Pipe()
+	require.NoError(t, err)
+	defer Close(r)
+	require.Less(t, gap, w)
+	Close(gap) // the file's place in the child, in front of the pipe
+
+	c := NewChild()
+	c.TakeFrom, c.FDs[0] = b, FDTaken
+	c.Path, c.Argv, c.Envp = cstr("/bin/true"), []*byte{cstr("true"), nil}, []*byte{nil}
+	pid, pidfd, err := Fork(c)
+	require.NoError(t, err)
+	Close(w)
+	fds := [1]PollFD{{FD: int32(r)}}
+	n, err := Poll(fds[:], 10_000)
+	assert.NoError(t, err)
+	assert.Equal(t, 1, n, "the child has a copy of the pipe")
+	assert.Eventually(t, func() bool { return c.Taken() == TakenWrong }, 10*time.Second, time.Millisecond)
+
+	end()
+	Close(pidfd)
+	_, err = syscall.Wait4(pid, nil, 0, nil)
+	assert.NoError(t, err)
+	for c.Pending() {
 	}
 }
 
