@@ -155,8 +155,8 @@ func runsOn(rootfs *syscall.Stat_t) bool {
 
 // ofRoot reports whether the user namespace of a process is ours and the process root,
 // or root has made it, or an id of its own range has (owner): no ordinary user can
-// make a namespace of that kind, since newuidmap(1) gives nobody a range that the own
-// uid is part of.
+// make a namespace of that kind below ours, since newuidmap(1) gives nobody a range that
+// the own uid is part of. Below one that a user has made anybody's ids can be mixed.
 func ofRoot(dir string) bool {
 	var own, its syscall.Stat_t
 	if syscall.Stat("/proc/self/ns/user", &own) != nil || syscall.Stat(dir+"/ns/user", &its) != nil {
@@ -177,6 +177,15 @@ func ofRoot(dir string) bool {
 	}
 	if uid == 0 {
 		return true
+	}
+	parent, err := sys.NamespaceParent(ns)
+	if err != nil {
+		return false
+	}
+	err = syscall.Fstat(parent, &its)
+	sys.Close(parent)
+	if err != nil || its.Ino != own.Ino {
+		return false
 	}
 	text, _ := os.ReadFile(dir + "/uid_map")
 	for line := range strings.Lines(string(text)) {

@@ -2,6 +2,7 @@ package launch_test
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -255,6 +257,8 @@ func TestLockOfAStranger(t *testing.T) {
 		}
 		stranger := exec.Command("flock", "-s", spec.Rootfs, "sh", "-c", "echo locked; exec cat")
 		stranger.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 4711, Gid: 4711}}
+		endNested := nested(t, spec.Rootfs)
+		defer endNested()
 		in, err := stranger.StdinPipe()
 		require.NoError(t, err)
 		out, err := stranger.StdoutPipe()
@@ -276,6 +280,43 @@ func TestLockOfAStranger(t *testing.T) {
 		assert.ErrorIs(t, err, launch.ErrBusy, "without it")
 		assert.Equal(t, "alive\n", j.out("echo alive"))
 	})
+}
+
+// nested has a user of the host's, who has a range of ids (subuid(5)), do all that it can to
+// look like a jail on the root file system: a user namespace below its own that an id of
+// the range made and that has the range, a pid namespace, and that root directory.
+func nested(t *testing.T, rootfs string) (end func()) {
+	t.Helper()
+	const base = 1_700_000_000
+	cmd := exec.Command("sh", "-c", `exec 3<&0
+setpriv --reuid=1000 --clear-groups unshare --user sh -c '
+	until read a b c </proc/self/uid_map; do sleep 0.01; done
+	exec unshare --pid --fork chroot "$0" /bin/sh -c "echo there; exec cat"' "$0" <&3 &
+own=$(readlink /proc/self/ns/user)
+until its=$(readlink /proc/$!/ns/user) && [ "$its" != "$own" ]; do sleep 0.01; done
+echo 0 1000 2 >/proc/$!/uid_map
+wait`, rootfs)
+	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: base, Size: 65536}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER,
+		UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: true, Credential: &syscall.Credential{},
+	}
+	in, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	cmd.Stderr = os.Stderr
+	require.NoError(t, cmd.Start())
+	guard := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
+	defer guard.Stop()
+	text := make([]byte, 6)
+	_, err = io.ReadFull(out, text)
+	require.NoError(t, err)
+	require.Equal(t, "there\n", string(text))
+	return func() {
+		in.Close()
+		require.NoError(t, cmd.Wait())
+	}
 }
 
 // TestLockOfAnOlderProgram: a jail that has the lock on its rootfs and no other, as those

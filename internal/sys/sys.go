@@ -642,6 +642,13 @@ func EventfdClear(fd int) {
 	_, _ = Read(fd, b[:])
 }
 
+// NamespaceParent opens the user namespace above the one that ns is open on
+// (ioctl_nsfs(2), NS_GET_PARENT). It is EPERM where that is out of the caller's sight.
+func NamespaceParent(ns int) (int, error) {
+	fd, _, e := syscall.Syscall(syscall.SYS_IOCTL, uintptr(ns), 0xb702, 0)
+	return int(fd), justErr(e)
+}
+
 // NamespaceOwner returns the uid, as seen from the caller's user namespace, that made
 // the user namespace ns is open on (ioctl_nsfs(2), NS_GET_OWNER_UID).
 func NamespaceOwner(ns int) (uint32, error) {
