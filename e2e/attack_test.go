@@ -110,7 +110,7 @@ var attackRows = []attackRow{
 	{name: "P5-root", bites: onlyRoot},
 	{name: "P5-cwd", bites: onlyRoot},
 	{name: "K9-socket", bites: onlyRoot},
-	{name: "P8-prlimit", bites: onlyRoot},
+	{name: "P14-prlimit", bites: onlyRoot},
 	{name: "P10-environ", bites: onlyRoot},
 	{name: "P11-oom_score_adj", bites: onlyRoot, lacks: noResource},
 	{name: "P12-core-limit", bites: onlyRoot, lacks: noResource},

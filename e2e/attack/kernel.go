@@ -92,7 +92,7 @@ func init() {
 		"P10-environ":          pid1Environ,
 		"P12-core-limit":       coreLimit,
 		"K9-socket":            pid1Socket,
-		"P8-prlimit":           limitPID1,
+		"P14-prlimit":          limitPID1,
 		"P11-oom_score_adj":    oomScore,
 		"P4-map_files":         pid1Link("map_files"),
 		"X8-pidfd_getfd":       foreignGetfd,

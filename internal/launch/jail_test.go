@@ -435,11 +435,11 @@ func TestPID1SurvivesSignalsFromInside(t *testing.T) {
 }
 
 // TestPID1KeepsItsLimits sets a limit of PID 1 as root of the jail, whose ids PID 1 has
-// (P8).
+// (P14).
 func TestPID1KeepsItsLimits(t *testing.T) {
 	bothModes(t, func(t *testing.T, userns bool) {
 		j := mustStart(t, asRoot(newSpec(armed(t), userns)))
-		assert.Regexp(t, `^P8-prlimit\trefused\tEPERM\t`, j.out("attack P8-prlimit"))
+		assert.Regexp(t, `^P14-prlimit\trefused\tEPERM\t`, j.out("attack P14-prlimit"))
 	})
 }
 
