@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"sort"
+	"strconv"
 	"strings"
 	"syscall"
 	"unsafe"
@@ -292,14 +293,23 @@ func raise(resource int) (string, error) {
 	return "no limit", unix.Setrlimit(resource, &l)
 }
 
-// limitPID1 gives PID 1 the limit of processor time that it has. With another one, as root
-// of its user namespace may set it, the kernel kills it (setrlimit(2), RLIMIT_CPU).
+// limitPID1 gives PID 1 the limit of processor time that it has, by the number of each of
+// its threads. With another one, as root of its user namespace may set it, the kernel kills
+// it (setrlimit(2), RLIMIT_CPU).
 func limitPID1() (string, error) {
-	var now unix.Rlimit
-	if err := unix.Prlimit(1, unix.RLIMIT_CPU, nil, &now); err != nil {
-		return "", err
+	err := error(unix.ESRCH)
+	threads, _ := os.ReadDir("/proc/1/task")
+	for _, thread := range threads {
+		id, _ := strconv.Atoi(thread.Name())
+		var now unix.Rlimit
+		if err = unix.Prlimit(id, unix.RLIMIT_CPU, nil, &now); err != nil {
+			continue
+		}
+		if err = unix.Prlimit(id, unix.RLIMIT_CPU, &now, nil); err == nil {
+			return "set", nil
+		}
 	}
-	return "set", unix.Prlimit(1, unix.RLIMIT_CPU, &now, nil)
+	return "", err
 }
 
 // oomScore makes itself the last to be killed.

@@ -145,6 +145,13 @@ func giveUp(s *wire.Setup) error {
 	if err := sys.SeccompAllThreads(confine.Filter()); err != nil {
 		return sys.Wrap("install seccomp filter", err)
 	}
+	// Whose ids are all those of PID 1 may set its limits (kernel/sys.c,
+	// check_prlimit_permission), and with RLIMIT_CPU the kernel would end it. Nobody's
+	// one gid is two. A jail of one id, which an ordinary user can have, has no other.
+	const another = 1
+	if err := sys.SetSavedGIDAllThreads(another); err != nil && err != syscall.EINVAL {
+		return sys.Wrap("set saved gid", err)
+	}
 	sets := confine.CapsFor(s.Userns, s.ContainerRoot)
 	if err := sys.CapSetAllThreads(sets.PID1); err != nil {
 		return sys.Wrap("drop capabilities", err)

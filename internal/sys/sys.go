@@ -610,6 +610,14 @@ type SockFilter struct {
 	K      uint32
 }
 
+// SetSavedGIDAllThreads sets the saved set-group-ID of every thread of the process
+// (setresgid(2)). It is EINVAL where gid is not mapped.
+func SetSavedGIDAllThreads(gid uint32) error {
+	const keep = ^uintptr(0)
+	_, _, e := syscall.AllThreadsSyscall(syscall.SYS_SETRESGID, keep, keep, uintptr(gid))
+	return justErr(e)
+}
+
 // SeccompAllThreads installs prog on every thread (SECCOMP_FILTER_FLAG_TSYNC,
 // seccomp(2)). The caller has no_new_privs set or CAP_SYS_ADMIN.
 func SeccompAllThreads(prog []SockFilter) error {
