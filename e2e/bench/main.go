@@ -213,9 +213,9 @@ func measure(o options, scratch string) error {
 	debug.SetMemoryLimit(1 << 30)
 
 	b := &bench{options: o, scratch: scratch}
-	limit := 5*time.Minute + 45*time.Second
+	limit := 9 * time.Minute
 	if b.quick {
-		limit = 55 * time.Second
+		limit = 2 * time.Minute
 	}
 	watchdog := time.AfterFunc(limit, func() {
 		b.print()
@@ -260,6 +260,8 @@ var rows = []struct {
 	{"idle jails", (*bench).idleJails},
 	{"500 sessions", (*bench).manySessions},
 	{"flat memory", (*bench).flat},
+	{"scale jails", (*bench).scaleJails},
+	{"scale logins", (*bench).scaleLogins},
 }
 
 func (b *bench) print() { fmt.Print(b.table.String()) }
