@@ -1,11 +1,14 @@
 package audit
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
+
+	"jail/internal/jail"
 )
 
 // emptyHome is made by "make install": a directory of root's with nothing in it but
@@ -68,6 +71,27 @@ func (a *auditor) tenants(p string, mounts bool) string {
 	}
 }
 
+// ofID returns the jail that has a host id in its range; no two do.
+func (a *auditor) ofID(id uint32) *jail.Spec {
+	if a.ranges == nil {
+		a.ranges = []*jail.Spec{}
+		for i := range a.jails {
+			if a.jails[i].Userns.Enabled {
+				a.ranges = append(a.ranges, &a.jails[i])
+			}
+		}
+		slices.SortFunc(a.ranges, func(a, b *jail.Spec) int { return cmp.Compare(a.Userns.Base, b.Userns.Base) })
+	}
+	n, found := slices.BinarySearchFunc(a.ranges, id, func(j *jail.Spec, id uint32) int { return cmp.Compare(j.Userns.Base, id) })
+	if found {
+		return a.ranges[n]
+	}
+	if n > 0 && id-a.ranges[n-1].Userns.Base < a.ranges[n-1].Userns.Size {
+		return a.ranges[n-1]
+	}
+	return nil
+}
+
 // writer returns who besides root decides what a path leads to and, if that is
 // a directory, what is in it.
 func (a *auditor) writer(t *trail, l *login) string {
@@ -98,10 +122,8 @@ func (a *auditor) owner(uid uint32, l *login) string {
 	if uid == l.UID {
 		return "the login"
 	}
-	for i := range a.jails {
-		if u := a.jails[i].Userns; u.Enabled && uid >= u.Base && uid-u.Base < u.Size {
-			return "jail " + a.jails[i].Name
-		}
+	if j := a.ofID(uid); j != nil {
+		return "jail " + j.Name
 	}
 	return "uid " + decimal(uid)
 }
@@ -293,14 +315,14 @@ func (a *auditor) checkJobs(l *login) {
 		}
 		const what = " runs the login's commands on the host with /bin/sh, outside the jail"
 		allow, deny := "/etc/"+job.name+".allow", "/etc/"+job.name+".deny"
-		if text, err := a.files.read(allow); err == nil {
-			if lists(text, l.Name) {
+		if lines := a.linesOf(allow); lines != nil {
+			if lines[l.Name] {
 				a.add(l, Note, allow, job.name+what, `sed -i "/^`+loginName+`\$/d" `+allow)
 			}
 			continue
 		}
-		text, err := a.files.read(deny)
-		if err != nil && !job.without || lists(text, l.Name) {
+		lines := a.linesOf(deny)
+		if lines == nil && !job.without || lines[l.Name] {
 			continue
 		}
 		a.add(l, Note, deny, job.name+what, "echo "+loginName+" >>"+deny)
@@ -316,12 +338,21 @@ func (a *auditor) checkJobs(l *login) {
 	}
 }
 
-// lists reports whether a line of text is exactly name.
-func lists(text []byte, name string) bool {
-	for line := range strings.SplitSeq(string(text), "\n") {
-		if strings.TrimSpace(line) == name {
-			return true
+// linesOf returns the lines of a file that lists logins; nil without the file.
+func (a *auditor) linesOf(file string) map[string]bool {
+	lines, known := a.lines[file]
+	if known {
+		return lines
+	}
+	if text, err := a.files.read(file); err == nil {
+		lines = map[string]bool{}
+		for line := range strings.SplitSeq(string(text), "\n") {
+			lines[strings.TrimSpace(line)] = true
 		}
 	}
-	return false
+	if a.lines == nil {
+		a.lines = map[string]map[string]bool{}
+	}
+	a.lines[file] = lines
+	return lines
 }

@@ -103,6 +103,9 @@ type Options struct {
 	Kernel *Kernel
 
 	files files // nil: those below Root
+	// groupsFrom is what other sources than the files say of logins' groups; nil asks
+	// the name service.
+	groupsFrom func(sources, names []string) (map[string]string, error)
 }
 
 // Kernel is what a jail needs of the kernel.
@@ -165,6 +168,7 @@ type auditor struct {
 	groups []group
 	// roots and shared are whose a directory is, see tenants.
 	roots, shared map[string]string
+	ranges        []*jail.Spec // by where their ids begin
 	// elsewhere are accounts that are not in the files.
 	elsewhere []config.Account
 	pam       []pamLine
@@ -174,6 +178,8 @@ type auditor struct {
 	asked   string    // what sshd said of its version
 	// sshdMissing is that there is no sshd.
 	sshdMissing bool
+	writers     map[uint32]groupWriters
+	lines       map[string]map[string]bool // of files that list logins; nil: it is not there
 }
 
 // login is one login and what is known about it.

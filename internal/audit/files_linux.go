@@ -122,11 +122,20 @@ func walk(f files, p string) trail {
 	return t
 }
 
+// groupWriters is who besides root is in a group.
+type groupWriters struct {
+	name string
+	any  bool
+}
+
 // groupWriters returns who besides root is in a group: the members it lists and
 // the accounts whose primary group it is.
 func (a *auditor) groupWriters(gid uint32) (name string, any bool) {
 	if gid == 0 {
 		return "root", false
+	}
+	if w, ok := a.writers[gid]; ok {
+		return w.name, w.any
 	}
 	for _, g := range a.groups {
 		if g.gid != gid {
@@ -145,6 +154,10 @@ func (a *auditor) groupWriters(gid uint32) (name string, any bool) {
 	if name == "" {
 		name = decimal(gid)
 	}
+	if a.writers == nil {
+		a.writers = map[uint32]groupWriters{}
+	}
+	a.writers[gid] = groupWriters{name, any}
 	return name, any
 }
 

@@ -60,6 +60,9 @@ func (a *auditor) complete() {
 	if o.Effective == nil {
 		o.Effective = a.effective
 	}
+	if o.groupsFrom == nil {
+		o.groupsFrom = a.groupsFrom
+	}
 	if o.Version == nil {
 		o.Version = a.version
 	}

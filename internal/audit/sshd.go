@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"jail/internal/fdsock"
 	"jail/internal/wire"
@@ -169,28 +172,70 @@ func (s settings) withoutKey(method string) bool {
 	return false
 }
 
-// loadSSH asks sshd about every login.
+// loadSSH asks sshd about every login, once about those it cannot tell apart.
 func (a *auditor) loadSSH() {
 	if len(a.logins) == 0 {
 		return
 	}
+	type answer struct {
+		of   *login
+		said settings
+		err  error
+	}
+	// Without classes each login is one.
+	class := func(l *login) string { return l.Name }
+	if c, err := a.classesOf(a.logins); err == nil {
+		class = c.of
+	}
+	answers := map[string]*answer{}
+	var asked []*answer
+	of := make([]*answer, len(a.logins))
+	for i, l := range a.logins {
+		key := class(l)
+		if answers[key] == nil {
+			answers[key] = &answer{of: l}
+			asked = append(asked, answers[key])
+		}
+		of[i] = answers[key]
+	}
+	var next, given atomic.Int64
+	var wait sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(asked)) {
+		wait.Go(func() {
+			for given.Load() == 0 {
+				i := int(next.Add(1)) - 1
+				if i >= len(asked) {
+					return
+				}
+				text, err := a.opt.Effective(asked[i].of.Name)
+				if asked[i].err = err; err == nil {
+					asked[i].said = parseSettings(text)
+				} else if errors.Is(err, ErrNotInstalled) || errors.Is(err, errSlow) {
+					given.Store(1) // it will not answer about others either
+				}
+			}
+		})
+	}
+	wait.Wait()
 	const where = "sshd"
-	for _, l := range a.logins {
-		text, err := a.opt.Effective(l.Name)
+	for _, x := range asked {
 		switch {
-		case errors.Is(err, ErrNotInstalled):
+		case errors.Is(x.err, ErrNotInstalled):
 			a.sshdMissing = true
 			a.add(nil, Note, where, "is not installed, so what it opens was not looked at", "apt install openssh-server")
 			return
-		case errors.Is(err, errSlow):
+		case errors.Is(x.err, errSlow):
 			a.add(nil, Warning, where, "does not answer, so what it opens was not looked at", "sshd -T -C "+connection("NAME"))
 			return
-		case err != nil:
+		}
+	}
+	for i, l := range a.logins {
+		if err := of[i].err; err != nil {
 			reason, _, _ := strings.Cut(err.Error(), "\n")
 			a.add(l, Warning, where, "does not say what it would do, so what it opens was not looked at: "+reason, cure(reason))
 			continue
 		}
-		l.ssh = parseSettings(text)
+		l.ssh = of[i].said
 	}
 	a.loadMatches()
 }

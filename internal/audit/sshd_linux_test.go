@@ -17,12 +17,19 @@ import (
 // wrapSSHD makes a program that runs the real sshd in a mount namespace of its
 // own, with the directory it insists on and an account "alice" of group "jailed".
 func wrapSSHD(t *testing.T, sshd string) string {
+	return wrapSSHDWith(t, sshd, "alice:x:2001:2001::/var/lib/jail/empty-home:/usr/bin/jail-enter\n", "jailed:x:2900:alice\n")
+}
+
+// wrapSSHDWith is wrapSSHD with other accounts.
+func wrapSSHDWith(t *testing.T, sshd, passwd, group string) string {
 	p := filepath.Join(t.TempDir(), "sshd")
+	require.NoError(t, os.WriteFile(p+".passwd", []byte(passwd), 0o644))
+	require.NoError(t, os.WriteFile(p+".group", []byte(group), 0o644))
 	require.NoError(t, os.WriteFile(p, []byte(`#!/bin/sh
 exec unshare -m --propagation private sh -c '
 mount -t tmpfs tmpfs /run && mkdir -m 755 /run/sshd || exit 1
-{ cat /etc/passwd; echo "alice:x:2001:2001::/var/lib/jail/empty-home:/usr/bin/jail-enter"; } >/run/passwd
-{ cat /etc/group; echo "jailed:x:2900:alice"; } >/run/group
+cat /etc/passwd '`+p+`'.passwd >/run/passwd
+cat /etc/group '`+p+`'.group >/run/group
 mount --bind /run/passwd /etc/passwd && mount --bind /run/group /etc/group || exit 1
 exec "$0" "$@"' `+sshd+` "$@"
 `), 0o755))
