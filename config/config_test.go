@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -289,6 +290,7 @@ func TestFaultIsReportedWithItsLineAndKey(t *testing.T) {
 		"writable mount of the registry":     {`mounts = [ { source = "/etc/jail/jail.d", target = "/x" } ]`, []string{":5: jail.web.mounts[0].source: /etc/jail/jail.d shows this registry"}},
 		"mount of another jail's rootfs":     {"mounts = [ { source = \"/srv/x/home\", target = \"/x\" } ]\n[jail.x]\nrootfs = \"/srv/x\"\nusers = [\"bob\"]", []string{`:5: jail.web.mounts[0].source: /srv/x/home lies inside the rootfs of jail "x"`}},
 		"mount of a directory with a rootfs": {`mounts = [ { source = "/srv", target = "/x" } ]`, []string{`:5: jail.web.mounts[0].source: /srv contains the rootfs of jail "web"`}},
+		"one mount too many":                 {manyMounts(129), []string{`:133: jail.web.mounts[128].target: is one mount more than the 128`}},
 		"mount target twice":                 {`mounts = [ { source = "/a", target = "/x" }, { source = "/b", target = "/x" } ]`, []string{`:5: jail.web.mounts[1].target: /x is mounted twice`}},
 		"mount that hides another":           {`mounts = [ { source = "/a", target = "/x/y" }, { source = "/b", target = "/x" } ]`, []string{`:5: jail.web.mounts[1].target: /x would hide the mount on /x/y`}},
 		"one rootfs for two jails":           {"[jail.x]\nrootfs = \"/srv/web\"\nusers = [\"bob\"]", []string{`:6: jail.x.rootfs: /srv/web is the rootfs of jail "web"`}},
@@ -556,4 +558,19 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// manyMounts is a list of mounts, one to a line.
+func manyMounts(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "{source=\"/a\", target=\"/t%d\"},\n", i)
+	}
+	return "mounts = [" + b.String() + "]"
+}
+
+func TestManyMounts(t *testing.T) {
+	reg, errs := load(t, testOptions(), "version = 1\n[jail.web]\nrootfs = \"/srv/web\"\nusers = [\"alice\"]\n"+manyMounts(128))
+	require.Empty(t, errs)
+	assert.Len(t, reg.Jails[0].Mounts, 128)
 }

@@ -518,6 +518,9 @@ func (v *validator) mounts(ps *problems, spec *jail.Spec, mounts mountsKey) {
 			}
 		}
 		spec.Mounts = append(spec.Mounts, jail.Mount{Source: m.Source.v, Target: target, ReadOnly: m.ReadOnly.v})
+		if len(spec.Mounts) == wire.MaxMounts+1 {
+			ps.errorf(m.Target.origin, "is one mount more than the %d a jail can have, show a directory above several", wire.MaxMounts)
+		}
 	}
 }
 

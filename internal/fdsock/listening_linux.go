@@ -99,14 +99,25 @@ func listening() (map[file]bool, error) {
 	}
 }
 
-// Listens reports whether somebody listens on the socket of a login. It does not connect.
-func Listens(runtimeDir string, uid jail.HostUID) (bool, error) {
-	f, ok := fileOf(LoginPath(runtimeDir, uid))
-	if !ok {
-		return false, nil
+// Listens returns the first of some logins on whose socket somebody listens; ok is false
+// if nobody does. It does not connect.
+func Listens(runtimeDir string, uids []jail.HostUID) (uid jail.HostUID, ok bool, err error) {
+	var found map[file]bool
+	for _, uid := range uids {
+		f, ok := fileOf(LoginPath(runtimeDir, uid))
+		if !ok {
+			continue
+		}
+		if found == nil {
+			if found, err = listening(); err != nil {
+				return 0, false, err
+			}
+		}
+		if found[f] {
+			return uid, true, nil
+		}
 	}
-	found, err := listening()
-	return found[f], err
+	return 0, false, nil
 }
 
 // Left are the sockets of a runtime directory that somebody listened on, to find out

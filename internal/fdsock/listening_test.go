@@ -25,7 +25,7 @@ func TestWhoListens(t *testing.T) {
 	path := LoginPath(run, uid)
 	listens := func() bool {
 		t.Helper()
-		on, err := Listens(run, uid)
+		_, on, err := Listens(run, []jail.HostUID{uid})
 		require.NoError(t, err)
 		return on
 	}

@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"time"
 
+	"jail/internal/jail"
 	"jail/internal/rootfs"
 	"jail/internal/sys"
 	"jail/internal/wire"
@@ -49,6 +50,29 @@ func awaitReady(conn int, deadline time.Time) error {
 		}
 	}
 	return errors.New("PID 1's answer makes no sense")
+}
+
+// addLogin hands a PID 1 that is ready one more login.
+func addLogin(conn int, lg *jail.Login, listener int, deadline time.Time) error {
+	id := Identity(lg)
+	packet := wire.AppendAddLogin(nil, &id)
+	var m sys.MsgBuf
+	for {
+		err := sys.SendMsg(conn, packet, []int{listener}, false, &m)
+		if err == nil {
+			return nil
+		}
+		if err != syscall.EAGAIN {
+			return fmt.Errorf("hand over login %s: %w", lg.Name, err)
+		}
+		left := time.Until(deadline)
+		if left <= 0 {
+			return errors.New("PID 1 does not take its logins in time")
+		}
+		if _, err := sys.Poll([]sys.PollFD{{FD: int32(conn), Events: sys.PollOut}}, int(left.Milliseconds())+1); err != nil {
+			return err
+		}
+	}
 }
 
 func cloneError(err error) error {

@@ -139,7 +139,7 @@ func (l *Launcher) handOver(f *forked, p *prepared) error {
 	}
 	msg, err := wire.AppendSetup(nil, p.set)
 	if err != nil {
-		return fmt.Errorf("set-up of jail %s: %w: more than 64 mounts, logins, variables or names in env_accept", p.spec.Name, err)
+		return fmt.Errorf("set-up of jail %s: %w: env, env_accept and mounts are %d bytes at most", p.spec.Name, err, wire.MaxPacket)
 	}
 	fds, err := p.set.List(p.fds)
 	if err != nil {

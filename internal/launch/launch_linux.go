@@ -263,13 +263,16 @@ func (l *Launcher) Start(spec *jail.Spec, listeners []int, ctl int) (*Jail, erro
 		return nil, err
 	}
 	defer p.close()
-	p.fds.Control, p.fds.Logins = ctl, listeners
+	p.fds.Control, p.fds.Logins = ctl, listeners[:len(p.set.Logins)]
 	f, err := l.fork(p)
 	if err != nil {
 		return nil, err
 	}
 	if err = l.handOver(f, p); err == nil {
 		err = awaitReady(f.conn, deadline)
+	}
+	for i := len(p.set.Logins); err == nil && i < len(listeners); i++ {
+		err = addLogin(f.conn, &spec.Logins[i], listeners[i], deadline)
 	}
 	if err != nil {
 		return nil, l.end(f, a, err)

@@ -119,7 +119,7 @@ func (l *Launcher) setup(spec *jail.Spec) *wire.Setup {
 		}
 		s.Mounts = append(s.Mounts, wm)
 	}
-	for i := range spec.Logins {
+	for i := range spec.Logins[:min(len(spec.Logins), wire.SetupLogins)] {
 		s.Logins = append(s.Logins, Identity(&spec.Logins[i]))
 	}
 	s.Locked = !l.rootless

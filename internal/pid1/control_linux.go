@@ -1,30 +1,54 @@
 package pid1
 
 import (
+	"strconv"
 	"syscall"
 
 	"jail/internal/sys"
 	"jail/internal/wire"
 )
 
-// control handles one message of the host's root.
+// maxOrders is how many messages of the host's root are read at a time: it has one for
+// each login.
+const maxOrders = 64
+
+// control handles messages of the host's root.
 func (l *loop) control(i int) {
+	for range maxOrders {
+		if !l.controlOne(i) {
+			return
+		}
+	}
+}
+
+// controlOne handles one message, and reports whether there may be another.
+func (l *loop) controlOne(i int) bool {
 	c := l.conns[i]
 	if c.execAs != nil {
 		id := c.execAs
 		l.request(i, id)
-		return
+		return false
 	}
-	buf := make([]byte, 16<<10)
+	buf := l.wasteland()
+	buf[1] = 0 // where the type is
 	n, err := sys.RecvMsg(c.fd, buf, false, &l.m)
-	if err == syscall.EAGAIN {
-		return
+	switch {
+	case err == syscall.EAGAIN:
+		return false
+	case err == syscall.EMSGSIZE && buf[1] == byte(wire.TypeAddLogin):
+		// There is no descriptor left for the listener. The login has none then, and
+		// nothing else is the worse for it.
+		var lim syscall.Rlimit
+		_ = syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim)
+		l.log("a login is not taken: PID 1 has no descriptor left for its socket; RLIMIT_NOFILE is " + strconv.FormatUint(lim.Cur, 10) +
+			", raise LimitNOFILE= of jail-init's unit and start the jail anew")
+		return true
 	}
 	fds := append([]int(nil), l.m.FDs...)
 	if err != nil || n == 0 {
 		sys.CloseAll(fds)
 		l.drop(i)
-		return
+		return false
 	}
 	typ, flags, body, err := wire.Header(buf[:n])
 	if err == nil {
@@ -34,6 +58,7 @@ func (l *loop) control(i int) {
 	if err != nil {
 		l.drop(i)
 	}
+	return err == nil
 }
 
 // order carries out one control message. It takes from fds what it keeps.
@@ -70,11 +95,9 @@ func (l *loop) order(c *conn, typ wire.Type, flags uint16, body []byte, fds *[]i
 		}
 		// A supervisor that has restarted brings a new listener for a login that
 		// has one. Who waits on the old one is taken first.
-		for i := range l.listeners {
-			if l.listeners[i].fd >= 0 && l.listeners[i].id.HostUID == id.HostUID {
-				l.accept(l.listeners[i].fd, i)
-				l.forgetListener(i)
-			}
+		if i, ok := l.byUID[id.HostUID]; ok {
+			l.accept(l.listeners[i].fd, i)
+			l.forgetListener(i)
 		}
 		if err := l.addListener((*fds)[0], id); err != nil {
 			return err
@@ -126,14 +149,14 @@ func (l *loop) stop(graceMillis uint32) {
 // dropLogin closes the listener of a login that may no longer enter. Its
 // sessions go on, as they would if an account were locked.
 func (l *loop) dropLogin(hostUID uint32) {
-	for i := range l.listeners {
-		if l.listeners[i].fd >= 0 && l.listeners[i].id.HostUID == hostUID {
-			for j, c := range l.conns {
-				if c.state == pending && c.login == i {
-					l.drop(j)
-				}
-			}
-			l.forgetListener(i)
+	i, ok := l.byUID[hostUID]
+	if !ok {
+		return
+	}
+	for j, c := range l.conns {
+		if c.state == pending && c.login == i {
+			l.drop(j)
 		}
 	}
+	l.forgetListener(i)
 }

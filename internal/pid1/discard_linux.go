@@ -42,6 +42,8 @@ func (l *loop) discard(fd int) {
 func (l *loop) forgetListener(i int) {
 	fd := l.listeners[i].fd
 	l.listeners[i].fd = -1
+	delete(l.byUID, l.listeners[i].id.HostUID)
+	l.unused = append(l.unused, i)
 	l.unwatch(fd)
 	l.dead = append(l.dead, fd)
 }

@@ -110,6 +110,8 @@ type loop struct {
 	ctl   int
 
 	listeners []listener
+	byUID     map[uint32]int // of those that have one, by host uid
+	unused    []int          // places in listeners that had one
 	conns     []*conn
 	freeConns []int
 	byPID     map[int]int
@@ -141,7 +143,7 @@ type loop struct {
 // newLoop makes the loop of a jail. ctl is the control listener, logins are those of
 // s.Logins, launcher is the first control connection.
 func newLoop(s *wire.Setup, jail sessions, procs processes, ctl int, logins []int, launcher int) (*loop, error) {
-	l := &loop{setup: s, jail: jail, procs: procs, ctl: ctl, byPID: map[int]int{}, out: make([]byte, 0, 1024)}
+	l := &loop{setup: s, jail: jail, procs: procs, ctl: ctl, byPID: map[int]int{}, byUID: map[uint32]int{}, out: make([]byte, 0, 1024)}
 	var now syscall.Timeval
 	_ = syscall.Gettimeofday(&now)
 	l.ids = login.NewIDs(s.Name, now.Sec*1000+now.Usec/1000)
@@ -187,14 +189,16 @@ func (l *loop) addListener(fd int, id wire.Identity) error {
 	if err := sys.SetNonblock(fd); err != nil {
 		return sys.Wrap("listener", err)
 	}
-	for i := range l.listeners {
-		if l.listeners[i].fd < 0 && !l.waitsOn(i) {
-			l.listeners[i] = listener{fd, id}
-			return l.watch(fd, kindListener, i)
-		}
+	i := len(l.listeners)
+	if n := len(l.unused); n > 0 && !l.waitsOn(l.unused[n-1]) {
+		i = l.unused[n-1]
+		l.unused = l.unused[:n-1]
+		l.listeners[i] = listener{fd, id}
+	} else {
+		l.listeners = append(l.listeners, listener{fd, id})
 	}
-	l.listeners = append(l.listeners, listener{fd, id})
-	return l.watch(fd, kindListener, len(l.listeners)-1)
+	l.byUID[id.HostUID] = i
+	return l.watch(fd, kindListener, i)
 }
 
 // waitsOn reports whether a connection that came from listener i has still to
@@ -730,12 +734,19 @@ func (l *loop) drain(i int) {
 	if c.state != orphan || c.master < 0 {
 		return
 	}
+	waste := l.wasteland()
+	if n, err := sys.Read(c.master, waste); n <= 0 && err != syscall.EAGAIN {
+		l.closeMaster(c) // EIO: nobody has the terminal open any more
+	}
+}
+
+// wasteland is memory for what is used at once: what nobody reads, and messages of the
+// host's root.
+func (l *loop) wasteland() []byte {
 	if l.waste == nil {
 		l.waste = make([]byte, 16<<10)
 	}
-	if n, err := sys.Read(c.master, l.waste); n <= 0 && err != syscall.EAGAIN {
-		l.closeMaster(c) // EIO: nobody has the terminal open any more
-	}
+	return l.waste
 }
 
 // closeMaster gives up the copy of a terminal's master.

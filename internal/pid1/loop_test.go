@@ -652,6 +652,62 @@ func TestClientsOfASession(t *testing.T) {
 	}
 }
 
+// Logins come and go by the thousand, and each place is used again.
+func TestManyLogins(t *testing.T) {
+	w := newWorld(t, &wire.Setup{Userns: true}, 7)
+	const n = 500
+	add := func(uid uint32) {
+		fd := w.listen(fmt.Sprint(uid))
+		w.send(w.control, wire.AppendAddLogin(nil, &wire.Identity{HostUID: uid}), fd)
+		sys.Close(fd)
+	}
+	for round := range 2 {
+		for i := range uint32(n) {
+			add(1000 + i)
+			if i%50 == 0 {
+				w.turn()
+			}
+		}
+		w.until("all are there", func() bool { return len(w.l.byUID) == n+1 })
+		for _, uid := range []uint32{7, 1000, 1000 + n/2, 1000 + n - 1} {
+			assert.Equal(t, "exited 0 0, end", w.run(uid, "true"), uid)
+		}
+		assert.LessOrEqual(t, len(w.l.listeners), n+1, "round %d", round)
+		for i := range uint32(n) {
+			w.send(w.control, wire.AppendDropLogin(nil, 1000+i))
+			if i%50 == 0 {
+				w.turn()
+			}
+		}
+		w.until("all are gone", func() bool { return len(w.l.byUID) == 1 })
+	}
+	assert.Equal(t, "exited 0 0, end", w.run(7, "true"))
+}
+
+// A login for which there is no descriptor is said, and is the end of nothing else.
+func TestALoginWithoutADescriptor(t *testing.T) {
+	w := newWorld(t, &wire.Setup{Userns: true}, 7)
+	var lim syscall.Rlimit
+	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim))
+	fd := w.listen("9")
+	w.send(w.control, wire.AppendAddLogin(nil, &wire.Identity{HostUID: 9}), fd)
+	// The next descriptor is over the limit.
+	next, err := syscall.Dup(fd)
+	require.NoError(t, err)
+	sys.Close(next)
+	short := lim
+	short.Cur = uint64(next)
+	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &short))
+	w.turn()
+	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &lim))
+	require.Len(t, w.got, 1)
+	assert.Contains(t, w.got[0], fmt.Sprintf("RLIMIT_NOFILE is %d, raise LimitNOFILE=", next))
+	assert.Equal(t, "exited 0 0, end", w.run(7, "true"))
+	w.send(w.control, wire.AppendAddLogin(nil, &wire.Identity{HostUID: 9}), fd)
+	sys.Close(fd)
+	assert.Equal(t, "exited 0 0, end", w.run(9, "true"), "the control connection is as it was")
+}
+
 // The host's root on the control socket.
 func TestControl(t *testing.T) {
 	w := newWorld(t, &wire.Setup{Userns: true, Name: "web"}, 7)

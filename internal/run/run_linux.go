@@ -90,13 +90,17 @@ func start(opt Options, spec jail.Spec, stay bool) error {
 			}
 		}
 	} else {
+		uids := make([]jail.HostUID, len(spec.Logins))
+		for i := range spec.Logins {
+			uids[i] = spec.Logins[i].HostUID
+		}
+		switch uid, there, err := fdsock.Listens(opt.RuntimeDir, uids); {
+		case err != nil:
+			return err
+		case there:
+			return fmt.Errorf("somebody listens for uid %d already (jail-init serve, or a running jail)", uid)
+		}
 		for _, lg := range spec.Logins {
-			switch there, err := fdsock.Listens(opt.RuntimeDir, lg.HostUID); {
-			case err != nil:
-				return err
-			case there:
-				return fmt.Errorf("somebody listens for uid %d already (jail-init serve, or a running jail)", lg.HostUID)
-			}
 			made = append(made, fdsock.LoginPath(opt.RuntimeDir, lg.HostUID))
 			if err := fdsock.WriteAccept(opt.RuntimeDir, lg.HostUID, spec.EnvAccept); err != nil {
 				return err

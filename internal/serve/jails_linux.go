@@ -13,6 +13,7 @@ import (
 	"jail/internal/launch"
 	"jail/internal/supervise"
 	"jail/internal/sys"
+	"jail/internal/wire"
 )
 
 // login is one login and its socket. What serve accepts on is its own: once a PID 1 has
@@ -35,6 +36,7 @@ type jailState struct {
 	machine supervise.Jail
 	orders  supervise.Orders
 	logins  map[int]bool
+	woke    int // the login on whose socket somebody has waited last
 
 	pid, pidfd int // -1 without
 	conn       int // read by voice, written here; -1 without
@@ -194,6 +196,7 @@ func (s *server) connected(i int) {
 	switch {
 	case lg == nil || !lg.watched: // dealt with since
 	case lg.fault == "":
+		s.jails.at(lg.jail).woke = i
 		s.step(lg.jail, supervise.Event{Kind: supervise.Connected})
 	case !s.refuse(timerLogin+i, lg.of, []int{i}, faultText, "login "+lg.spec.Name+" is out of service: "+lg.fault):
 		s.crowded(i, lg)
@@ -203,17 +206,18 @@ func (s *server) connected(i int) {
 // start starts a jail beside the loop. Its listeners are left alone meanwhile;
 // who connects waits in their queue. A reload may close some, and their numbers may
 // be those of another jail's by the time they are handed over: the start has copies.
+//
+// It begins with the login that somebody waits for, and some others. The rest is handed
+// over when the jail runs, as what a reload brings is: no copy is made of it, and who
+// waits for the first does not wait for ten thousand.
 func (s *server) start(n int, j *jailState) {
 	spec := j.spec
 	spec.Logins = nil
 	given := map[int]*login{}
 	var fds []int
 	var err error
-	for i := range j.logins {
+	for _, i := range s.first(j) {
 		lg := s.logins.at(i)
-		if lg.fd < 0 {
-			continue
-		}
 		var fd int
 		if fd, err = sys.Fcntl(lg.fd, syscall.F_DUPFD_CLOEXEC, 0); err != nil {
 			err = fmt.Errorf("duplicate descriptor: %w", err)
@@ -244,6 +248,23 @@ func (s *server) start(n int, j *jailState) {
 			}
 		})
 	}()
+}
+
+// first returns the logins that a start of a jail begins with.
+func (s *server) first(j *jailState) []int {
+	var list []int
+	if j.logins[j.woke] && s.logins.at(j.woke).fd >= 0 {
+		list = append(list, j.woke)
+	}
+	for i := range j.logins {
+		if len(list) >= wire.SetupLogins {
+			break
+		}
+		if i != j.woke && s.logins.at(i).fd >= 0 {
+			list = append(list, i)
+		}
+	}
+	return list
 }
 
 // errSilent is why a jail does not start whose control socket has somebody behind it

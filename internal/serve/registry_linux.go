@@ -77,10 +77,20 @@ func (s *server) apply(reg *config.Registry) (errs []error) {
 		uids = append(uids, uid)
 	}
 	slices.Sort(uids)
+	var left []string
 	for _, uid := range uids {
+		if _, there := s.byUID[uid]; !there && len(s.byUID) >= s.maxLogins {
+			left = append(left, want[uid].spec.Name)
+			continue
+		}
 		if err := s.setLogin(uid, want[uid]); err != nil {
 			errs = append(errs, fmt.Errorf("login %s: %w", want[uid].spec.Name, err))
 		}
+	}
+	if len(left) > 0 {
+		// A jail's PID 1 has the same limit, and fewer logins.
+		errs = append(errs, fmt.Errorf("%d logins have no socket, %s first: of the %d descriptors that RLIMIT_NOFILE allows, sockets take %d; raise LimitNOFILE= of the unit, or ulimit -n, and start jail-init serve anew",
+			len(left), left[0], s.maxLogins+spareFDs, s.maxLogins))
 	}
 	for name, n := range s.byName {
 		j := s.jails.at(n)

@@ -82,6 +82,8 @@ type server struct {
 	timers supervise.Timers
 	busy   int // jails that are not stopped
 
+	maxLogins int // that descriptors are enough for
+
 	refused map[int]refused // connections that were refused, until they are closed
 	holding map[int]int     // how many those are, by timer key of whose they are
 	closer  fdsock.Closer
@@ -178,11 +180,26 @@ func newServer(opt Options) *server {
 		byName: map[string]int{}, byUID: map[jail.HostUID]int{},
 		refused: map[int]refused{}, holding: map[int]int{},
 		asking: make(chan struct{}, 64), reloadWait: reloadWait,
+		maxLogins: descriptors() - spareFDs,
 	}
 	s.load = func() (*config.Registry, error) {
 		return inforce.Load(opt.ConfigPath, config.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir})
 	}
 	return s
+}
+
+// spareFDs are descriptors that no login's socket takes: for starts, for what is known of
+// jails that run, and for who is refused.
+const spareFDs = 256
+
+// descriptors is how many this process may have; the Go runtime has raised the limit as
+// far as it can.
+func descriptors() int {
+	var lim syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {
+		return 1024
+	}
+	return int(min(lim.Cur, 1<<30))
 }
 
 // open makes what the loop waits with.

@@ -268,6 +268,64 @@ func fault(name string, uids ...jail.HostUID) config.Fault {
 	return f
 }
 
+// TestManyLogins: a jail starts with the login that somebody waits for, and hears of all
+// others afterwards, each once and with its own listener, however many they are.
+func TestManyLogins(t *testing.T) {
+	for _, n := range []int{1, wire.SetupLogins, wire.SetupLogins + 1, 1000} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			w := newWorld(t)
+			w.run()
+			var uids strings.Builder
+			for i := range n {
+				fmt.Fprint(&uids, " ", 61001+i)
+			}
+			last := jail.HostUID(61000 + n)
+			w.do(func() { w.apply(registry("one:" + uids.String())) })
+			w.dial(last)
+			p := w.pid1("one")
+			require.Len(t, p.logins, min(n, wire.SetupLogins))
+			require.Len(t, p.listeners, len(p.logins))
+			assert.Equal(t, last, p.logins[0].HostUID, "who waits comes first")
+			has := map[string]bool{}
+			for _, lg := range p.logins {
+				has[fmt.Sprint("add ", lg.HostUID)] = true
+			}
+			for len(has) < n {
+				got := p.next(deadline)
+				require.NotEmpty(t, got, "after %d", len(has))
+				require.False(t, has[got], "%s twice", got)
+				has[got] = true
+			}
+			for i := range n {
+				assert.True(t, has[fmt.Sprint("add ", 61001+i)], i)
+			}
+			assert.Empty(t, p.next(50*time.Millisecond), "no more is said")
+			for _, fd := range p.listeners {
+				sys.Close(fd)
+			}
+		})
+	}
+}
+
+// TestFewDescriptors: logins for which there are no descriptors are said in one line, and
+// take none from the others.
+func TestFewDescriptors(t *testing.T) {
+	w := newWorld(t)
+	w.maxLogins = 2
+	w.run()
+	var errs []error
+	w.do(func() { errs = w.apply(registry("one: 61001 61002", "two: 61003 61004")) })
+	require.Len(t, errs, 1)
+	assert.ErrorContains(t, errs[0], "2 logins have no socket, u61003 first")
+	assert.ErrorContains(t, errs[0], "LimitNOFILE=")
+	w.dial(61001)
+	w.pid1("one")
+	w.do(func() { errs = w.apply(registry("one: 61001", "two: 61003")) })
+	assert.Empty(t, errs, "there is room again")
+	w.dial(61003)
+	w.pid1("two")
+}
+
 // TestReloadDuringAStart changes the registry while a jail is being started: what it
 // is handed are the listeners it was to have, whatever has become of them and of
 // their numbers, and it hears of the changes when it runs.

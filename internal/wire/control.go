@@ -192,7 +192,9 @@ type Setup struct {
 	HardFiles uint64
 	Env       []string
 	Mounts    []Mount
-	Logins    []Identity
+	// Logins are the first logins of the jail, SetupLogins at most. The others follow
+	// by AddLogin; who connects to their sockets before waits in the queue.
+	Logins []Identity
 	// SFTP says who serves sftp, as jail.SFTP does: 0 the rootfs's own server if
 	// there is one, else the built-in; 1 the built-in; 2 the rootfs's own; 3 none.
 	SFTP uint8
@@ -278,15 +280,25 @@ const (
 	ResolverByPath = 2 // PID 1 opens ResolverPath, since the launcher is not root
 )
 
-// maxList bounds Env, Mounts, Logins and EnvAccept of a Setup.
-const maxList = 64
+// maxStrings bounds Env and EnvAccept of a Setup, each: what a count can say. The length
+// of the packet bounds them before.
+const maxStrings = 1<<16 - 1
 
-// AppendSetup encodes s; it fails with ErrTooLong on more than 64 mounts,
-// logins, environment entries or patterns.
+// fits reports whether the lists of s are within their limits.
+func (s *Setup) fits() bool {
+	return len(s.Env) <= maxStrings && len(s.EnvAccept) <= maxStrings && len(s.Mounts) <= MaxMounts && len(s.Logins) <= SetupLogins
+}
+
+// AppendSetup encodes s; it fails with ErrTooLong on more than MaxMounts mounts or
+// SetupLogins logins, or if all of it is longer than a packet.
 func AppendSetup(dst []byte, s *Setup) ([]byte, error) {
-	if len(s.Env) > maxList || len(s.Mounts) > maxList || len(s.Logins) > maxList || len(s.EnvAccept) > maxList {
+	if !s.fits() {
 		return nil, ErrTooLong
 	}
+	return appendSetup(dst, s)
+}
+
+func appendSetup(dst []byte, s *Setup) ([]byte, error) {
 	dst = putString(putString(putString(header(dst, TypeSetup, 0), s.Name), s.Hostname), s.Rootfs)
 	dst = putU64(putU64(dst, s.Dev), s.Ino)
 	dst = putBool(putBool(putBool(dst, s.Userns), s.ContainerRoot), s.NoSetgroups)
@@ -355,7 +367,7 @@ func DecodeSetup(body []byte) (*Setup, error) {
 		return nil, ErrMalformed
 	}
 	s.Locked = in.boolean()
-	if len(s.Env) > maxList || len(s.Mounts) > maxList || len(s.Logins) > maxList || len(s.EnvAccept) > maxList || s.Resolver > ResolverByPath {
+	if !s.fits() || s.Resolver > ResolverByPath {
 		return nil, ErrMalformed
 	}
 	return s, in.done()

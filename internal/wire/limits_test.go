@@ -134,3 +134,51 @@ func TestLimitsOfTheRest(t *testing.T) {
 	assert.ErrorIs(t, refused(IDLen+1, MaxText), ErrMalformed)
 	assert.ErrorIs(t, refused(IDLen, MaxText+1), ErrMalformed)
 }
+
+// TestLimitsOfASetup: its lists are bounded exactly, at both ends.
+func TestLimitsOfASetup(t *testing.T) {
+	const name = "x"
+	base := func() *Setup { return &Setup{Name: name} }
+	for claim, tt := range map[string]struct {
+		most int
+		set  func(s *Setup, n int)
+	}{
+		"mounts":           {MaxMounts, func(s *Setup, n int) { s.Mounts = make([]Mount, n) }},
+		"logins":           {SetupLogins, func(s *Setup, n int) { s.Logins = make([]Identity, n) }},
+		"env and patterns": {0, nil},
+	} {
+		t.Run(claim, func(t *testing.T) {
+			if tt.set == nil { // bounded by the packet, and by what its count can say
+				s := base()
+				s.Env, s.EnvAccept = make([]string, 30_000), make([]string, 30_000)
+				p, err := AppendSetup(nil, s)
+				require.NoError(t, err)
+				got, err := DecodeSetup(p[HeaderLen:])
+				require.NoError(t, err)
+				assert.Len(t, got.Env, 30_000)
+				assert.Len(t, got.EnvAccept, 30_000)
+				s.Env = make([]string, maxStrings+1)
+				_, err = AppendSetup(nil, s)
+				assert.ErrorIs(t, err, ErrTooLong)
+				return
+			}
+			s := base()
+			tt.set(s, tt.most)
+			p, err := AppendSetup(nil, s)
+			require.NoError(t, err)
+			_, err = DecodeSetup(p[HeaderLen:])
+			require.NoError(t, err)
+			tt.set(s, tt.most+1)
+			_, err = AppendSetup(nil, s)
+			assert.ErrorIs(t, err, ErrTooLong)
+			// What no sender sends: the count of the longest list, and one element more.
+			p, err = appendSetup(nil, s)
+			require.NoError(t, err)
+			_, err = DecodeSetup(p[HeaderLen:])
+			assert.ErrorIs(t, err, ErrMalformed)
+		})
+	}
+	s := base()
+	s.Mounts, s.Logins, s.SFTPServer, s.Resolver, s.Locked = make([]Mount, MaxMounts), make([]Identity, SetupLogins), SFTPServerTree, ResolverTree, true
+	assert.LessOrEqual(t, len(s.places(s.NoDescriptors())), MaxFDs, "the descriptors of the largest set-up fit in a packet")
+}

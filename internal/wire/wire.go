@@ -84,8 +84,15 @@ const (
 	MaxCookie  = 64
 	// MaxText bounds the text of Refused, Log and Failed, in bytes.
 	MaxText = 512
+	// MaxMounts bounds the bind mounts of a Setup, each of which may have a
+	// descriptor.
+	MaxMounts = 128
+	// SetupLogins bounds the logins that travel with a Setup. It is no limit of a
+	// jail's: the others follow, one AddLogin each.
+	SetupLogins = 64
 	// MaxFDs is the largest number of descriptors any packet carries: those
-	// of Setup with 64 mounts and 64 logins.
+	// of Setup with MaxMounts and SetupLogins. The kernel's limit is 253 (unix(7),
+	// SCM_MAX_FD).
 	MaxFDs = 200
 	// IDLen is the length of the id that a refusal and its log line share.
 	IDLen = 8

@@ -281,7 +281,7 @@ func TestDocument(t *testing.T) {
 		assert.Contains(t, string(doc), "| "+strconv.Itoa(int(typ))+" | "+name+" |")
 	}
 	for name, v := range map[string]int{
-		"MaxPacket": MaxPacket, "MaxString": MaxString, "MaxArgs": MaxArgs, "MaxEnv": MaxEnv, "MaxAuth": MaxAuth, "MaxDisplay": MaxDisplay, "MaxCookie": MaxCookie, "MaxTyped": MaxTyped, "MaxText": MaxText, "MaxFDs": MaxFDs,
+		"MaxPacket": MaxPacket, "MaxString": MaxString, "MaxArgs": MaxArgs, "MaxEnv": MaxEnv, "MaxAuth": MaxAuth, "MaxDisplay": MaxDisplay, "MaxCookie": MaxCookie, "MaxTyped": MaxTyped, "MaxText": MaxText, "MaxMounts": MaxMounts, "SetupLogins": SetupLogins, "MaxFDs": MaxFDs,
 	} {
 		assert.Contains(t, string(doc), "| "+name+" | "+strconv.Itoa(v)+" |")
 	}
