@@ -8,6 +8,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/BurntSushi/toml"
@@ -150,33 +151,41 @@ func decodeTable(ps *problems, o origin, p *position, v any, dst any) {
 		wrongType(ps, o, v, "a table of keys and values")
 		return
 	}
-	fields := make(map[string]decodable)
-	var known []string
-	collectFields(reflect.ValueOf(dst).Elem(), fields, &known)
+	st := reflect.ValueOf(dst).Elem()
+	fields := fieldsOf(st.Type())
 	for _, key := range keysOf(table) {
 		at := p.at(key)
 		keyOrigin := origin{o.file, at.line, o.below(key)}
-		field, ok := fields[key]
+		index, ok := fields[key]
 		if !ok {
+			known := make([]string, 0, len(fields))
+			for k := range fields {
+				known = append(known, k)
+			}
+			sort.Strings(known)
 			ps.errorf(keyOrigin, "%s", unknownKey(key, known))
 			continue
 		}
-		field.decode(ps, keyOrigin, at, table[key])
+		st.FieldByIndex(index).Addr().Interface().(decodable).decode(ps, keyOrigin, at, table[key])
 	}
 }
 
-func collectFields(st reflect.Value, fields map[string]decodable, known *[]string) {
-	for i := range st.NumField() {
-		f := st.Type().Field(i)
-		tag, ok := f.Tag.Lookup("toml")
-		switch {
-		case ok:
-			fields[tag] = st.Field(i).Addr().Interface().(decodable)
-			*known = append(*known, tag)
-		case f.Anonymous && f.Type.Kind() == reflect.Struct:
-			collectFields(st.Field(i), fields, known)
+// keyFields are the fields of the schema's types by key, as far as somebody has asked.
+// There are a handful of types, and as many tables as jails.
+var keyFields sync.Map // reflect.Type: map[string][]int
+
+func fieldsOf(t reflect.Type) map[string][]int {
+	if fields, ok := keyFields.Load(t); ok {
+		return fields.(map[string][]int)
+	}
+	fields := make(map[string][]int)
+	for _, f := range reflect.VisibleFields(t) {
+		if tag, ok := f.Tag.Lookup("toml"); ok {
+			fields[tag] = f.Index
 		}
 	}
+	keyFields.Store(t, fields)
+	return fields
 }
 
 func keysOf(table map[string]any) []string {

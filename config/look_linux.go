@@ -246,23 +246,30 @@ func LookAtPlaces(r io.Reader, w io.Writer) error {
 
 // readSeen reads one line of LookAtPlaces.
 func readSeen(line string) (i int, s *seen, ok bool) {
-	s = &seen{}
-	r := strings.NewReader(line)
-	if _, err := fmt.Fscanf(r, "%d %d %d %d %d %d %q", &i, &s.errno, &s.aboveErrno, &s.id.dev, &s.id.ino, &s.mode, &s.link); err != nil {
+	ok = true
+	number := func(bits int) uint64 {
+		var word string
+		word, line, _ = strings.Cut(line, " ")
+		n, err := strconv.ParseUint(word, 10, bits)
+		ok = ok && err == nil
+		return n
+	}
+	i = int(number(31))
+	s = &seen{errno: unix.Errno(number(32)), aboveErrno: unix.Errno(number(32)), id: fileID{number(64), number(64)}, mode: uint32(number(32))}
+	quoted, err := strconv.QuotedPrefix(line)
+	if err == nil {
+		s.link, err = strconv.Unquote(quoted)
+	}
+	if err != nil {
 		return 0, nil, false
 	}
-	f := strings.Fields(line[len(line)-r.Len():])
-	for ; len(f) >= 4; f = f[4:] {
-		var n [4]uint64
-		for k := range n {
-			var err error
-			if n[k], err = strconv.ParseUint(f[k], 10, 64); err != nil {
-				return 0, nil, false
-			}
-		}
-		s.above = append(s.above, seenDir{fileID{n[0], n[1]}, uint32(n[2]), uint32(n[3])})
+	rest := line[len(quoted):]
+	for rest != "" && ok {
+		line = strings.TrimPrefix(rest, " ")
+		s.above = append(s.above, seenDir{fileID{number(64), number(64)}, uint32(number(32)), uint32(number(32))})
+		rest = line
 	}
-	return i, s, len(f) == 0
+	return i, s, ok
 }
 
 // lookElsewhere has another process look at paths.

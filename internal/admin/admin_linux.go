@@ -164,7 +164,7 @@ func PS(opt Options, name string) error {
 			delete(rows, n) // a socket somebody left
 		}
 	}
-	var inits control.Inits
+	var inits *control.Inits
 	for n, r := range rows {
 		if r.answered || name != "" && n != name {
 			continue

@@ -15,19 +15,22 @@ import (
 // For those who say nothing of themselves the kernel does (proc_pid_status(5), NSpid;
 // proc_pid_mountinfo(5)). No root directory is touched for it: the file system of one
 // jail may not answer, and that must not concern who asks for another.
-type Inits map[root]int
+type Inits struct {
+	at     map[root]int
+	places places
+}
 
 // root is a directory, as mountinfo has it: a device and the path in its file system, a
 // blank and its like escaped.
 type root struct{ dev, path string }
 
 // FindInits looks through /proc once.
-func FindInits() (Inits, error) {
+func FindInits() (*Inits, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, err
 	}
-	inits := Inits{}
+	inits := map[root]int{}
 	for _, e := range entries {
 		if pid, err := strconv.Atoi(e.Name()); err == nil && isInit(pid) {
 			if r, ok := rootOf(pid); ok {
@@ -35,16 +38,19 @@ func FindInits() (Inits, error) {
 			}
 		}
 	}
-	return inits, nil
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	return &Inits{inits, placesOf(string(text))}, nil
 }
 
 // On returns the first process of the jail on rootfs, an absolute path without links.
-func (in Inits) On(rootfs string) (pid int, ok bool) {
-	text, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
+func (in *Inits) On(rootfs string) (pid int, ok bool) {
+	if len(in.at) == 0 {
 		return 0, false
 	}
-	pid, ok = in[placeOf(string(text), rootfs)]
+	pid, ok = in.at[in.places.of(rootfs)]
 	return pid, ok
 }
 
@@ -62,27 +68,34 @@ func Find(rootfs string) (pid, pidfd int, err error) {
 	if pidfd, err = sys.PidfdOpen(pid); err != nil {
 		return 0, -1, ErrNotRunning // it has ended
 	}
-	if r, ok := rootOf(pid); ok && isInit(pid) && inits[r] == pid {
+	if r, ok := rootOf(pid); ok && isInit(pid) && inits.at[r] == pid {
 		return pid, pidfd, nil
 	}
 	sys.Close(pidfd) // the number was given to another meanwhile
 	return 0, -1, ErrNotRunning
 }
 
-// placeOf returns where path is, by the mounts of mountinfo: no path is looked up.
-func placeOf(mountinfo, path string) (r root) {
-	path = escape(path)
-	best := -1
+// places are what is mounted where: by mount point, the directory that is seen there.
+type places map[string]root
+
+// placesOf takes mountinfo apart. Of two mounts on one place the later one is seen.
+func placesOf(mountinfo string) places {
+	p := places{}
 	for line := range strings.Lines(mountinfo) {
-		f := strings.Fields(line)
-		if len(f) < 5 {
-			continue
+		if f := strings.Fields(line); len(f) >= 5 {
+			p[strings.TrimSuffix(f[4], "/")] = root{f[2], f[3]}
 		}
-		rest, below := strings.CutPrefix(path, strings.TrimSuffix(f[4], "/"))
-		// Of two mounts on one place the later one is seen.
-		if below && (rest == "" || rest[0] == '/') && len(f[4]) >= best {
-			best = len(f[4])
-			r = root{f[2], strings.TrimSuffix(f[3], "/") + rest}
+	}
+	return p
+}
+
+// of returns where path is, by the mounts: no path is looked up.
+func (p places) of(path string) (r root) {
+	path = strings.TrimSuffix(escape(path), "/")
+	for end := len(path); end >= 0; end = strings.LastIndexByte(path[:end], '/') {
+		if at, ok := p[path[:end]]; ok {
+			r = root{at.dev, strings.TrimSuffix(at.path, "/") + path[end:]}
+			break
 		}
 	}
 	if r.path == "" {
@@ -93,6 +106,9 @@ func placeOf(mountinfo, path string) (r root) {
 
 // escape is how mountinfo writes a path (proc_pid_mountinfo(5), mangle of fs/proc_namespace.c).
 func escape(path string) string {
+	if !strings.ContainsAny(path, " \t\n\\#") {
+		return path
+	}
 	return strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`, "#", `\043`).Replace(path)
 }
 

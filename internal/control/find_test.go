@@ -26,7 +26,7 @@ nonsense
 		"/mnt/a b/c":        {"0:50", "/deep/er/c"},
 		"/mnt/a b":          {"0:50", "/deep/er"},
 	} {
-		assert.Equal(t, want, placeOf(mounts, path), path)
+		assert.Equal(t, want, placesOf(mounts).of(path), path)
 	}
 }
 
@@ -36,7 +36,7 @@ func TestOwnRoot(t *testing.T) {
 	require.NoError(t, err)
 	r, ok := rootOf(os.Getpid())
 	require.True(t, ok)
-	assert.Equal(t, r, placeOf(string(text), "/"))
+	assert.Equal(t, r, placesOf(string(text)).of("/"))
 }
 
 func TestQuote(t *testing.T) {

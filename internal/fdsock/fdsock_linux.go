@@ -175,11 +175,11 @@ func listen(path string, uid int) (fd int, err error) {
 	defer func() {
 		if err != nil {
 			sys.Close(fd)
-			_ = os.Remove(tmp)
+			_ = syscall.Unlink(tmp)
 			fd = -1
 		}
 	}()
-	_ = os.Remove(tmp)
+	_ = syscall.Unlink(tmp)
 	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: tmp}); err != nil {
 		return fd, fmt.Errorf("bind %s: %w", tmp, err)
 	}
@@ -233,8 +233,8 @@ func WriteAccept(runtimeDir string, uid jail.HostUID, patterns []string) error {
 	dir := filepath.Dir(LoginPath(runtimeDir, uid))
 	path := filepath.Join(dir, environ.AcceptFile)
 	if len(patterns) == 0 {
-		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
+		if err := syscall.Unlink(path); err != nil && err != syscall.ENOENT {
+			return &os.PathError{Op: "unlink", Path: path, Err: err}
 		}
 		return nil
 	}
