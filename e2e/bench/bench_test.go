@@ -50,3 +50,22 @@ func TestTableIsMarkdown(t *testing.T) {
 	}
 	assert.NotContains(t, table.String(), "\x1b", "what a program says cannot reach the terminal")
 }
+
+func TestGrowth(t *testing.T) {
+	x := []float64{1000, 2000, 5000, 10_000}
+	of := func(f func(x float64) float64) (y []float64) {
+		for _, x := range x {
+			y = append(y, f(x))
+		}
+		return y
+	}
+	slope, fixed, r2 := linear(x, of(func(x float64) float64 { return 3*x + 7 }))
+	assert.InDelta(t, 3, slope, 1e-9)
+	assert.InDelta(t, 7, fixed, 1e-6)
+	assert.InDelta(t, 1, r2, 1e-9)
+
+	assert.InDelta(t, 1, exponent(x, of(func(x float64) float64 { return x / 100 })), 1e-9)
+	assert.Greater(t, exponent(x, of(func(x float64) float64 { return x * x / 1e5 })), growthLimit, "what is quadratic is seen")
+	assert.Greater(t, exponent(x, of(func(x float64) float64 { return x/100 + x*x/1e6 })), growthLimit, "also beside what is linear")
+	assert.Zero(t, exponent(x, of(func(float64) float64 { return 5 })))
+}
