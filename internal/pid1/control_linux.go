@@ -99,11 +99,9 @@ func (l *loop) order(c *conn, typ wire.Type, flags uint16, body []byte, fds *[]i
 			l.accept(l.listeners[i].fd, i)
 			l.forgetListener(i)
 		}
-		if err := l.addListener((*fds)[0], id); err != nil {
-			return err
-		}
+		fd := (*fds)[0]
 		*fds = nil
-		return nil
+		return l.addListener(fd, id)
 	case wire.TypeDropLogin:
 		uid, err := wire.DecodeDropLogin(body)
 		if err != nil {

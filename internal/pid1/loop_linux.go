@@ -23,7 +23,12 @@ const (
 	execDeadline = 10_000
 	tick         = 1000 // milliseconds between looks for orphans
 	acceptBatch  = 16
-	maxSignals   = 16 // messages read from one session's connection at a time
+	// nearLogins is how many listeners have descriptors like any other. More are moved to
+	// farFDs and above: below it is room for all that sessions have, and a session is not
+	// copied those above (sys.Child.FilesBelow), which cost it more than all else.
+	nearLogins = wire.SetupLogins
+	farFDs     = 8192
+	maxSignals = 16 // messages read from one session's connection at a time
 )
 
 // kind says what an epoll event's descriptor is; it travels in the event
@@ -112,6 +117,7 @@ type loop struct {
 	listeners []listener
 	byUID     map[uint32]int // of those that have one, by host uid
 	unused    []int          // places in listeners that had one
+	far       bool           // there are, or were, listeners at farFDs and above
 	conns     []*conn
 	freeConns []int
 	byPID     map[int]int
@@ -185,9 +191,18 @@ func limits() {
 	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{Cur: 1, Max: 1})
 }
 
+// addListener takes a login's listener, which is its from then on.
 func (l *loop) addListener(fd int, id wire.Identity) error {
 	if err := sys.SetNonblock(fd); err != nil {
+		l.dead = append(l.dead, fd)
 		return sys.Wrap("listener", err)
+	}
+	if len(l.byUID) >= nearLogins {
+		// Where the limit is lower, sessions are as slow as it has descriptors.
+		if far, err := sys.Fcntl(fd, syscall.F_DUPFD_CLOEXEC, farFDs); err == nil {
+			sys.Close(fd)
+			fd, l.far = far, true
+		}
 	}
 	i := len(l.listeners)
 	if n := len(l.unused); n > 0 && !l.waitsOn(l.unused[n-1]) {
@@ -198,7 +213,11 @@ func (l *loop) addListener(fd int, id wire.Identity) error {
 		l.listeners = append(l.listeners, listener{fd, id})
 	}
 	l.byUID[id.HostUID] = i
-	return l.watch(fd, kindListener, i)
+	err := l.watch(fd, kindListener, i)
+	if err != nil {
+		l.forgetListener(i)
+	}
+	return err
 }
 
 // waitsOn reports whether a connection that came from listener i has still to
@@ -568,6 +587,9 @@ func (l *loop) request(i int, id *wire.Identity) {
 	if hungUp(c.fd) { // the client was ended while it waited
 		l.drop(i)
 		return
+	}
+	if s.FilesBelow = 0; l.far {
+		s.FilesBelow = farFDs
 	}
 	st, refusal := l.jail.Start(s, id, c.fd)
 	if refusal != nil {

@@ -78,6 +78,9 @@ type Slot struct {
 	Req   wire.Request
 	Buf   []byte // the request's packet; Req points into it
 	Used  int    // how much of Buf that is
+	// FilesBelow is which descriptors the session's process may need copies of
+	// (sys.Child).
+	FilesBelow int
 
 	arena      []byte
 	argv, envp []*byte
@@ -268,7 +271,7 @@ func (j *Jail) prepare(s *Slot, p *plan, line string, st *Started) {
 	c.ExecMsg = s.bytes(p.program, ": ")
 	c.Dir = s.cstr(user.Home)
 	c.DirMsg = s.bytes("Could not chdir to home directory ", user.Home, ": ")
-	c.Setsid, c.CloseNow = true, true
+	c.Setsid, c.CloseNow, c.FilesBelow = true, true, s.FilesBelow
 	c.SetFiles, c.HardFiles = true, j.HardFiles
 	c.KeepSignals = j.KeepSignals
 	c.SetCred, c.KeepGroups = true, j.NoSetgroups

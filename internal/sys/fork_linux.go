@@ -59,6 +59,11 @@ type Child struct {
 
 	// SyncFD: first read one byte from it; end if it is closed instead. -1 not.
 	SyncFD int
+	// FilesBelow, if not 0, has the child get copies of the descriptors below it only:
+	// a parent of ten thousand pays for each twice, when it is copied and when it is
+	// closed. Whatever the child uses has to be below, or it gets copies of all. Not with
+	// Owner or CgroupFD.
+	FilesBelow int
 
 	// TakeFrom, if not negative, is a unix socket whose next packet the child
 	// receives: its descriptors take the places of FDTaken in FDs, in order. There
@@ -200,9 +205,9 @@ func NewChild() *Child {
 
 // Reset makes c a Child that does nothing but execute. c must not be Pending.
 func (c *Child) Reset() {
-	groups, stack := c.Groups[:0], c.stack
+	groups, stack, ownerStack := c.Groups[:0], c.stack, c.ownerStack
 	*c = Child{CgroupFD: -1, SyncFD: -1, TakeFrom: -1, LandlockFD: -1, CttyFD: -1, FDs: [4]int{-1, -1, -1, -1}, Umask: -1, LoginProc: -1, ExecFD: -1}
-	c.Groups, c.stack = groups, stack
+	c.Groups, c.stack, c.ownerStack = groups, stack, ownerStack
 }
 
 // Pending reports whether the child has neither executed its program nor ended. With
@@ -252,10 +257,13 @@ type cloneArgs struct {
 
 const (
 	cloneVMFlag        = 0x100
+	cloneFS            = 0x200
 	cloneFiles         = 0x400
+	cloneSighand       = 0x800
 	clonePidfd         = 0x1000
 	cloneVfork         = 0x4000
 	cloneParent        = 0x8000
+	cloneThread        = 0x10000
 	cloneChildCleartid = 0x200000
 	cloneIntoCgroup    = 0x200000000
 )
@@ -297,6 +305,15 @@ func Fork(c *Child) (pid, pidfd int, err error) {
 	}
 	if c.Owner != 0 {
 		err = forkOwner(c)
+	} else if c.few() && forkFew(c) {
+		// A descriptor that there is none left of is an error, not another child.
+		var fd int
+		if fd, err = PidfdOpen(int(c.pid)); err == nil {
+			c.pidfd = int32(fd)
+		} else {
+			_ = syscall.Kill(int(c.pid), syscall.SIGKILL)
+			_, _ = syscall.Wait4(int(c.pid), nil, 0, nil)
+		}
 	} else {
 		block(c)
 		r, e := forkChild(c)
@@ -376,6 +393,38 @@ func forkOwner(c *Child) error {
 	return justErr(c.errno)
 }
 
+// few reports whether the child is to get some descriptors only.
+func (c *Child) few() bool {
+	if c.FilesBelow == 0 || c.Owner != 0 || c.CgroupFD >= 0 {
+		return false
+	}
+	most := max(c.SyncFD, c.TakeFrom, c.LandlockFD, c.CttyFD, c.LoginProc, c.ExecFD, c.RecordRoot)
+	for _, fd := range c.FDs {
+		most = max(most, fd)
+	}
+	return most < c.FilesBelow
+}
+
+// forkFew has a thread make the child, one that the runtime does not know of and that has
+// unshared the low descriptors before: the child gets copies of its. The caller waits
+// until it has ended (CLONE_VFORK), which is two system calls; as a thread of the caller
+// it is nobody else's to stop, not even root's in the pid namespace of which the caller is
+// the first process. It reports whether there is a child; nobody has waited for it yet, so
+// that its number is its.
+func forkFew(c *Child) bool {
+	if c.ownerStack == nil {
+		c.ownerStack = make([]byte, childStack)
+	}
+	c.pid, c.errno = 0, 0
+	with := c.flags
+	c.flags &^= clonePidfd // it would be one of the thread's descriptors
+	block(c)
+	_, e := cloneOwner(cloneVMFlag|cloneFS|cloneFiles|cloneSighand|cloneThread|cloneVfork, stackTop(c.ownerStack), c)
+	unblock(c)
+	c.flags = with
+	return e == 0 && c.errno == 0
+}
+
 // forkChild makes the child.
 //
 //go:nosplit
@@ -400,7 +449,14 @@ func forkChild(c *Child) (r, errno uintptr) {
 //go:nocheckptr
 //go:noinline
 func owner(c *Child) {
-	ownerSteps(c)
+	if c.Owner == 0 {
+		_, _, c.errno = syscall.RawSyscall(sysCloseRange, uintptr(c.FilesBelow), ^uintptr(0)>>32, 2 /* CLOSE_RANGE_UNSHARE */)
+	} else {
+		ownerSteps(c)
+	}
+	if c.errno != 0 {
+		ownerEnd(c)
+	}
 	// As forkChild, whose frame would be one too many for the linker, which does not know
 	// that the child has another stack.
 	var r, errno uintptr
@@ -413,6 +469,18 @@ func owner(c *Child) {
 		c.errno = Errno(errno)
 	} else {
 		c.pid = r
+	}
+	ownerEnd(c)
+}
+
+// ownerEnd ends the process, or the thread of forkFew.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func ownerEnd(c *Child) {
+	if c.Owner == 0 {
+		_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT, 0, 0, 0)
 	}
 	exit(0)
 }

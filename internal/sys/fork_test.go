@@ -69,6 +69,78 @@ func TestForkExecutes(t *testing.T) {
 	assert.Equal(t, "/usr\n0027\nzero one\n0 1 2 3 ", out, "descriptor 3 is ls's own")
 }
 
+// A child with FilesBelow has no copy of what is above, not even before it executes, and
+// its parent keeps all; one that uses something above has copies of all.
+func TestForkCopiesWhatIsBelow(t *testing.T) {
+	const below = 500
+	far := func(fd int) int {
+		n, err := Fcntl(fd, syscall.F_DUPFD_CLOEXEC, below)
+		require.NoError(t, err)
+		t.Cleanup(func() { Close(n) })
+		return n
+	}
+	null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer Close(null)
+	first := far(null)
+	for range 100 {
+		far(null)
+	}
+	open := func(pid int) (near, above int) {
+		entries, err := os.ReadDir("/proc/" + strconv.Itoa(pid) + "/fd")
+		require.NoError(t, err)
+		for _, e := range entries {
+			if n, err := strconv.Atoi(e.Name()); err == nil && n >= below {
+				above++
+			} else {
+				near++
+			}
+		}
+		return near, above
+	}
+	for claim, use := range map[string]int{"below": null, "above": first} {
+		t.Run(claim, func(t *testing.T) {
+			hold, release, err := Pipe()
+			require.NoError(t, err)
+			c := NewChild()
+			c.FilesBelow, c.SyncFD, c.CloseNow = below, hold, true
+			c.FDs = [4]int{use, null, null, -1}
+			c.Path, c.Argv, c.Envp = cstr("/bin/true"), []*byte{cstr("true"), nil}, []*byte{nil}
+			for range 20 { // the same Child, again and again
+				pid, pidfd, err := Fork(c)
+				require.NoError(t, err)
+				near, above := open(pid)
+				assert.NotZero(t, near)
+				if use == null {
+					assert.Zero(t, above)
+				} else {
+					assert.Equal(t, 101, above)
+				}
+				_, err = Write(release, []byte{1})
+				require.NoError(t, err)
+				n, err := Poll([]PollFD{{FD: int32(pidfd), Events: PollIn}}, 5000)
+				require.NoError(t, err)
+				require.Equal(t, 1, n, "the pidfd is the child's")
+				var ws syscall.WaitStatus
+				_, err = syscall.Wait4(pid, &ws, 0, nil)
+				require.NoError(t, err)
+				assert.Zero(t, ws)
+				Close(pidfd)
+				for c.Pending() {
+					time.Sleep(time.Millisecond)
+				}
+			}
+			_, above := open(os.Getpid())
+			assert.Equal(t, 101, above, "the parent has what it had")
+			threads, err := os.ReadDir("/proc/self/task")
+			require.NoError(t, err)
+			assert.Less(t, len(threads), 30, "no thread is left")
+			Close(hold)
+			Close(release)
+		})
+	}
+}
+
 // A child begins with the mask its parent had at the moment of the clone. The init of
 // a PID namespace may have nothing blocked then that has no handler (P8).
 func TestForkBlocksWhatHasAHandler(t *testing.T) {
