@@ -273,15 +273,22 @@ func TestClassesAgreeWithSSHD(t *testing.T) {
 		return pick("", "!") + pick("jailed", "staff", "amy", "*a*", "b*", "s????", "*") + pick("", "", ",!staff", ",ann")
 	}
 	together, apart := 0, 0
-	for range 12 {
+	matches := []string{" User a*", " Group b*", " User ?an,bob Group *", " Group jailed", " User *,!a??"}
+	for range 10 {
+		var m strings.Builder
+		for range 1 + random.IntN(2) {
+			m.WriteString(pick(" User "+users(), " User "+users(), " Group "+group(), " group "+group(), pick(" Address 127.0.0.0/8", " Host nowhere")))
+		}
+		matches = append(matches, m.String())
+	}
+	for i, m := range matches {
 		var text strings.Builder
 		fmt.Fprintf(&text, "HostKey %s\n", key)
-		for range 1 + random.IntN(3) {
-			text.WriteString("Match")
-			for range 1 + random.IntN(2) {
-				text.WriteString(pick(" User "+users(), " Group "+group(), " group "+group(), " Address 127.0.0.0/8", " Host nowhere"))
+		for _, m := range []string{m, matches[random.IntN(len(matches))]} {
+			fmt.Fprintf(&text, "Match%s\n\tMaxSessions %d\n\t%s\n", m, random.IntN(1000), pick("X11Forwarding yes", "ForceCommand id", "PermitTTY no", "Banner /x"))
+			if i%2 == 0 {
+				break
 			}
-			fmt.Fprintf(&text, "\n\tMaxSessions %d\n\t%s\n", random.IntN(1000), pick("X11Forwarding yes", "ForceCommand id", "PermitTTY no", "Banner /x"))
 		}
 		require.NoError(t, os.WriteFile(a.opt.SSHDConfig, []byte(text.String()), 0o600))
 		a.files.(fakeFS)[a.opt.SSHDConfig] = fakeFile{text: text.String()}

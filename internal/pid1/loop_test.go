@@ -37,6 +37,7 @@ type world struct {
 	forwards int // Remove was called
 	pids     map[int]bool
 	kills    []string
+	below    []int // FilesBelow of the requests
 }
 
 func (w *world) Start(s *session.Slot, _ *wire.Identity, conn int) (session.Started, *session.Refusal) {
@@ -47,7 +48,8 @@ func (w *world) Start(s *session.Slot, _ *wire.Identity, conn int) (session.Star
 	c := s.Child
 	c.Reset()
 	c.KeepSignals = keepSignals
-	c.Setsid, c.CloseNow = true, true
+	c.Setsid, c.CloseNow, c.FilesBelow = true, true, s.FilesBelow
+	w.below = append(w.below, s.FilesBelow)
 	null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
 	require.NoError(w.t, err)
 	defer sys.Close(null)
@@ -652,8 +654,8 @@ func TestClientsOfASession(t *testing.T) {
 	}
 }
 
-// Logins come and go by the thousand, and each place is used again.
-func TestManyLogins(t *testing.T) {
+// Logins come and go, and each place is used again.
+func TestLoginsComeAndGo(t *testing.T) {
 	w := newWorld(t, &wire.Setup{Userns: true}, 7)
 	const n = 500
 	add := func(uid uint32) {
@@ -682,6 +684,22 @@ func TestManyLogins(t *testing.T) {
 		w.until("all are gone", func() bool { return len(w.l.byUID) == 1 })
 	}
 	assert.Equal(t, "exited 0 0, end", w.run(7, "true"))
+}
+
+// A session of a jail with many logins gets no copy of their listeners.
+func TestManyLogins(t *testing.T) {
+	w := newWorld(t, &wire.Setup{Userns: true}, 7)
+	for i := range uint32(manyLogins) {
+		if i == manyLogins-1 {
+			assert.Equal(t, "exited 0 0, end", w.run(7, "true"))
+		}
+		fd := w.listen(fmt.Sprint(10 + i))
+		require.NoError(t, w.l.addListener(fd, wire.Identity{HostUID: 10 + i}))
+	}
+	for _, uid := range []uint32{7, 10, 9 + manyLogins} {
+		assert.Equal(t, "exited 3 0, end", w.run(uid, "kill -3 $$"), uid)
+	}
+	assert.Equal(t, []int{0, farFDs, farFDs, farFDs}, w.below)
 }
 
 // A login for which there is no descriptor is said, and is the end of nothing else.
