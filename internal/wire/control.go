@@ -31,6 +31,11 @@ func (r *reader) identity() Identity {
 // FlagWantLog in a Hello asks for the jail's log lines from then on.
 const FlagWantLog uint16 = 1 << 0
 
+// AppendHelloEvents is AppendHello for log lines and events.
+func AppendHelloEvents(dst []byte) []byte {
+	return header(dst, TypeHello, FlagWantLog|FlagWantEvents)
+}
+
 // AppendHello asks for a Status. A receiver that has set SO_PASSCRED learns with
 // the answer, from the kernel, the pid of PID 1 on the host.
 func AppendHello(dst []byte, wantLog bool) []byte {

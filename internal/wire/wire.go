@@ -44,6 +44,7 @@ const (
 	TypeDropLogin Type = 20 // host: no more sessions for this login
 	TypeLog       Type = 21 // PID 1: one log line
 	TypeExec      Type = 22 // host: the request that follows is for this identity
+	TypeEvents    Type = 23 // PID 1: what has happened, to who has asked for it
 )
 
 // Messages between the administrator's verbs and serve, on serve's own socket. The
