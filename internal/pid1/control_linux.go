@@ -76,6 +76,7 @@ func (l *loop) order(c *conn, typ wire.Type, flags uint16, body []byte, fds *[]i
 			return wire.ErrMalformed
 		}
 		c.wantLog = flags&wire.FlagWantLog != 0
+		l.hears(c, flags&wire.FlagWantEvents != 0)
 		st := wire.Status{
 			Name: l.setup.Name, Sessions: uint32(l.sessions), Served: l.served,
 			Processes: l.children, Stopping: l.stopping,

@@ -64,24 +64,27 @@ const (
 
 // conn is a connection, the session that came of it, or both.
 type conn struct {
-	state   state
-	fd      int
-	login   int // index of its listener; -1 for the control listener
-	since   int64
-	pid     int
-	pidfd   int
-	tty     bool
-	wantLog bool
-	execAs  *wire.Identity // control: the next request is for this identity
-	parked  bool           // not watched until a slot is free, or the child has taken
-	taking  *sys.Child     // has still to take the request's packet off the connection
-	wrong   bool           // what it found there was no request's
-	rights  bool           // descriptors came with the request, and nobody has taken them
-	forward session.Forward
-	record  session.Login
-	policy  wire.OnDisconnect
-	master  int  // a copy of the terminal's, where the policy needs it; -1 without
-	gone    bool // the client has said that its caller is gone
+	state      state
+	fd         int
+	login      int // index of its listener; -1 for the control listener
+	since      int64
+	pid        int
+	pidfd      int
+	tty        bool
+	wantLog    bool
+	wantEvents bool
+	id         login.ID       // of the request or session
+	host       uint32         // the login's uid, or wire.NoLogin
+	execAs     *wire.Identity // control: the next request is for this identity
+	parked     bool           // not watched until a slot is free, or the child has taken
+	taking     *sys.Child     // has still to take the request's packet off the connection
+	wrong      bool           // what it found there was no request's
+	rights     bool           // descriptors came with the request, and nobody has taken them
+	forward    session.Forward
+	record     session.Login
+	policy     wire.OnDisconnect
+	master     int  // a copy of the terminal's, where the policy needs it; -1 without
+	gone       bool // the client has said that its caller is gone
 }
 
 // busySlot is a slot whose child may not have executed yet. Until it has, or has
@@ -141,11 +144,12 @@ type loop struct {
 	stopAt   int64 // when SIGKILL follows
 	killed   bool
 
-	m     sys.MsgBuf
-	small [64]byte
-	waste []byte // what drain reads
-	out   []byte
-	ids   login.IDs
+	m      sys.MsgBuf
+	small  [64]byte
+	waste  []byte // what drain reads
+	out    []byte
+	ids    login.IDs
+	events events
 }
 
 // newLoop makes the loop of a jail. ctl is the control listener, logins are those of
@@ -171,6 +175,7 @@ func newLoop(s *wire.Setup, jail sessions, procs processes, ctl int, logins []in
 		return nil, err
 	}
 	i := l.newConn(conn{state: admin, fd: launcher, login: -1, wantLog: true})
+	l.hears(l.conns[i], true)
 	if err := sys.SetNonblock(launcher); err != nil {
 		return nil, err
 	}
@@ -275,9 +280,9 @@ func (l *loop) run() int {
 		}
 		if ended {
 			if l.stopping {
-				l.log("ends: told to")
+				l.tellEnding(wire.EndTold, "told to")
 			} else {
-				l.log("ends: idle")
+				l.tellEnding(wire.EndIdle, "idle")
 			}
 			return 0
 		}
@@ -300,7 +305,12 @@ func (l *loop) turn(events []sys.EpollEvent, timeout int) (ended bool, err error
 		case kindControl:
 			l.accept(l.ctl, -1)
 		case kindConn:
-			l.readable(i)
+			if ev.Events&syscall.EPOLLOUT != 0 {
+				l.writable(i)
+			}
+			if ev.Events&^syscall.EPOLLOUT != 0 {
+				l.readable(i)
+			}
 		case kindChild:
 			reap = true
 		case kindMaster:
@@ -313,7 +323,9 @@ func (l *loop) turn(events []sys.EpollEvent, timeout int) (ended bool, err error
 		l.lastReap = now
 	}
 	l.expire(now)
-	return l.done(now), nil
+	ended = l.done(now)
+	l.tell()
+	return ended, nil
 }
 
 // timeout is how long epoll may wait, in milliseconds.
@@ -569,6 +581,7 @@ func (l *loop) request(i int, id *wire.Identity) {
 		l.drop(i)
 		return
 	}
+	l.named(c)
 	if c.rights = rights; !rights {
 		_, _, _ = sys.TakeMsg(c.fd, l.small[:1], &l.m) // s.Buf has it all
 	}
@@ -627,6 +640,7 @@ func (l *loop) request(i int, id *wire.Identity) {
 	if c.login >= 0 { // the administrator's sessions are as plain as can be
 		c.policy = l.setup.OnDisconnect
 	}
+	l.tellStarted(c, &s.Req, &st)
 	if err := l.started(c, &st); err != nil {
 		l.hangup(i)
 	}
@@ -660,14 +674,13 @@ func (l *loop) started(c *conn, st *session.Started) error {
 // refuse answers a request with a reason and logs it under the same id.
 func (l *loop) refuse(i int, status uint8, text string) {
 	c := l.conns[i]
-	id := l.ids.Next().String()
-	l.out = wire.AppendRefused(l.out[:0], wire.Refused{Status: status, ID: id, Text: text})
+	l.out = wire.AppendRefused(l.out[:0], wire.Refused{Status: status, ID: c.id.String(), Text: text})
 	_ = sys.SendMsg(c.fd, l.out, nil, false, &l.m)
 	who := "control"
 	if c.login >= 0 {
 		who = strconv.FormatUint(uint64(l.listeners[c.login].id.HostUID), 10)
 	}
-	l.log("id=" + id + " login=" + who + " refused: " + text)
+	l.tellRefused(c, who, status, text)
 	l.leave(i)
 }
 
@@ -821,6 +834,7 @@ func (l *loop) exited(i int, ws syscall.WaitStatus) {
 		l.out = wire.AppendExited(l.out[:0], e)
 		_ = sys.SendMsg(c.fd, l.out, nil, false, &l.m)
 	}
+	l.tellEnded(c, ws)
 	l.drop(i)
 }
 
@@ -881,10 +895,13 @@ func (l *loop) done(now int64) bool {
 
 // log sends a line to everybody on the control socket who wants them. Nobody
 // may be there; then the line is lost.
-func (l *loop) log(text string) {
+func (l *loop) log(text string) { l.logTo(text, true) }
+
+// logTo is log, without those who get the same as an event if all is false.
+func (l *loop) logTo(text string, all bool) {
 	var p []byte
 	for _, c := range l.conns {
-		if c.state == admin && c.wantLog && c.fd >= 0 {
+		if c.state == admin && c.wantLog && (all || !c.wantEvents) && c.fd >= 0 {
 			if p == nil {
 				p = wire.AppendText(nil, wire.TypeLog, text)
 			}

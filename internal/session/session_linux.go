@@ -86,6 +86,7 @@ type Slot struct {
 	argv, envp []*byte
 	env        [][]byte // what envp is made of
 	original   []byte   // the client's command, where a key's takes its place
+	isSFTP     bool     // the request is for sftp
 	records    [2][]byte
 }
 
@@ -127,7 +128,10 @@ func (s *Slot) bytes(parts ...string) []byte {
 // Started is a session that runs.
 type Started struct {
 	PID, PIDFD int
-	Master     int // of its terminal; -1 without
+	UID        uint32 // inside
+	SFTP       bool   // it is the client of an sftp server
+	Master     int    // of its terminal; -1 without
+	Pts        int    // the terminal's number in /dev/pts, if there is one
 	// Agent is the listener for connections to the client's agent; -1 without.
 	Agent int
 	// Login is what is recorded of it; without a Line nothing.
@@ -154,7 +158,9 @@ func (j *Jail) Start(s *Slot, id *wire.Identity, conn int) (Started, *Refusal) {
 		return st, refusal
 	}
 	var e ends
+	st.UID, st.SFTP = p.user.UID, s.isSFTP
 	st.Master, refusal = j.open(s, p.user.UID, conn, &e)
+	st.Pts = e.number
 	defer e.close()
 	if refusal != nil {
 		return st, refusal
@@ -204,6 +210,7 @@ func (j *Jail) decide(s *Slot, id *wire.Identity) (p plan, refusal *Refusal) {
 type ends struct {
 	slave, null int    // 0 without
 	line        string // of the terminal, "pts/7"; "" without
+	number      int    // the 7 of it
 }
 
 func (e *ends) close() {
@@ -227,7 +234,7 @@ func (j *Jail) open(s *Slot, uid uint32, conn int, e *ends) (master int, refusal
 		if err != nil {
 			return -1, &Refusal{125, "cannot open a terminal: " + reason(err)}
 		}
-		master, e.slave, e.line = m, slave, "pts/"+strconv.Itoa(n)
+		master, e.slave, e.line, e.number = m, slave, "pts/"+strconv.Itoa(n), n
 		c.CttyFD = slave
 	}
 	for i, kind := range s.Req.Stdio {

@@ -53,7 +53,7 @@ func (j *Jail) hasProgram(path string) bool {
 // and s.argv its arguments. A request that is not for sftp is left as it is.
 func (j *Jail) sftp(s *Slot) (program string, refusal *Refusal) {
 	r, ok := parseSFTP(s.Req.Args)
-	if !ok {
+	if s.isSFTP = ok; !ok {
 		return "", nil
 	}
 	path, refusal := j.sftpServer(&r)
