@@ -12,6 +12,20 @@ func (id ID) String() string { return string(id[:]) }
 // letters has no l, o, 0 and 1. Each stands for five bits.
 const letters = "abcdefghijkmnpqrstuvwxyz23456789"
 
+// Valid reports whether id can be one that IDs has minted.
+func (id ID) Valid() bool {
+	for _, c := range id {
+		known := false
+		for i := 0; i < len(letters); i++ {
+			known = known || letters[i] == c
+		}
+		if !known {
+			return false
+		}
+	}
+	return true
+}
+
 // Halves of an ID's number, in bits.
 const (
 	half     = 5 * wire.IDLen / 2
