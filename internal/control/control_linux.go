@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"jail/internal/event"
 	"jail/internal/fdsock"
 	"jail/internal/sys"
 	"jail/internal/wire"
@@ -41,6 +42,9 @@ type Conn struct {
 // from the kernel (SCM_CREDENTIALS, unix(7)); it is asked for once more after a
 // pidfd was opened for it, so that it cannot have been given to somebody else
 // meanwhile.
+//
+// With wantLog the jail's log lines and events come over the connection from then on,
+// among them the events that PID 1 has kept: they are for Listen.
 //
 // It comes back after some seconds at the latest. What it talks to may make it wait
 // longer, before Linux 6.16 (see Voice); then it is left behind.
@@ -83,6 +87,14 @@ func open(runtimeDir, name string, wantLog bool) (*Conn, error) {
 	if err := c.identify(wantLog); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("jail %s: %w", name, err)
+	}
+	if wantLog {
+		// Not before: what comes while its answers are awaited is passed over. The
+		// answer to this one is passed over by who listens.
+		if err := sys.SendMsg(c.FD, wire.AppendHelloEvents(nil), nil, true, &c.m); err != nil {
+			c.Close()
+			return nil, fmt.Errorf("jail %s: %w", name, err)
+		}
 	}
 	return c, nil
 }
@@ -262,7 +274,4 @@ func parseStat(pid int, text string) (process, bool) {
 
 // Quote makes text from inside a jail safe for a terminal and for a log of lines. Its
 // quotation marks stay as they are.
-func Quote(s string) string {
-	q := strconv.QuoteToASCII(s)
-	return strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
-}
+func Quote(s string) string { return event.Quote(s) }

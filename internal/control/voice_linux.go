@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"jail/internal/event"
 	"jail/internal/sys"
 	"jail/internal/wire"
 )
@@ -19,6 +20,11 @@ var refuseRights = sys.RefuseRights
 const (
 	// maxLines bounds what one jail can put into the log in a second.
 	maxLines = 50
+	// maxEvents is how many events one jail can tell at once, what a PID 1 keeps among
+	// them, and eventsPerSecond how many in the long run. Of the rest only the number
+	// is known.
+	maxEvents       = 2048
+	eventsPerSecond = 100
 	// lastWords is how long what a jail has said before its end is read.
 	lastWords = 500 * time.Millisecond
 	// endsPrefix begins the line in which PID 1 says why it ends.
@@ -36,8 +42,14 @@ const (
 type Voice struct {
 	conn, stderr *os.File
 	log          func(text string)
+	told         func(e event.Event)
 	reading      sync.WaitGroup
 	done         chan struct{}
+
+	// Of the one who reads conn alone.
+	tokens     int
+	filled     time.Time // until then
+	suppressed int       // events
 
 	mu     sync.Mutex
 	lines  int // in this second
@@ -47,14 +59,16 @@ type Voice struct {
 
 // Listen reads conn, the control connection, and stderr, -1 if there is none, until
 // Over. It owns both from now on; conn may be sent on until then. log gets one line
-// without an end, quoted, and may be called from several goroutines; lost is called
-// once if PID 1 ends the connection.
-func Listen(conn, stderr int, log func(text string), lost func()) *Voice {
+// without an end, quoted, and may be called from several goroutines; told gets one event
+// after the other, which the jail itself answers for; lost is called once if PID 1 ends the
+// connection.
+func Listen(conn, stderr int, log func(text string), told func(e event.Event), lost func()) *Voice {
 	_ = refuseRights(conn) // before 6.16 it fails
-	v := &Voice{log: log, done: make(chan struct{})}
+	v := &Voice{log: log, told: told, done: make(chan struct{}), tokens: maxEvents, filled: time.Now()}
 	v.conn = file(conn, "conn")
 	v.reading.Go(func() {
 		v.readLog()
+		v.countSuppressed()
 		lost()
 	})
 	if stderr >= 0 {
@@ -97,7 +111,7 @@ func (v *Voice) Over(last func(reason string)) {
 func (v *Voice) Done() <-chan struct{} { return v.done }
 
 func (v *Voice) readLog() {
-	buf := make([]byte, 2048)
+	buf := make([]byte, wire.MaxEvents+1) // so that a packet too long is seen to be
 	for {
 		// read(2) takes no descriptors; the kernel closes those there are.
 		n, err := v.conn.Read(buf)
@@ -105,6 +119,10 @@ func (v *Voice) readLog() {
 			return
 		}
 		typ, _, body, err := wire.Header(buf[:n])
+		if err == nil && typ == wire.TypeEvents {
+			v.events(body)
+			continue
+		}
 		if err != nil || typ != wire.TypeLog {
 			continue
 		}
@@ -113,12 +131,52 @@ func (v *Voice) readLog() {
 			continue
 		}
 		if why, ok := strings.CutPrefix(text, endsPrefix); ok {
-			v.mu.Lock()
-			v.reason = Quote(why)
-			v.mu.Unlock()
+			v.because(Quote(why))
 			continue
 		}
 		v.say("", text)
+	}
+}
+
+func (v *Voice) because(reason string) {
+	v.mu.Lock()
+	v.reason = reason
+	v.mu.Unlock()
+}
+
+// events hands on the events of one packet.
+func (v *Voice) events(body []byte) {
+	list, err := wire.DecodeEvents(body, nil)
+	if err != nil {
+		v.say("", "tells events that are none")
+		return
+	}
+	now, boot := time.Now(), sys.MonotonicMillis()
+	if more := int(min(now.Sub(v.filled)*eventsPerSecond/time.Second, maxEvents)); more > 0 {
+		v.tokens, v.filled = min(v.tokens+more, maxEvents), now
+	}
+	for i := range list {
+		e, err := event.Of(&list[i], now, boot)
+		switch {
+		case err != nil:
+			v.say("", "tells an event of no session")
+		case e.Kind == wire.EventEnding:
+			v.because(e.Reason())
+		case v.tokens == 0:
+			v.suppressed++
+		default:
+			v.countSuppressed()
+			v.tokens--
+			v.told(e)
+		}
+	}
+}
+
+// countSuppressed says how many events were not handed on since the last time.
+func (v *Voice) countSuppressed() {
+	if v.suppressed > 0 {
+		v.log(strconv.Itoa(v.suppressed) + " events suppressed")
+		v.suppressed = 0
 	}
 }
 

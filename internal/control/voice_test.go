@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"jail/internal/event"
 	"jail/internal/needs"
 	"jail/internal/sys"
 	"jail/internal/wire"
@@ -17,8 +18,15 @@ import (
 
 // heard collects what a Voice says.
 type heard struct {
-	mu    sync.Mutex
-	lines []string
+	mu     sync.Mutex
+	lines  []string
+	events []event.Event
+}
+
+func (h *heard) told(e event.Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.events = append(h.events, e)
 }
 
 func (h *heard) log(text string) {
@@ -56,7 +64,7 @@ func TestVoice(t *testing.T) {
 	require.NoError(t, err)
 	var h heard
 	lost := make(chan struct{})
-	v := Listen(conn, r, h.log, func() { close(lost) })
+	v := Listen(conn, r, h.log, h.told, func() { close(lost) })
 	var m sys.MsgBuf
 	say := func(text string) {
 		require.NoError(t, sys.SendMsg(jail, wire.AppendText(nil, wire.TypeLog, text), nil, true, &m))
@@ -83,7 +91,7 @@ func TestVoiceOfOneThatStays(t *testing.T) {
 	conn, jail := pair(t)
 	defer sys.Close(jail)
 	var h heard
-	v := Listen(conn, -1, h.log, func() {})
+	v := Listen(conn, -1, h.log, h.told, func() {})
 	var m sys.MsgBuf
 	require.NoError(t, sys.SendMsg(jail, wire.AppendText(nil, wire.TypeLog, "last"), nil, true, &m))
 	v.Over(func(string) {})
@@ -94,7 +102,7 @@ func TestVoiceOfOneThatStays(t *testing.T) {
 func TestVoiceIsBounded(t *testing.T) {
 	conn, jail := pair(t)
 	var h heard
-	v := Listen(conn, -1, h.log, func() {})
+	v := Listen(conn, -1, h.log, h.told, func() {})
 	var m sys.MsgBuf
 	for i := range 20 * maxLines {
 		require.NoError(t, sys.SendMsg(jail, wire.AppendText(nil, wire.TypeLog, fmt.Sprint(i)), nil, true, &m))
@@ -113,7 +121,7 @@ func TestNoDescriptors(t *testing.T) {
 	needs.Kernel(t, supported, 6, 16, "SO_PASSRIGHTS")
 	conn, jail := pair(t)
 	defer sys.Close(jail)
-	v := Listen(conn, -1, func(string) {}, func() {})
+	v := Listen(conn, -1, func(string) {}, func(event.Event) {}, func() {})
 	defer v.Over(func(string) {})
 	var m sys.MsgBuf
 	assert.Equal(t, syscall.EPERM, sys.SendMsg(jail, wire.AppendText(nil, wire.TypeLog, "x"), []int{0}, true, &m))
@@ -174,7 +182,7 @@ func TestVoiceThatHangs(t *testing.T) {
 	conn, jail := pair(t)
 	defer sys.Close(jail)
 	var h heard
-	v := Listen(conn, -1, h.log, func() {})
+	v := Listen(conn, -1, h.log, h.told, func() {})
 	fd, end := lingering(t)
 	var m sys.MsgBuf
 	require.NoError(t, sys.SendMsg(jail, wire.AppendText(nil, wire.TypeLog, "slow"), []int{fd}, true, &m))
@@ -183,7 +191,7 @@ func TestVoiceThatHangs(t *testing.T) {
 
 	other, otherJail := pair(t)
 	var o heard
-	w := Listen(other, -1, o.log, func() {})
+	w := Listen(other, -1, o.log, o.told, func() {})
 	require.NoError(t, sys.SendMsg(otherJail, wire.AppendText(nil, wire.TypeLog, "quick"), nil, true, &m))
 	sys.Close(otherJail)
 	w.Over(func(string) {})
@@ -198,4 +206,69 @@ func TestVoiceThatHangs(t *testing.T) {
 	assert.NotContains(t, h.all(), "behind")
 	end()
 	within(t, "done", v.Done())
+}
+
+// TestVoiceOfEvents: what a PID 1 tells is handed on as far as it can be true.
+func TestVoiceOfEvents(t *testing.T) {
+	id := [wire.IDLen]byte([]byte("k7qmw2ab"))
+	tell := func(t *testing.T, h *heard, send func(tell func(p []byte))) (reason string) {
+		conn, jail := pair(t)
+		v := Listen(conn, -1, h.log, h.told, func() {})
+		var m sys.MsgBuf
+		send(func(p []byte) { require.NoError(t, sys.SendMsg(jail, p, nil, true, &m)) })
+		sys.Close(jail)
+		v.Over(func(why string) { reason = why })
+		within(t, "done", v.Done())
+		return reason
+	}
+	of := func(events ...wire.Event) []byte {
+		p := wire.AppendEvents(nil)
+		for i := range events {
+			p = wire.AppendEvent(p, &events[i])
+		}
+		return p
+	}
+	good := wire.Event{Kind: wire.EventEnded, ID: id, HostUID: 7, Status: 3}
+	t.Run("good and bad", func(t *testing.T) {
+		var h heard
+		why := tell(t, &h, func(tell func(p []byte)) {
+			tell(wire.AppendStatus(nil, &wire.Status{}))
+			tell(of(good, wire.Event{Kind: wire.EventLost, Count: 2}))
+			tell(of(wire.Event{Kind: wire.EventEnded, HostUID: 7}))
+			spoilt := of(good, good)
+			tell(spoilt[:len(spoilt)-1])
+			tell(append(of(good), make([]byte, wire.MaxEvents)...))
+			tell(of(wire.Event{Kind: wire.EventEnding, Why: wire.EndIdle}))
+		})
+		require.Len(t, h.events, 2)
+		assert.Equal(t, "session k7qmw2ab login x ended: status 3 after 0s", func() string { h.events[0].Age = 0; return h.events[0].Line("x") }())
+		assert.EqualValues(t, 2, h.events[1].Count)
+		assert.Equal(t, []string{"tells an event of no session", "tells events that are none", "tells events that are none"}, h.lines)
+		assert.Equal(t, "idle", why)
+	})
+	t.Run("a flood", func(t *testing.T) {
+		var h heard
+		const packets, each = 200, 50
+		many := make([]wire.Event, each)
+		for i := range many {
+			many[i] = good
+		}
+		why := tell(t, &h, func(tell func(p []byte)) {
+			for range packets {
+				tell(of(many...))
+			}
+			tell(of(wire.Event{Kind: wire.EventEnding, Why: wire.EndTold}))
+		})
+		assert.GreaterOrEqual(t, len(h.events), maxEvents)
+		assert.Less(t, len(h.events), packets*each)
+		suppressed := 0
+		for _, line := range h.lines {
+			var n int
+			_, err := fmt.Sscanf(line, "%d events suppressed", &n)
+			require.NoError(t, err, "%s", line)
+			suppressed += n
+		}
+		assert.Equal(t, packets*each, len(h.events)+suppressed, "each is handed on or counted")
+		assert.Equal(t, "told to", why, "why it ends is known all the same")
+	})
 }

@@ -17,6 +17,7 @@ import (
 	"jail/config"
 	"jail/internal/cgroup"
 	"jail/internal/control"
+	"jail/internal/event"
 	"jail/internal/fdsock"
 	"jail/internal/hostfiles"
 	"jail/internal/inforce"
@@ -168,7 +169,13 @@ func start(opt Options, spec jail.Spec, stay bool) error {
 		fmt.Fprintf(opt.Stderr, "jail-init: warning: jail %s: %s\n", spec.Name, j.Warning)
 	}
 	fdsock.Notify("READY=1")
-	return follow(opt, j, spec.Name, sigs, resolver)
+	logins := map[uint32]string{}
+	for _, lg := range spec.Logins {
+		if logins[uint32(lg.HostUID)] = lg.Name; lg.Name == "" { // there is no registry
+			logins[uint32(lg.HostUID)] = strconv.FormatUint(uint64(lg.HostUID), 10)
+		}
+	}
+	return follow(opt, j, spec.Name, logins, sigs, resolver)
 }
 
 // activated takes the listeners systemd passes (sd_listen_fds(3)); nil if there
@@ -213,11 +220,12 @@ func activated(runtimeDir string, spec *jail.Spec) ([]int, error) {
 
 // follow prints what the jail says until it ends, and ends it when told to, as serve
 // does: the same machine decides.
-func follow(opt Options, j *launch.Jail, name string, sigs <-chan os.Signal, resolver *hostfiles.Resolver) error {
+func follow(opt Options, j *launch.Jail, name string, logins map[uint32]string, sigs <-chan os.Signal, resolver *hostfiles.Resolver) error {
 	var machine supervise.Jail
 	events := make(chan supervise.Event, 4)
 	say := func(text string) { fmt.Fprintf(opt.Stderr, "jail-init: jail %s: %s\n", name, text) }
-	voice := control.Listen(j.Conn, j.Stderr, say, func() { events <- supervise.Event{Kind: supervise.Lost} })
+	told := func(e event.Event) { say(e.Line(logins[e.HostUID])) }
+	voice := control.Listen(j.Conn, j.Stderr, say, told, func() { events <- supervise.Event{Kind: supervise.Lost} })
 	readable(j.PIDFD, func() bool { events <- supervise.Event{Kind: supervise.Gone}; return false })
 	if resolver != nil {
 		readable(resolver.Events(), func() bool {

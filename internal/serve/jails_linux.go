@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"jail/internal/control"
+	"jail/internal/event"
 	"jail/internal/fdsock"
 	"jail/internal/jail"
 	"jail/internal/launch"
@@ -36,7 +37,8 @@ type jailState struct {
 	machine supervise.Jail
 	orders  supervise.Orders
 	logins  map[int]bool
-	woke    int // the login on whose socket somebody has waited last
+	woke    int    // the login on whose socket somebody has waited last
+	names   *names // of what runs
 
 	pid, pidfd int // -1 without
 	conn       int // read by voice, written here; -1 without
@@ -365,10 +367,16 @@ func (s *server) found(n int, j *jailState, c *control.Conn) {
 // follow listens to a PID 1 and waits for its end.
 func (s *server) follow(n int, j *jailState, pid, pidfd, conn, stderr int) {
 	j.pid, j.pidfd, j.conn, j.started = pid, pidfd, conn, time.Now()
-	name := j.name
+	name, logins := j.name, &names{of: map[uint32]string{}}
+	j.names = logins
+	for i := range j.logins {
+		logins.add(&s.logins.at(i).spec)
+	}
 	var voice *control.Voice
 	listening := make(chan struct{})
-	voice = control.Listen(conn, stderr, func(text string) { s.log("jail %s: %s", name, text) }, func() {
+	voice = control.Listen(conn, stderr, func(text string) { s.log("jail %s: %s", name, text) }, func(e event.Event) {
+		s.log("jail %s: %s", name, e.Line(logins.name(e.HostUID)))
+	}, func() {
 		<-listening
 		s.post(func() {
 			if j.voice == voice {

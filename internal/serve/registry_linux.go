@@ -208,6 +208,9 @@ func (s *server) setLogin(uid jail.HostUID, w login) error {
 	lg.jail = n
 	j := s.jails.at(n)
 	j.logins[i] = true
+	if j.names != nil {
+		j.names.add(&lg.spec)
+	}
 	switch {
 	case j.machine.State == supervise.Running:
 		j.orders.Add(launch.Identity(&lg.spec), fd)
