@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"jail/internal/event"
@@ -111,10 +112,17 @@ func (v *Voice) Over(last func(reason string)) {
 func (v *Voice) Done() <-chan struct{} { return v.done }
 
 func (v *Voice) readLog() {
+	reset := false
 	buf := make([]byte, wire.MaxEvents+1) // so that a packet too long is seen to be
 	for {
 		// read(2) takes no descriptors; the kernel closes those there are.
 		n, err := v.conn.Read(buf)
+		if errors.Is(err, syscall.ECONNRESET) && !reset {
+			// It has ended with orders unread. That is said once, before what it has
+			// sent (unix_release_sock of net/unix/af_unix.c, skb_recv_datagram).
+			reset = true
+			continue
+		}
 		if err != nil {
 			return
 		}

@@ -86,6 +86,24 @@ func TestVoice(t *testing.T) {
 	assert.Equal(t, syscall.EBADF, err, "it is closed")
 }
 
+// TestLastWordsOfOneWhoDidNotRead: orders that a jail has not read when it ends do not take
+// what it has said with them.
+func TestLastWordsOfOneWhoDidNotRead(t *testing.T) {
+	conn, jail := pair(t)
+	var m sys.MsgBuf
+	require.NoError(t, sys.SendMsg(conn, wire.AppendStop(nil, wire.Stop{}), nil, true, &m))
+	require.NoError(t, sys.SendMsg(jail, wire.AppendText(nil, wire.TypeLog, "last"), nil, true, &m))
+	require.NoError(t, sys.SendMsg(jail, wire.AppendText(nil, wire.TypeLog, "ends: idle"), nil, true, &m))
+	sys.Close(jail)
+	var h heard
+	v := Listen(conn, -1, h.log, h.told, func() {})
+	var reason string
+	v.Over(func(why string) { reason = why })
+	within(t, "done", v.Done())
+	assert.Equal(t, []string{"last"}, h.all())
+	assert.Equal(t, "idle", reason)
+}
+
 // TestVoiceOfOneThatStays: somebody else has a copy of the connection, and does not close it.
 func TestVoiceOfOneThatStays(t *testing.T) {
 	conn, jail := pair(t)
