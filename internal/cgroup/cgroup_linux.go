@@ -325,6 +325,24 @@ func (g *Group) Remove() {
 // of is the cgroup of a jail.
 func (d *divided) of(name string) string { return filepath.Join(d.dir, prefix+name) }
 
+// OOMKills is how many processes in the cgroup of a jail the kernel has killed for want of
+// memory (oom_kill of memory.events, Documentation/admin-guide/cgroup-v2.rst); 0 without a
+// cgroup or its memory controller.
+func (b *Base) OOMKills(name string) uint64 {
+	d, _ := b.get()
+	if d == nil {
+		return 0
+	}
+	text, _ := os.ReadFile(filepath.Join(d.of(name), "memory.events"))
+	for line := range strings.Lines(string(text)) {
+		if n, ok := strings.CutPrefix(strings.TrimSpace(line), "oom_kill "); ok {
+			count, _ := strconv.ParseUint(n, 10, 64)
+			return count
+		}
+	}
+	return 0
+}
+
 // RemoveFor removes the cgroup of a jail that has ended.
 func (b *Base) RemoveFor(name string) {
 	if d, _ := b.get(); d != nil {

@@ -195,6 +195,10 @@ func aboveFirst(fd int) (int, error) {
 	return n, nil
 }
 
+// KilledForMemory is how many processes of a jail, which may just have ended, the kernel
+// has killed for want of memory; 0 also where it cannot be known.
+func (l *Launcher) KilledForMemory(name string) uint64 { return l.cgroups.OOMKills(name) }
+
 // Ended removes what a jail that has ended left on the host.
 func (l *Launcher) Ended(name string) { l.cgroups.RemoveFor(name) }
 

@@ -175,7 +175,7 @@ func start(opt Options, spec jail.Spec, stay bool) error {
 			logins[uint32(lg.HostUID)] = strconv.FormatUint(uint64(lg.HostUID), 10)
 		}
 	}
-	return follow(opt, j, spec.Name, logins, sigs, resolver)
+	return follow(opt, l, j, spec.Name, logins, sigs, resolver)
 }
 
 // activated takes the listeners systemd passes (sd_listen_fds(3)); nil if there
@@ -220,7 +220,7 @@ func activated(runtimeDir string, spec *jail.Spec) ([]int, error) {
 
 // follow prints what the jail says until it ends, and ends it when told to, as serve
 // does: the same machine decides.
-func follow(opt Options, j *launch.Jail, name string, logins map[uint32]string, sigs <-chan os.Signal, resolver *hostfiles.Resolver) error {
+func follow(opt Options, l *launch.Launcher, j *launch.Jail, name string, logins map[uint32]string, sigs <-chan os.Signal, resolver *hostfiles.Resolver) error {
 	var machine supervise.Jail
 	events := make(chan supervise.Event, 4)
 	say := func(text string) { fmt.Fprintf(opt.Stderr, "jail-init: jail %s: %s\n", name, text) }
@@ -235,7 +235,7 @@ func follow(opt Options, j *launch.Jail, name string, logins map[uint32]string, 
 			return true
 		})
 	}
-	stopped := false
+	stopped, began, reason := false, time.Now(), make(chan string, 1)
 	step := func(ev supervise.Event) {
 		for _, a := range machine.Step(sys.MonotonicMillis(), ev, nil) {
 			switch a.Do {
@@ -255,7 +255,7 @@ func follow(opt Options, j *launch.Jail, name string, logins map[uint32]string, 
 			case supervise.Log:
 				fmt.Fprintf(opt.Stderr, "jail-init: jail %s%s\n", name, a.Text)
 			case supervise.Forget:
-				voice.Over(func(string) {})
+				voice.Over(func(why string) { reason <- why })
 			}
 		}
 	}
@@ -276,14 +276,17 @@ func follow(opt Options, j *launch.Jail, name string, logins map[uint32]string, 
 			step(supervise.Event{Kind: supervise.Clock})
 		}
 	}
+	var why string
 	select {
-	case <-voice.Done():
+	case why = <-reason:
 	case <-time.After(time.Second): // one that cannot be read to its end
 	}
 	var ws syscall.WaitStatus
 	_, _ = syscall.Wait4(j.PID, &ws, syscall.WNOHANG, nil)
-	if !stopped && ws.Signaled() {
-		return fmt.Errorf("jail %s: PID 1 died of signal %d (%v)", name, ws.Signal(), ws.Signal())
+	end := event.EndOf(ws)
+	end.Reason, end.OOM, end.Lived = why, l.KilledForMemory(name), time.Since(began)
+	if !stopped && end.Violent() {
+		return fmt.Errorf("jail %s %v", name, &end)
 	}
 	return nil
 }

@@ -423,22 +423,23 @@ func (s *server) tell(n int, j *jailState) {
 // forget closes what was a jail's that has ended. With its PID 1 every process of it is
 // gone: a pidfd becomes readable only after the kernel has ended the namespace.
 func (s *server) forget(j *jailState) {
-	how := ""
+	var end event.End
 	if j.ours {
-		how = endOf(j.pid)
+		end = endOf(j.pid)
+	}
+	if s.launcher != nil {
+		end.OOM = s.launcher.KilledForMemory(j.name)
 	}
 	if j.pidfd >= 0 {
 		s.unwatch(j.pidfd)
 		sys.Close(j.pidfd)
 	}
 	s.unwatch(j.conn)
-	lived := time.Since(j.started).Round(time.Millisecond)
+	end.Lived = time.Since(j.started)
 	s.ends.Add(1)
 	j.voice.Over(func(reason string) {
-		if reason != "" {
-			reason = ": " + reason
-		}
-		s.log("jail %s ended%s after %v%s", j.name, how, lived, reason)
+		end.Reason = reason
+		s.log("jail %s %v", j.name, &end)
 		s.ends.Done()
 	})
 	j.pidfd, j.conn, j.voice = -1, -1, nil
@@ -449,8 +450,8 @@ func (s *server) forget(j *jailState) {
 	}
 }
 
-// endOf collects a child that has ended and says how, if there is something to say.
-func endOf(pid int) string {
+// endOf collects a child that has ended and says how, as far as it is known.
+func endOf(pid int) event.End {
 	var ws syscall.WaitStatus
 	for {
 		got, err := syscall.Wait4(pid, &ws, syscall.WNOHANG, nil)
@@ -458,12 +459,8 @@ func endOf(pid int) string {
 		case err == syscall.EINTR:
 			continue
 		case err != nil || got != pid:
-			return ""
-		case ws.Signaled():
-			return fmt.Sprintf(" by signal %d (%v)", ws.Signal(), ws.Signal())
-		case ws.ExitStatus() != 0:
-			return fmt.Sprintf(" with status %d", ws.ExitStatus())
+			return event.End{}
 		}
-		return ""
+		return event.EndOf(ws)
 	}
 }

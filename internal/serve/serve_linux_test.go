@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"jail/config"
+	"jail/internal/event"
 	"jail/internal/fdsock"
 	"jail/internal/jail"
 	"jail/internal/launch"
@@ -550,11 +551,11 @@ func TestForget(t *testing.T) {
 	w.event(kindChild, n)
 	alive := exec.Command("sleep", "1000")
 	require.NoError(t, alive.Start())
-	looked := make(chan string, 1)
+	looked := make(chan event.End, 1)
 	go func() { looked <- endOf(alive.Process.Pid) }()
 	select {
 	case how := <-looked:
-		assert.Empty(t, how, "it has not ended")
+		assert.Zero(t, how, "it has not ended")
 	case <-time.After(deadline):
 		assert.Fail(t, "it is waited for")
 	}
