@@ -23,7 +23,7 @@ const (
 	maxLines = 50
 	// maxEvents is how many events one jail can tell at once, what a PID 1 keeps among
 	// them, and eventsPerSecond how many in the long run. Of the rest only the number
-	// is known.
+	// is known. A refusal counts as a line.
 	maxEvents       = 2048
 	eventsPerSecond = 100
 	// lastWords is how long what a jail has said before its end is read.
@@ -170,6 +170,10 @@ func (v *Voice) events(body []byte) {
 			v.say("", "tells an event of no session")
 		case e.Kind == wire.EventEnding:
 			v.because(e.Reason())
+		case e.Kind == wire.EventRefused: // nothing is cheaper for a tenant
+			if v.allows() {
+				v.told(e)
+			}
 		case v.tokens == 0:
 			v.suppressed++
 		default:
@@ -206,6 +210,13 @@ func (v *Voice) readStderr() {
 
 // say logs a line, unless there are too many.
 func (v *Voice) say(what, text string) {
+	if v.allows() {
+		v.log(what + Quote(text))
+	}
+}
+
+// allows counts a line, and reports whether there is room for it in this second.
+func (v *Voice) allows() bool {
 	v.mu.Lock()
 	now := time.Now().Unix()
 	more := v.lines - maxLines
@@ -219,7 +230,5 @@ func (v *Voice) say(what, text string) {
 	if fresh && more > 0 {
 		v.log(strconv.Itoa(more) + " lines suppressed")
 	}
-	if allowed {
-		v.log(what + Quote(text))
-	}
+	return allowed
 }

@@ -264,6 +264,17 @@ func TestVoiceOfEvents(t *testing.T) {
 		assert.Equal(t, []string{"tells an event of no session", "tells events that are none", "tells events that are none"}, h.lines)
 		assert.Equal(t, "idle", why)
 	})
+	t.Run("a flood of refusals", func(t *testing.T) {
+		var h heard
+		const sent = 20 * maxLines
+		tell(t, &h, func(tell func(p []byte)) {
+			for range sent {
+				tell(of(wire.Event{Kind: wire.EventRefused, ID: id, HostUID: 7, Text: "no"}))
+			}
+		})
+		assert.GreaterOrEqual(t, len(h.events), maxLines)
+		assert.Less(t, len(h.events), 10*maxLines, "a few seconds' worth at the most")
+	})
 	t.Run("a flood", func(t *testing.T) {
 		var h heard
 		const packets, each = 200, 50
