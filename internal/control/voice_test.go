@@ -199,13 +199,13 @@ func TestVoiceThatHangs(t *testing.T) {
 	defer func() { refuseRights = sys.RefuseRights }()
 	conn, jail := pair(t)
 	defer sys.Close(jail)
-	var h heard
-	v := Listen(conn, -1, h.log, h.told, func() {})
 	fd, end := lingering(t)
 	var m sys.MsgBuf
 	require.NoError(t, sys.SendMsg(jail, wire.AppendText(nil, wire.TypeLog, "slow"), []int{fd}, true, &m))
 	sys.Close(fd)
 	require.NoError(t, sys.SendMsg(jail, wire.AppendText(nil, wire.TypeLog, "behind"), nil, true, &m))
+	var h heard // from here on: who closes it last waits
+	v := Listen(conn, -1, h.log, h.told, func() {})
 
 	other, otherJail := pair(t)
 	var o heard
