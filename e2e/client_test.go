@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -38,7 +39,7 @@ type clientRow struct {
 
 // clientRows are the matrix, in the order of the document.
 func clientRows() []clientRow {
-	return concat(opensshRows(), transferRows(), libraryRows(), terminalRows(), remoteRows())
+	return concat(opensshRows(), transferRows(), libraryRows(), toolRows(), terminalRows(), remoteRows())
 }
 
 func concat[T any](lists ...[]T) (all []T) {
@@ -459,9 +460,14 @@ var keyFiles sync.Mutex
 // newKey makes a key and, with options before it, a line for it: in the jail
 // for jail-keys to find, elsewhere in an administrator's file.
 func (s *site) newKey(options string) (identity string) {
+	return s.newKeyOf(options, "-t", "ed25519")
+}
+
+// newKeyOf is newKey for a key as the arguments of ssh-keygen say.
+func (s *site) newKeyOf(options string, kind ...string) (identity string) {
 	s.t.Helper()
 	identity = s.local("key")
-	require.NoError(s.t, command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", identity))
+	require.NoError(s.t, command("ssh-keygen", append([]string{"-q", "-N", "", "-C", "", "-f", identity}, kind...)...))
 	line := strings.TrimSpace(options+" "+contents(identity+".pub")) + "\n"
 	file := extraKeys
 	if s.door == forced {
@@ -620,8 +626,8 @@ are compared with nothing; ` + "`TestCase47Agent`" + ` and ` + "`TestX11`" + ` s
 	return b.String()
 }
 
-// versionOf is the version of a Debian package of this machine, or of a module
-// of the tests.
+// versionOf is the version of a Debian package of this machine, of a module of
+// node.js, or of a module of the tests.
 func versionOf(tested string) string {
 	if out, err := exec.Command("dpkg-query", "-W", "-f", "${Version}", tested).Output(); err == nil {
 		version := string(out)
@@ -629,6 +635,10 @@ func versionOf(tested string) string {
 			version = after
 		}
 		return tested + " " + version
+	}
+	var module struct{ Version string }
+	if text, err := os.ReadFile(filepath.Join(npmDir(), tested, "package.json")); err == nil && json.Unmarshal(text, &module) == nil {
+		return tested + " " + module.Version
 	}
 	for line := range strings.Lines(contents("../go.mod")) {
 		if fields := strings.Fields(line); len(fields) >= 2 && fields[0] == tested {

@@ -26,6 +26,7 @@
 package e2e
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -113,6 +114,9 @@ func outerMain() (int, error) {
 	if err := copyTrees(scratch); err != nil {
 		return 0, err
 	}
+	if err := copyModules(scratch); err != nil {
+		return 0, err
+	}
 
 	self, err := os.Executable()
 	if err != nil {
@@ -193,6 +197,20 @@ func copyPrograms(from, to string, names []string) error {
 		}
 	}
 	return nil
+}
+
+// copyModules takes along what packaging/deps.sh has put into build/npm, which the
+// namespaces may cover. Without them the row that needs them fails.
+func copyModules(scratch string) error {
+	root, err := moduleRoot()
+	if err != nil {
+		return err
+	}
+	modules := filepath.Join(root, "build", "npm")
+	if _, err := os.Stat(modules); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return command("cp", "-a", modules, filepath.Join(scratch, "npm"))
 }
 
 func moduleRoot() (string, error) {

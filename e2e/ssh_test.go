@@ -113,6 +113,10 @@ func writeSSHFiles(scratch string) error {
 			return err
 		}
 	}
+	// For a client that knows no other.
+	if err := command("ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-C", "", "-f", sshDir+"/host_key.ecdsa"); err != nil {
+		return err
+	}
 	var inside, outside []string
 	for _, a := range debianAccounts {
 		inside = append(inside, a.name)

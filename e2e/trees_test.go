@@ -26,7 +26,7 @@ var treeRecipes = map[string]string{"debian": debianPackages, "busybox": "2"}
 // terminal multiplexer, Python to ask the kernel directly, what the attacks and
 // what clients need at this end.
 const debianPackages = "procps,openssh-sftp-server,tmux,python3,apt,sudo,strace,gdb-minimal,dbus-daemon,dbus-bin,libcap2-bin," +
-	"openssh-client,rsync,git,borgbackup,mosh"
+	"openssh-client,rsync,git,borgbackup,mosh,mercurial,subversion,unison,git-annex"
 
 // copyTrees makes the trees that are missing, and private copies of them in
 // scratch that the tests may wreck. The oracle needs no copy: it has an

@@ -19,6 +19,11 @@ test)
 		ssh-agent:openssh-client xauth:xauth Xvfb:xvfb xdpyinfo:x11-utils
 		rsync:rsync git:git borg:borgbackup ansible:ansible-core mosh:mosh sshfs:sshfs curl:curl
 		plink:putty-tools dbclient:dropbear-bin /usr/lib/python3/dist-packages/paramiko:python3-paramiko
+		emacs:emacs-nox rclone:rclone restic:restic unison:unison duplicity:duplicity /usr/lib/python3/dist-packages/pexpect:python3-pexpect lftp:lftp hg:mercurial svn:subversion
+		git-annex:git-annex /usr/lib/python3/dist-packages/asyncssh:python3-asyncssh
+		/usr/share/doc/ruby-net-ssh:ruby-net-ssh /usr/share/doc/ruby-net-sftp:ruby-net-sftp
+		java:default-jre-headless javac:default-jdk-headless /usr/share/java/jsch.jar:libjsch-java node:nodejs npm:npm
+		qemu-img:qemu-utils /usr/share/doc/qemu-block-extra:qemu-block-extra
 	)
 	;;
 demo)
@@ -54,7 +59,17 @@ for pair in "${wanted[@]}"; do
 	esac
 	[ -n "$found" ] || missing+=("$package")
 done
-[ ${#missing[@]} -gt 0 ] || exit 0
+
+# The one client that is no Debian package, for the tests only, below build.
+modules() {
+	[ "$1" = test ] || return 0
+	local at=build/npm/node_modules/ssh2 version=1.17.0
+	grep -qs "\"version\": \"$version\"" $at/package.json && return 0
+	echo "deps: installing ssh2 $version for node.js in build/npm"
+	npm install --prefix build/npm --silent --no-fund --no-audit --ignore-scripts "ssh2@$version"
+}
+cd "$(dirname "$0")/.."
+[ ${#missing[@]} -gt 0 ] || { modules "$1"; exit; }
 mapfile -t missing <<<"$(printf '%s\n' "${missing[@]}" | sort -u)"
 
 hint="install them by hand: ${missing[*]}"
@@ -95,3 +110,4 @@ case " ${missing[*]} " in
 	echo "deps: openssh-server is installed but not started, nor enabled"
 	;;
 esac
+modules "$1"
