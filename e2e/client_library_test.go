@@ -29,7 +29,7 @@ func libraryRows() []clientRow {
 		{name: "golang.org/x/crypto/ssh", tests: "golang.org/x/crypto", scenario: cryptoSSH,
 			does: "an empty command, signals a command dies of, a window changed before the start, an environment, ten channels at once, an unknown subsystem"},
 		{name: "golang.org/x/crypto/ssh, signal", tests: "golang.org/x/crypto", scenario: cryptoSignal,
-			intended: map[door]string{forced: "signals"},
+			intended: map[door]string{forced: "signals", shipped: "signals"},
 			does:     "a signal sent to a command"},
 		{name: "github.com/pkg/sftp", tests: "github.com/pkg/sftp", scenario: pkgSFTP,
 			does: "walk, write at offsets, read, modes, links, POSIX rename, truncation, file system statistics"},

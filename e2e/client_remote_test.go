@@ -17,17 +17,17 @@ import (
 
 func remoteRows() []clientRow {
 	return []clientRow{
-		{name: "plink", tests: "putty-tools", scenario: plinkCommands,
+		{name: "plink", tests: "putty-tools", scenario: plinkCommands, block: "AllowTcpForwarding yes",
 			does: "commands, statuses, bytes both ways, a forwarded port"},
 		{name: "pscp", tests: "putty-tools", scenario: pscpFiles,
 			does: "a tree to and fro by SFTP, and what is not there"},
 		{name: "psftp", tests: "putty-tools", scenario: psftpBatch,
 			does: "a batch: put and get of a tree, chmod, rename, removal"},
-		{name: "dbclient", tests: "dropbear-bin", scenario: dbclientCommands,
+		{name: "dbclient", tests: "dropbear-bin", scenario: dbclientCommands, block: "AllowTcpForwarding yes",
 			does: "commands, statuses, bytes both ways, a terminal, a forwarded port"},
 		{name: "Ansible", tests: "ansible-core", inside: "python3", scenario: ansiblePlay,
 			does: "ping, copy, template, fetch, become and a failing command, with pipelining and without"},
-		{name: "VS Code Remote-SSH", tests: "openssh-client", scenario: remoteServer,
+		{name: "VS Code Remote-SSH", tests: "openssh-client", scenario: remoteServer, block: "AllowTcpForwarding yes",
 			does: "its bootstrap: a script on the standard input of `ssh -T -D`, a server unpacked and started by it that outlives the connection and is reached through the next one"},
 	}
 }

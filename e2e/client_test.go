@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,6 +34,9 @@ type clientRow struct {
 	inside string
 	// intended names the difference that a way in makes on purpose, in any tree.
 	intended map[door]string
+	// block is the line of the block for sshd that must be another for this; the block
+	// as it is shipped refuses it.
+	block string
 	// alone is for what changes the files of a login that other rows use too.
 	alone bool
 }
@@ -83,6 +87,7 @@ func claim(t *testing.T, what string, ok bool, format string, args ...any) {
 const works = "works"
 
 func needs(program string) string      { return "needs `" + program + "` inside" }
+func needsLine(line string) string     { return "needs `" + line + "` in the block" }
 func differs(difference string) string { return "intended difference: " + difference }
 
 // place is a column of the matrix: a tree and a way in.
@@ -97,6 +102,7 @@ var (
 		{"debian", forced}, {"debian", login},
 		{"busybox", forced}, {"busybox", login},
 	}
+	columns = append(slices.Clone(jailPlaces), place{"debian", shipped})
 )
 
 func (p place) String() string { return p.tree + "/" + string(p.door) }
@@ -124,6 +130,9 @@ func (r clientRow) expected(p place) string {
 	if p.tree == "busybox" && r.inside != "" {
 		return needs(r.inside)
 	}
+	if p.door == shipped && r.block != "" {
+		return needsLine(r.block)
+	}
 	if name := r.intended[p.door]; name != "" {
 		return differs(name)
 	}
@@ -138,7 +147,7 @@ func TestClients(t *testing.T) {
 	rows := clientRows()
 	seen := newNotebook()
 	fronts := make(map[place]*front)
-	for _, p := range append([]place{oraclePlace}, jailPlaces...) {
+	for _, p := range append([]place{oraclePlace}, columns...) {
 		fronts[p] = openFront(t, p, nil)
 	}
 	cell := func(t *testing.T, r clientRow, p place) {
@@ -150,7 +159,7 @@ func TestClients(t *testing.T) {
 		}
 	}
 	cells := func(t *testing.T, r clientRow, started func(t *testing.T)) {
-		for _, p := range append([]place{oraclePlace}, jailPlaces...) {
+		for _, p := range append([]place{oraclePlace}, columns...) {
 			t.Run(r.name+"/"+p.String(), func(t *testing.T) {
 				started(t)
 				cell(t, r, p)
@@ -175,7 +184,7 @@ func TestClients(t *testing.T) {
 	found := make(map[string]map[place]string)
 	for _, r := range rows {
 		found[r.name] = make(map[place]string)
-		for _, p := range jailPlaces {
+		for _, p := range columns {
 			what := r.name + "/" + p.String()
 			if r.scenario == nil {
 				claim(t, what, false, "there is no test")
@@ -204,6 +213,10 @@ func findingOf(r clientRow, p place, want, got []string) (finding, detail string
 	wanted, have := strings.Join(want, "\n"), strings.Join(got, "\n")
 	if wanted == have {
 		return works, ""
+	}
+	if p.door == shipped && r.block != "" {
+		// That it is this line is what the other block's column shows.
+		return needsLine(r.block), ""
 	}
 	if name := r.intended[p.door]; name != "" {
 		diff := differences[name]
@@ -470,7 +483,7 @@ func (s *site) newKeyOf(options string, kind ...string) (identity string) {
 	require.NoError(s.t, command("ssh-keygen", append([]string{"-q", "-N", "", "-C", "", "-f", identity}, kind...)...))
 	line := strings.TrimSpace(options+" "+contents(identity+".pub")) + "\n"
 	file := extraKeys
-	if s.door == forced {
+	if s.door.keysInside() {
 		file = filepath.Join(s.root(), s.account().home, ".ssh/authorized_keys")
 	}
 	// By renaming, since a login may be reading it.
@@ -484,11 +497,11 @@ func (s *site) newKeyOf(options string, kind ...string) (identity string) {
 			return
 		}
 		mode := os.FileMode(0o644)
-		if s.door == forced {
+		if s.door.keysInside() {
 			mode = 0o600
 		}
 		require.NoError(s.t, os.WriteFile(file+".new", []byte(text), mode))
-		if s.door == forced {
+		if s.door.keysInside() {
 			require.NoError(s.t, os.Chown(file+".new", s.account().id, s.account().id))
 		}
 		require.NoError(s.t, os.Rename(file+".new", file))
@@ -598,16 +611,18 @@ them, ` + "`TestClients`" + ` in ` + "`e2e`" + `, and every run of the tests com
 
 *works*: the client sees what it sees of plain sshd, in files, output, status and errors. *needs X inside*: so it
 is with X in the jail; without, the client is told by the jail's shell that X was not found. The trees are a Debian 12 with these
-programs, and busybox with nothing else. Agent and X11 forwarding, which plain sshd serves from outside a chroot,
+programs, and busybox with nothing else. *ForceCommand* is the block for sshd of the manual with ` + "`AllowTcpForwarding yes`" + `
+and ` + "`jail-keys --forced`" + `; *login shell* is no block at all, with keys of the administrator's; *as shipped* is the block that is
+installed, to the letter, on the Debian tree. Agent and X11 forwarding, which plain sshd serves from outside a chroot,
 are compared with nothing; ` + "`TestCase47Agent`" + ` and ` + "`TestX11`" + ` show them.
 
-| client | tested | Debian, ForceCommand | Debian, login shell | busybox, ForceCommand | busybox, login shell |
-|---|---|---|---|---|---|
+| client | tested | Debian, ForceCommand | Debian, login shell | busybox, ForceCommand | busybox, login shell | as shipped |
+|---|---|---|---|---|---|---|
 `)
 	var reasons []string
 	for _, r := range rows {
 		fmt.Fprintf(&b, "| %s | %s |", r.name, version(r.tests))
-		for _, p := range jailPlaces {
+		for _, p := range columns {
 			f := found[r.name][p]
 			if name := r.intended[p.door]; f == differs(name) && name != "" {
 				line := fmt.Sprintf("* *%s*: %s.\n", name, differences[name].reason)

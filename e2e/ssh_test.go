@@ -29,6 +29,9 @@ const (
 	plain  door = "plain"  // no jail: sshd, chroot, the user's shell. The oracle.
 	forced door = "forced" // ForceCommand, keys through jail-keys
 	login  door = "login"  // jail-enter as nothing but the login shell
+	// shipped is forced by the block for sshd that is installed, as it is; the other
+	// one allows certificates and TCP forwarding.
+	shipped door = "shipped"
 )
 
 var (
@@ -104,6 +107,12 @@ Match User %s
 	X11Forwarding no
 `
 
+// shippedBlock is the file that make install puts into doc/jail/examples.
+const shippedBlock = "../config/examples/sshd_config.d/50-jail.conf"
+
+// keysInside reports whether the keys of a login are those in its jail.
+func (d door) keysInside() bool { return d == forced || d == shipped }
+
 func sshdConfig(d door) string { return sshDir + "/sshd_config." + string(d) }
 
 // writeSSHFiles makes the keys and both sides' configurations.
@@ -134,6 +143,7 @@ func writeSSHFiles(scratch string) error {
 		sshdConfig(plain):       sshdCommon + block(sshdPlain, inside),
 		sshdConfig(forced):      sshdCommon + block(sshdForced, outside),
 		sshdConfig(login):       sshdCommon + block(sshdLogin, outside),
+		sshdConfig(shipped):     sshdCommon + strings.ReplaceAll(contents(shippedBlock), "Match Group jailed", "Match User "+strings.Join(outside, ",")),
 		sshDir + "/known_hosts": "* " + string(hostKey),
 		// What jail-init check takes for the host's own.
 		"/etc/ssh/sshd_config": sshdCommon + block(sshdForced, outside),
