@@ -53,7 +53,7 @@ func prepareTake(c *Child) {
 
 // childTake receives the packet of TakeFrom. There is room for all descriptors it can
 // have: those that are too many become this process's, whose end closes them, where
-// closing waits for nobody (inet_release, PF_EXITING; fuse_flush).
+// closing keeps nobody else waiting (inet_release, PF_EXITING; childTookWrong).
 //
 //go:nosplit
 //go:norace
@@ -68,8 +68,11 @@ func childTake(c *Child) {
 		}
 	}
 	_, _, e := syscall.RawSyscall(syscall.SYS_RECVMSG, uintptr(c.TakeFrom), uintptr(unsafe.Pointer(&t.hdr)), msgDontwait|msgCmsgCloexec)
+	if e != 0 {
+		t.hdr.Controllen = 0
+	}
 	h := (*syscall.Cmsghdr)(unsafe.Pointer(&t.ctrl[0]))
-	if e != 0 || t.hdr.Flags&msgCtrunc != 0 || t.hdr.Controllen < cmsgHdrLen || want > len(t.fds) ||
+	if t.hdr.Flags&msgCtrunc != 0 || t.hdr.Controllen < cmsgHdrLen || want > len(t.fds) ||
 		h.Level != syscall.SOL_SOCKET || h.Type != scmRights || h.Len != uint64(cmsgHdrLen+4*want) ||
 		t.hdr.Controllen > uint64((cmsgHdrLen+4*want+7)&^7) {
 		childTookWrong(c)
@@ -89,37 +92,46 @@ func childTake(c *Child) {
 	atomic.StoreUint32(&t.state, uint32(TakenAll))
 }
 
+// childTookWrong ends the child. A file system in user space can hold up the end of a
+// process that has a file of it (fs/fuse/file.c, fuse_flush), and so for as long all
+// that is closed after that file. So what came in the packet is closed last; it is in the
+// order of its numbers.
+//
 //go:nosplit
 //go:norace
 //go:nocheckptr
+//go:noinline
 func childTookWrong(c *Child) {
-	atomic.StoreUint32(&c.take.state, uint32(TakenWrong))
+	t := &c.take
+	next := uintptr(0)
+	for at := uint64(cmsgHdrLen); at+4 <= t.hdr.Controllen && at+4 <= uint64(len(t.ctrl)); at += 4 {
+		fd := uintptr(*(*uint32)(unsafe.Pointer(&t.ctrl[at])))
+		if fd < next { // padding
+			continue
+		}
+		if fd > next {
+			_, _, _ = syscall.RawSyscall(sysCloseRange, next, fd-1, 0)
+		}
+		next = fd + 1
+	}
+	_, _, _ = syscall.RawSyscall(sysCloseRange, next, ^uintptr(0)>>32, 0)
+	atomic.StoreUint32(&t.state, uint32(TakenWrong))
 	exit(ChildNoFDs)
 }
 
 // passable reports whether fd is what may be passed into a session: a pipe or a
-// connected stream socket, opened for real.
+// connected stream socket, opened for real. It asks pipes and sockets only: a file
+// system of the sender's would be asked by fstat(2), and could take as long as it liked
+// to answer (fs/fuse/dir.c, fuse_update_get_attr), nothing of the child being closed.
 //
 //go:nosplit
 //go:norace
 //go:nocheckptr
 //go:noinline
 func passable(fd int32, t *taking) bool {
-	_, _, e := syscall.RawSyscall(syscall.SYS_FSTAT, uintptr(fd), uintptr(unsafe.Pointer(&t.st)), 0)
-	if e != 0 {
-		return false
-	}
-	flags, _, e := syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_GETFL, 0)
-	if e != 0 || flags&OPath != 0 {
-		return false
-	}
-	switch t.st.Mode & syscall.S_IFMT {
-	case syscall.S_IFIFO:
-		return true
-	case syscall.S_IFSOCK:
-		return socketOption(fd, syscall.SO_TYPE, t) == syscall.SOCK_STREAM && socketOption(fd, syscall.SO_ACCEPTCONN, t) == 0
-	}
-	return false
+	const getPipeSize = 1032 // F_GETPIPE_SZ
+	_, _, e := syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(fd), getPipeSize, 0)
+	return e == 0 || socketOption(fd, syscall.SO_TYPE, t) == syscall.SOCK_STREAM && socketOption(fd, syscall.SO_ACCEPTCONN, t) == 0
 }
 
 // socketOption returns an option of SOL_SOCKET, -1 if there is none.
