@@ -51,6 +51,8 @@ func TestStopOfOneThatEnds(t *testing.T) {
 	require.NoError(t, err)
 	defer sys.Close(listener)
 	go func() {
+		_, err := sys.Poll([]sys.PollFD{{FD: int32(listener), Events: sys.PollIn}}, 10_000)
+		assert.NoError(t, err)
 		conn, _, err := syscall.Accept(listener)
 		if assert.NoError(t, err) {
 			sys.Close(conn)

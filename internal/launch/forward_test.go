@@ -249,18 +249,23 @@ func TestAgentLimit(t *testing.T) {
 
 func (j *testJail) logLine() string {
 	j.t.Helper()
-	n, _ := sys.Poll([]sys.PollFD{{FD: int32(j.Conn), Events: sys.PollIn}}, 20_000)
-	require.Equal(j.t, 1, n, "no log line")
-	var m sys.MsgBuf
-	buf := make([]byte, 2048)
-	n, err := sys.RecvMsg(j.Conn, buf, true, &m)
-	require.NoError(j.t, err)
-	typ, _, body, err := wire.Header(buf[:n])
-	require.NoError(j.t, err)
-	require.Equal(j.t, wire.TypeLog, typ)
-	text, err := wire.DecodeText(body)
-	require.NoError(j.t, err)
-	return text
+	for {
+		n, _ := sys.Poll([]sys.PollFD{{FD: int32(j.Conn), Events: sys.PollIn}}, 20_000)
+		require.Equal(j.t, 1, n, "no log line")
+		var m sys.MsgBuf
+		buf := make([]byte, wire.MaxEvents)
+		n, err := sys.RecvMsg(j.Conn, buf, true, &m)
+		require.NoError(j.t, err)
+		typ, _, body, err := wire.Header(buf[:n])
+		require.NoError(j.t, err)
+		if typ == wire.TypeEvents {
+			continue
+		}
+		require.Equal(j.t, wire.TypeLog, typ)
+		text, err := wire.DecodeText(body)
+		require.NoError(j.t, err)
+		return text
+	}
 }
 
 // TestHostileAgentDirectory has a root inside rearrange /dev while sessions with
