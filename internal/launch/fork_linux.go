@@ -47,13 +47,14 @@ func (l *Launcher) fork(p *prepared) (f *forked, err error) {
 		return nil, err
 	}
 	f.warn(warning)
+	group := f.group // a return of nil, err has taken f away before what is deferred
 	var ours, inside descriptors
 	defer func() {
 		inside.close()
-		f.group.Close()
+		group.Close()
 		if err != nil {
 			ours.close()
-			f.group.Remove()
+			group.Remove()
 		}
 	}()
 	null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
