@@ -12,7 +12,6 @@ import (
 	"errors"
 	"runtime"
 	"strconv"
-	"sync/atomic"
 	"syscall"
 
 	"jail/internal/confine"
@@ -71,8 +70,11 @@ func Run() int {
 	if err := giveUp(s); err != nil {
 		return fail(&m, err)
 	}
-	// After giveUp, which interrupts every thread there is; these are born confined.
-	spareThreads(3)
+	// After giveUp, which interrupts every thread there is; these are born confined. A
+	// jail that has all the processes it may have must not be the end of PID 1. With one
+	// processor and one goroutine of ours, five threads are all that can be busy at once
+	// (cgroup.PID1Threads).
+	sys.SpareThreads(3)
 	if err := sys.SendMsg(setupFD, wire.AppendReady(nil), nil, false, &m); err != nil {
 		return 1 // the launcher has given up on us
 	}
@@ -175,34 +177,6 @@ func giveUp(s *wire.Setup) error {
 	}
 	sys.InterruptBy(syscall.SIGCHLD)
 	return nil
-}
-
-// spareThreads makes the runtime start n threads and keep them. It starts one
-// whenever none is idle, and ends the program when it cannot: a jail that has all
-// the processes it may have must not be the end of PID 1. With one processor and
-// one goroutine of ours, five threads are all that can be busy at once
-// (cgroup.PID1Threads).
-//
-// The last of n goroutines finds all others waiting, each on a thread of its own, and
-// none is the caller's, which is locked to it. Only the last wakes the caller: every
-// change of threads is paid for by who waits for the jail.
-func spareThreads(n int32) {
-	var left atomic.Int32
-	left.Store(n)
-	last, on := make(chan struct{}), make(chan struct{})
-	for range n {
-		go func() {
-			if left.Add(-1) == 0 {
-				close(last)
-				return
-			}
-			runtime.LockOSThread() // so that no two of these share a thread
-			<-on
-			runtime.UnlockOSThread()
-		}()
-	}
-	<-last
-	close(on)
 }
 
 // jailOf makes the sessions' common part.

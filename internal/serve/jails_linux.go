@@ -386,9 +386,27 @@ func (s *server) follow(n int, j *jailState, pid, pidfd, conn, stderr int) {
 	})
 	j.voice = voice
 	close(listening)
-	if pidfd >= 0 {
-		_ = s.watch(pidfd, syscall.EPOLLIN, kindChild, n)
+	if pidfd < 0 || s.watch(pidfd, syscall.EPOLLIN, kindChild, n) == nil {
+		return
 	}
+	// Out of memory, or of watches. An end that nobody hears of would be a jail that can
+	// neither start nor be stopped.
+	go func() {
+		for {
+			n, err := sys.Poll([]sys.PollFD{{FD: int32(pidfd), Events: sys.PollIn}}, -1)
+			if n > 0 {
+				break
+			}
+			if err != nil {
+				time.Sleep(time.Second)
+			}
+		}
+		s.post(func() {
+			if j.voice == voice {
+				s.step(n, supervise.Event{Kind: supervise.Gone})
+			}
+		})
+	}()
 }
 
 // tell sends a running PID 1 what it has to know, as far as it listens. The rest is sent

@@ -46,6 +46,11 @@ type Options struct {
 // lastWait is how long serve waits, when it ends, for the last words of its jails.
 const lastWait = time.Second
 
+// spareThreads is how many starts, and reads of what belongs to a jail, can wait for the
+// kernel at once before the runtime needs another thread. A machine that has none to
+// give must not be the end of serve.
+const spareThreads = 32
+
 type kind int32
 
 const (
@@ -169,6 +174,7 @@ func Run(opt Options) error {
 	if err := s.publish(reg); err != nil {
 		return err
 	}
+	sys.SpareThreads(spareThreads)
 	s.log("ready: %d jails, %d logins, sockets in %s", len(s.byName), len(s.byUID), opt.RuntimeDir)
 	fdsock.Notify("READY=1")
 	return s.loop()
