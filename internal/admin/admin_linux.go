@@ -301,9 +301,13 @@ func Stop(opt Options, name string, grace time.Duration) error {
 // stop tells PID 1 to end its jail, and sees to it that it does. It closes c.
 func stop(opt Options, name string, c *control.Conn, grace time.Duration) error {
 	defer c.Close()
-	// A jail of "run -u UID" has nobody to tidy up behind it.
-	if sockets, err := fdsock.Sockets(opt.RuntimeDir); err == nil {
-		defer sockets.RemoveDead()
+	// A jail of "run -u UID" has nobody to tidy up behind it. Those of the registry have
+	// whoever supervises them, and a socket that was dead a moment ago may have been
+	// renewed when it is removed.
+	if spec, err := find(opt, name); err == nil && spec == nil {
+		if sockets, err := fdsock.Sockets(opt.RuntimeDir); err == nil {
+			defer sockets.RemoveDead()
+		}
 	}
 	// Should it have ended since it answered, that is what was asked for.
 	if err := c.Send(wire.AppendStop(nil, wire.Stop{GraceMillis: uint32(grace.Milliseconds())}), nil); err != nil && !gone(err) {
