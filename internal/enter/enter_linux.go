@@ -286,17 +286,23 @@ const (
 	other
 )
 
-// judge says what fd is, and prepares a pipe for being passed.
-func judge(fd int) source {
+// judge says what fd is, and prepares a pipe for being passed. Only what is not open
+// is nothing: taken for that, a file whose server does not answer would be an empty
+// input, or output that nobody misses.
+func judge(fd int) (source, sys.Errno) {
 	var st syscall.Stat_t
-	if sys.Fstat(fd, &st) != 0 {
-		return nothing
+	switch e := sys.Fstat(fd, &st); e {
+	case 0:
+	case syscall.EBADF:
+		return nothing, 0
+	default:
+		return other, e
 	}
 	switch st.Mode & syscall.S_IFMT {
 	case syscall.S_IFIFO:
 		var fs syscall.Statfs_t
 		if sys.Fstatfs(fd, &fs) != 0 || fs.Type != 0x50495045 { // PIPEFS_MAGIC, statfs(2)
-			return other // a FIFO with a name
+			return other, 0 // a FIFO with a name
 		}
 		// With shifted ids the command could not open /dev/stdout, since the
 		// pipe's owner means nothing inside. Nobody gets at the pipe who may not
@@ -304,18 +310,18 @@ func judge(fd int) source {
 		if st.Uid == uint32(syscall.Geteuid()) && st.Mode&0o666 != 0o666 {
 			_ = sys.Fchmod(fd, 0o666)
 		}
-		return passable
+		return passable, 0
 	case syscall.S_IFSOCK:
 		if typ, e := sys.SockoptInt(fd, syscall.SO_TYPE); e == 0 && typ == syscall.SOCK_STREAM {
-			return passable
+			return passable, 0
 		}
 	case syscall.S_IFCHR:
 		if st.Rdev == 1<<8|3 {
-			return null
+			return null, 0
 		}
-		return device
+		return device, 0
 	}
-	return other
+	return other, 0
 }
 
 // classify judges one of the caller's descriptors by itself. A pipe or a stream
@@ -324,7 +330,11 @@ func judge(fd int) source {
 // device, stays here and is relayed through a pipe: given to the jail it would
 // be a piece of the host there (CVE-2024-21626).
 func (s *session) classify(fd int) sys.Errno {
-	switch judge(fd) {
+	what, e := judge(fd)
+	if e != 0 {
+		return e
+	}
+	switch what {
 	case nothing, null:
 		s.req.Stdio[fd] = wire.StdioNull
 		return 0

@@ -98,7 +98,7 @@ type Taken struct {
 // came between the two changes is taken for itself.
 func Take(dst []byte, fd int, modes *wire.Termios) (Taken, error) {
 	taken := Taken{Typed: dst}
-	taken.Stopped = modes.Iflag&syscall.IXON != 0 && !ready(fd, sys.PollOut)
+	taken.Stopped = modes.Iflag&syscall.IXON != 0 && stopped(fd)
 	canonical := modes.Lflag&syscall.ICANON != 0
 	if canonical && queued(fd) < wire.MaxTyped/2 {
 		// More, and the kernel would put what it holds back into the queue as we
@@ -235,6 +235,14 @@ func imitate(fd int, text []byte) error {
 		}
 	}
 	return nil
+}
+
+// stopped reports whether output to fd waits. Where that cannot be asked it does not: a
+// terminal inside that is stopped for nothing would never go on.
+func stopped(fd int) bool {
+	fds := [1]sys.PollFD{{FD: int32(fd), Events: sys.PollOut}}
+	_, e := sys.Wait(fds[:], 0)
+	return e == 0 && fds[0].Revents&sys.PollOut == 0
 }
 
 func ready(fd int, events int16) bool {
