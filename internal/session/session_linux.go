@@ -276,6 +276,7 @@ func (j *Jail) prepare(s *Slot, p *plan, line string, st *Started) {
 	}
 	c.Argv, c.Envp = s.argv, s.envp
 	c.ExecMsg = s.bytes(p.program, ": ")
+	c.FailMsg = failMsg
 	c.Dir = s.cstr(user.Home)
 	c.DirMsg = s.bytes("Could not chdir to home directory ", user.Home, ": ")
 	c.Setsid, c.CloseNow, c.FilesBelow = true, true, s.FilesBelow
@@ -285,6 +286,10 @@ func (j *Jail) prepare(s *Slot, p *plan, line string, st *Started) {
 	c.UID, c.GID = user.UID, user.GID
 	c.LoginProc = j.Proc
 }
+
+// failMsg begins what a client is told whose session is a process already, but cannot be
+// a shell.
+var failMsg = []byte("jail-init: cannot start the session: ")
 
 // spawn makes the process.
 func spawn(c *sys.Child, st *Started) *Refusal {

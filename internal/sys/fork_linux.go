@@ -145,6 +145,12 @@ type Child struct {
 	// cannot be executed; the child then exits with status 1.
 	ExecMsg []byte
 
+	// FailMsg, the error and a newline go to descriptor 2, or what becomes it, when the
+	// child cannot get as far as its program; it then exits with status 125, as
+	// whatever fails on the way to a session. Without it the status says where (ChildNoSync
+	// and the others), and nothing is written.
+	FailMsg []byte
+
 	// LastCap is the highest capability the kernel knows.
 	LastCap int
 
@@ -153,17 +159,18 @@ type Child struct {
 	tid uint32
 
 	// Scratch of the child, so that its stack frames stay small.
-	tmp   [64]byte
-	sa    kernelSigaction
-	lim   [2]uint64
-	hdr   capHeader
-	data  capData
-	mask  uint64
-	attr  mountAttr
-	id    [3]uint32
-	gids  unsafe.Pointer
-	ngid  uintptr
-	empty byte
+	placed bool // descriptor 2 is FDs[2]
+	tmp    [64]byte
+	sa     kernelSigaction
+	lim    [2]uint64
+	hdr    capHeader
+	data   capData
+	mask   uint64
+	attr   mountAttr
+	id     [3]uint32
+	gids   unsafe.Pointer
+	ngid   uintptr
+	empty  byte
 
 	stack []byte
 	top   uintptr // of stack
@@ -286,7 +293,7 @@ func Fork(c *Child) (pid, pidfd int, err error) {
 		prepareTake(c)
 	}
 	c.top = stackTop(c.stack)
-	c.pidfd, c.closed = -1, 0
+	c.pidfd, c.closed, c.placed = -1, 0, false
 	atomic.StoreUint32(&c.tid, 1)
 	c.flags = c.CloneFlags | cloneVMFlag | clonePidfd | cloneChildCleartid
 	if c.Owner != 0 {
@@ -614,7 +621,7 @@ func child(c *Child) {
 	if c.CttyFD >= 0 {
 		_, _, e = syscall.RawSyscall(syscall.SYS_IOCTL, uintptr(c.CttyFD), syscall.TIOCSCTTY, 0)
 		if e != 0 {
-			exit(ChildNoFDs)
+			fail(c, ChildNoFDs, e)
 		}
 	}
 	if c.Umask >= 0 {
@@ -733,9 +740,10 @@ func childFDs(c *Child) {
 			_, _, e = syscall.RawSyscall(syscall.SYS_DUP3, uintptr(c.FDs[i]), uintptr(i), 0)
 		}
 		if e != 0 {
-			exit(ChildNoFDs)
+			fail(c, ChildNoFDs, e)
 		}
 	}
+	c.placed = true
 	// The parent's own descriptors are close-on-exec; those it was started with need
 	// not be, and one that is left leads out (CVE-2024-21626).
 	first := uintptr(3)
@@ -748,7 +756,7 @@ func childFDs(c *Child) {
 	}
 	_, _, e = syscall.RawSyscall(sysCloseRange, first, ^uintptr(0)>>32, how)
 	if e != 0 {
-		exit(ChildNoFDs)
+		fail(c, ChildNoFDs, e)
 	}
 	atomic.StoreUint32(&c.closed, 1)
 }
@@ -827,24 +835,24 @@ func childCred(c *Child) {
 	if !c.KeepGroups {
 		_, _, e = syscall.RawSyscall(syscall.SYS_SETGROUPS, c.ngid, uintptr(c.gids), 0)
 		if e != 0 {
-			exit(ChildNoCred)
+			fail(c, ChildNoCred, e)
 		}
 	}
 	_, _, e = syscall.RawSyscall(syscall.SYS_SETRESGID, uintptr(c.GID), uintptr(c.GID), uintptr(c.GID))
 	if e != 0 {
-		exit(ChildNoCred)
+		fail(c, ChildNoCred, e)
 	}
 	_, _, e = syscall.RawSyscall(syscall.SYS_SETRESUID, uintptr(c.UID), uintptr(c.UID), uintptr(c.UID))
 	if e != 0 {
-		exit(ChildNoCred)
+		fail(c, ChildNoCred, e)
 	}
 	_, _, e = syscall.RawSyscall(syscall.SYS_GETRESUID, uintptr(unsafe.Pointer(&c.id[0])), uintptr(unsafe.Pointer(&c.id[1])), uintptr(unsafe.Pointer(&c.id[2])))
 	if e != 0 || c.id[0] != c.UID || c.id[1] != c.UID || c.id[2] != c.UID {
-		exit(ChildNoCred)
+		fail(c, ChildNoCred, e)
 	}
 	_, _, e = syscall.RawSyscall(syscall.SYS_GETRESGID, uintptr(unsafe.Pointer(&c.id[0])), uintptr(unsafe.Pointer(&c.id[1])), uintptr(unsafe.Pointer(&c.id[2])))
 	if e != 0 || c.id[0] != c.GID || c.id[1] != c.GID || c.id[2] != c.GID {
-		exit(ChildNoCred)
+		fail(c, ChildNoCred, e)
 	}
 }
 
@@ -871,6 +879,27 @@ func exit(status uintptr) {
 	for {
 		_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT_GROUP, status, 0, 0)
 	}
+}
+
+// fail ends a child that does not get as far as its program.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+//go:noinline
+func fail(c *Child, status uintptr, e Errno) {
+	if len(c.FailMsg) == 0 {
+		exit(status)
+	}
+	if !c.placed {
+		if c.FDs[2] < 0 {
+			exit(125)
+		}
+		// Nothing else needs it any more.
+		_, _, _ = syscall.RawSyscall(syscall.SYS_DUP3, uintptr(c.FDs[2]), 2, 0)
+	}
+	complain(c, c.FailMsg, e)
+	exit(125)
 }
 
 // complain writes msg, what e means and a newline to descriptor 2.
