@@ -23,7 +23,7 @@ BUILD = $(GO) build -trimpath -buildvcs=false -buildmode=exe -ldflags '-s -w $(1
 PLAIN = ./cmd/... ./config/... ./internal/...
 PURE  = ./internal/wire ./internal/jail ./internal/passwd ./internal/authkeys ./internal/environ ./internal/confine ./internal/supervise
 
-.PHONY: all build build-enter unit test race bite arm64 bench lint fuzz trees deps install \
+.PHONY: all build build-enter unit test race bite inject arm64 bench lint fuzz trees deps install \
 	demo demo-shell demo-stop try-go try-systemd try-vm try-arm64 try-release clean
 
 all: build
@@ -70,6 +70,12 @@ try-go:
 # Red when one did not. BITEFLAGS="-run REGEXP" takes some.
 bite: deps
 	$(GO) run ./e2e/bite $(BITEFLAGS)
+
+# Refuses each system call of a session, a start and a lookup in turn, and prints a table.
+# INJECT=REGEXP takes the points that match, as "scene: call number error".
+INJECT ?= all
+inject: deps
+	JAIL_TEST_MUST_RUN=1 JAIL_TEST_INJECT='$(INJECT)' $(GO) test -count=1 -timeout=60m -v -run '^TestInject$$' ./e2e
 
 # The other architecture: it builds, into build/arm64, and what needs no kernel passes
 # under qemu-user. It has neither seccomp nor namespaces, nor runs the test's own program

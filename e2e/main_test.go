@@ -21,6 +21,7 @@
 //	JAIL_TEST_LOGS=DIR      keep the logs of sshd and of jail-init in DIR
 //	JAIL_TEST_BITES=REGEXP  attacks that must succeed in the weak container, whatever
 //	                        a kernel may lack (TestAttack)
+//	JAIL_TEST_INJECT=all    refuse every system call there is, not a sample (TestInject)
 //	JAIL_TEST_UPDATE=1      write docs/compatibility.md (TestClients) instead of comparing it
 //	JAIL_TEST_MUST_RUN=1    without root, fail instead of skipping everything
 package e2e
