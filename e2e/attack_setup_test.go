@@ -335,7 +335,7 @@ func TestAttackLibraries(t *testing.T) {
 		}
 		require.NoError(t, s.stop())
 		for _, path := range opened() {
-			assert.Contains(t, []string{"/etc/passwd", "/etc/group", argv.home + "/.ssh/authorized_keys", "/etc/environment", "/etc/default/locale", "/etc/localtime"}, path, "%s", mode.name)
+			assert.Contains(t, []string{"/etc/passwd", "/etc/group", argv.home + "/.ssh/authorized_keys", "/etc/environment", "/etc/default/locale", "/etc/localtime", "/etc/hosts"}, path, "%s", mode.name)
 		}
 	}
 }

@@ -440,7 +440,7 @@ func TestPID1IsNotInstalled(t *testing.T) {
 		assert.Equal(t, 1, strings.Count(r.stderr, "\n"), "%v: %s", args, r.stderr)
 		assert.True(t, strings.HasSuffix(r.stderr, says), "%v: %s", args, r.stderr)
 	}
-	assert.Contains(t, runCommand(t, exec.Command(initPath, "check"), nil).stdout, "error: "+pid1Path+": does not exist, so no login works")
+	assert.Contains(t, runCommand(t, exec.Command(initPath, "check"), nil).stdout, "error: "+pid1Path+": does not exist, so no jail starts")
 }
 
 func TestMalformedRequests(t *testing.T) {

@@ -306,7 +306,7 @@ func points(recorded string) []point {
 // in serve or in a PID 1 that has been ready.
 func (in *injection) byRuntime(s scene, trace, wrong string) bool {
 	switch {
-	case strings.HasPrefix(s.name, "jail-enter"), strings.Contains(wrong, "panic"), strings.Contains(wrong, "left:"), strings.Contains(wrong, "afterwards"):
+	case strings.HasPrefix(s.name, "jail-enter"), strings.Contains(wrong, "panic: "), strings.Contains(wrong, "left:"), strings.Contains(wrong, "afterwards"):
 		return false
 	case s.attach == nil && strings.Contains(wrong, `stdout ""`) && runtimeThrow.MatchString(wrong):
 		return true

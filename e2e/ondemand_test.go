@@ -54,7 +54,9 @@ func TestCase48ParallelFirstLogins(t *testing.T) {
 		assert.Contains(t, r.stdout, "pid:[")
 	}
 	assert.Len(t, jailPIDs("debian"), 1)
-	assert.Equal(t, 1, strings.Count(world.tail("serve.log", from), "jail debian started"))
+	said := func() int { return strings.Count(contents(world.log("serve.log"))[from:], "jail debian started") }
+	eventually(t, "serve has said it", func() bool { return said() > 0 })
+	assert.Equal(t, 1, said())
 }
 
 func TestServeKilled(t *testing.T) {
