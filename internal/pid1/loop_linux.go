@@ -278,6 +278,9 @@ func (l *loop) run() int {
 			l.log("epoll: " + err.Error())
 			return 1
 		}
+		if l.events.left(sys.MonotonicMillis()) == 0 {
+			l.tell()
+		}
 		if ended {
 			if l.stopping {
 				l.tellEnding(wire.EndTold, "told to")
@@ -323,13 +326,20 @@ func (l *loop) turn(events []sys.EpollEvent, timeout int) (ended bool, err error
 		l.lastReap = now
 	}
 	l.expire(now)
-	ended = l.done(now)
-	l.tell()
-	return ended, nil
+	return l.done(now), nil
 }
 
-// timeout is how long epoll may wait, in milliseconds.
+// timeout is how long epoll may wait, in milliseconds; -1 is for ever.
 func (l *loop) timeout() int {
+	ms := l.quiet()
+	if left := l.events.left(sys.MonotonicMillis()); left >= 0 && (ms < 0 || left < ms) {
+		return left
+	}
+	return ms
+}
+
+// quiet is timeout where there is nothing to tell.
+func (l *loop) quiet() int {
 	if l.paused || l.parked || len(l.dead) > 0 || len(l.busySlots) == maxSlots {
 		return 20
 	}

@@ -169,6 +169,7 @@ func (w *world) turn() (ended bool) {
 	w.l.lastReap = 0 // SIGCHLD need not interrupt this very thread
 	ended, err := w.l.turn(make([]sys.EpollEvent, 64), 10)
 	require.NoError(w.t, err)
+	w.l.tell() // without waiting for others
 	for {
 		var buf [4096]byte
 		n, err := sys.RecvMsg(w.control, buf[:], false, &w.m)
