@@ -17,7 +17,7 @@ const (
 	maxPending   = 64       // connections that have not sent their request yet
 	requestWait  = 2000     // milliseconds a connection may take to send it
 	maxSlots     = 32       // sessions between clone and exec at once
-	loginSlots   = 8        // of these, those of one login
+	loginSlots   = 16       // of these, those of one login
 	maxFree      = 8        // slots kept for the next ones
 	smallRequest = 64 << 10 // bytes; the memory of a larger one is given back
 	execDeadline = 10_000

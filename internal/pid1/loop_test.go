@@ -596,8 +596,8 @@ func TestSlotsOfALogin(t *testing.T) {
 	for _, fd := range fds[:loginSlots] {
 		assert.Equal(t, "started", w.answer(fd))
 	}
+	w.until("the others have come", func() bool { return w.l.waiting == 3 })
 	assert.Len(t, w.l.busySlots, loginSlots)
-	assert.Equal(t, 3, w.l.waiting)
 	w.held = false
 	assert.Equal(t, "exited 0 0, end", w.run(8, "true"), "another login")
 	assert.Equal(t, 3, w.l.waiting)
