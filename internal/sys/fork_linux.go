@@ -631,7 +631,10 @@ func child(c *Child) {
 	if c.LoginProc >= 0 {
 		childLogin(c)
 	}
-	childFDs(c)
+	e = childFDs(c)
+	if e != 0 {
+		fail(c, ChildNoFDs, e)
+	}
 	if c.SetFiles {
 		c.lim[0], c.lim[1] = 1024, c.HardFiles
 		if c.HardFiles < 1024 {
@@ -640,7 +643,10 @@ func child(c *Child) {
 		_, _, _ = syscall.RawSyscall(syscall.SYS_SETRLIMIT, syscall.RLIMIT_NOFILE, uintptr(unsafe.Pointer(&c.lim[0])), 0)
 	}
 	if c.SetCred {
-		childCred(c)
+		e = childCred(c)
+		if e != 0 {
+			fail(c, ChildNoCred, e)
+		}
 	}
 	if len(c.Greeting) > 0 {
 		greet(c)
@@ -728,7 +734,7 @@ func childCloneExe(c *Child) {
 //go:norace
 //go:nocheckptr
 //go:noinline
-func childFDs(c *Child) {
+func childFDs(c *Child) Errno {
 	var e Errno
 	for i := 0; i < len(c.FDs); i++ {
 		if c.FDs[i] < 0 {
@@ -740,7 +746,7 @@ func childFDs(c *Child) {
 			_, _, e = syscall.RawSyscall(syscall.SYS_DUP3, uintptr(c.FDs[i]), uintptr(i), 0)
 		}
 		if e != 0 {
-			fail(c, ChildNoFDs, e)
+			return e
 		}
 	}
 	c.placed = true
@@ -756,9 +762,10 @@ func childFDs(c *Child) {
 	}
 	_, _, e = syscall.RawSyscall(sysCloseRange, first, ^uintptr(0)>>32, how)
 	if e != 0 {
-		fail(c, ChildNoFDs, e)
+		return e
 	}
 	atomic.StoreUint32(&c.closed, 1)
+	return 0
 }
 
 // Where the kernel keeps the loginuid, seen from the root of a procfs and on the
@@ -830,30 +837,31 @@ func childLogin(c *Child) {
 //go:norace
 //go:nocheckptr
 //go:noinline
-func childCred(c *Child) {
+func childCred(c *Child) Errno {
 	var e Errno
 	if !c.KeepGroups {
 		_, _, e = syscall.RawSyscall(syscall.SYS_SETGROUPS, c.ngid, uintptr(c.gids), 0)
 		if e != 0 {
-			fail(c, ChildNoCred, e)
+			return e
 		}
 	}
 	_, _, e = syscall.RawSyscall(syscall.SYS_SETRESGID, uintptr(c.GID), uintptr(c.GID), uintptr(c.GID))
 	if e != 0 {
-		fail(c, ChildNoCred, e)
+		return e
 	}
 	_, _, e = syscall.RawSyscall(syscall.SYS_SETRESUID, uintptr(c.UID), uintptr(c.UID), uintptr(c.UID))
 	if e != 0 {
-		fail(c, ChildNoCred, e)
+		return e
 	}
 	_, _, e = syscall.RawSyscall(syscall.SYS_GETRESUID, uintptr(unsafe.Pointer(&c.id[0])), uintptr(unsafe.Pointer(&c.id[1])), uintptr(unsafe.Pointer(&c.id[2])))
 	if e != 0 || c.id[0] != c.UID || c.id[1] != c.UID || c.id[2] != c.UID {
-		fail(c, ChildNoCred, e)
+		return syscall.EPERM
 	}
 	_, _, e = syscall.RawSyscall(syscall.SYS_GETRESGID, uintptr(unsafe.Pointer(&c.id[0])), uintptr(unsafe.Pointer(&c.id[1])), uintptr(unsafe.Pointer(&c.id[2])))
 	if e != 0 || c.id[0] != c.GID || c.id[1] != c.GID || c.id[2] != c.GID {
-		fail(c, ChildNoCred, e)
+		return syscall.EPERM
 	}
+	return 0
 }
 
 // greet writes the greeting. It ends early if the terminal is gone.
