@@ -301,10 +301,12 @@ func Stop(opt Options, name string, grace time.Duration) error {
 // stop tells PID 1 to end its jail, and sees to it that it does. It closes c.
 func stop(opt Options, name string, c *control.Conn, grace time.Duration) error {
 	defer c.Close()
-	// A jail of "run -u UID" has nobody to tidy up behind it. Those of the registry have
-	// whoever supervises them, and a socket that was dead a moment ago may have been
-	// renewed when it is removed.
-	if spec, err := find(opt, name); err == nil && spec == nil {
+	// A jail of "run -u UID" has nobody to tidy up behind it. Where there is a serve it
+	// does so, and a socket that was dead a moment ago may have been renewed when it is
+	// removed.
+	if conn, err := fdsock.Dial(fdsock.ServePath(opt.RuntimeDir)); err == nil {
+		sys.Close(conn)
+	} else {
 		if sockets, err := fdsock.Sockets(opt.RuntimeDir); err == nil {
 			defer sockets.RemoveDead()
 		}
