@@ -426,7 +426,7 @@ func TestNobodyWaitsForAClose(t *testing.T) {
 			assert.Equal(w.t, "exited 9 0", w.answer(fd))
 		},
 		"behind a request": func(w *world, fd int) {
-			w.send(fd, request(w.t, "sleep 1000", 0))
+			w.send(fd, request(w.t, "sleep 60", 0))
 			send(w, fd, wire.AppendSignal(nil, wire.Signal{Number: 1}), 1)
 			assert.Equal(w.t, "started", w.answer(fd))
 			assert.Equal(w.t, "end", w.answer(fd))
@@ -637,7 +637,7 @@ func TestClientsOfASession(t *testing.T) {
 		t.Run(claim, func(t *testing.T) {
 			w := newWorld(t, &wire.Setup{Userns: true, OnDisconnect: tt.policy}, 7)
 			fd := w.dial(7)
-			w.send(fd, request(t, "exec sleep 1000", 0))
+			w.send(fd, request(t, "exec sleep 60", 0))
 			assert.Equal(t, "started", w.answer(fd))
 			w.until("it executes", func() bool { w.l.collectSlots(); return len(w.l.busySlots) == 0 })
 			for _, p := range tt.send {
@@ -761,7 +761,7 @@ func TestControl(t *testing.T) {
 	})
 	t.Run("a login less", func(t *testing.T) {
 		running, waiting := w.dial(9), w.dial(9)
-		w.send(running, request(t, "read x; sleep 1000", 0))
+		w.send(running, request(t, "read x; sleep 60", 0))
 		assert.Equal(t, "started", w.answer(running))
 		w.turn()
 		w.send(w.control, wire.AppendDropLogin(nil, 9))
@@ -795,7 +795,7 @@ func TestControl(t *testing.T) {
 	})
 	t.Run("the end", func(t *testing.T) {
 		running, waiting := w.dial(7), w.dial(7)
-		w.send(running, request(t, "trap '' HUP TERM; echo >&2; sleep 1000", 0))
+		w.send(running, request(t, "trap '' HUP TERM; echo >&2; sleep 60", 0))
 		assert.Equal(t, "started", w.answer(running))
 		w.turn()
 		w.kills = nil
