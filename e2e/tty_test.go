@@ -358,7 +358,10 @@ func TestTmux(t *testing.T) {
 		utf8 := []string{"LC_ALL=C.UTF-8"}
 		l := open(t, d, ask{shell: true, tty: xterm(), env: utf8, wire: true})
 		l.toPrompt()
-		l.send("tmux new-session -s e2e 'exec sh'\n")
+		// Keys that come within a millisecond of each other are a paste to
+		// tmux, and no bindings: over plain sshd too (assume-paste-time,
+		// tmux(1)).
+		l.send("tmux new-session -s e2e 'exec sh' \\; set -g assume-paste-time 0\n")
 		l.expect(`\[e2e\]`)
 		l.send("echo in''side; stty size\n")
 		l.expect("inside")
