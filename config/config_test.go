@@ -162,7 +162,7 @@ timezone = "rootfs"
 	assert.Empty(t, reg.Warnings)
 	assert.Equal(t, []jail.Spec{
 		{
-			Name: "centos", Rootfs: "/srv/centos", Hostname: "centos", IdleTimeout: time.Hour, ContainerRoot: true,
+			Name: "centos", Source: jail.Source{Path: "/srv/centos"}, Hostname: "centos", IdleTimeout: time.Hour, ContainerRoot: true,
 			X11: true, OnDisconnect: jail.DisconnectHup,
 			Env: []string{"A=default", "B=b"},
 			Mounts: []jail.Mount{
@@ -174,7 +174,7 @@ timezone = "rootfs"
 			EnvAccept: []string{"EDITOR", "GIT_*"}, OwnResolver: true, Timezone: "Europe/Paris",
 		},
 		{
-			Name: "web", Rootfs: "/srv/web", Hostname: "web.example", IdleTimeout: 90 * time.Second, Autostart: true,
+			Name: "web", Source: jail.Source{Path: "/srv/web"}, Hostname: "web.example", IdleTimeout: 90 * time.Second, Autostart: true,
 			Userns: jail.Userns{Enabled: true, Base: 200000, Size: 65536}, OnDisconnect: jail.DisconnectKeep,
 			Env: []string{"A=jail", "B=b"},
 			Mounts: []jail.Mount{
@@ -546,7 +546,7 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 		for _, j := range reg.Jails {
-			if !jail.ValidName(j.Name) || !isClean(j.Rootfs) || j.Rootfs == "/" || len(j.Logins) == 0 ||
+			if !jail.ValidName(j.Name) || !isClean(j.Source.Path) || j.Source.Path == "/" || len(j.Logins) == 0 ||
 				j.Userns.Enabled && (j.Userns.Base < 1000 || j.Userns.Size == 0) {
 				t.Fatalf("invalid spec %+v", j)
 			}

@@ -236,24 +236,24 @@ func placeOf(p string, s *seen) place {
 	return pl
 }
 
-// judgeRootfs reports what is wrong with a rootfs and where it lies.
-func (v *validator) judgeRootfs(d *draft, s *seen) {
+// judgeRootfs reports what is wrong with a root directory and where it lies.
+func (v *validator) judgeRootfs(d *draft, root string, s *seen) {
 	if s == nil {
 		return
 	}
-	r := d.Rootfs
+	at := d.Rootfs.origin
 	switch {
 	case s.errno != 0:
-		d.errorf(r.origin, "%s", s.fault(r.v, "create it or correct the path"))
+		d.errorf(at, "%s", s.fault(root, "create it or correct the path"))
 		return
 	case s.mode&unix.S_IFMT != unix.S_IFDIR:
-		d.errorf(r.origin, "%s is not a directory, correct the path", r.v)
+		d.errorf(at, "%s is not a directory, correct the path", root)
 		return
 	case s.aboveErrno != 0:
-		d.errorf(r.origin, "the directories above cannot be checked: %v, correct their permissions", s.aboveErrno)
+		d.errorf(at, "the directories above cannot be checked: %v, correct their permissions", s.aboveErrno)
 	}
-	open, parent := true, path.Dir(r.v)
-	dir := r.v
+	open, parent := true, path.Dir(root)
+	dir := root
 	for _, st := range s.above {
 		dir = path.Dir(dir)
 		if st.mode&unix.S_IXOTH == 0 {
@@ -261,15 +261,15 @@ func (v *validator) judgeRootfs(d *draft, s *seen) {
 		}
 		loose := st.mode&0o022 != 0 && st.mode&unix.S_ISVTX == 0
 		if !v.opt.Rootless && (st.uid != 0 || loose) {
-			d.warnf(r.origin, "somebody besides root may write to %s and so replace the rootfs, chown root %s and chmod go-w %s", dir, dir, dir)
+			d.warnf(at, "somebody besides root may write to %s and so replace the rootfs, chown root %s and chmod go-w %s", dir, dir, dir)
 		}
 	}
 	switch {
 	case !open:
 	case isSystemDir(parent):
-		d.warnf(r.origin, "every host user can reach set-uid files in it, move it into a directory of its own (mkdir -m 0700)")
+		d.warnf(at, "every host user can reach set-uid files in it, move it into a directory of its own (mkdir -m 0700)")
 	default:
-		d.warnf(r.origin, "every host user can reach set-uid files in it, chmod 0700 %s", parent)
+		d.warnf(at, "every host user can reach set-uid files in it, chmod 0700 %s", parent)
 	}
 }
 

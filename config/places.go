@@ -84,30 +84,29 @@ func (v *validator) checkPlaces() {
 	sockets.add(placeOf(v.opt.RuntimeDir, seen[v.opt.RuntimeDir]), &draft{})
 	roots := newPlaceSet()
 	type root struct {
-		d *draft
-		p place
+		d   *draft
+		dir string
+		p   place
 	}
 	var all []root
 	for _, d := range v.drafts {
-		if d.spec.Rootfs == "" {
-			continue
+		for _, dir := range d.places {
+			v.judgeRootfs(d, dir, seen[dir])
+			p := placeOf(dir, seen[dir])
+			for _, how := range sockets.find(p) {
+				d.errorf(d.Rootfs.origin, "%s %s the control sockets' directory %s, use another directory", dir, how, v.opt.RuntimeDir)
+				break
+			}
+			roots.add(p, d)
+			all = append(all, root{d, dir, p})
 		}
-		r := d.Rootfs
-		v.judgeRootfs(d, seen[r.v])
-		p := placeOf(r.v, seen[r.v])
-		for _, how := range sockets.find(p) {
-			d.errorf(r.origin, "%s %s the control sockets' directory %s, use another directory", r.v, how, v.opt.RuntimeDir)
-			break
-		}
-		roots.add(p, d)
-		all = append(all, root{d, p})
 	}
 	for _, r := range all {
 		for other, how := range roots.find(r.p) {
 			if d := r.d; other != d {
 				d.meet(other, func() {
 					d.errorf(d.Rootfs.origin, "%s %s the rootfs of jail %q (%s:%d), give each jail a directory of its own",
-						d.Rootfs.v, how, other.name, other.file, other.line)
+						r.dir, how, other.name, other.file, other.line)
 				})
 			}
 		}
@@ -158,8 +157,8 @@ func (v *validator) places() []string {
 		}
 	}
 	for _, d := range v.drafts {
-		if d.spec.Rootfs != "" {
-			add(d.spec.Rootfs)
+		for _, dir := range d.places {
+			add(dir)
 		}
 		for _, m := range d.set.Mounts {
 			if v.sourceToCheck(m.Source) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"jail/internal/jail"
+	root "jail/internal/source"
 	"jail/internal/wire"
 )
 
@@ -45,7 +46,9 @@ type draft struct {
 	set   settings // its own over [defaults]
 	spec  jail.Spec
 	fixed *span // an explicit id range, if valid in itself
-	order int
+	// places are the directories that are its alone, if it has a source.
+	places []string
+	order  int
 	*conflict
 	twin bool // an earlier draft has the name
 }
@@ -177,7 +180,8 @@ func (v *validator) rootfs(d *draft) {
 	case contains(r.v, path.Dir(v.registry)):
 		d.errorf(r.origin, "%s contains this registry, so the jail could rewrite it; use another directory", r.v)
 	default:
-		d.spec.Rootfs = r.v
+		d.spec.Source = jail.Source{Path: r.v}
+		d.places = root.Of(&d.spec).Places()
 	}
 }
 

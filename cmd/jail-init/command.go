@@ -326,7 +326,7 @@ func (c *common) run(args []string) error {
 		return usageError("-u: an ordinary user can only make a jail for their own uid, " + strconv.Itoa(os.Getuid()))
 	}
 	spec := jail.Spec{
-		Name: "u" + strconv.FormatUint(uint64(uid.value), 10), Rootfs: filepath.Clean(*rootfs), Mounts: mounts,
+		Name: "u" + strconv.FormatUint(uint64(uid.value), 10), Source: jail.Source{Path: filepath.Clean(*rootfs)}, Mounts: mounts,
 		Logins: []jail.Login{{
 			HostUID: jail.HostUID(uid.value), UID: jail.UID(uid.value), GID: jail.GID(gid.value), HasGID: gid.set,
 			JailName: *name, Shell: *shell,

@@ -24,6 +24,7 @@ import (
 	"jail/internal/fdsock"
 	"jail/internal/inforce"
 	"jail/internal/jail"
+	"jail/internal/source"
 	"jail/internal/sys"
 	"jail/internal/wire"
 )
@@ -108,6 +109,7 @@ func find(opt Options, name string) (*jail.Spec, error) {
 // row is what ps prints of one jail.
 type row struct {
 	name, state, pid, sessions, served, rootfs, note string
+	landmark                                         source.Landmark
 	answered                                         bool // it says itself what it does
 }
 
@@ -141,7 +143,9 @@ func PS(opt Options, name string) error {
 	reg, err := load(opt)
 	if err == nil {
 		for i := range reg.Jails {
-			at(reg.Jails[i].Name).rootfs = reg.Jails[i].Rootfs
+			src := source.Of(&reg.Jails[i])
+			r := at(reg.Jails[i].Name)
+			r.rootfs, r.landmark = src.String(), src.Landmark()
 		}
 	} else if _, gone := os.Stat(opt.ConfigPath); !errors.Is(gone, os.ErrNotExist) {
 		fmt.Fprintf(opt.Stderr, "jail-init: the registry has faults (jail-init check), only running jails are shown\n")
@@ -174,7 +178,7 @@ func PS(opt Options, name string) error {
 				return err
 			}
 		}
-		if pid, ok := inits.On(r.rootfs); ok {
+		if pid, ok := inits.At(r.landmark); ok {
 			if other := answered[strconv.Itoa(pid)]; other != "" {
 				r.note = "its root directory is in use by " + other
 			} else {
@@ -347,7 +351,7 @@ func stopSilent(opt Options, name string, grace time.Duration, why error) error 
 		}
 		return why
 	}
-	pid, pidfd, err := control.Find(spec.Rootfs)
+	pid, pidfd, err := control.Find(source.Of(spec).Landmark())
 	switch {
 	case err != nil && gone(why):
 		return err // it has ended while it was asked

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"jail/internal/jail"
+	"jail/internal/source"
 )
 
 // emptyHome is made by "make install": a directory of root's with nothing in it but
@@ -50,7 +51,9 @@ func (a *auditor) tenants(p string, mounts bool) string {
 		a.roots, a.shared = make(map[string]string), make(map[string]string)
 		for i := range a.jails {
 			j := &a.jails[i]
-			a.roots[j.Rootfs] = "the rootfs of jail " + j.Name
+			for _, p := range source.Of(j).Places() {
+				a.roots[p] = "the rootfs of jail " + j.Name
+			}
 			for _, m := range j.Mounts {
 				if !m.ReadOnly && a.shared[m.Source] == "" {
 					a.shared[m.Source] = m.Source + ", which jail " + j.Name + " may write"

@@ -136,7 +136,7 @@ func newWorld(t *testing.T) *world {
 		kernel: Kernel{Release: "6.12.0", LandlockABI: 6, Cgroups: "/sys/fs/cgroup/x", Controllers: []string{"cpu", "memory", "pids"}},
 		jails: []jail.Spec{{
 			Name:   "web",
-			Rootfs: "/srv/jails/web/rootfs",
+			Source: jail.Source{Path: "/srv/jails/web/rootfs"},
 			Userns: jail.Userns{Enabled: true, Base: 200000, Size: 65536},
 			Logins: []jail.Login{{Name: "alice", HostUID: 2001, UID: 1000}},
 		}},

@@ -5,6 +5,7 @@ import (
 
 	"jail/internal/jail"
 	"jail/internal/rootfs"
+	"jail/internal/source"
 	"jail/internal/sys"
 )
 
@@ -14,13 +15,13 @@ func (a *auditor) checkResolver(j *jail.Spec) {
 	if j.OwnResolver {
 		return
 	}
-	root, err := sys.Openat2(sys.AtFDCWD, a.opt.Root+j.Rootfs, sys.OPath|syscall.O_DIRECTORY, sys.ResolveNoMagiclinks)
+	view, err := source.Of(j).View()
 	if err != nil {
 		return // package config says so
 	}
-	defer sys.Close(root)
+	defer view.Close()
 	what := ""
-	fd, err := sys.Openat2(root, rootfs.ResolvConf, sys.OPath, sys.ResolveInRoot|sys.ResolveNoMagiclinks|sys.ResolveNoXdev)
+	fd, err := sys.Openat2(view.Root, rootfs.ResolvConf, sys.OPath, sys.ResolveInRoot|sys.ResolveNoMagiclinks|sys.ResolveNoXdev)
 	if err == nil {
 		defer sys.Close(fd)
 		var st syscall.Stat_t

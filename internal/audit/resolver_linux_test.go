@@ -33,8 +33,8 @@ func TestResolver(t *testing.T) {
 		root := t.TempDir()
 		require.NoError(t, os.MkdirAll(filepath.Join(root, "srv/web/etc"), 0o755))
 		require.NoError(t, c.make(filepath.Join(root, "srv/web/etc")), claim)
-		a := &auditor{opt: Options{Root: root}}
-		a.checkResolver(&jail.Spec{Name: "web", Rootfs: "/srv/web", OwnResolver: c.own})
+		a := &auditor{}
+		a.checkResolver(&jail.Spec{Name: "web", Source: jail.Source{Path: root + "/srv/web"}, OwnResolver: c.own})
 		if c.want == "" {
 			assert.Empty(t, a.drafts, claim)
 			continue

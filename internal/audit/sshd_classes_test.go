@@ -182,7 +182,7 @@ func crowd(t testing.TB, n int) (*config.Registry, Options, func() []string) {
 		fmt.Fprintf(&text, "%[1]s:x:%[2]d:%[2]d::/var/lib/jail/empty-home:/usr/bin/jail-enter\n", name, 100_000+i)
 		fmt.Fprintf(&groups, "%s:x:%d:\n", name, 100_000+i)
 		fmt.Fprintf(&shadow, "%s:!:19000:0:99999:7:::\n", name)
-		reg.Jails = append(reg.Jails, jail.Spec{Name: name, Rootfs: "/srv/jails/" + name, OwnResolver: true,
+		reg.Jails = append(reg.Jails, jail.Spec{Name: name, Source: jail.Source{Path: "/srv/jails/" + name}, OwnResolver: true,
 			Userns: jail.Userns{Enabled: true, Base: 1<<30 + uint32(i)<<16, Size: 1 << 16}, Logins: []jail.Login{{Name: name, HostUID: jail.HostUID(100_000 + i)}}})
 	}
 	answer, err := os.ReadFile("testdata/recommended.out")

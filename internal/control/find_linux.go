@@ -6,18 +6,25 @@ import (
 	"strconv"
 	"strings"
 
+	"jail/internal/source"
 	"jail/internal/sys"
 )
 
-// Inits are the processes that are number 1 of a namespace below this one, by their
-// root directories.
+// Inits are the processes that are number 1 of a namespace below this one, by what is
+// mounted where they are.
 //
 // For those who say nothing of themselves the kernel does (proc_pid_status(5), NSpid;
 // proc_pid_mountinfo(5)). No root directory is touched for it: the file system of one
 // jail may not answer, and that must not concern who asks for another.
 type Inits struct {
-	at     map[root]int
+	at     map[mark]int
 	places places
+}
+
+// mark is a directory and where a process sees it, both as mountinfo has them.
+type mark struct {
+	at   string
+	root root
 }
 
 // root is a directory, as mountinfo has it: a device and the path in its file system, a
@@ -30,11 +37,11 @@ func FindInits() (*Inits, error) {
 	if err != nil {
 		return nil, err
 	}
-	inits := map[root]int{}
+	inits := map[mark]int{}
 	for _, e := range entries {
 		if pid, err := strconv.Atoi(e.Name()); err == nil && isInit(pid) {
-			if r, ok := rootOf(pid); ok {
-				inits[r] = pid
+			for at, r := range placesOf(mountsOf(pid)) {
+				inits[mark{at, r}] = pid
 			}
 		}
 	}
@@ -45,30 +52,36 @@ func FindInits() (*Inits, error) {
 	return &Inits{inits, placesOf(string(text))}, nil
 }
 
-// On returns the first process of the jail on rootfs, an absolute path without links.
-func (in *Inits) On(rootfs string) (pid int, ok bool) {
+// At returns the first process of the jail that has the landmark; its path is absolute
+// and without links.
+func (in *Inits) At(l source.Landmark) (pid int, ok bool) {
 	if len(in.at) == 0 {
 		return 0, false
 	}
-	pid, ok = in.at[in.places.of(rootfs)]
+	pid, ok = in.at[in.mark(l)]
 	return pid, ok
 }
 
-// Find returns the first process of the jail on rootfs and a pidfd for it, for when
-// that does not say who it is. ErrNotRunning means that there is none.
-func Find(rootfs string) (pid, pidfd int, err error) {
+func (in *Inits) mark(l source.Landmark) mark {
+	return mark{strings.TrimSuffix(escape(l.At), "/"), in.places.of(l.Path)}
+}
+
+// Find returns the first process of the jail that has the landmark and a pidfd for it,
+// for when that does not say who it is. ErrNotRunning means that there is none.
+func Find(l source.Landmark) (pid, pidfd int, err error) {
 	inits, err := FindInits()
 	if err != nil {
 		return 0, -1, err
 	}
-	pid, ok := inits.On(rootfs)
+	pid, ok := inits.At(l)
 	if !ok {
 		return 0, -1, ErrNotRunning
 	}
 	if pidfd, err = sys.PidfdOpen(pid); err != nil {
 		return 0, -1, ErrNotRunning // it has ended
 	}
-	if r, ok := rootOf(pid); ok && isInit(pid) && inits.at[r] == pid {
+	m := inits.mark(l)
+	if r, ok := placesOf(mountsOf(pid))[m.at]; ok && r == m.root && isInit(pid) {
 		return pid, pidfd, nil
 	}
 	sys.Close(pidfd) // the number was given to another meanwhile
@@ -112,19 +125,10 @@ func escape(path string) string {
 	return strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`, "#", `\043`).Replace(path)
 }
 
-// rootOf returns the root directory of a process.
-func rootOf(pid int) (root, bool) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid))
-	if err != nil {
-		return root{}, false
-	}
-	var r root
-	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); len(f) >= 5 && f[4] == "/" {
-			r = root{f[2], f[3]}
-		}
-	}
-	return r, r.path != ""
+// mountsOf returns the mountinfo of a process, "" if it has ended.
+func mountsOf(pid int) string {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid))
+	return string(text)
 }
 
 // isInit reports whether a process is process 1 of a namespace below this one.

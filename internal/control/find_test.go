@@ -1,11 +1,18 @@
 package control
 
 import (
+	"bufio"
 	"os"
+	"os/exec"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"jail/internal/needs"
+	"jail/internal/source"
+	"jail/internal/sys"
 )
 
 func TestPlaceOf(t *testing.T) {
@@ -32,13 +39,40 @@ nonsense
 
 // TestOwnRoot: the two ways to say where a directory is agree.
 func TestOwnRoot(t *testing.T) {
-	text, err := os.ReadFile("/proc/self/mountinfo")
-	require.NoError(t, err)
-	r, ok := rootOf(os.Getpid())
-	require.True(t, ok)
-	assert.Equal(t, r, placesOf(string(text)).of("/"))
+	places := placesOf(mountsOf(os.Getpid()))
+	require.Contains(t, places, "")
+	assert.Equal(t, places[""], places.of("/"))
 }
 
 func TestQuote(t *testing.T) {
 	assert.Equal(t, `open "a b": no\n\x1b[2J\\`, Quote("open \"a b\": no\n\x1b[2J\\"))
+}
+
+// TestLandmark: a process 1 is found by what is mounted where, and by nothing less.
+func TestLandmark(t *testing.T) {
+	needs.Root(t, "it makes namespaces and mounts")
+	own, other, at := t.TempDir(), t.TempDir(), t.TempDir()
+	cmd := exec.Command("sh", "-c", `mount --bind "$1" "$2" && echo mounted && exec cat`, "sh", own, at)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID, Unshareflags: syscall.CLONE_NEWNS}
+	in, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	defer func() {
+		in.Close()
+		assert.NoError(t, cmd.Wait())
+	}()
+	line, err := bufio.NewReader(out).ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "mounted\n", line)
+
+	pid, pidfd, err := Find(source.Landmark{Path: own, At: at})
+	require.NoError(t, err)
+	sys.Close(pidfd)
+	assert.Equal(t, cmd.Process.Pid, pid)
+	for _, l := range []source.Landmark{{Path: other, At: at}, {Path: own, At: other}, {Path: own, At: "/"}, {Path: own + "/x", At: at}} {
+		_, _, err := Find(l)
+		assert.ErrorIs(t, err, ErrNotRunning, "%v", l)
+	}
 }

@@ -114,8 +114,8 @@ func registry() *config.Registry {
 	}
 	return &config.Registry{
 		Jails: []jail.Spec{
-			{Name: "db", Rootfs: "/srv/db", IdleTimeout: time.Minute, Logins: []jail.Login{{Name: "carol", HostUID: 1003, UID: 7}}},
-			{Name: "web", Rootfs: "/srv/web", Env: []string{"A=b"}, Mounts: []jail.Mount{{Source: "/a", Target: "/b", ReadOnly: true}},
+			{Name: "db", Source: jail.Source{Path: "/srv/db"}, IdleTimeout: time.Minute, Logins: []jail.Login{{Name: "carol", HostUID: 1003, UID: 7}}},
+			{Name: "web", Source: jail.Source{Path: "/srv/web"}, Env: []string{"A=b"}, Mounts: []jail.Mount{{Source: "/a", Target: "/b", ReadOnly: true}},
 				Userns: jail.Userns{Enabled: true, Base: 0x70000000, Size: 65536},
 				Logins: []jail.Login{{Name: "alice", HostUID: 1001, UID: 1001}, {Name: "bob", HostUID: 1002, UID: 5, GID: 6, HasGID: true, Shell: "/bin/zsh"}}},
 		},
@@ -214,14 +214,14 @@ func TestPublishReplaces(t *testing.T) {
 func TestSingleJailGoesBeforeTheWhole(t *testing.T) {
 	dir, _ := published(t, registry())
 	other := registry().Jails[1]
-	other.Rootfs = "/srv/older"
+	other.Source.Path = "/srv/older"
 	rootfs := func(login string) string {
 		f, err := OpenLogin(dir, regPath, login)
 		require.NoError(t, err)
 		defer f.Close()
 		spec, _, _, err := f.Login(login)
 		require.NoError(t, err)
-		return spec.Rootfs
+		return spec.Source.Path
 	}
 	remove, err := PublishJail(dir, regPath, &other)
 	require.NoError(t, err)
@@ -328,7 +328,7 @@ func many(n int) *config.Registry {
 	reg := &config.Registry{Files: map[string]string{}}
 	for i := range n {
 		name := fmt.Sprintf("u%d", i)
-		reg.Jails = append(reg.Jails, jail.Spec{Name: name, Rootfs: "/srv/jails/" + name, Hostname: name, IdleTimeout: time.Hour,
+		reg.Jails = append(reg.Jails, jail.Spec{Name: name, Source: jail.Source{Path: "/srv/jails/" + name}, Hostname: name, IdleTimeout: time.Hour,
 			Userns: jail.Userns{Enabled: true, Base: 0x70000000, Size: 65536}, Logins: []jail.Login{{Name: name, HostUID: jail.HostUID(2000 + i), UID: 1000}}})
 		reg.Files[name] = regPath
 	}

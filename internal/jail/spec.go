@@ -31,8 +31,8 @@ type Spec struct {
 	// Name is the jail's name in the registry; it appears in the title of
 	// PID 1, in log lines and in file names, so it matches ValidName.
 	Name string
-	// Rootfs is the absolute, clean host path of the root directory.
-	Rootfs string
+	// Source says where the root comes from.
+	Source Source
 	// Hostname is the UTS node name inside, at most 64 bytes.
 	Hostname string
 	// Userns says which id map the jail runs with.
@@ -76,6 +76,22 @@ type Spec struct {
 	// Keys says where the keys may be kept by which somebody logs in.
 	Keys wire.Keys
 }
+
+// Source says where the root of a jail comes from, as data; package source knows what
+// that means.
+type Source struct {
+	Kind SourceKind
+	// Path is the absolute, clean host path of the root directory, for Directory.
+	Path string
+}
+
+// SourceKind is a kind of Source.
+type SourceKind uint8
+
+// The values of SourceKind.
+const (
+	Directory SourceKind = iota // a directory of the host that has all of it
+)
 
 // SFTP says which server an sftp request gets.
 type SFTP uint8

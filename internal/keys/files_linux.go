@@ -12,6 +12,7 @@ import (
 	"jail/internal/login"
 	"jail/internal/passwd"
 	"jail/internal/rootpath"
+	"jail/internal/source"
 )
 
 // readKeys returns the text of the login's authorized_keys inside the jail,
@@ -34,14 +35,13 @@ func readKeys(spec *jail.Spec, lg *jail.Login) ([]byte, error) {
 	return readHome(tree, u, strictModes(uint32(lg.UID)))
 }
 
-// openTree opens the rootfs and what the registry mounts over it, without
+// openTree opens the root directory and what the registry mounts over it, without
 // following a symlink. The descriptors live as long as the process.
 func openTree(spec *jail.Spec) (*rootpath.Tree, error) {
-	root, err := rootpath.OpenDir(spec.Rootfs, unix.O_PATH)
+	tree, err := source.Of(spec).View()
 	if err != nil {
-		return nil, fmt.Errorf("rootfs: %w", err)
+		return nil, err
 	}
-	tree := &rootpath.Tree{Root: root}
 	for _, m := range spec.Mounts {
 		fd, err := rootpath.OpenHost(m.Source, unix.O_PATH)
 		if err != nil {

@@ -159,7 +159,7 @@ func TestKeysAreOfTheRegistryInForce(t *testing.T) {
 	publish := func(change func(*config.Registry)) {
 		t.Helper()
 		reg := &config.Registry{
-			Jails: []jail.Spec{{Name: "web", Rootfs: "/mnt/root", Logins: []jail.Login{{Name: "alice", HostUID: hostUID, UID: jailUID, GID: jailGID, HasGID: true}}}},
+			Jails: []jail.Spec{{Name: "web", Source: jail.Source{Path: "/mnt/root"}, Logins: []jail.Login{{Name: "alice", HostUID: hostUID, UID: jailUID, GID: jailGID, HasGID: true}}}},
 			Faults: []config.Fault{{Jail: "db", Logins: []config.FaultyLogin{{Name: "carol", HostUID: 60988}},
 				Errors: config.Errors{{File: "/mnt/jail.toml", Line: 9, Key: "jail.db.rootfs", Msg: "does not exist"}}}},
 		}

@@ -114,7 +114,7 @@ func TestResolverWithoutAPlace(t *testing.T) {
 		"a FIFO":                 {func(etc string) error { return syscall.Mkfifo(etc+"/resolv.conf", 0o600) }, nil, "-", "is not a regular file"},
 		"the rootfs's is wanted": {func(etc string) error { return os.WriteFile(etc+"/resolv.conf", []byte("own\n"), 0o644) }, func(s *jail.Spec) { s.OwnResolver = true }, "own\n", ""},
 		"a mount is there": {nil, func(s *jail.Spec) {
-			s.Mounts = []jail.Mount{{Source: s.Rootfs + "/../mounted", Target: "/etc/resolv.conf"}}
+			s.Mounts = []jail.Mount{{Source: s.Source.Path + "/../mounted", Target: "/etc/resolv.conf"}}
 		}, "mounted\n", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -264,7 +264,7 @@ func TestTimezone(t *testing.T) {
 	t.Run("by its name, where it is known", func(t *testing.T) {
 		spec := newSpec(newRootfs(t), true)
 		spec.Timezone = z.Name
-		database := filepath.Join(spec.Rootfs, "usr/share/zoneinfo/America")
+		database := filepath.Join(spec.Source.Path, "usr/share/zoneinfo/America")
 		require.NoError(t, os.MkdirAll(database, 0o755))
 		require.NoError(t, os.WriteFile(filepath.Join(database, "Sao_Paulo"), []byte("TZif"), 0o644))
 		j := mustStart(t, spec)

@@ -394,23 +394,18 @@ func around(in, host, base, size uint32) []string {
 // uid N inside, and nothing on disk is changed (mount_setattr(2), idmapped
 // mounts).
 func shift(pid int, p *prepared) error {
-	spec := p.spec
 	ns, err := syscall.Open("/proc/"+strconv.Itoa(pid)+"/ns/user", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open user namespace: %w", err)
 	}
 	defer sys.Close(ns)
-	for i, tree := range append([]int{p.fds.Rootfs}, p.fds.Mounts...) {
-		path := spec.Rootfs
-		if i > 0 {
-			path = spec.Mounts[i-1].Source
-		}
-		err := sys.MountSetattr(tree, 0, ns, false)
+	for _, tree := range p.trees {
+		err := sys.MountSetattr(tree.FD, 0, ns, false)
 		if err == syscall.EINVAL {
-			return fmt.Errorf("%s: its file system cannot be mounted with mapped ids; set userns = false for jail %s, or move it to ext4, xfs or btrfs", path, spec.Name)
+			return fmt.Errorf("%s: its file system cannot be mounted with mapped ids; set userns = false for jail %s, or move it to ext4, xfs or btrfs", tree.Name, p.spec.Name)
 		}
 		if err != nil {
-			return fmt.Errorf("map ids of %s: %w", path, err)
+			return fmt.Errorf("map ids of %s: %w", tree.Name, err)
 		}
 	}
 	return nil

@@ -108,7 +108,7 @@ type testJail struct {
 
 func newSpec(rootfs string, userns bool) jail.Spec {
 	s := jail.Spec{
-		Name: "test", Hostname: "test", Rootfs: rootfs,
+		Name: "test", Hostname: "test", Source: jail.Source{Path: rootfs},
 		Logins: []jail.Login{{HostUID: testUID, UID: jailUID}},
 	}
 	if userns {
@@ -189,7 +189,7 @@ func mountsOf(t *testing.T, spec *jail.Spec) []string {
 	t.Helper()
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	require.NoError(t, err)
-	places := []string{filepath.Dir(spec.Rootfs), filepath.Dir(program)}
+	places := []string{filepath.Dir(spec.Source.Path), filepath.Dir(program)}
 	for _, m := range spec.Mounts {
 		places = append(places, m.Source)
 	}
@@ -364,7 +364,7 @@ func TestPID1HoldsNothingOfTheHost(t *testing.T) {
 		var st, up syscall.Stat_t
 		root := fmt.Sprintf("/proc/%d/root", j.PID)
 		require.NoError(t, syscall.Stat(root, &st))
-		require.NoError(t, syscall.Stat(j.spec.Rootfs, &up))
+		require.NoError(t, syscall.Stat(j.spec.Source.Path, &up))
 		assert.Equal(t, up.Ino, st.Ino)
 		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", j.PID))
 		require.NoError(t, err)

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"jail/internal/source"
 	"jail/internal/sys"
 )
 
@@ -96,8 +97,9 @@ func (l locks) take(name string) (int, error) {
 // lockRootfs takes the rootfs for the jail.
 func (l *Launcher) lockRootfs(p *prepared) error {
 	var st syscall.Stat_t
-	if err := syscall.Fstat(p.fds.Rootfs, &st); err != nil {
-		return fmt.Errorf("stat %s: %w", p.spec.Rootfs, err)
+	path := source.Of(p.spec).String()
+	if err := syscall.Fstat(p.exclusive, &st); err != nil {
+		return fmt.Errorf("stat %s: %w", path, err)
 	}
 	name := fmt.Sprintf("%d:%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
 	var err error
@@ -110,18 +112,18 @@ func (l *Launcher) lockRootfs(p *prepared) error {
 	}
 	// Jails of programs older than that directory lock the rootfs only, and those of
 	// another /run do.
-	dir, err := sys.Openat2(p.fds.Rootfs, ".", syscall.O_RDONLY|syscall.O_DIRECTORY, sys.ResolveBeneath)
+	dir, err := sys.Openat2(p.exclusive, ".", syscall.O_RDONLY|syscall.O_DIRECTORY, sys.ResolveBeneath)
 	if err != nil {
-		return fmt.Errorf("open %s: %w", p.spec.Rootfs, err)
+		return fmt.Errorf("open %s: %w", path, err)
 	}
 	defer sys.Close(dir)
 	switch err := syscall.Flock(dir, syscall.LOCK_EX|syscall.LOCK_NB); {
 	case err == syscall.EWOULDBLOCK && runsOn(&st):
 		return ErrBusy
 	case err == syscall.EWOULDBLOCK:
-		p.warning = "somebody who is no jail holds a lock on " + p.spec.Rootfs + ", which is of no effect; lslocks(8) shows who"
+		p.warning = "somebody who is no jail holds a lock on " + path + ", which is of no effect; lslocks(8) shows who"
 	case err != nil:
-		return fmt.Errorf("lock %s: %w", p.spec.Rootfs, err)
+		return fmt.Errorf("lock %s: %w", path, err)
 	}
 	return nil
 }

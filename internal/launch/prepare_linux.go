@@ -2,10 +2,10 @@ package launch
 
 import (
 	"fmt"
-	"syscall"
 	"time"
 
 	"jail/internal/jail"
+	"jail/internal/source"
 	"jail/internal/sys"
 	"jail/internal/wire"
 )
@@ -15,6 +15,12 @@ import (
 type prepared struct {
 	spec *jail.Spec
 	set  *wire.Setup
+	// trees are the mounts whose ids the kernel has to show as the jail's, once there
+	// are such.
+	trees []source.Tree
+	// exclusive is the descriptor of the directory that no two jails may have, one of
+	// those in trees.
+	exclusive int
 	// fds has what travels to PID 1 and is ours to close; the control socket and those
 	// of the logins are the caller's, and come last.
 	fds *wire.Descriptors
@@ -77,16 +83,19 @@ func (l *Launcher) prepare(spec *jail.Spec, a *attempt) (_ *prepared, err error)
 			p.close()
 		}
 	}()
+	src := source.Of(spec)
 	if l.rootless {
-		a.touch(spec.Rootfs)
-		if err := checkRootfs(spec, set); err != nil {
+		a.touch(src.String())
+		root, err := src.Name()
+		if err != nil {
 			return nil, err
 		}
+		set.Rootfs, set.Dev, set.Ino = root.Path, root.Dev, root.Ino
 	} else {
-		if err := openTrees(p, a); err != nil {
+		if err := p.openTrees(src, a.touch); err != nil {
 			return nil, err
 		}
-		a.touch(spec.Rootfs)
+		a.touch(src.String())
 		if err := l.lockRootfs(p); err != nil {
 			return nil, err
 		}
@@ -130,76 +139,30 @@ func (l *Launcher) setup(spec *jail.Spec) *wire.Setup {
 // Identity turns a Login into its form on the wire.
 func Identity(lg *jail.Login) wire.Identity { return lg.Identity() }
 
-// openTrees clones the rootfs and the sources of the mounts. A source is opened
-// once, without following a link anywhere in its path, and mounted by that
-// descriptor (CVE-2021-30465, CVE-2021-25741).
-func openTrees(p *prepared, a *attempt) error {
-	spec := p.spec
-	attr := uint64(sys.MountAttrNodev)
-	if !spec.Userns.Enabled && !spec.ContainerRoot {
-		attr |= sys.MountAttrNosuid
-	}
-	a.touch(spec.Rootfs)
-	var err error
-	if p.fds.Rootfs, err = openTree(spec.Rootfs, attr, true); err != nil {
+// openTrees clones what the source is made of and the sources of the mounts.
+func (p *prepared) openTrees(src source.Source, touch func(string)) error {
+	opened, err := src.Open(touch)
+	if err != nil {
 		return err
 	}
-	for i, m := range spec.Mounts {
+	p.fds.Rootfs, p.exclusive, p.trees = opened.Root.FD, opened.Exclusive, opened.Trees()
+	mounts, trees := make([]wire.Mount, len(opened.Mounts)), make([]int, len(opened.Mounts))
+	for i, m := range opened.Mounts {
+		mounts[i], trees[i] = wire.Mount{Target: m.Target, ReadOnly: m.ReadOnly}, m.FD
+	}
+	p.set.Mounts, p.fds.Mounts = append(mounts, p.set.Mounts...), append(trees, p.fds.Mounts...)
+	for i, m := range p.spec.Mounts {
 		attr := uint64(sys.MountAttrNodev | sys.MountAttrNosuid | sys.MountAttrNosymfollow)
 		if m.ReadOnly {
 			attr |= sys.MountAttrRdonly
 		}
-		a.touch(m.Source)
-		if p.fds.Mounts[i], err = openTree(m.Source, attr, false); err != nil {
+		touch(m.Source)
+		tree, err := source.Clone(m.Source, attr, false)
+		if err != nil {
 			return err
 		}
+		p.fds.Mounts[len(trees)+i] = tree
+		p.trees = append(p.trees, source.Tree{FD: tree, Name: m.Source})
 	}
-	return nil
-}
-
-func openTree(path string, attr uint64, dirOnly bool) (int, error) {
-	flags := sys.OPath
-	if dirOnly {
-		flags |= syscall.O_DIRECTORY
-	}
-	fd, err := sys.Openat2(sys.AtFDCWD, path, flags, sys.ResolveNoSymlinks|sys.ResolveNoMagiclinks)
-	if err == syscall.ELOOP {
-		return -1, fmt.Errorf("%s: a symbolic link is on the way; name the real path in the registry", path)
-	}
-	if err != nil {
-		return -1, fmt.Errorf("open %s: %w", path, err)
-	}
-	defer sys.Close(fd)
-	var st syscall.Stat_t
-	if err := syscall.Fstat(fd, &st); err != nil {
-		return -1, fmt.Errorf("stat %s: %w", path, err)
-	}
-	if t := st.Mode & syscall.S_IFMT; t != syscall.S_IFDIR && t != syscall.S_IFREG {
-		return -1, fmt.Errorf("%s: is neither a directory nor a regular file", path)
-	}
-	tree, err := sys.OpenTree(fd, "", sys.OpenTreeClone|sys.AtEmptyPath)
-	if err != nil {
-		return -1, fmt.Errorf("clone %s: %w", path, err)
-	}
-	if err := sys.MountSetattr(tree, attr, -1, false); err != nil {
-		sys.Close(tree)
-		return -1, fmt.Errorf("set mount attributes of %s: %w", path, err)
-	}
-	return tree, nil
-}
-
-// checkRootfs is for a launcher without privilege, whose child has to open the
-// rootfs itself: it notes which directory that must be.
-func checkRootfs(spec *jail.Spec, s *wire.Setup) error {
-	fd, err := sys.Openat2(sys.AtFDCWD, spec.Rootfs, sys.OPath|syscall.O_DIRECTORY, sys.ResolveNoSymlinks|sys.ResolveNoMagiclinks)
-	if err != nil {
-		return fmt.Errorf("open %s: %w", spec.Rootfs, err)
-	}
-	defer sys.Close(fd)
-	var st syscall.Stat_t
-	if err := syscall.Fstat(fd, &st); err != nil {
-		return fmt.Errorf("stat %s: %w", spec.Rootfs, err)
-	}
-	s.Rootfs, s.Dev, s.Ino = spec.Rootfs, uint64(st.Dev), st.Ino
 	return nil
 }

@@ -39,7 +39,7 @@ func BenchmarkLockRootfs(b *testing.B) {
 	for b.Loop() {
 		p := &prepared{spec: &jail.Spec{}, set: launcher.setup(&jail.Spec{OwnResolver: true, Timezone: jail.OwnTimezone})}
 		p.fds = p.set.NoDescriptors()
-		p.fds.Rootfs = root
+		p.exclusive = root
 		if err := launcher.lockRootfs(p); err != nil {
 			b.Fatal(err)
 		}

@@ -117,7 +117,7 @@ func TestProcessesAreBoundWithoutACgroup(t *testing.T) {
 			spec := newSpec(newRootfs(t), true)
 			spec.Limits.Pids = pids
 			spec.Logins = []jail.Login{{HostUID: testUID, UID: uid}, {HostUID: testUID + 1, UID: jailUID + 1}}
-			passwd := filepath.Join(spec.Rootfs, "etc/passwd")
+			passwd := filepath.Join(spec.Source.Path, "etc/passwd")
 			text, err := os.ReadFile(passwd)
 			require.NoError(t, err)
 			require.NoError(t, os.WriteFile(passwd, append(text, "more:x:1235:1235::/:/bin/sh\n"...), 0o644))
@@ -252,12 +252,12 @@ func TestLockOfAStranger(t *testing.T) {
 	bothModes(t, func(t *testing.T, userns bool) {
 		needRoot(t)
 		spec := newSpec(newRootfs(t), userns)
-		for dir := spec.Rootfs; dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) {
+		for dir := spec.Source.Path; dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) {
 			require.NoError(t, os.Chmod(dir, 0o755))
 		}
-		stranger := exec.Command("flock", "-s", spec.Rootfs, "sh", "-c", "echo locked; exec cat")
+		stranger := exec.Command("flock", "-s", spec.Source.Path, "sh", "-c", "echo locked; exec cat")
 		stranger.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 4711, Gid: 4711}}
-		endNested := nested(t, spec.Rootfs)
+		endNested := nested(t, spec.Source.Path)
 		defer endNested()
 		in, err := stranger.StdinPipe()
 		require.NoError(t, err)
@@ -268,7 +268,7 @@ func TestLockOfAStranger(t *testing.T) {
 		require.NoError(t, err)
 
 		j := mustStart(t, spec)
-		assert.Contains(t, j.Warning, "holds a lock on "+spec.Rootfs)
+		assert.Contains(t, j.Warning, "holds a lock on "+spec.Source.Path)
 		second := spec
 		second.Name, second.Userns.Base = "other", second.Userns.Base+second.Userns.Size
 		second.Logins = []jail.Login{{HostUID: testUID + 1, UID: jailUID}}

@@ -157,7 +157,7 @@ func TestFileSystemThatDoesNotAnswer(t *testing.T) {
 			if c.mount {
 				spec.Mounts = []jail.Mount{{Source: fs.dir, Target: "/mnt"}}
 			} else {
-				spec.Rootfs = fs.dir
+				spec.Source.Path = fs.dir
 			}
 			_, err := startWith(t, l, spec)
 			require.ErrorContains(t, err, strings.ReplaceAll(c.says, "%s", fs.dir))

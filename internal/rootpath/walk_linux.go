@@ -15,6 +15,14 @@ type Tree struct {
 	Mounts []Mount // in the order in which the jail makes them
 }
 
+// Close closes the descriptors of the tree.
+func (t *Tree) Close() {
+	unix.Close(t.Root)
+	for i := range t.Mounts {
+		unix.Close(t.Mounts[i].FD)
+	}
+}
+
 // A Mount stands in for whatever the tree has at Target, which need not exist.
 type Mount struct {
 	Target string // absolute and clean, no symlink in it

@@ -1,0 +1,133 @@
+// Package source knows where the root of a jail comes from. Source is the one interface
+// to that: what is opened for a start, what no two jails may have, how a running jail is
+// found, what the host reads of a jail, and which paths the registry has to look at. Of
+// makes one of a jail's entry; nothing above this package knows which kind it is.
+//
+// Whatever is below the paths of a source may be a tenant's to change at any moment, or
+// on a file system that does not answer. Open, Name and View touch them, so they are
+// called with a deadline, and never on the loop of a supervisor; the others look at
+// nothing.
+package source
+
+import (
+	"fmt"
+	"syscall"
+
+	"jail/internal/jail"
+	"jail/internal/rootpath"
+	"jail/internal/sys"
+)
+
+// Source is where the root of one jail comes from.
+type Source interface {
+	// String is what messages and lists call it.
+	String() string
+	// Places are the directories of the host that are this jail's alone: no other jail's
+	// place and no source of a mount is one of them, lies in one, or contains one.
+	Places() []string
+	// Landmark is by what a jail that runs on it is found.
+	Landmark() Landmark
+	// Open clones what a jail is made of, for a launcher with privilege. It calls touch
+	// with each path before it touches that.
+	Open(touch func(path string)) (*Opened, error)
+	// Name finds out which directory PID 1 has to clone itself, for a launcher
+	// without privilege.
+	Name() (*Named, error)
+	// View opens the root directory as the host sees it, to read files of it: accounts,
+	// keys, settings. What the registry mounts is not in it.
+	View() (*rootpath.Tree, error)
+}
+
+// Landmark is a mount that only a jail of this source has: the directory that has the
+// path Path on the host is seen at the path At inside, from the jail's start to its end.
+type Landmark struct{ Path, At string }
+
+// Opened is a source that has been opened for one start.
+type Opened struct {
+	// Root is the root directory.
+	Root Tree
+	// Mounts are made in it, in this order, before those of the registry.
+	Mounts []Mount
+	// Exclusive is the descriptor of one of these trees: of the directory that no two
+	// jails may have at a time. Its device and inode are the name of the lock.
+	Exclusive int
+}
+
+// Close closes the trees.
+func (o *Opened) Close() {
+	for _, t := range o.Trees() {
+		sys.Close(t.FD)
+	}
+}
+
+// Trees are all there are, the root first.
+func (o *Opened) Trees() []Tree {
+	trees := []Tree{o.Root}
+	for _, m := range o.Mounts {
+		trees = append(trees, m.Tree)
+	}
+	return trees
+}
+
+// Tree is a mount that is attached nowhere.
+type Tree struct {
+	FD   int
+	Name string // what messages call it, a path of the host
+}
+
+// Mount is a tree and where it is to be inside.
+type Mount struct {
+	Tree
+	Target   string // absolute and clean
+	ReadOnly bool
+}
+
+// Named is a directory that another process has to open: by its path, if what it finds
+// there is the same.
+type Named struct {
+	Path     string
+	Dev, Ino uint64
+}
+
+// Of returns the source of a jail.
+func Of(spec *jail.Spec) Source {
+	d := directory{path: spec.Source.Path, attr: sys.MountAttrNodev}
+	if !spec.Userns.Enabled && !spec.ContainerRoot {
+		d.attr |= sys.MountAttrNosuid
+	}
+	return d
+}
+
+// Clone clones the mount of a directory of the host, or of a regular file unless dirOnly,
+// with attr of mount_setattr(2). The path is opened once, without following a link
+// anywhere in it, and mounted by that descriptor (CVE-2021-30465, CVE-2021-25741).
+func Clone(path string, attr uint64, dirOnly bool) (int, error) {
+	flags := sys.OPath
+	if dirOnly {
+		flags |= syscall.O_DIRECTORY
+	}
+	fd, err := sys.Openat2(sys.AtFDCWD, path, flags, sys.ResolveNoSymlinks|sys.ResolveNoMagiclinks)
+	if err == syscall.ELOOP {
+		return -1, fmt.Errorf("%s: a symbolic link is on the way; name the real path in the registry", path)
+	}
+	if err != nil {
+		return -1, fmt.Errorf("open %s: %w", path, err)
+	}
+	defer sys.Close(fd)
+	var st syscall.Stat_t
+	if err := syscall.Fstat(fd, &st); err != nil {
+		return -1, fmt.Errorf("stat %s: %w", path, err)
+	}
+	if t := st.Mode & syscall.S_IFMT; t != syscall.S_IFDIR && t != syscall.S_IFREG {
+		return -1, fmt.Errorf("%s: is neither a directory nor a regular file", path)
+	}
+	tree, err := sys.OpenTree(fd, "", sys.OpenTreeClone|sys.AtEmptyPath)
+	if err != nil {
+		return -1, fmt.Errorf("clone %s: %w", path, err)
+	}
+	if err := sys.MountSetattr(tree, attr, -1, false); err != nil {
+		sys.Close(tree)
+		return -1, fmt.Errorf("set mount attributes of %s: %w", path, err)
+	}
+	return tree, nil
+}
