@@ -76,10 +76,15 @@ var maskedProc = []string{
 	"dynamic_debug", "vmcore",
 }
 
+// fixedOps is no fewer than the steps of a Plan without mounts.
+const fixedOps = 64
+
 // Plan returns the steps that turn the bare rootfs of s, already the root
 // directory, into that of a jail, in order.
 func Plan(s *wire.Setup) []Op {
-	ops := []Op{{Kind: Proc, Target: "/proc"}}
+	// With room for all: what a growing list leaves behind stays with PID 1, whose
+	// collector never runs, a page or two for each size it has had.
+	ops := append(make([]Op, 0, fixedOps+len(s.Mounts)), Op{Kind: Proc, Target: "/proc"})
 	for _, p := range readOnlyProc {
 		ops = append(ops, Op{Kind: ReadOnly, Target: "/proc/" + p, Optional: true})
 	}
@@ -112,10 +117,10 @@ func Plan(s *wire.Setup) []Op {
 	for _, p := range maskedProc {
 		ops = append(ops, Op{Kind: Mask, Target: "/proc/" + p, Optional: true})
 	}
-	pts := [][2]string{{"newinstance", ""}, {"mode", "620"}, {"ptmxmode", "666"}, {"max", strconv.FormatUint(uint64(s.PtyMax), 10)}}
-	if !s.NoSetgroups {
-		// Group tty; without a range of ids there is no group 5 to map.
-		pts = append(pts, [2]string{"gid", "5"})
+	// Group tty; without a range of ids there is no group 5 to map.
+	pts := [][2]string{{"newinstance", ""}, {"mode", "620"}, {"ptmxmode", "666"}, {"max", strconv.FormatUint(uint64(s.PtyMax), 10)}, {"gid", "5"}}
+	if s.NoSetgroups {
+		pts = pts[:len(pts)-1]
 	}
 	ops = append(ops,
 		Op{Kind: Devpts, Target: "/dev/pts", Options: pts},

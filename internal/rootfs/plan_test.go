@@ -117,3 +117,13 @@ func TestPlan(t *testing.T) {
 		assert.Equal(t, c.want, Plan(&c.setup), claim)
 	}
 }
+
+// TestPlanIsMadeAtOnce: the list has room for the longest plan from the beginning. The
+// smaller ones that a growing list leaves behind were thirty kilobytes of every idle jail.
+func TestPlanIsMadeAtOnce(t *testing.T) {
+	s := &wire.Setup{X11: true, SFTPServer: wire.SFTPServerTree}
+	assert.LessOrEqual(t, len(Plan(s)), fixedOps)
+	s.Mounts = make([]wire.Mount, wire.MaxMounts)
+	assert.LessOrEqual(t, len(Plan(s)), fixedOps+wire.MaxMounts)
+	assert.Equal(t, fixedOps+wire.MaxMounts, cap(Plan(s)))
+}
