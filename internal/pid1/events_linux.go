@@ -15,7 +15,11 @@ const (
 	maxKept = 64 << 10
 	// slack is what is dropped before the rest is moved up, so that not every event
 	// moves all others.
-	slack = 16 << 10
+	slack = 4 << 10
+	// maxEvent is no fewer bytes than the longest one has with its length, a refusal.
+	maxEvent = wire.MaxText + 64
+	// fewKept is the memory for what waits where somebody listens, in bytes.
+	fewKept = wire.MaxEvents
 	// tellAfter is how long events wait for others, in milliseconds. Whoever reads them is
 	// woken for each packet, and a login would wait for a processor meanwhile: told one
 	// by one they were a tenth of what a short session takes.
@@ -23,10 +27,12 @@ const (
 )
 
 // events are those nobody has taken yet: they go together, some at a time, after
-// the answers to the clients. Nothing is allocated for one but the memory they are kept
-// in, which grows to about twice maxKept and no more.
+// the answers to the clients. Nothing is allocated for one. There are two places for them,
+// so that what has been kept once is not PID 1's for good: the collector never runs there.
 type events struct {
-	kept    []byte // each with its length in front, two bytes
+	kept    []byte // each with its length in front, two bytes; in few or in many
+	few     []byte // fewKept, of the collector's memory
+	many    []byte // mapped while few is too small: pages that have not been written to cost nothing
 	head    int    // where the first one begins
 	dropped uint64
 	to      *conn // who has asked for them last; nil without
@@ -55,17 +61,42 @@ func (k *events) add(e *wire.Event) {
 	if k.empty() {
 		k.since = int64(e.At)
 	}
+	k.makeRoom()
 	at := len(k.kept)
 	k.kept = wire.AppendEvent(append(k.kept, 0, 0), e)
 	n := len(k.kept) - at - 2
 	k.kept[at], k.kept[at+1] = byte(n), byte(n>>8)
 	for len(k.kept)-k.head > maxKept {
-		k.head += k.length(k.head)
-		k.dropped++
+		k.drop()
 	}
 	if k.head >= slack {
 		k.moveUp()
 	}
+}
+
+// makeRoom makes room for one event.
+func (k *events) makeRoom() {
+	if k.few == nil {
+		k.few = make([]byte, 0, fewKept)
+		k.kept = k.few
+	}
+	if k.many == nil && cap(k.kept)-len(k.kept) < maxEvent {
+		if m, err := syscall.Mmap(-1, 0, maxKept+slack+maxEvent, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON); err == nil {
+			k.many, k.kept, k.head = m, m[:copy(m, k.kept[k.head:])], 0
+		}
+	}
+	for cap(k.kept)-len(k.kept) < maxEvent { // there is no more memory
+		if k.head == 0 {
+			k.drop()
+		}
+		k.moveUp()
+	}
+}
+
+// drop forgets the oldest one, and counts it.
+func (k *events) drop() {
+	k.head += k.length(k.head)
+	k.dropped++
 }
 
 func (k *events) moveUp() { k.kept, k.head = k.kept[:copy(k.kept, k.kept[k.head:])], 0 }
@@ -91,9 +122,10 @@ func (k *events) packet(dst []byte) (p []byte, next int) {
 func (k *events) sent(next int) {
 	k.dropped, k.head = 0, next
 	if k.head == len(k.kept) {
-		k.moveUp()
-		if cap(k.kept) > slack {
-			k.kept = nil
+		k.kept, k.head = k.few, 0
+		if k.many != nil {
+			_ = syscall.Munmap(k.many)
+			k.many = nil
 		}
 	}
 }

@@ -2,6 +2,7 @@ package pid1
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -181,12 +182,14 @@ func TestEventsAreKept(t *testing.T) {
 }
 
 // TestEventsAreBounded: a jail nobody listens to keeps the last events and says how many
-// it has not; its memory is that of a few, and none is allocated for each.
+// it has not. It takes no more memory for that than maxKept and a little, and gives it back.
 func TestEventsAreBounded(t *testing.T) {
 	var k events
 	e := wire.Event{Kind: wire.EventEnded}
 	add := func() { e.Millis++; k.add(&e) }
 	size := len(wire.AppendEvent(nil, &e)) + 2
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
 	for range maxKept / size {
 		add()
 	}
@@ -197,7 +200,9 @@ func TestEventsAreBounded(t *testing.T) {
 		add()
 	}
 	assert.Zero(t, testing.AllocsPerRun(5000, add))
-	assert.LessOrEqual(t, cap(k.kept), 2*(maxKept+slack))
+	runtime.ReadMemStats(&after)
+	assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(2*fewKept), "what the collector has of it, who does not run in PID 1")
+	assert.LessOrEqual(t, len(k.many), 70<<10)
 	all := e.Millis
 	var got []wire.Event
 	for !k.empty() {
@@ -211,13 +216,35 @@ func TestEventsAreBounded(t *testing.T) {
 	assert.Equal(t, wire.Event{Kind: wire.EventLost, Count: all - uint64(maxKept/size)}, got[0])
 	assert.Len(t, got, 1+maxKept/size)
 	assert.Equal(t, all, got[len(got)-1].Millis)
-	assert.Nil(t, k.kept, "the memory is given back")
+	assert.Nil(t, k.many, "the memory is given back")
+	assert.Equal(t, fewKept, cap(k.kept))
+	assert.Zero(t, testing.AllocsPerRun(100, add), "the rest is used again")
+	k.sent(len(k.kept))
 
 	long := wire.Event{Kind: wire.EventRefused, Text: strings.Repeat("x", 9999)}
 	for range 1000 {
 		k.add(&long)
 		require.LessOrEqual(t, len(k.kept)-k.head, maxKept)
 	}
+	assert.LessOrEqual(t, len(k.many), 70<<10)
+}
+
+// TestEventsWithoutMemory: where there is no memory for many, the last few are kept.
+func TestEventsWithoutMemory(t *testing.T) {
+	k := events{many: []byte{}} // so that it does not ask for any
+	e := wire.Event{Kind: wire.EventRefused, Text: strings.Repeat("x", 9999)}
+	for range 1001 {
+		e.Status++
+		k.add(&e)
+	}
+	assert.Equal(t, fewKept, cap(k.kept))
+	p, next := k.packet(nil)
+	assert.Equal(t, len(k.kept), next, "they are one packet")
+	got, err := wire.DecodeEvents(p[wire.HeaderLen:], nil)
+	require.NoError(t, err)
+	require.Greater(t, len(got), 3)
+	assert.EqualValues(t, 1001, int(got[0].Count)+len(got)-1, "each is kept or counted")
+	assert.Equal(t, e.Status, got[len(got)-1].Status, "the last ones")
 }
 
 // TestEventsOfOneWhoDoesNotRead: a supervisor that does not read holds up nobody; it is
