@@ -909,13 +909,10 @@ func (l *loop) log(text string) { l.logTo(text, true) }
 
 // logTo is log, without those who get the same as an event if all is false.
 func (l *loop) logTo(text string, all bool) {
-	var p []byte
+	l.out = wire.AppendText(l.out[:0], wire.TypeLog, text)
 	for _, c := range l.conns {
 		if c.state == admin && c.wantLog && (all || !c.wantEvents) && c.fd >= 0 {
-			if p == nil {
-				p = wire.AppendText(nil, wire.TypeLog, text)
-			}
-			_ = sys.SendMsg(c.fd, p, nil, false, &l.m)
+			_ = sys.SendMsg(c.fd, l.out, nil, false, &l.m)
 		}
 	}
 }

@@ -98,8 +98,15 @@ func NewSlot() *Slot {
 	if err != nil {
 		return nil
 	}
-	return &Slot{Child: sys.NewChild(), Buf: buf}
+	// Lists that have room at once do not leave smaller ones behind.
+	return &Slot{
+		Child: sys.NewChild(), Buf: buf, arena: make([]byte, 0, arenaSize),
+		argv: make([]*byte, 0, 8), env: make([][]byte, 0, 20), envp: make([]*byte, 0, 20),
+	}
 }
+
+// arenaSize is what the strings of most sessions come to.
+const arenaSize = 1024
 
 // Free gives a Slot's memory back.
 func (s *Slot) Free() {
