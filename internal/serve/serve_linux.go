@@ -93,6 +93,7 @@ type server struct {
 	holding map[int]int     // how many those are, by timer key of whose they are
 	closer  fdsock.Closer
 	seq     uint32
+	tidier  tidier
 
 	reloads    reloads
 	reloadWait time.Duration
@@ -170,10 +171,12 @@ func Run(opt Options) error {
 			sys.EventfdAdd(s.wake)
 		}
 	}()
+	s.tidier = newTidier(tidyAfter, tidy)
 	s.apply(reg)
 	if err := s.publish(reg); err != nil {
 		return err
 	}
+	s.tidier.busy()
 	sys.SpareThreads(spareThreads)
 	s.log("ready: %d jails, %d logins, sockets in %s", len(s.byName), len(s.byUID), opt.RuntimeDir)
 	fdsock.Notify("READY=1")
