@@ -140,9 +140,9 @@ func (l *loop) stop(graceMillis uint32) {
 		_ = l.procs.kill(-1, syscall.SIGHUP)
 		_ = l.procs.kill(-1, syscall.SIGTERM)
 		_ = l.procs.kill(-1, syscall.SIGCONT)
-		l.stopAt = sys.MonotonicMillis() + int64(graceMillis)
+		l.stopAt = l.now + int64(graceMillis)
 	}
-	l.stopAt = min(l.stopAt, sys.MonotonicMillis()+int64(graceMillis))
+	l.stopAt = min(l.stopAt, l.now+int64(graceMillis))
 }
 
 // dropLogin closes the listener of a login that may no longer enter. Its

@@ -114,7 +114,7 @@ func (l *loop) burier(c *sys.Child) bool {
 	if err != nil {
 		return false
 	}
-	l.buriers = append(l.buriers, burier{c, pidfd, sys.MonotonicMillis()})
+	l.buriers = append(l.buriers, burier{c, pidfd, l.now})
 	l.children, l.idle = true, 0
 	return true
 }

@@ -200,13 +200,13 @@ func (l *loop) named(c *conn) {
 }
 
 // eventOf begins an event of a session.
-func eventOf(kind wire.EventKind, c *conn) wire.Event {
-	return wire.Event{Kind: kind, At: uint64(sys.MonotonicMillis()), ID: c.id, HostUID: c.host}
+func (l *loop) eventOf(kind wire.EventKind, c *conn) wire.Event {
+	return wire.Event{Kind: kind, At: uint64(l.now), ID: c.id, HostUID: c.host}
 }
 
 // tellStarted tells that a session has started.
 func (l *loop) tellStarted(c *conn, r *wire.Request, st *session.Started) {
-	e := eventOf(wire.EventStarted, c)
+	e := l.eventOf(wire.EventStarted, c)
 	switch {
 	case c.login < 0:
 		e.Session = wire.SessionExec
@@ -226,7 +226,7 @@ func (l *loop) tellStarted(c *conn, r *wire.Request, st *session.Started) {
 
 // tellEnded tells how a session has ended.
 func (l *loop) tellEnded(c *conn, ws syscall.WaitStatus) {
-	e := eventOf(wire.EventEnded, c)
+	e := l.eventOf(wire.EventEnded, c)
 	e.Millis = e.At - uint64(c.since)
 	if e.Status = uint8(ws.ExitStatus()); ws.Signaled() {
 		e.Status, e.Signal = 0, uint8(ws.Signal())
@@ -237,7 +237,7 @@ func (l *loop) tellEnded(c *conn, ws syscall.WaitStatus) {
 // tellRefused tells that a request was refused, as an event or, who does not know events,
 // in a log line.
 func (l *loop) tellRefused(c *conn, who string, status uint8, text string) {
-	e := eventOf(wire.EventRefused, c)
+	e := l.eventOf(wire.EventRefused, c)
 	e.Status, e.Text = status, text
 	l.events.add(&e)
 	l.logTo("id="+c.id.String()+" login="+who+" refused: "+text, false)
@@ -245,7 +245,7 @@ func (l *loop) tellRefused(c *conn, who string, status uint8, text string) {
 
 // tellEnding tells, last of all, why the jail ends.
 func (l *loop) tellEnding(why wire.EndWhy, text string) {
-	l.events.add(&wire.Event{Kind: wire.EventEnding, At: uint64(sys.MonotonicMillis()), Why: why})
+	l.events.add(&wire.Event{Kind: wire.EventEnding, At: uint64(l.now), Why: why})
 	l.tell()
 	l.logTo("ends: "+text, true)
 }

@@ -22,7 +22,10 @@ const (
 	smallRequest = 64 << 10 // bytes; the memory of a larger one is given back
 	execDeadline = 10_000
 	tick         = 1000 // milliseconds between looks for orphans
-	acceptBatch  = 16
+	// maxNap is the longest time between looks for what nobody tells of, in milliseconds.
+	// A child executes within one, if it gets a processor: the first looks come early.
+	maxNap      = 20
+	acceptBatch = 16
 	// nearLogins is how many listeners have descriptors like any other. More are moved to
 	// farFDs and above; below is room for all that sessions have. With manyLogins a
 	// session is not copied those (sys.Child.FilesBelow): a copy is made and closed in 0.1
@@ -132,11 +135,14 @@ type loop struct {
 	dead      []int // descriptors that PID 1 cannot close by itself
 	paused    bool  // accepting stopped for want of descriptors
 	parked    bool  // a connection waits for a slot, or for a child
+	naps      int   // how often it was looked in vain whether one has what it waits for
+	woken     []int // by login, what unpark has given slots to
 
 	sessions int
 	waiting  int // connections in state pending
 	served   uint64
-	children bool // there was a child at the last look
+	children bool  // there was a child at the last look
+	now      int64 // sys.MonotonicMillis of a moment ago
 	lastReap int64
 	idle     int64 // since when nothing has been going on; 0 if something is
 
@@ -155,7 +161,7 @@ type loop struct {
 // newLoop makes the loop of a jail. ctl is the control listener, logins are those of
 // s.Logins, launcher is the first control connection.
 func newLoop(s *wire.Setup, jail sessions, procs processes, ctl int, logins []int, launcher int) (*loop, error) {
-	l := &loop{setup: s, jail: jail, procs: procs, ctl: ctl, byPID: map[int]int{}, byUID: map[uint32]int{}, out: make([]byte, 0, 1024)}
+	l := &loop{setup: s, jail: jail, procs: procs, ctl: ctl, now: sys.MonotonicMillis(), byPID: map[int]int{}, byUID: map[uint32]int{}, out: make([]byte, 0, 1024)}
 	var now syscall.Timeval
 	_ = syscall.Gettimeofday(&now)
 	l.ids = login.NewIDs(s.Name, now.Sec*1000+now.Usec/1000)
@@ -255,7 +261,7 @@ func (l *loop) forget(fd int) {
 
 func (l *loop) newConn(c conn) int {
 	c.pidfd, c.master = -1, -1
-	c.since = sys.MonotonicMillis()
+	c.since = l.now
 	if n := len(l.freeConns); n > 0 {
 		i := l.freeConns[n-1]
 		l.freeConns = l.freeConns[:n-1]
@@ -278,7 +284,7 @@ func (l *loop) run() int {
 			l.log("epoll: " + err.Error())
 			return 1
 		}
-		if l.events.left(sys.MonotonicMillis()) == 0 {
+		if l.events.left(l.now) == 0 {
 			l.tell()
 		}
 		if ended {
@@ -296,6 +302,7 @@ func (l *loop) run() int {
 // is to be done then. It reports whether the jail is to end.
 func (l *loop) turn(events []sys.EpollEvent, timeout int) (ended bool, err error) {
 	n, err := sys.EpollWait(l.epfd, events, timeout)
+	l.now = sys.MonotonicMillis()
 	if err != nil && err != syscall.EINTR {
 		return false, err
 	}
@@ -320,19 +327,18 @@ func (l *loop) turn(events []sys.EpollEvent, timeout int) (ended bool, err error
 			l.drain(i)
 		}
 	}
-	now := sys.MonotonicMillis()
-	if reap || now-l.lastReap >= tick {
+	if reap || l.now-l.lastReap >= tick {
 		l.reap()
-		l.lastReap = now
+		l.lastReap = l.now
 	}
-	l.expire(now)
-	return l.done(now), nil
+	l.expire(l.now)
+	return l.done(l.now), nil
 }
 
 // timeout is how long epoll may wait, in milliseconds; -1 is for ever.
 func (l *loop) timeout() int {
 	ms := l.quiet()
-	if left := l.events.left(sys.MonotonicMillis()); left >= 0 && (ms < 0 || left < ms) {
+	if left := l.events.left(l.now); left >= 0 && (ms < 0 || left < ms) {
 		return left
 	}
 	return ms
@@ -340,8 +346,11 @@ func (l *loop) timeout() int {
 
 // quiet is timeout where there is nothing to tell.
 func (l *loop) quiet() int {
-	if l.paused || l.parked || len(l.dead) > 0 || len(l.busySlots) == maxSlots {
-		return 20
+	if l.parked && !l.paused {
+		return min(1<<l.naps, maxNap)
+	}
+	if l.paused || len(l.dead) > 0 || len(l.busySlots) == maxSlots {
+		return maxNap
 	}
 	if l.stopping {
 		return 50
@@ -350,7 +359,7 @@ func (l *loop) quiet() int {
 	case l.waiting > 0, l.children, len(l.busySlots) > 0, len(l.buriers) > 0:
 		return tick
 	case l.idle != 0 && l.setup.IdleMillis > 0:
-		left := l.idle + int64(l.setup.IdleMillis) - sys.MonotonicMillis()
+		left := l.idle + int64(l.setup.IdleMillis) - l.now
 		return int(min(max(left, 0), 1<<30))
 	}
 	return -1
@@ -493,23 +502,37 @@ func (l *loop) took(c *conn) bool {
 // park leaves a connection unwatched for a while.
 func (l *loop) park(c *conn) {
 	l.unwatch(c.fd)
-	c.parked, l.parked = true, true
+	if c.parked = true; !l.parked {
+		l.parked, l.naps = true, 0
+	}
 }
 
-// unpark watches connections again whose time has come.
+// unpark watches connections again whose time has come: as many as there are slots for,
+// or all would be watched and parked again for each slot.
 func (l *loop) unpark() {
-	l.parked = false
+	l.parked, l.woken = false, l.woken[:0]
+	some := false
 	for i, c := range l.conns {
 		switch {
 		case !c.parked:
+			continue
 		case c.state == leaving && l.took(c):
 			l.drop(i)
 		case !l.took(c), c.state != running && !l.hasSlot(c.login):
 			l.parked = true
+			continue
 		default:
+			if c.state != running {
+				l.woken = append(l.woken, c.login)
+			}
 			c.parked = false
 			_ = l.watch(c.fd, kindConn, i)
 		}
+		some = true
+	}
+	l.woken = l.woken[:0]
+	if l.naps = min(l.naps+1, maxNap); some {
+		l.naps = 0
 	}
 }
 
@@ -521,7 +544,12 @@ func (l *loop) hasSlot(login int) bool {
 			own++
 		}
 	}
-	return len(l.busySlots) < maxSlots && own < loginSlots
+	for _, woken := range l.woken {
+		if woken == login {
+			own++
+		}
+	}
+	return len(l.busySlots)+len(l.woken) < maxSlots && own < loginSlots
 }
 
 // slot returns memory for a new session of a login, nil if all of it, or all that one
@@ -629,7 +657,8 @@ func (l *loop) request(i int, id *wire.Identity) {
 		return
 	}
 	busy = true
-	l.busySlots = append(l.busySlots, busySlot{s, c, c.login, st.PIDFD, sys.MonotonicMillis()})
+	l.now = sys.MonotonicMillis()
+	l.busySlots = append(l.busySlots, busySlot{s, c, c.login, st.PIDFD, l.now})
 	if rights {
 		c.taking, c.rights = s.Child, false
 	}
@@ -637,7 +666,7 @@ func (l *loop) request(i int, id *wire.Identity) {
 		l.waiting--
 	}
 	c.state, c.pid, c.pidfd, c.tty = running, st.PID, st.PIDFD, st.Master >= 0
-	c.since = sys.MonotonicMillis()
+	c.since = l.now
 	l.byPID[st.PID] = i
 	l.sessions++
 	l.served++

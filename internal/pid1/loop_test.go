@@ -612,6 +612,54 @@ func TestSlotsOfALogin(t *testing.T) {
 	}
 }
 
+// Who waits for a slot is looked after soon, then less and less often; and no more are
+// woken than there are slots for.
+func TestWaitingForASlot(t *testing.T) {
+	w := newWorld(t, &wire.Setup{Userns: true}, 7, 8)
+	w.held = true
+	for range loginSlots + 9 {
+		w.send(w.dial(7), request(t, "true", 0))
+	}
+	parked := func() (n int) {
+		for _, c := range w.l.conns {
+			if c.parked {
+				n++
+			}
+		}
+		return n
+	}
+	w.until("the others have come", func() bool { return parked() == 9 })
+	for _, c := range w.l.conns { // as if they came just now
+		if c.parked {
+			w.l.parked = false
+			w.l.park(c)
+		}
+	}
+	var naps []int
+	for ; len(naps) < 8; w.l.unpark() {
+		naps = append(naps, w.l.timeout())
+	}
+	assert.Equal(t, []int{1, 2, 4, 8, 16, 20, 20, 20}, naps)
+	w.l.naps = 1000
+	w.l.unpark()
+	assert.Equal(t, maxNap, w.l.timeout(), "also in the end")
+
+	w.l.busySlots = w.l.busySlots[:loginSlots-3]
+	w.l.unpark()
+	assert.Equal(t, 9-3, parked(), "as many as there are slots for")
+	assert.Equal(t, 1, w.l.timeout(), "there will soon be more")
+	for _, c := range w.l.conns {
+		if c.parked {
+			c.login = 1
+		}
+	}
+	w.l.unpark()
+	assert.Zero(t, parked(), "each login has its own")
+	for _, hold := range w.release {
+		_, _ = sys.Write(hold, []byte{1})
+	}
+}
+
 // What clients of a running session may send, and what becomes of a session whose client
 // is gone.
 func TestClientsOfASession(t *testing.T) {
