@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"time"
 
+	"jail/internal/control"
 	"jail/internal/jail"
 	"jail/internal/rootfs"
 	"jail/internal/sys"
@@ -31,7 +32,7 @@ func awaitReady(conn int, deadline time.Time) error {
 	buf := make([]byte, 1024)
 	var m sys.MsgBuf
 	n, err := sys.RecvMsg(conn, buf, true, &m)
-	sys.CloseAll(m.FDs)
+	sys.CloseForeign(m.FDs)
 	if err != nil || n == 0 {
 		return errors.New("PID 1 ended before it was ready")
 	}
@@ -46,7 +47,7 @@ func awaitReady(conn int, deadline time.Time) error {
 			return ErrBusy
 		}
 		if err == nil {
-			return errors.New(text)
+			return errors.New(control.Quote(text)) // the rootfs may have a say in it
 		}
 	}
 	return errors.New("PID 1's answer makes no sense")

@@ -68,6 +68,7 @@ func (l *Launcher) fork(p *prepared) (f *forked, err error) {
 	}
 	ours.add(pair[0])
 	inside.add(pair[1])
+	_ = sys.RefuseRights(pair[0]) // before 6.16 it fails; no descriptors come from inside
 	errR, errW, err := sys.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("make pipe: %w", err)
