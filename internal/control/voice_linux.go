@@ -26,6 +26,12 @@ const (
 	// is known. A refusal counts as a line.
 	maxEvents       = 2048
 	eventsPerSecond = 100
+	// maxReads is how many packets of one jail, or pieces of its standard error, are read
+	// at once, and readsPerSecond how many in the long run: more than the lines and
+	// events that are taken from it come in. To read and to throw away costs the host's
+	// time, which no limit of the jail's bounds.
+	maxReads       = 512
+	readsPerSecond = 200
 	// lastWords is how long what a jail has said before its end is read.
 	lastWords = 500 * time.Millisecond
 	// endsPrefix begins the line in which PID 1 says why it ends.
@@ -45,7 +51,7 @@ type Voice struct {
 	log          func(text string)
 	told         func(e event.Event)
 	reading      sync.WaitGroup
-	done         chan struct{}
+	over, done   chan struct{}
 
 	// Of the one who reads conn alone.
 	tokens     int
@@ -65,7 +71,7 @@ type Voice struct {
 // connection.
 func Listen(conn, stderr int, log func(text string), told func(e event.Event), lost func()) *Voice {
 	_ = refuseRights(conn) // before 6.16 it fails
-	v := &Voice{log: log, told: told, done: make(chan struct{}), tokens: maxEvents, filled: time.Now()}
+	v := &Voice{log: log, told: told, over: make(chan struct{}), done: make(chan struct{}), tokens: maxEvents, filled: time.Now()}
 	v.conn = file(conn, "conn")
 	v.reading.Go(func() {
 		v.readLog()
@@ -89,6 +95,7 @@ func file(fd int, name string) *os.File {
 // last is called with PID 1's own reason for its end, "" if it gave none. Over itself
 // does not wait.
 func (v *Voice) Over(last func(reason string)) {
+	close(v.over)
 	until := time.Now().Add(lastWords)
 	_ = v.conn.SetReadDeadline(until)
 	if v.stderr != nil {
@@ -111,10 +118,40 @@ func (v *Voice) Over(last func(reason string)) {
 // Done is closed when all has been said and everything is closed, after Over.
 func (v *Voice) Done() <-chan struct{} { return v.done }
 
+// pace is what one who reads may still read. Without any left it waits, and by that the
+// jail does, whose socket or pipe is full.
+type pace struct {
+	left   int
+	filled time.Time // until then
+}
+
+func newPace() pace { return pace{maxReads, time.Now()} }
+
+// next waits until one more may be read. After Over that is at once: one that has ended
+// says no more than there is.
+func (p *pace) next(over <-chan struct{}) {
+	const nap = time.Second / 20
+	for p.left == 0 {
+		now := time.Now()
+		if since := min(now.Sub(p.filled), time.Minute); since >= nap {
+			p.left, p.filled = min(int(since*readsPerSecond/time.Second), maxReads), now
+			break
+		}
+		select {
+		case <-time.After(nap):
+		case <-over:
+			return
+		}
+	}
+	p.left--
+}
+
 func (v *Voice) readLog() {
 	reset := false
+	p := newPace()
 	buf := make([]byte, wire.MaxEvents+1) // so that a packet too long is seen to be
 	for {
+		p.next(v.over)
 		// read(2) takes no descriptors; the kernel closes those there are.
 		n, err := v.conn.Read(buf)
 		if errors.Is(err, syscall.ECONNRESET) && !reset {
@@ -194,7 +231,9 @@ func (v *Voice) countSuppressed() {
 
 func (v *Voice) readStderr() {
 	buf := make([]byte, 4096)
+	p := newPace()
 	for {
+		p.next(v.over)
 		n, err := v.stderr.Read(buf)
 		if n > 0 {
 			v.say("stderr: ", string(buf[:n]))
