@@ -23,6 +23,12 @@ const (
 	// EndWait is how long the kernel may take to end a jail whose PID 1 is no more,
 	// before its logins are refused instead of waiting.
 	EndWait = 10_000
+	// StartsAtOnce is how many times a jail may be started for logins, one start after the
+	// other has ended, and StartEvery how long it takes until one more is allowed. A jail can
+	// end as often as it likes, and its clients connect again; each start is the host's
+	// work. Who waits for the next one is not refused.
+	StartsAtOnce = 100
+	StartEvery   = 200
 	// CrowdedFor is the pause when there was no room to refuse all who wait.
 	CrowdedFor = 1_000
 )
@@ -116,6 +122,7 @@ type Jail struct {
 	killed    bool
 	failures  int
 	notBefore int64 // the next start
+	paidOff   int64 // when no start until now counts any more
 	why       string
 
 	crowded, lookAt, killAt int64 // deadlines; 0 is none
@@ -156,7 +163,10 @@ func (j *Jail) Step(now int64, ev Event, out []Action) []Action {
 			do(Refuse, "a process of it cannot be killed")
 		case now < j.notBefore:
 			do(Refuse, j.why)
+		case j.paidOff-now > (StartsAtOnce-1)*StartEvery:
+			j.crowded = j.paidOff - (StartsAtOnce-1)*StartEvery
 		default:
+			j.paidOff = max(j.paidOff, now) + StartEvery
 			j.start(do)
 		}
 	case Wanted:

@@ -189,6 +189,42 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
+// TestStartsAreBounded: a jail that ends as soon as it runs is not started as often as its
+// clients come back. They wait, and are not refused.
+func TestStartsAreBounded(t *testing.T) {
+	var j Jail
+	now, starts, refused := int64(1_000_000), 0, 0
+	cycle := func(until int64) {
+		for now < until {
+			if j.Due() != 0 && now >= j.Due() {
+				j.Step(now, ev(Clock), nil)
+			}
+			for _, a := range j.Step(now, ev(Connected), nil) {
+				switch a.Do {
+				case Start:
+					starts++
+					j.Step(now, ev(Started), nil)
+					j.Step(now, ev(Gone), nil)
+				case Refuse:
+					refused++
+				}
+			}
+			now++
+		}
+	}
+	j.Step(now, judged(InForce), nil)
+	cycle(now + 90)
+	assert.Equal(t, 90, starts, "nobody notices who does so now and then")
+	cycle(now + 60_000)
+	assert.InDelta(t, StartsAtOnce+60_000/StartEvery, starts, 2)
+	assert.Zero(t, refused)
+	now += StartsAtOnce * StartEvery
+	starts = 0
+	j.Step(now, ev(Clock), nil)
+	cycle(now + 90)
+	assert.Equal(t, 90, starts, "and it is forgotten")
+}
+
 // TestAnyOrder throws events at a machine in any order, as races do, and holds it to
 // what must always be so.
 func TestAnyOrder(t *testing.T) {
