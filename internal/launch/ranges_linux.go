@@ -58,7 +58,10 @@ func inUseBy(u jail.Userns, holders []int) error {
 	who, name := describe(holders)
 	fix := "end it"
 	if name != "" {
-		fix = "stop that jail (jail stop " + name + ")"
+		// What a process calls itself is its own choice, and whoever believes it may stop
+		// the jail of others. The numbers in jail ps are the kernel's.
+		who += ", which calls itself jail " + name
+		fix = "stop the jail that has this process in jail ps"
 	}
 	return fmt.Errorf("host ids %d to %d are in use by %s; %s, or give this one a range of its own (userns in jail.toml(5))",
 		u.Base, u.Base+u.Size-1, who, fix)
@@ -190,13 +193,13 @@ func zombie(pid int) bool {
 }
 
 // describe says who processes are that belong together: the jail's PID 1 among them,
-// with the name of its jail, or one of them.
+// with the jail's name by its own word, or one of them.
 func describe(pids []int) (who, jailName string) {
 	for _, pid := range pids {
 		if isInit(pid) {
 			first, _, _ := strings.Cut(title(pid), "\x00")
 			if name, ok := strings.CutPrefix(first, titlePrefix); ok && jail.ValidName(name) {
-				return fmt.Sprintf("jail %s (process %d)", name, pid), name
+				return fmt.Sprintf("process %d", pid), name
 			}
 			pids = []int{pid}
 			break

@@ -193,7 +193,7 @@ func TestRangeInUse(t *testing.T) {
 		if c.free {
 			assert.NoError(t, err, claim)
 		} else {
-			assert.ErrorContains(t, err, fmt.Sprintf("in use by jail test (process %d); stop that jail (jail stop test)", j.PID), claim)
+			assert.ErrorContains(t, err, fmt.Sprintf("in use by process %d, which calls itself jail test; stop the jail that has this process in jail ps", j.PID), claim)
 		}
 	}
 	second := newSpec(newRootfs(t), true)
@@ -201,12 +201,12 @@ func TestRangeInUse(t *testing.T) {
 	second.Userns.Base += half
 	second.Logins[0].HostUID++
 	_, err := start(t, second)
-	require.ErrorContains(t, err, "in use by jail test")
+	require.ErrorContains(t, err, "calls itself jail test")
 	// Another program, which has just started, knows it from the kernel too.
 	fresh, err := launch.New(cgroup.Alone, program)
 	require.NoError(t, err)
 	_, err = startWith(t, fresh, second)
-	require.ErrorContains(t, err, "in use by jail test")
+	require.ErrorContains(t, err, "calls itself jail test")
 	assert.Equal(t, "alive\n", j.out("echo alive"))
 
 	j.kill()
