@@ -5,6 +5,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"jail/internal/source"
 	"jail/internal/sys"
@@ -31,15 +32,17 @@ type mark struct {
 // blank and its like escaped.
 type root struct{ dev, path string }
 
-// FindInits looks through /proc once.
+// FindInits looks through /proc once. For root those alone count that are root's (OfRoot):
+// whoever can reach a root directory can have a process of that kind on it.
 func FindInits() (*Inits, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, err
 	}
+	anybody := os.Geteuid() != 0
 	inits := map[mark]int{}
 	for _, e := range entries {
-		if pid, err := strconv.Atoi(e.Name()); err == nil && isInit(pid) {
+		if pid, err := strconv.Atoi(e.Name()); err == nil && isInit(pid) && (anybody || OfRoot(pid)) {
 			for at, r := range placesOf(mountsOf(pid)) {
 				inits[mark{at, r}] = pid
 			}
@@ -141,4 +144,49 @@ func isInit(pid int) bool {
 	line, _, _ = strings.Cut(line, "\n")
 	pids := strings.Fields(line)
 	return len(pids) > 1 && pids[len(pids)-1] == "1"
+}
+
+// OfRoot reports whether the user namespace of a process is ours and the process root,
+// or root has made it, or an id of its own range has (owner): no ordinary user can
+// make a namespace of that kind below ours, since newuidmap(1) gives nobody a range that
+// the own uid is part of. Below one that a user has made anybody's ids can be mixed.
+func OfRoot(pid int) bool {
+	dir := "/proc/" + strconv.Itoa(pid)
+	var own, its syscall.Stat_t
+	if syscall.Stat("/proc/self/ns/user", &own) != nil || syscall.Stat(dir+"/ns/user", &its) != nil {
+		return false
+	}
+	if own.Ino == its.Ino {
+		status, _ := os.ReadFile(dir + "/status")
+		return strings.Contains(string(status), "\nUid:\t0\t0\t0\t0\n")
+	}
+	ns, err := syscall.Open(dir+"/ns/user", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer sys.Close(ns)
+	uid, err := sys.NamespaceOwner(ns)
+	if err != nil {
+		return false
+	}
+	if uid == 0 {
+		return true
+	}
+	parent, err := sys.NamespaceParent(ns)
+	if err != nil {
+		return false
+	}
+	err = syscall.Fstat(parent, &its)
+	sys.Close(parent)
+	if err != nil || its.Ino != own.Ino {
+		return false
+	}
+	text, _ := os.ReadFile(dir + "/uid_map")
+	for line := range strings.Lines(string(text)) {
+		var inside, base, size uint64
+		if n, _ := fmt.Sscan(line, &inside, &base, &size); n == 3 && size > 1 && uint64(uid) >= base && uint64(uid) < base+size {
+			return true
+		}
+	}
+	return false
 }

@@ -6,11 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
+	"jail/internal/control"
 	"jail/internal/source"
 	"jail/internal/sys"
 )
@@ -138,7 +138,7 @@ func runsOn(rootfs *syscall.Stat_t) bool {
 	}
 	for _, e := range entries {
 		dir := "/proc/" + strconv.Itoa(e.pid)
-		if !isInit(e.pid) || !ofRoot(dir) {
+		if !isInit(e.pid) || !control.OfRoot(e.pid) {
 			continue
 		}
 		// What is known of it will do: it may be another jail's, on a file system that
@@ -149,50 +149,6 @@ func runsOn(rootfs *syscall.Stat_t) bool {
 			continue
 		}
 		if err != nil || st.Ino == rootfs.Ino && unix.Mkdev(st.Dev_major, st.Dev_minor) == rootfs.Dev {
-			return true
-		}
-	}
-	return false
-}
-
-// ofRoot reports whether the user namespace of a process is ours and the process root,
-// or root has made it, or an id of its own range has (owner): no ordinary user can
-// make a namespace of that kind below ours, since newuidmap(1) gives nobody a range that
-// the own uid is part of. Below one that a user has made anybody's ids can be mixed.
-func ofRoot(dir string) bool {
-	var own, its syscall.Stat_t
-	if syscall.Stat("/proc/self/ns/user", &own) != nil || syscall.Stat(dir+"/ns/user", &its) != nil {
-		return false
-	}
-	if own.Ino == its.Ino {
-		status, _ := os.ReadFile(dir + "/status")
-		return strings.Contains(string(status), "\nUid:\t0\t0\t0\t0\n")
-	}
-	ns, err := syscall.Open(dir+"/ns/user", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		return false
-	}
-	defer sys.Close(ns)
-	uid, err := sys.NamespaceOwner(ns)
-	if err != nil {
-		return false
-	}
-	if uid == 0 {
-		return true
-	}
-	parent, err := sys.NamespaceParent(ns)
-	if err != nil {
-		return false
-	}
-	err = syscall.Fstat(parent, &its)
-	sys.Close(parent)
-	if err != nil || its.Ino != own.Ino {
-		return false
-	}
-	text, _ := os.ReadFile(dir + "/uid_map")
-	for line := range strings.Lines(string(text)) {
-		var inside, base, size uint64
-		if n, _ := fmt.Sscan(line, &inside, &base, &size); n == 3 && size > 1 && uint64(uid) >= base && uint64(uid) < base+size {
 			return true
 		}
 	}

@@ -17,9 +17,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"jail/internal/cgroup"
+	"jail/internal/control"
 	"jail/internal/jail"
 	"jail/internal/launch"
 	"jail/internal/needs"
+	"jail/internal/source"
 	"jail/internal/sys"
 )
 
@@ -259,6 +261,8 @@ func TestLockOfAStranger(t *testing.T) {
 		stranger.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 4711, Gid: 4711}}
 		endNested := nested(t, spec.Source.Path)
 		defer endNested()
+		_, _, err := control.Find(source.Of(&spec).Landmark())
+		assert.Equal(t, control.ErrNotRunning, err, "jail stop would kill it instead of the jail")
 		in, err := stranger.StdinPipe()
 		require.NoError(t, err)
 		out, err := stranger.StdoutPipe()
@@ -269,6 +273,10 @@ func TestLockOfAStranger(t *testing.T) {
 
 		j := mustStart(t, spec)
 		assert.Contains(t, j.Warning, "holds a lock on "+spec.Source.Path)
+		pid, pidfd, err := control.Find(source.Of(&spec).Landmark())
+		require.NoError(t, err)
+		sys.Close(pidfd)
+		assert.Equal(t, j.PID, pid)
 		second := spec
 		second.Name, second.Userns.Base = "other", second.Userns.Base+second.Userns.Size
 		second.Logins = []jail.Login{{HostUID: testUID + 1, UID: jailUID}}
@@ -291,7 +299,8 @@ func nested(t *testing.T, rootfs string) (end func()) {
 	cmd := exec.Command("sh", "-c", `exec 3<&0
 setpriv --reuid=1000 --clear-groups unshare --user sh -c '
 	until read a b c </proc/self/uid_map; do sleep 0.01; done
-	exec unshare --pid --fork chroot "$0" /bin/sh -c "echo there; exec cat"' "$0" <&3 &
+	exec unshare --pid --mount --fork sh -c "mount --rbind \"$0\" \"$0\" && cd \"$0\" && pivot_root . . &&
+		exec chroot . /bin/sh -c \"umount -l . && echo there; exec cat\""' "$0" <&3 &
 own=$(readlink /proc/self/ns/user)
 until its=$(readlink /proc/$!/ns/user) && [ "$its" != "$own" ]; do sleep 0.01; done
 echo 0 1000 2 >/proc/$!/uid_map
