@@ -27,7 +27,7 @@ const (
 	// other has ended, and StartEvery how long it takes until one more is allowed. A jail can
 	// end as often as it likes, and its clients connect again; each start is the host's
 	// work. Who waits for the next one is not refused.
-	StartsAtOnce = 100
+	StartsAtOnce = 200
 	StartEvery   = 200
 	// CrowdedFor is the pause when there was no room to refuse all who wait.
 	CrowdedFor = 1_000
