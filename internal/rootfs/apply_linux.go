@@ -44,7 +44,7 @@ type builder struct {
 
 // Trees are the detached mounts a jail is made of, each -1 where there is none.
 type Trees struct {
-	Root     int   // the rootfs; -1 if Setup.Rootfs says where to clone it from
+	Root     int   // the rootfs; -1 if Setup.Rootfs says where to clone it from, or Setup.OwnRoot that there is none
 	Mounts   []int // those of Setup.Mounts without a Source, in order
 	Server   int   // the built-in sftp server
 	Resolver int   // the file to show as /etc/resolv.conf
@@ -64,11 +64,15 @@ func Apply(s *wire.Setup, trees Trees) (*Root, error) {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return nil, sys.Wrap("make mounts private", err)
 	}
-	if s.Rootfs != "" {
-		var err error
-		if tree, err = b.ownTree(); err != nil {
-			return nil, err
-		}
+	var err error
+	switch {
+	case s.OwnRoot:
+		tree, err = newMount("tmpfs", ownRoot, sys.MountAttrNosuid|sys.MountAttrNodev|sys.MountAttrNoexec)
+	case s.Rootfs != "":
+		tree, err = b.ownTree()
+	}
+	if err != nil {
+		return nil, err
 	}
 	if err := b.lock(tree); err != nil {
 		return nil, err
@@ -359,10 +363,19 @@ func (b *builder) do(op Op) error {
 			return err
 		}
 		defer sys.Close(dir)
-		if err := sys.Mkdirat(dir, base, 0o755); err != nil && err != syscall.EEXIST {
+		if err := sys.Mkdirat(dir, base, 0o700); err != nil && err != syscall.EEXIST {
 			return err
 		}
-		if err := syscall.Fchmodat(dir, base, 0o755, 0); err != nil { // past any umask
+		if op.Owner != 0 {
+			if err := syscall.Fchownat(dir, base, int(op.Owner), int(op.Owner), sys.AtSymlinkNofollow); err != nil {
+				return err
+			}
+		}
+		mode := op.Mode
+		if mode == 0 {
+			mode = 0o755
+		}
+		if err := syscall.Fchmodat(dir, base, mode, 0); err != nil { // past any umask
 			return err
 		}
 		switch op.Target {
@@ -385,6 +398,10 @@ func (b *builder) do(op Op) error {
 		return b.bind(op)
 	case Server:
 		return b.attachServer(op)
+	case File:
+		return b.file(op)
+	case Hide:
+		return b.hide(op)
 	}
 	return errors.New("unknown step")
 }
@@ -513,8 +530,50 @@ func (b *builder) mask(op Op) error {
 		return err
 	}
 	defer sys.Close(target)
+	return b.cover(target)
+}
+
+// hide is mask for a path of the jail's own, that may be in any of its mounts. A link
+// would lead to what stays seen under its own name.
+func (b *builder) hide(op Op) error {
+	target, err := b.open(op.Target, sys.OPath)
+	if err == syscall.ENOENT {
+		return nil
+	}
+	if err != nil {
+		return why(err)
+	}
+	defer sys.Close(target)
+	return b.cover(target)
+}
+
+// file makes a file that everybody may read.
+func (b *builder) file(op Op) error {
+	dir, base, err := b.in(op.Target)
+	if err != nil {
+		return err
+	}
+	defer sys.Close(dir)
+	fd, err := sys.Openat2Mode(dir, base, syscall.O_CREAT|syscall.O_EXCL|syscall.O_WRONLY|syscall.O_NOFOLLOW, 0o644, beneath)
+	if err != nil {
+		return err
+	}
+	defer sys.Close(fd)
+	n, err := sys.Write(fd, []byte(op.Source))
+	if err == nil && n < len(op.Source) {
+		err = syscall.ENOSPC
+	}
+	if err != nil {
+		return err
+	}
+	return syscall.Fchmod(fd, 0o644) // past any umask
+}
+
+// cover puts something empty over a file or directory.
+func (b *builder) cover(target int) error {
 	var st syscall.Stat_t
-	if err := syscall.Fstat(target, &st); err != nil {
+	err := syscall.Fstat(target, &st)
+	if err != nil {
 		return err
 	}
 	var cover int

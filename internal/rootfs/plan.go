@@ -26,13 +26,17 @@ const (
 	Mqueue               // the IPC namespace's message queues at Target
 	Bind                 // mount number Index of the set-up
 	Server               // the built-in sftp server at Target
+	File                 // a file that everybody may read, in a tmpfs made before
+	Hide                 // cover Target, wherever it is, if it exists
 )
 
 // Op is one step.
 type Op struct {
 	Kind   Kind
 	Target string // absolute path inside
-	Source string // Link: what it says; Bind: the host path, if PID 1 opens it
+	Source string // Link: what it says; File: what is in it; Bind: the host path, if PID 1 opens it
+	// Mode are the permissions of a Dir, 0755 if 0, and Owner is its uid and gid.
+	Mode, Owner uint32
 	// Options are the file system's parameters.
 	Options [][2]string
 	// Major and Minor are a Node's device.
@@ -76,15 +80,20 @@ var maskedProc = []string{
 	"dynamic_debug", "vmcore",
 }
 
-// fixedOps is no fewer than the steps of a Plan without mounts.
+// fixedOps is no fewer than the steps of a Plan without mounts and entries.
 const fixedOps = 64
 
+// ownRoot are the parameters of a root that PID 1 makes: room for directories, links and a
+// few small files.
+var ownRoot = [][2]string{{"mode", "755"}, {"size", "1m"}, {"nr_inodes", "2k"}}
+
 // Plan returns the steps that turn the bare rootfs of s, already the root
-// directory, into that of a jail, in order.
+// directory, into that of a jail, in order. In a root of its own, which is empty, the
+// entries come first of all that is not the jail's own in any root.
 func Plan(s *wire.Setup) []Op {
 	// With room for all: what a growing list leaves behind stays with PID 1, whose
 	// collector never runs, a page or two for each size it has had.
-	ops := append(make([]Op, 0, fixedOps+len(s.Mounts)), Op{Kind: Proc, Target: "/proc"})
+	ops := append(make([]Op, 0, fixedOps+len(s.Mounts)+len(s.Entries)), Op{Kind: Proc, Target: "/proc"})
 	for _, p := range readOnlyProc {
 		ops = append(ops, Op{Kind: ReadOnly, Target: "/proc/" + p, Optional: true})
 	}
@@ -113,6 +122,20 @@ func Plan(s *wire.Setup) []Op {
 		Op{Kind: Dir, Target: "/dev/shm"},
 		Op{Kind: Dir, Target: "/dev/mqueue"},
 	)
+	for i := range s.Entries {
+		switch e := &s.Entries[i]; e.Kind {
+		case wire.EntryDir:
+			ops = append(ops, Op{Kind: Dir, Target: e.Path, Mode: e.Mode, Owner: e.Owner})
+		case wire.EntryLink:
+			ops = append(ops, Op{Kind: Link, Target: e.Path, Source: e.Text})
+		case wire.EntryFile:
+			ops = append(ops, Op{Kind: File, Target: e.Path, Source: e.Text})
+		case wire.EntryTmpfs:
+			ops = append(ops, Op{Kind: Tmpfs, Target: e.Path, Options: [][2]string{
+				{"mode", strconv.FormatUint(uint64(e.Mode), 8)}, {"size", strconv.FormatUint(e.Bytes, 10)}, {"nr_inodes", strconv.FormatUint(e.Bytes>>12, 10)},
+			}})
+		}
+	}
 	// Files are masked by the /dev/null just made.
 	for _, p := range maskedProc {
 		ops = append(ops, Op{Kind: Mask, Target: "/proc/" + p, Optional: true})
@@ -135,6 +158,11 @@ func Plan(s *wire.Setup) []Op {
 	}
 	for i, m := range s.Mounts {
 		ops = append(ops, Op{Kind: Bind, Target: m.Target, Source: m.Source, ReadOnly: m.ReadOnly, Index: i})
+	}
+	for i := range s.Entries {
+		if e := &s.Entries[i]; e.Kind == wire.EntryHide {
+			ops = append(ops, Op{Kind: Hide, Target: e.Path, Optional: true})
+		}
 	}
 	return ops
 }

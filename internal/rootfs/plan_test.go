@@ -103,6 +103,24 @@ func TestPlan(t *testing.T) {
 			wire.Setup{PtyMax: 256, SFTPServer: wire.SFTPServerPath, SFTPPath: "/p"},
 			whole(procfs, dev, links, masks, pts(tty), rest, []Op{{Kind: Server, Target: "/dev/jail/sftp-server"}}),
 		},
+		"a root of its own": {
+			wire.Setup{PtyMax: 256, Userns: true, OwnRoot: true, Mounts: []wire.Mount{{Target: "/usr", ReadOnly: true}}, Entries: []wire.Entry{
+				{Kind: wire.EntryTmpfs, Path: "/run", Mode: 0o755, Bytes: 1 << 20},
+				{Kind: wire.EntryHide, Path: "/usr/src"},
+				{Kind: wire.EntryDir, Path: "/run/user", Mode: 0o700, Owner: 7},
+				{Kind: wire.EntryLink, Path: "/bin", Text: "usr/bin"},
+				{Kind: wire.EntryFile, Path: "/dev/jail/f", Text: "text"},
+			}},
+			whole(procfs, dev, links, []Op{
+				{Kind: Tmpfs, Target: "/run", Options: [][2]string{{"mode", "755"}, {"size", "1048576"}, {"nr_inodes", "256"}}},
+				{Kind: Dir, Target: "/run/user", Mode: 0o700, Owner: 7},
+				{Kind: Link, Target: "/bin", Source: "usr/bin"},
+				{Kind: File, Target: "/dev/jail/f", Source: "text"},
+			}, masks, pts(tty), rest, []Op{
+				{Kind: Bind, Target: "/usr", ReadOnly: true},
+				{Kind: Hide, Target: "/usr/src", Optional: true},
+			}),
+		},
 		"the registry's mounts": {
 			wire.Setup{PtyMax: 256, SFTPServer: wire.SFTPServerTree, Mounts: []wire.Mount{
 				{Target: "/srv/a", ReadOnly: true}, {Target: "/dev/shm", Source: "/host"},

@@ -174,14 +174,47 @@ type Mount struct {
 	ReadOnly bool
 }
 
+// Entry is one thing that PID 1 makes in a root of its own.
+type Entry struct {
+	Kind EntryKind
+	// Path is clean and absolute. What is above it has been made before.
+	Path string
+	// Text is where a link leads, or what is in a file.
+	Text string
+	// Mode are the permissions of a directory or file system.
+	Mode uint32
+	// Owner is the uid and gid of a directory, as the jail knows them.
+	Owner uint32
+	// Bytes bounds a file system, in bytes; it has a file for each 4 KiB at most.
+	Bytes uint64
+}
+
+// EntryKind is what an Entry is.
+type EntryKind uint8
+
+// The values of EntryKind.
+const (
+	EntryDir   EntryKind = iota // a directory
+	EntryLink                   // a symbolic link
+	EntryFile                   // a file that everybody may read
+	EntryTmpfs                  // an empty file system in memory
+	// EntryHide has nothing seen of what is at Path, where there is something: of the
+	// mounts, made after them.
+	EntryHide
+)
+
 // Setup is everything PID 1 has to know. Descriptors travel with it.
 type Setup struct {
 	Name     string
 	Hostname string
 	// Rootfs is the path PID 1 has to clone itself, in rootless mode; Dev and
 	// Ino are what the opened directory must be.
-	Rootfs        string
-	Dev, Ino      uint64
+	Rootfs   string
+	Dev, Ino uint64
+	// OwnRoot says that there is no rootfs: PID 1 makes a root of its own, with
+	// Entries in it, MaxEntries at most.
+	OwnRoot       bool
+	Entries       []Entry
 	Userns        bool
 	ContainerRoot bool
 	// NoSetgroups says that setgroups(2) is denied in the user namespace, as
@@ -291,11 +324,11 @@ const maxStrings = 1<<16 - 1
 
 // fits reports whether the lists of s are within their limits.
 func (s *Setup) fits() bool {
-	return len(s.Env) <= maxStrings && len(s.EnvAccept) <= maxStrings && len(s.Mounts) <= MaxMounts && len(s.Logins) <= SetupLogins
+	return len(s.Env) <= maxStrings && len(s.EnvAccept) <= maxStrings && len(s.Mounts) <= MaxMounts && len(s.Entries) <= MaxEntries && len(s.Logins) <= SetupLogins
 }
 
-// AppendSetup encodes s; it fails with ErrTooLong on more than MaxMounts mounts or
-// SetupLogins logins, or if all of it is longer than a packet.
+// AppendSetup encodes s; it fails with ErrTooLong on more than MaxMounts mounts,
+// MaxEntries entries or SetupLogins logins, or if all of it is longer than a packet.
 func AppendSetup(dst []byte, s *Setup) ([]byte, error) {
 	if !s.fits() {
 		return nil, ErrTooLong
@@ -329,7 +362,12 @@ func appendSetup(dst []byte, s *Setup) ([]byte, error) {
 	}
 	dst = putBool(putString(append(dst, s.Resolver), s.ResolverPath), s.Hosts)
 	dst = putU64(putString(putString(dst, s.Zone), s.ZoneRule), s.ZoneSum)
-	dst = putBool(append(dst, byte(s.Keys)), s.Locked)
+	dst = putBool(putBool(append(dst, byte(s.Keys)), s.Locked), s.OwnRoot)
+	dst = putU16(dst, uint16(len(s.Entries)))
+	for _, e := range s.Entries {
+		dst = putString(putString(append(dst, byte(e.Kind)), e.Path), e.Text)
+		dst = putU64(putU32(putU32(dst, e.Mode), e.Owner), e.Bytes)
+	}
 	if len(dst) > MaxPacket {
 		return nil, ErrTooLong
 	}
@@ -371,7 +409,17 @@ func DecodeSetup(body []byte) (*Setup, error) {
 	if s.Keys = Keys(in.u8()); s.Keys > KeysAnywhere {
 		return nil, ErrMalformed
 	}
-	s.Locked = in.boolean()
+	s.Locked, s.OwnRoot = in.boolean(), in.boolean()
+	for n := int(in.u16()); n > 0 && !in.bad; n-- {
+		e := Entry{Kind: EntryKind(in.u8()), Path: in.str(maxPath), Text: in.str(MaxString), Mode: in.u32(), Owner: in.u32(), Bytes: in.u64()}
+		if e.Kind > EntryHide {
+			return nil, ErrMalformed
+		}
+		s.Entries = append(s.Entries, e)
+	}
+	if s.OwnRoot && s.Rootfs != "" || !s.OwnRoot && len(s.Entries) > 0 {
+		return nil, ErrMalformed
+	}
 	if !s.fits() || s.Resolver > ResolverByPath {
 		return nil, ErrMalformed
 	}

@@ -2,7 +2,7 @@ package wire
 
 // Descriptors are those that travel with a Setup, by name; -1 is one that does not.
 type Descriptors struct {
-	Rootfs   int   // the rootfs as a detached mount; not with Setup.Rootfs
+	Rootfs   int   // the rootfs as a detached mount; not with Setup.Rootfs or Setup.OwnRoot
 	Control  int   // the listener of the control socket
 	Mounts   []int // detached mounts, of Setup.Mounts without a Source, in order
 	Logins   []int // the listeners of Setup.Logins, in order
@@ -39,7 +39,7 @@ func (s *Setup) places(d *Descriptors) []*int {
 			p = append(p, &fds[i])
 		}
 	}
-	one(s.Rootfs == "", &d.Rootfs)
+	one(s.Rootfs == "" && !s.OwnRoot, &d.Rootfs)
 	one(true, &d.Control)
 	many(d.Mounts)
 	many(d.Logins)

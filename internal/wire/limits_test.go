@@ -144,6 +144,7 @@ func TestLimitsOfASetup(t *testing.T) {
 		set  func(s *Setup, n int)
 	}{
 		"mounts":           {MaxMounts, func(s *Setup, n int) { s.Mounts = make([]Mount, n) }},
+		"entries":          {MaxEntries, func(s *Setup, n int) { s.OwnRoot, s.Entries = true, make([]Entry, n) }},
 		"logins":           {SetupLogins, func(s *Setup, n int) { s.Logins = make([]Identity, n) }},
 		"env and patterns": {0, nil},
 	} {

@@ -88,6 +88,8 @@ const (
 	// MaxMounts bounds the bind mounts of a Setup, each of which may have a
 	// descriptor.
 	MaxMounts = 128
+	// MaxEntries bounds what PID 1 makes in a root of its own.
+	MaxEntries = 256
 	// SetupLogins bounds the logins that travel with a Setup. It is no limit of a
 	// jail's: the others follow, one AddLogin each.
 	SetupLogins = 64

@@ -216,7 +216,22 @@ func TestOtherMessagesRoundTrip(t *testing.T) {
 	fds, err = gotS.List(all)
 	require.NoError(t, err)
 	assert.Equal(t, []int{3, 4, 5, 6, 8, 9}, fds, "PID 1 opens the sftp server itself")
+	own := &Setup{OwnRoot: true, Entries: []Entry{
+		{Kind: EntryDir, Path: "/run/user/5", Mode: 0o700, Owner: 5}, {Kind: EntryLink, Path: "/bin", Text: "usr/bin"},
+		{Kind: EntryTmpfs, Path: "/tmp", Mode: 0o1777, Bytes: 1 << 33}, {Kind: EntryHide, Path: "/usr/src"},
+	}}
+	p, err = AppendSetup(nil, own)
+	require.NoError(t, err)
+	gotS, err = DecodeSetup(body(p, TypeSetup))
+	require.NoError(t, err)
+	assert.Equal(t, own, gotS)
+	fds, err = gotS.List(&Descriptors{Rootfs: -1, Control: 4})
+	require.NoError(t, err)
+	assert.Equal(t, []int{4}, fds, "no rootfs travels with what PID 1 makes itself")
 	for claim, odd := range map[string]Setup{
+		"two roots":                    {OwnRoot: true, Rootfs: "/r"},
+		"entries in a rootfs":          {Entries: make([]Entry, 1)},
+		"an unknown entry":             {OwnRoot: true, Entries: []Entry{{Kind: EntryHide + 1}}},
 		"an unknown way to serve sftp": {SFTP: 4},
 		"an unknown source":            {SFTPServer: 3},
 		"a path nobody asked for":      {SFTPPath: "/x"},
