@@ -83,6 +83,15 @@ type Source struct {
 	Kind SourceKind
 	// Path is the absolute, clean host path of the root directory, for Directory.
 	Path string
+	// Home is the home directory of the jail's one login, on the host and inside, for
+	// Host; Group is the name of its primary group.
+	Home, Group string
+	// Prepared is the directory in which package hostfiles keeps what is seen of the
+	// host's own files, for Host.
+	Prepared string
+	// Show are paths of the host that are seen besides, read-only, and Hide what of all
+	// that is seen is empty, for Host. Both are absolute, clean and sorted.
+	Show, Hide []string
 }
 
 // SourceKind is a kind of Source.
@@ -91,6 +100,7 @@ type SourceKind uint8
 // The values of SourceKind.
 const (
 	Directory SourceKind = iota // a directory of the host that has all of it
+	Host                        // the host's own programs, around one home directory
 )
 
 // SFTP says which server an sftp request gets.

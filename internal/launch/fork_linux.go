@@ -12,6 +12,7 @@ import (
 	"jail/internal/cgroup"
 	"jail/internal/confine"
 	"jail/internal/jail"
+	"jail/internal/source"
 	"jail/internal/sys"
 	"jail/internal/wire"
 )
@@ -401,7 +402,17 @@ func shift(pid int, p *prepared) error {
 	}
 	defer sys.Close(ns)
 	for _, tree := range p.trees {
-		err := sys.MountSetattr(tree.FD, 0, ns, false)
+		as := ns
+		switch tree.IDs {
+		case source.NoIDs:
+			continue
+		case source.OneID:
+			if as, err = oneID(p.spec.Userns, tree.UID, tree.GID); err != nil {
+				return fmt.Errorf("map ids of %s: %w", tree.Name, err)
+			}
+			defer sys.Close(as)
+		}
+		err := sys.MountSetattr(tree.FD, 0, as, false)
 		if err == syscall.EINVAL {
 			return fmt.Errorf("%s: its file system cannot be mounted with mapped ids; set userns = false for jail %s, or move it to ext4, xfs or btrfs", tree.Name, p.spec.Name)
 		}
@@ -410,4 +421,36 @@ func shift(pid int, p *prepared) error {
 		}
 	}
 	return nil
+}
+
+// oneID returns a user namespace that has no process and one uid and gid, mapped as a
+// jail's range maps them. It is for mount_setattr(2) only.
+func oneID(u jail.Userns, uid, gid uint32) (int, error) {
+	if uid >= u.Size || gid >= u.Size {
+		return -1, fmt.Errorf("the jail's range of %d ids does not have uid %d and gid %d", u.Size, uid, gid)
+	}
+	r, w, err := sys.Pipe()
+	if err != nil {
+		return -1, fmt.Errorf("make pipe: %w", err)
+	}
+	defer sys.CloseAll([]int{r, w})
+	c := sys.NewChild() // waits for a byte that does not come
+	c.CloneFlags, c.SyncFD = syscall.CLONE_NEWUSER, r
+	pid, pidfd, err := sys.Fork(c)
+	if err != nil {
+		return -1, fmt.Errorf("clone: %w", cloneError(err))
+	}
+	defer func() {
+		_ = sys.PidfdSendSignal(pidfd, syscall.SIGKILL)
+		reap(pid)
+		waitExec(c)
+		sys.Close(pidfd)
+	}()
+	dir := "/proc/" + strconv.Itoa(pid) + "/"
+	for file, id := range map[string]uint32{"uid_map": uid, "gid_map": gid} {
+		if err := os.WriteFile(dir+file, fmt.Appendf(nil, "%d %d 1\n", id, u.Base+id), 0); err != nil {
+			return -1, err
+		}
+	}
+	return syscall.Open(dir+"ns/user", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
 }

@@ -145,6 +145,7 @@ func (p *prepared) openTrees(src source.Source, touch func(string)) error {
 	if err != nil {
 		return err
 	}
+	p.set.OwnRoot, p.set.Entries = opened.Root.FD < 0, opened.Entries
 	p.fds.Rootfs, p.exclusive, p.trees = opened.Root.FD, opened.Exclusive, opened.Trees()
 	mounts, trees := make([]wire.Mount, len(opened.Mounts)), make([]int, len(opened.Mounts))
 	for i, m := range opened.Mounts {

@@ -16,6 +16,7 @@ import (
 	"jail/internal/jail"
 	"jail/internal/rootpath"
 	"jail/internal/sys"
+	"jail/internal/wire"
 )
 
 // Source is where the root of one jail comes from.
@@ -44,8 +45,10 @@ type Landmark struct{ Path, At string }
 
 // Opened is a source that has been opened for one start.
 type Opened struct {
-	// Root is the root directory.
-	Root Tree
+	// Root is the root directory. Without one, which its descriptor -1 says, PID 1
+	// makes a root of its own with Entries in it.
+	Root    Tree
+	Entries []wire.Entry
 	// Mounts are made in it, in this order, before those of the registry.
 	Mounts []Mount
 	// Exclusive is the descriptor of one of these trees: of the directory that no two
@@ -60,9 +63,12 @@ func (o *Opened) Close() {
 	}
 }
 
-// Trees are all there are, the root first.
+// Trees are all there are, the root first, if there is one.
 func (o *Opened) Trees() []Tree {
-	trees := []Tree{o.Root}
+	var trees []Tree
+	if o.Root.FD >= 0 {
+		trees = append(trees, o.Root)
+	}
 	for _, m := range o.Mounts {
 		trees = append(trees, m.Tree)
 	}
@@ -73,7 +79,26 @@ func (o *Opened) Trees() []Tree {
 type Tree struct {
 	FD   int
 	Name string // what messages call it, a path of the host
+	IDs  IDs
+	// UID and GID are the one id of each kind that is mapped, with OneID.
+	UID, GID uint32
 }
+
+// IDs says whose a tree is inside, where ids are mapped at all.
+type IDs uint8
+
+// The values of IDs.
+const (
+	// AllIDs: id N on the disk is id N inside.
+	AllIDs IDs = iota
+	// OneID is that for one uid and gid. All others are nobody's inside, and nobody else
+	// can make anything there (EOVERFLOW): uid 0 inside neither reads what is not the
+	// one's, nor leaves a set-uid program of the host's root on the disk.
+	OneID
+	// NoIDs: all are nobody's inside. Everybody there has the rights of others, and no
+	// more, whatever uid he has.
+	NoIDs
+)
 
 // Mount is a tree and where it is to be inside.
 type Mount struct {
@@ -91,6 +116,9 @@ type Named struct {
 
 // Of returns the source of a jail.
 func Of(spec *jail.Spec) Source {
+	if spec.Source.Kind == jail.Host {
+		return &host{spec.Source, spec}
+	}
 	d := directory{path: spec.Source.Path, attr: sys.MountAttrNodev}
 	if !spec.Userns.Enabled && !spec.ContainerRoot {
 		d.attr |= sys.MountAttrNosuid

@@ -69,7 +69,7 @@ func TestOpenedDirectory(t *testing.T) {
 		opened, err := Of(&c.spec).Open(func(path string) { touched = append(touched, path) })
 		require.NoError(t, err, claim)
 		assert.Equal(t, []string{dir}, touched, claim)
-		assert.Equal(t, []Tree{{opened.Exclusive, dir}}, opened.Trees(), claim)
+		assert.Equal(t, []Tree{{FD: opened.Exclusive, Name: dir}}, opened.Trees(), claim)
 		require.NoError(t, syscall.Fstat(opened.Exclusive, &st))
 		assert.Equal(t, [2]uint64{is.Dev, is.Ino}, [2]uint64{st.Dev, st.Ino}, claim)
 		var fs syscall.Statfs_t
