@@ -12,9 +12,7 @@ import (
 )
 
 // typedAhead is typed at once, when no session can be ready yet. The commands read
-// late, so that the echo comes before all else also with plain sshd. A quoted ^C is not
-// among them: while a jail starts, ^C is what ends the waiting, quoted or not. What is
-// quoted before jail-enter has the terminal is package tty's test.
+// late, so that the echo comes before all else also with plain sshd.
 var typedAhead = map[string]struct{ typed, cmd string }{
 	"a line and an end of file":     {"abc\n\x04", "sleep 0.3; cat; echo eof; exit 6"},
 	"nothing but an end of file":    {"\x04", "sleep 0.3; cat; echo eof; exit 6"},
@@ -27,6 +25,9 @@ var typedAhead = map[string]struct{ typed, cmd string }{
 	"a word that is erased":         {"abc def\x17xyz\n\x04", "sleep 0.3; cat; exit 6"},
 	"a quoted end of file":          {"a\x16\x04b\n\x04", "sleep 0.3; od -c; exit 6"},
 	"a quoted newline":              {"a\x16\nb\n\x04", "sleep 0.3; od -c; exit 6"},
+	"a quoted interrupt":            {"a\x16\x03b\n\x04", "sleep 0.3; od -c; exit 6"},
+	"a quoted quit and suspension":  {"\x16\x1c\x16\x1a\n\x04", "sleep 0.3; od -c; exit 6"},
+	"a quoted quote":                {"a\x16\x16b\n\x04", "sleep 0.3; od -c; exit 6"},
 	"a stop and a start":            {"a\x13b\n\x11\x04", "sleep 0.3; cat; exit 6"},
 	"control characters":            {"\x01\x02\x1b[A\x7f\n\x04", "sleep 0.3; od -c; exit 6"},
 	"letters of other alphabets":    {"\u00e4\u4e2d\n\x04", "sleep 0.3; cat; exit 6"},

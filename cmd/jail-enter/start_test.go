@@ -5,6 +5,7 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -22,6 +23,7 @@ import (
 
 	"jail/internal/needs"
 	"jail/internal/sys"
+	"jail/internal/tty"
 	"jail/internal/wire"
 )
 
@@ -68,6 +70,7 @@ func (p *peer) accept(t *testing.T) (*net.UnixConn, []byte, []int) {
 	require.NoError(t, p.l.SetDeadline(time.Now().Add(20*time.Second)))
 	c, err := p.l.AcceptUnix()
 	require.NoError(t, err)
+	require.NoError(t, c.SetDeadline(time.Now().Add(20*time.Second)))
 	buf, oob := make([]byte, wire.MaxPacket), make([]byte, 1024)
 	n, oobn, _, _, err := c.ReadMsgUnix(buf, oob)
 	require.NoError(t, err)
@@ -583,6 +586,86 @@ func TestWaitingCanBeEnded(t *testing.T) {
 			require.NoError(t, cl.cmd.Process.Signal(sig))
 			assert.Equal(t, result{Status: -1, Signal: sig}, cl.wait(t))
 		}
+	}
+}
+
+// begins answers a request with a session on a terminal, which is returned.
+func begins(t *testing.T, conn *net.UnixConn) *os.File {
+	session, sessionTTY, err := pty.Open()
+	require.NoError(t, err)
+	t.Cleanup(func() { sessionTTY.Close() })
+	require.NoError(t, sessionTTY.SetReadDeadline(time.Now().Add(20*time.Second)))
+	modes, err := tty.GetTermios(int(sessionTTY.Fd()))
+	require.NoError(t, err)
+	raw := tty.Raw(modes)
+	require.NoError(t, tty.SetTermios(int(sessionTTY.Fd()), &raw))
+	_, _, err = conn.WriteMsgUnix(wire.AppendStarted(nil, wire.Started{PID: 7}), syscall.UnixRights(int(session.Fd())), nil)
+	require.NoError(t, err)
+	session.Close()
+	return sessionTTY
+}
+
+// TestKeysWhileWaiting: what is typed while there is no answer is the session's, but for
+// what makes a signal.
+func TestKeysWhileWaiting(t *testing.T) {
+	const direct = `exec "$0" --runtime-dir "$1" -c x`
+	quick, run := builds(t)
+	for _, program := range []string{run, quick} {
+		for claim, c := range map[string]struct{ script, typed, want string }{
+			"a quoted interrupt":         {direct, "a\x16\x03b\n\x04", "a\x16\x03b\n\x04"},
+			"a quoted quote":             {`trap : INT; "$0" --runtime-dir "$1" -c x; echo status $?`, "a\x16\x16\x03", ""},
+			"more than is read at once":  {direct, strings.Repeat("0123456789", 300), strings.Repeat("0123456789", 300)},
+			"another interrupt":          {`stty intr x; ` + direct, "\x03y\x16xz", "\x03y\x16xz"},
+			"no interrupt at all":        {`stty -isig; ` + direct, "a\x03\x1c\x1ab", "a\x03\x1c\x1ab"},
+			"a stop that nobody can end": {direct, "a\x1ab\n", "b\n"},
+			"what NOFLSH keeps":          {`stty noflsh; ` + direct, "a\x1ab\n", "ab\n"},
+		} {
+			t.Run(claim, func(t *testing.T) {
+				p := listen(t)
+				_, master := typing(t, p, program, c.script, "")
+				conn, _, _ := p.accept(t)
+				defer conn.Close()
+				_, err := master.WriteString(c.typed)
+				require.NoError(t, err)
+				if c.want == "" {
+					n, _ := conn.Read(make([]byte, 1))
+					assert.Zero(t, n, "the request is withdrawn")
+					assert.Equal(t, "status 130\r\n", hear(t, master, "status 130\r\n"), "nothing of it was left to be echoed")
+					return
+				}
+				time.Sleep(50 * time.Millisecond) // some of it is read before the answer
+				session := begins(t, conn)
+				buf := make([]byte, 100+len(c.want))
+				n, err := io.ReadAtLeast(session, buf, len(c.want))
+				require.NoError(t, err)
+				assert.Equal(t, c.want, string(buf[:n]))
+				_, _ = conn.Write(wire.AppendExited(nil, wire.Exited{}))
+			})
+		}
+		t.Run("a stop and its end", func(t *testing.T) {
+			p := listen(t)
+			_, master := typing(t, p, program, `set -m; "$0" --runtime-dir "$1" -c x; echo status $?; stty -a >"$1/between"; fg; echo status $?`, "")
+			conn, _, _ := p.accept(t)
+			defer conn.Close()
+			_, _ = master.WriteString("\x1a")
+			assert.Contains(t, hear(t, master, "-c x"), "status 148\r\n") // fg says what goes on
+			between, err := os.ReadFile(filepath.Join(p.dir, "between"))
+			require.NoError(t, err)
+			assert.Contains(t, string(between), " icanon")
+			require.Eventually(t, func() bool { // it goes on, and the terminal is raw again
+				modes, err := tty.GetTermios(int(master.Fd()))
+				return err == nil && modes.Lflag&syscall.ICANON == 0
+			}, 20*time.Second, time.Millisecond)
+			_, _ = master.WriteString("\x16\x03late\n")
+			time.Sleep(50 * time.Millisecond)
+			session := begins(t, conn)
+			buf := make([]byte, 100)
+			n, err := io.ReadAtLeast(session, buf, 7)
+			require.NoError(t, err)
+			assert.Equal(t, "\x16\x03late\n", string(buf[:n]))
+			_, _ = conn.Write(wire.AppendExited(nil, wire.Exited{Code: 5}))
+			hear(t, master, "status 5\r\n")
+		})
 	}
 }
 

@@ -56,6 +56,9 @@ type session struct {
 	took  bool      // taken is what had been typed
 	taken tty.Taken // before the terminal was made raw
 	moved bool      // into the session's terminal, by PID 1
+	keys  bool      // what is typed while there is no answer is read,
+	late  int       // is in lateText,
+	typer tty.Keys  // and makes signals
 
 	used   int  // of relays
 	failed bool // something could not be copied to its end
@@ -83,6 +86,7 @@ type session struct {
 	patterns   [environ.MaxAccept]string
 	authority  [maxAuthority + 1]byte
 	typed      [2 * wire.MaxTyped]byte
+	lateText   [bufferSize - wire.MaxTyped]byte
 }
 
 // maxPath is the most the path of a socket and a few others of ours may have, with its
@@ -495,8 +499,11 @@ func (s *session) try(closed int) (e sys.Errno, why string) {
 func (s *session) await(fd, ms int) sys.Errno {
 	deadline := sys.MonotonicMillis() + int64(ms)
 	for {
-		fds := s.fds[:2]
-		fds[0], fds[1] = sys.PollFD{FD: int32(fd), Events: sys.PollIn}, s.signals.poll()
+		fds := s.fds[:3]
+		fds[0], fds[1], fds[2] = sys.PollFD{FD: int32(fd), Events: sys.PollIn}, s.signals.poll(), sys.PollFD{FD: -1}
+		if s.keys && s.late < len(s.lateText) {
+			fds[2] = sys.PollFD{FD: int32(s.termIn), Events: sys.PollIn}
+		}
 		n, e := wait(fds, ms)
 		if e != 0 {
 			return e
@@ -506,6 +513,9 @@ func (s *session) await(fd, ms int) sys.Errno {
 		}
 		if fds[0].Revents != 0 {
 			return 0 // the signal is the command's
+		}
+		if fds[2].Revents != 0 {
+			s.readKeys()
 		}
 		for sig := s.signals.next(); sig != 0; sig = s.signals.next() {
 			s.handle(sig, true)

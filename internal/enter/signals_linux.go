@@ -77,19 +77,25 @@ func (s *session) handle(sig syscall.Signal, alone bool) {
 		s.resize()
 	case sig == syscall.SIGTSTP:
 		s.cooked()
-		_ = syscall.Kill(syscall.Getpid(), syscall.SIGSTOP)
+		sys.StopBySignal(int(sig))
+		s.resume(alone) // also where it has not stopped
 	case sig == syscall.SIGCONT:
-		switch {
-		case s.termIn < 0:
-		case s.master >= 0 && !alone:
-			s.makeRaw()
-		case s.took && s.master < 0:
-			s.interruptible()
-		}
+		s.resume(alone)
 	case alone, sig == syscall.SIGHUP && s.ttyFD >= 0: // the terminal is gone, or we are told it is
 		s.die(sig)
 	default:
 		s.signal(sig)
+	}
+}
+
+// resume makes the terminal again what it was before we were stopped.
+func (s *session) resume(alone bool) {
+	switch {
+	case s.termIn < 0:
+	case s.master >= 0 && !alone:
+		s.makeRaw()
+	case s.took && s.master < 0:
+		s.interruptible()
 	}
 }
 

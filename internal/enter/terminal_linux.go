@@ -9,37 +9,71 @@ import (
 )
 
 // takeTyped makes the caller's terminal raw, once, and takes what was typed until
-// then: it was echoed and interpreted here, and must not be so again inside. Signals
-// can still be made, for which there is no session yet. A background job leaves the
+// then: it was echoed and interpreted here, and must not be so again inside. What
+// follows still makes signals, for which there is no session yet: by readKeys, which
+// knows a quoted ^C from another. On a terminal that is not our controlling one nobody
+// but the kernel can send them to the right processes. A background job leaves the
 // terminal alone; that is for makeRaw.
 func (s *session) takeTyped() {
 	if s.took || s.termIn < 0 {
 		return
 	}
 	s.took = true
-	if s.foreground() {
-		s.raw = true
-		s.taken, _ = tty.Take(s.typed[:0], s.termIn, &s.modes)
+	if yes, ours := s.foreground(); yes {
+		s.raw, s.keys = true, ours
+		s.taken, _ = tty.Take(s.typed[:0], s.termIn, &s.modes, !ours)
+	}
+}
+
+// readKeys reads what is typed while nobody has the session yet. What makes a signal
+// does so for our process group, which is the terminal's foreground one, and discards
+// what was typed before it, unless NOFLSH is set. All else is the session's.
+func (s *session) readKeys() {
+	n, err := sys.Read(s.termIn, s.lateText[s.late:])
+	if err == syscall.EAGAIN {
+		return
+	}
+	if err != nil || n <= 0 { // hung up, which the session will hear of, too
+		s.keys = false
+		return
+	}
+	fresh := s.lateText[s.late : s.late+n]
+	for _, c := range fresh {
+		sig := s.typer.Signal(&s.modes, c)
+		switch {
+		case sig == 0:
+			s.lateText[s.late] = c
+			s.late++
+			continue
+		case s.modes.Lflag&syscall.NOFLSH == 0:
+			s.taken, s.late = tty.Taken{}, 0
+		}
+		_ = syscall.Kill(0, sig)
 	}
 }
 
 // foreground reports whether the terminal is ours to change: we are its foreground
-// job, or it is not our controlling terminal (su -c).
-func (s *session) foreground() bool {
+// job, or it is not our controlling terminal (su -c). ours is false then.
+func (s *session) foreground() (yes, ours bool) {
 	fg, err := tty.Foreground(s.ttyFD)
-	return err != nil || fg == syscall.Getpgrp()
+	return err != nil || fg == syscall.Getpgrp(), err == nil
 }
 
 // interruptible is for one that was stopped before its session began.
 func (s *session) interruptible() {
-	if s.raw || !s.foreground() {
+	yes, ours := s.foreground()
+	if s.raw || !yes {
 		return
 	}
 	if modes, err := tty.GetTermios(s.ttyFD); err == nil {
 		s.modes = modes
 	}
-	raw := tty.Interruptible(s.modes)
+	raw := tty.Raw(s.modes)
+	if !ours {
+		raw = tty.Interruptible(s.modes)
+	}
 	s.raw = tty.SetTermios(s.ttyFD, &raw) == nil
+	s.keys = s.raw && ours
 }
 
 // terminal sets up the two directions of a terminal session.
@@ -62,6 +96,7 @@ func (s *session) terminal() (in, out *relay) {
 		if !s.moved {
 			s.typeAgain(in)
 		}
+		in.w += copy(in.buf[in.w:], s.lateText[:s.late])
 	}
 	return in, out
 }
@@ -95,7 +130,10 @@ func (s *session) reopen(fd int) int {
 // not do that: it stops, as any job does that wants the terminal, and goes on
 // when it is brought to the foreground.
 func (s *session) makeRaw() {
-	for !s.foreground() {
+	for {
+		if yes, _ := s.foreground(); yes {
+			break
+		}
 		if syscall.Kill(0, syscall.SIGTTIN) != nil {
 			break
 		}
@@ -107,8 +145,11 @@ func (s *session) makeRaw() {
 			s.modes = modes
 		}
 	}
-	raw := tty.Raw(s.modes)
-	s.raw = tty.SetTermios(s.ttyFD, &raw) == nil
+	if !s.keys { // it is quite raw already
+		raw := tty.Raw(s.modes)
+		s.raw = tty.SetTermios(s.ttyFD, &raw) == nil
+	}
+	s.keys = false
 	s.resize()
 }
 
@@ -116,15 +157,15 @@ func (s *session) makeRaw() {
 func (s *session) cooked() {
 	if s.raw {
 		_ = tty.SetTermios(s.ttyFD, &s.modes)
-		s.raw = false
+		s.raw, s.keys = false, false
 	}
 }
 
 // giveBack puts the terminal back as it was. Where there has been no session, this
 // includes what was typed for one: whoever reads there next gets it.
 func (s *session) giveBack() {
-	if s.raw && s.master < 0 && s.taken.Count > 0 {
-		_ = tty.Return(s.termIn, &s.modes, s.taken.Typed)
+	if s.raw && s.master < 0 && s.taken.Count+s.late > 0 {
+		_ = tty.Return(s.termIn, &s.modes, s.taken.Typed, s.lateText[:s.late])
 	}
 	s.cooked()
 }

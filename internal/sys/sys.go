@@ -525,6 +525,22 @@ func DieBySignal(sig int) {
 	_ = syscall.Nanosleep(&ts, nil)
 }
 
+// StopBySignal does to the process what sig, one that stops, does by default: nothing
+// where no process of its session could make it go on (orphaned process group,
+// setpgid(2)).
+func StopBySignal(sig int) {
+	var old, none kernelSigaction
+	var mask SignalMask
+	open := SignalMask(1) << (sig - 1)
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&none)), uintptr(unsafe.Pointer(&old)), 8, 0, 0)
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, 1 /* SIG_UNBLOCK */, uintptr(unsafe.Pointer(&open)), uintptr(unsafe.Pointer(&mask)), 8, 0, 0)
+	// To this thread, which has it before the call returns.
+	tid, _, _ := syscall.RawSyscall(syscall.SYS_GETTID, 0, 0, 0)
+	_, _, _ = syscall.RawSyscall(syscall.SYS_TGKILL, uintptr(syscall.Getpid()), tid, uintptr(sig))
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, 2 /* SIG_SETMASK */, uintptr(unsafe.Pointer(&mask)), 0, 8, 0, 0)
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
+}
+
 // SetFSIDs sets the ids file access is judged by on the calling thread
 // (setfsuid(2)). There is no error to be had from it; what follows fails.
 func SetFSIDs(uid, gid uint32) {

@@ -83,8 +83,8 @@ type Taken struct {
 	Stopped bool   // the output was stopped, by VSTOP
 }
 
-// Take makes fd, a terminal with the given modes, raw but for the characters that
-// make signals, and takes what was typed until then. What the kernel has echoed and
+// Take makes fd, a terminal with the given modes, raw, or raw but for the characters
+// that make signals, and takes what was typed until then. What the kernel has echoed and
 // interpreted is in Taken, appended to dst, and what it has not can be read from the
 // terminal. dst needs room for 2*wire.MaxTyped bytes.
 //
@@ -95,8 +95,9 @@ type Taken struct {
 // beginning of a line, too (n_tty_set_termios, push): where it ends is where the
 // echo ended. Only an end of file that came after the last read and before the first
 // change has become a NUL there, and one of a line's other special characters that
-// came between the two changes is taken for itself.
-func Take(dst []byte, fd int, modes *wire.Termios) (Taken, error) {
+// came between the two changes is taken for itself. A quote whose character has not
+// come yet is forgotten by the kernel with the first change.
+func Take(dst []byte, fd int, modes *wire.Termios, signals bool) (Taken, error) {
 	taken := Taken{Typed: dst}
 	taken.Stopped = modes.Iflag&syscall.IXON != 0 && stopped(fd)
 	canonical := modes.Lflag&syscall.ICANON != 0
@@ -135,7 +136,9 @@ func Take(dst []byte, fd int, modes *wire.Termios) (Taken, error) {
 	}
 	// Nothing is read before that: while a line has no end, what the kernel puts in
 	// the place of what was read is dropped beyond 4095 characters.
-	t = Interruptible(*modes)
+	if t = Raw(*modes); signals {
+		t = Interruptible(*modes)
+	}
 	if err := SetTermios(fd, &t); err != nil {
 		return taken, err
 	}
@@ -149,6 +152,37 @@ func Interruptible(t wire.Termios) wire.Termios {
 	t.Lflag |= signals
 	t.CC[syscall.VINTR], t.CC[syscall.VQUIT], t.CC[syscall.VSUSP] = intr, quit, susp
 	return t
+}
+
+// Keys looks at what comes from a terminal that was made raw.
+type Keys struct {
+	quoted bool // the next one
+}
+
+// Signal returns the signal that c, which came after what Signal has seen before, would
+// have made if the terminal had its modes t still, 0 if none: not what VLNEXT quotes
+// (n_tty.c, n_tty_receive_char_special).
+func (k *Keys) Signal(t *wire.Termios, c byte) syscall.Signal {
+	if t.Iflag&syscall.ISTRIP != 0 {
+		c &= 0x7f
+	}
+	if k.quoted || c == 0 || t.Lflag&extproc != 0 { // 0 is _POSIX_VDISABLE
+		k.quoted = false
+		return 0
+	}
+	if t.Lflag&syscall.ISIG != 0 {
+		switch c {
+		case t.CC[syscall.VINTR]:
+			return syscall.SIGINT
+		case t.CC[syscall.VQUIT]:
+			return syscall.SIGQUIT
+		case t.CC[syscall.VSUSP]:
+			return syscall.SIGTSTP
+		}
+	}
+	const quotes = syscall.ICANON | syscall.IEXTEN
+	k.quoted = t.Lflag&quotes == quotes && c == t.CC[syscall.VLNEXT]
+	return 0
 }
 
 // lines takes the lines that are complete.
@@ -194,15 +228,19 @@ func (k *Taken) rest(fd, n int, modes *wire.Termios, canonical bool) error {
 	return nil
 }
 
-// Return puts what Take took from fd back into its input, in front of what has come
-// since, and sets modes. It fails, and changes nothing, where the kernel lets nobody
+// Return puts what Take took from fd, and later, which was read from it since, back into
+// its input, in front of what has come after that, and sets modes. It fails, and changes nothing, where the kernel lets nobody
 // do that, with EIO (dev.tty.legacy_tiocsti), or where fd is not the controlling
 // terminal, with EPERM.
-func Return(fd int, modes *wire.Termios, typed []byte) error {
-	if len(typed) == 0 {
+func Return(fd int, modes *wire.Termios, typed, later []byte) error {
+	first := typed
+	if len(first) == 0 {
+		first = later
+	}
+	if len(first) == 0 {
 		return SetTermios(fd, modes)
 	}
-	if err := imitate(fd, typed[:1]); err != nil { // as a trial
+	if err := imitate(fd, first[:1]); err != nil { // as a trial
 		return err
 	}
 	var late [wire.MaxTyped + 1]byte
@@ -222,6 +260,9 @@ func Return(fd int, modes *wire.Termios, typed []byte) error {
 		return err
 	}
 	if err := SetTermios(fd, modes); err != nil {
+		return err
+	}
+	if err := imitate(fd, later); err != nil {
 		return err
 	}
 	return imitate(fd, late[:max(n-1, 0)]) // without the trial

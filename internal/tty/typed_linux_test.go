@@ -96,14 +96,19 @@ func TestTypedAheadMovesFromTerminalToTerminal(t *testing.T) {
 				return append(reads, drain(t, slave)...)
 			}
 			m, s, modes := put()
-			taken, err := Take(nil, int(s.Fd()), &modes)
+			signals := len(claim)%2 == 0
+			taken, err := Take(nil, int(s.Fd()), &modes, signals)
 			require.NoError(t, err)
 			assert.False(t, taken.Stopped)
 			assert.Empty(t, drain(t, m), "nothing is echoed again")
 			assert.Empty(t, drain(t, s), "nothing is left")
 			raw, err := GetTermios(int(s.Fd()))
 			require.NoError(t, err)
-			assert.Equal(t, Interruptible(modes), raw)
+			if signals {
+				assert.Equal(t, Interruptible(modes), raw)
+			} else {
+				assert.Equal(t, Raw(modes), raw)
+			}
 
 			master, slave := open(t)
 			require.NoError(t, Type(int(master.Fd()), int(slave.Fd()), &modes, taken.Typed, taken.Stopped))
@@ -126,7 +131,7 @@ func TestTakeLeavesWhatComesLater(t *testing.T) {
 	_, _ = master.WriteString("early")
 	settle(t, slave)
 	assert.Equal(t, []string{"early"}, drain(t, master))
-	taken, err := Take(nil, int(slave.Fd()), &modes)
+	taken, err := Take(nil, int(slave.Fd()), &modes, false)
 	require.NoError(t, err)
 	assert.Equal(t, "early", string(taken.Typed))
 	_, _ = master.WriteString("late\r\x04\x16")
@@ -153,7 +158,7 @@ func TestTakeIsExactWhileBytesCome(t *testing.T) {
 			}
 		}()
 		time.Sleep(time.Duration(round) * 2 * time.Microsecond)
-		taken, err := Take(nil, int(slave.Fd()), &modes)
+		taken, err := Take(nil, int(slave.Fd()), &modes, false)
 		require.NoError(t, err)
 		<-done
 		settle(t, slave)
@@ -170,7 +175,7 @@ func TestStoppedOutputStaysStopped(t *testing.T) {
 	require.NoError(t, err)
 	_, _ = master.WriteString("a\x13b\n")
 	settle(t, slave)
-	taken, err := Take(nil, int(slave.Fd()), &modes)
+	taken, err := Take(nil, int(slave.Fd()), &modes, false)
 	require.NoError(t, err)
 	assert.True(t, taken.Stopped)
 	assert.Equal(t, "ab\n", string(taken.Typed))
@@ -196,7 +201,7 @@ func TestNonCanonicalTerminals(t *testing.T) {
 	require.NoError(t, SetTermios(int(slave.Fd()), &modes))
 	_, _ = master.WriteString("a\x04\x00\x16\n")
 	settle(t, slave)
-	taken, err := Take(nil, int(slave.Fd()), &modes)
+	taken, err := Take(nil, int(slave.Fd()), &modes, false)
 	require.NoError(t, err)
 	m, s := open(t)
 	require.NoError(t, Type(int(m.Fd()), int(s.Fd()), &modes, taken.Typed, false))
@@ -221,7 +226,7 @@ func TestTakeLosesNothingOfAFlood(t *testing.T) {
 		}()
 		go func() { _, _ = master.WriteString(want) }()
 		time.Sleep(time.Duration(round) * 5 * time.Microsecond)
-		taken, err := Take(nil, int(slave.Fd()), &modes)
+		taken, err := Take(nil, int(slave.Fd()), &modes, false)
 		require.NoError(t, err)
 		got := string(taken.Typed)
 		for end := time.Now().Add(2 * time.Second); len(got) < len(want) && time.Now().Before(end); {
@@ -239,5 +244,62 @@ func TestTakeLosesNothingOfAFlood(t *testing.T) {
 		require.Equal(t, want, got)
 		master.Close()
 		slave.Close()
+	}
+}
+
+// TestKeysMakeTheSignalsOfTheKernel asks a terminal which characters make signals: they
+// discard the line before them.
+func TestKeysMakeTheSignalsOfTheKernel(t *testing.T) {
+	master, slave := open(t)
+	usual, err := GetTermios(int(slave.Fd()))
+	require.NoError(t, err)
+	usual.Iflag &^= syscall.IXON
+	usual.Lflag &^= syscall.ECHO
+	for _, erases := range []int{syscall.VERASE, syscall.VWERASE, syscall.VKILL} {
+		usual.CC[erases] = 0
+	}
+	usual.CC[syscall.VMIN] = 255 // more than there is: poll looks after what was written
+	made := 0
+	for claim, change := range map[string]func(*wire.Termios){
+		"as usual":              func(*wire.Termios) {},
+		"no signals":            func(m *wire.Termios) { m.Lflag &^= syscall.ISIG },
+		"no quotes":             func(m *wire.Termios) { m.Lflag &^= syscall.IEXTEN },
+		"no lines":              func(m *wire.Termios) { m.Lflag &^= syscall.ICANON },
+		"others":                func(m *wire.Termios) { m.CC[syscall.VINTR], m.CC[syscall.VLNEXT] = 'x', 'q' },
+		"a quote that is one":   func(m *wire.Termios) { m.CC[syscall.VINTR] = 0x16 },
+		"none":                  func(m *wire.Termios) { m.CC[syscall.VQUIT], m.CC[syscall.VSUSP] = 0, 0 },
+		"seven bits":            func(m *wire.Termios) { m.Iflag |= syscall.ISTRIP },
+		"done by somebody else": func(m *wire.Termios) { m.Lflag |= extproc },
+	} {
+		modes := usual
+		change(&modes)
+		for _, before := range []string{"", "\x16", "\x16\x16", "q"} {
+			for c := range 256 {
+				require.NoError(t, SetTermios(int(slave.Fd()), &modes))
+				text := before + string([]byte{byte(c)})
+				_, err := master.WriteString("kept" + text)
+				require.NoError(t, err)
+				ready(int(slave.Fd()), sys.PollIn)
+				plain := modes // what is no line yet can be read then
+				plain.Lflag &^= syscall.ICANON
+				plain.CC[syscall.VMIN] = 1
+				require.NoError(t, SetTermios(int(slave.Fd()), &plain))
+				want := !strings.HasPrefix(strings.Join(drain(t, slave), ""), "kept")
+				var keys Keys
+				got := false
+				for _, b := range []byte(text) {
+					got = keys.Signal(&modes, b) != 0 || got
+				}
+				if want {
+					made++
+				}
+				require.Equal(t, want, got, "%s: %q", claim, text)
+			}
+		}
+	}
+	assert.NotZero(t, made)
+	var keys Keys
+	for c, want := range map[byte]syscall.Signal{3: syscall.SIGINT, 0x1c: syscall.SIGQUIT, 0x1a: syscall.SIGTSTP} {
+		assert.Equal(t, want, keys.Signal(&usual, c))
 	}
 }
