@@ -24,7 +24,7 @@ PLAIN = ./cmd/... ./config/... ./internal/...
 PURE  = ./internal/wire ./internal/jail ./internal/passwd ./internal/authkeys ./internal/environ ./internal/confine ./internal/supervise
 
 .PHONY: all build build-enter unit test race bite inject arm64 bench lint fuzz trees deps install \
-	demo demo-shell demo-stop try-go try-systemd try-vm try-arm64 try-release clean
+	demo demo-shell demo-stop try-go try-upgrade try-systemd try-vm try-arm64 try-release clean
 
 all: build
 
@@ -88,6 +88,15 @@ arm64:
 	$(MAKE) build BIN=build/arm64
 	$(GO) test -exec qemu-aarch64 $(PURE)
 	$(GO) test -exec qemu-aarch64 -run '^(TestNumbers|TestPoll.*|TestCatchSignals)$$' ./internal/sys
+
+# An upgrade with jails running, from the programs of another commit to these, and back.
+OLD ?= 290bf9c
+try-upgrade: deps
+	rm -rf build/old
+	mkdir -p build/old/source
+	git archive '$(OLD)' | tar -x -C build/old/source
+	$(MAKE) -C build/old/source build BIN='$(CURDIR)/build/old/bin'
+	JAIL_TEST_OLD='$(CURDIR)/build/old/bin' JAIL_TEST_MUST_RUN=1 $(GO) test -count=1 -v -run '^TestUpgrade$$' ./e2e
 
 bench: deps
 	$(GO) run ./e2e/bench $(BENCHFLAGS)

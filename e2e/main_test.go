@@ -22,6 +22,7 @@
 //	JAIL_TEST_BITES=REGEXP  attacks that must succeed in the weak container, whatever
 //	                        a kernel may lack (TestAttack)
 //	JAIL_TEST_INJECT=all    refuse every system call there is, not a sample (TestInject)
+//	JAIL_TEST_OLD=DIR       the programs of another build, to and from which TestUpgrade goes
 //	JAIL_TEST_UPDATE=1      write docs/compatibility.md (TestClients) instead of comparing it
 //	JAIL_TEST_MUST_RUN=1    without root, fail instead of skipping everything
 package e2e
@@ -111,6 +112,14 @@ func outerMain() (int, error) {
 	}
 	if err := buildPrograms(filepath.Join(scratch, "bin")); err != nil {
 		return 0, err
+	}
+	if old := os.Getenv("JAIL_TEST_OLD"); old != "" {
+		if err := os.Mkdir(filepath.Join(scratch, "old"), 0o755); err != nil {
+			return 0, err
+		}
+		if err := copyPrograms(old, filepath.Join(scratch, "old"), programNames()); err != nil {
+			return 0, err
+		}
 	}
 	if err := copyTrees(scratch); err != nil {
 		return 0, err

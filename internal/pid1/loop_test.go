@@ -67,7 +67,7 @@ func (w *world) Start(s *session.Slot, _ *wire.Identity, conn int) (session.Star
 	}
 	text := func(s string) *byte { return &append([]byte(s), 0)[0] }
 	c.Path, c.Envp = text("/bin/sh"), []*byte{nil}
-	c.Argv = []*byte{text("sh"), text("-c"), text(string(s.Req.Args[0])), nil}
+	c.Argv = []*byte{text("sh"), text("-c"), text(string(s.Req.Args[len(s.Req.Args)-1])), nil}
 	st.PID, st.PIDFD, err = sys.Fork(c)
 	require.NoError(w.t, err)
 	w.pids[st.PID] = true
