@@ -13,6 +13,7 @@ import (
 	"jail/config"
 	"jail/internal/admin"
 	"jail/internal/control"
+	"jail/internal/fdsock"
 	"jail/internal/jail"
 	"jail/internal/run"
 	"jail/internal/serve"
@@ -82,6 +83,7 @@ func (c *common) flags(name string) *flag.FlagSet {
 
 // command runs a verb and returns the exit status.
 func command(args []string) int {
+	defer fdsock.Removed()
 	c := defaults()
 	config.Look = []string{"/proc/self/exe", lookVerb}
 	fs := c.flags("jail-init")

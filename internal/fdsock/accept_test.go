@@ -3,6 +3,7 @@ package fdsock
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -42,6 +43,26 @@ func TestDisplayDirectory(t *testing.T) {
 	require.NoError(t, os.MkdirAll(filepath.Join(run, gonePrefix+"1", "x11"), 0o700))
 	Sweep(run)
 	assert.Eventually(t, func() bool { return assert.ObjectsAreEqual(only, names()) }, 20*time.Second, time.Millisecond)
+}
+
+// TestRemovedAtTheEnd: a program that ends leaves nothing half removed, and does not wait
+// for what cannot be removed.
+func TestRemovedAtTheEnd(t *testing.T) {
+	run := t.TempDir()
+	uid := jail.HostUID(os.Geteuid())
+	require.NoError(t, SetX11(run, uid, true))
+	for i := range 2000 {
+		require.NoError(t, os.WriteFile(filepath.Join(filepath.Dir(X11Path(run, uid)), strconv.Itoa(i)), nil, 0o600))
+	}
+	RemoveDir(LoginPath(run, uid))
+	Removed()
+	left, err := os.ReadDir(run)
+	require.NoError(t, err)
+	assert.Empty(t, left)
+
+	removals.Add(1)
+	defer removals.Done()
+	Removed()
 }
 
 func TestAcceptFile(t *testing.T) {

@@ -9,7 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
+	"time"
 
 	"jail/internal/environ"
 	"jail/internal/jail"
@@ -135,8 +137,25 @@ func removeTree(runtimeDir, dir string) error {
 		return err
 	}
 	err = os.Rename(dir, filepath.Join(gone, "x11"))
-	go func() { _ = os.RemoveAll(gone) }()
+	removals.Go(func() { _ = os.RemoveAll(gone) })
 	return err
+}
+
+// removals are the directories that are still being removed.
+var removals sync.WaitGroup
+
+// lastRemovals is how long a program waits with its end for them.
+const lastRemovals = time.Second
+
+// Removed waits until what is being removed is gone, for a second at most: then it is the
+// next program's (Sweep). A program that uses this package calls it before it ends.
+func Removed() {
+	gone := make(chan struct{})
+	go func() { removals.Wait(); close(gone) }()
+	select {
+	case <-gone:
+	case <-time.After(lastRemovals):
+	}
 }
 
 // Sweep removes, beside the caller, what a program that has ended did not get to.
