@@ -121,7 +121,7 @@ func (l *Launcher) lockRootfs(p *prepared) error {
 	case err == syscall.EWOULDBLOCK && runsOn(&st):
 		return ErrBusy
 	case err == syscall.EWOULDBLOCK:
-		p.warning = "somebody who is no jail holds a lock on " + path + ", which is of no effect; lslocks(8) shows who"
+		p.warn("somebody who is no jail holds a lock on " + path + ", which is of no effect; lslocks(8) shows who")
 	case err != nil:
 		return fmt.Errorf("lock %s: %w", path, err)
 	}

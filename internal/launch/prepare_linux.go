@@ -2,9 +2,11 @@ package launch
 
 import (
 	"fmt"
+	"syscall"
 	"time"
 
 	"jail/internal/jail"
+	"jail/internal/rootfs"
 	"jail/internal/source"
 	"jail/internal/sys"
 	"jail/internal/wire"
@@ -28,8 +30,15 @@ type prepared struct {
 	warning string
 }
 
+func (p *prepared) warn(text string) {
+	if p.warning != "" {
+		p.warning += "; "
+	}
+	p.warning += text
+}
+
 func (p *prepared) close() {
-	for _, fd := range append([]int{p.fds.Rootfs, p.fds.SFTP, p.fds.Resolver, p.fds.Lock}, p.fds.Mounts...) {
+	for _, fd := range append([]int{p.fds.Rootfs, p.fds.SFTP, p.fds.Resolver, p.fds.Lock, p.fds.Devices}, p.fds.Mounts...) {
 		if fd >= 0 {
 			sys.Close(fd)
 		}
@@ -106,9 +115,30 @@ func (l *Launcher) prepare(spec *jail.Spec, a *attempt) (_ *prepared, err error)
 			return nil, err
 		}
 	}
+	if err := l.openDevices(p); err != nil {
+		return nil, err
+	}
 	a.touch(l.sftp)
 	l.openSFTP(p)
 	return p, nil
+}
+
+// openDevices makes the device nodes of a jail that cannot make its own.
+func (l *Launcher) openDevices(p *prepared) error {
+	if l.rootless || !p.spec.Userns.Enabled {
+		return nil
+	}
+	fd, err := rootfs.Devices(p.spec.Userns.Base, p.spec.Userns.Base)
+	if err == syscall.EPERM {
+		// In a container that may not make any, the host's have to do.
+		p.warn("its device nodes are the host's, since none can be made here (mknod(2)): a process inside can watch them (inotify(7)), and by that slow down who uses them")
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("make /dev: %w", err)
+	}
+	p.fds.Devices, p.set.Devices = fd, true
+	return nil
 }
 
 // setup turns a Spec into the message for PID 1.

@@ -124,7 +124,7 @@ func receiveSetup(m *sys.MsgBuf) (s *wire.Setup, got received, err error) {
 		return nil, got, sys.Wrap("receive set-up", err)
 	}
 	got.ctl, got.logins = d.Control, d.Logins
-	got.trees = rootfs.Trees{Root: d.Rootfs, Mounts: d.Mounts, Server: d.SFTP, Resolver: d.Resolver}
+	got.trees = rootfs.Trees{Root: d.Rootfs, Mounts: d.Mounts, Server: d.SFTP, Resolver: d.Resolver, Devices: d.Devices}
 	return s, got, nil // d.Lock stays open as long as this process lives
 }
 

@@ -48,6 +48,7 @@ type Trees struct {
 	Mounts   []int // those of Setup.Mounts without a Source, in order
 	Server   int   // the built-in sftp server
 	Resolver int   // the file to show as /etc/resolv.conf
+	Devices  int   // what Devices has made
 }
 
 // Apply makes the calling process's mount namespace, a fresh copy of the
@@ -77,7 +78,7 @@ func Apply(s *wire.Setup, trees Trees) (*Root, error) {
 	if err := b.lock(tree); err != nil {
 		return nil, err
 	}
-	if s.Userns {
+	if s.Userns && b.Devices < 0 {
 		if err := b.openNodes(); err != nil {
 			return nil, err
 		}
@@ -172,8 +173,36 @@ func (b *builder) lock(tree int) error {
 	return nil
 }
 
-// openNodes clones the host's device nodes, because mknod(2) is not to be had
-// in a user namespace, and makes sure that they are what they are called.
+// devAttr are the attributes of /dev.
+const devAttr = sys.MountAttrNosuid | sys.MountAttrNoexec
+
+// Devices makes a jail's /dev, as a mount attached nowhere, which belongs to uid and gid
+// and has the device nodes in it: they are of this jail alone. Whoever may read a node may
+// watch it as well (inotify(7)), and then each use of it by anybody tells him, and takes
+// the longer the more watches there are. mknod(2) is not to be had in a user
+// namespace, so this is for the launcher. EPERM means that it has not got that right either.
+func Devices(uid, gid uint32) (int, error) {
+	options := append([][2]string{{"uid", strconv.FormatUint(uint64(uid), 10)}, {"gid", strconv.FormatUint(uint64(gid), 10)}}, devices.Options...)
+	fd, err := newMount("tmpfs", options, devAttr)
+	if err != nil {
+		return -1, err
+	}
+	for _, op := range nodes {
+		_, base := split(op.Target)
+		err := syscall.Mknodat(fd, base, syscall.S_IFCHR|0o666, int(op.Major<<8|op.Minor))
+		if err == nil {
+			err = syscall.Fchmodat(fd, base, 0o666, 0) // past any umask
+		}
+		if err != nil {
+			sys.Close(fd)
+			return -1, err
+		}
+	}
+	return fd, nil
+}
+
+// openNodes clones the host's device nodes, where there are none of the jail's own, and
+// makes sure that they are what they are called.
 func (b *builder) openNodes() error {
 	for _, op := range nodes {
 		fd, err := sys.OpenTree(sys.AtFDCWD, op.Target, sys.OpenTreeClone)
@@ -329,10 +358,19 @@ func (b *builder) do(op Op) error {
 	case Tmpfs:
 		attr := uint64(sys.MountAttrNosuid | sys.MountAttrNodev)
 		if op.Target == "/dev" {
-			attr = sys.MountAttrNosuid | sys.MountAttrNoexec
+			attr = devAttr
 		}
 		if op.ReadOnly {
 			attr |= sys.MountAttrRdonly | sys.MountAttrNoexec
+		}
+		if op.Target == devices.Target && b.Devices >= 0 {
+			target, err := b.ensureDir(op.Target)
+			if err != nil {
+				return err
+			}
+			defer sys.Close(target)
+			b.root.Dev = b.Devices
+			return sys.MoveMount(b.Devices, target)
 		}
 		fd, err := b.mountNew(op, "tmpfs", attr)
 		if op.Target == "/dev" {
@@ -393,6 +431,9 @@ func (b *builder) do(op Op) error {
 		defer sys.Close(dir)
 		return sys.Symlinkat(op.Source, dir, base)
 	case Node:
+		if b.Devices >= 0 {
+			return nil
+		}
 		return b.node(op)
 	case Bind:
 		return b.bind(op)

@@ -57,6 +57,9 @@ const (
 	AuthDir  = "/dev/jail/auth"  // how logins authenticated, a file each
 )
 
+// devices is the file system that all else of /dev is in.
+var devices = Op{Kind: Tmpfs, Target: "/dev", Options: [][2]string{{"mode", "755"}, {"size", "1m"}, {"nr_inodes", "1k"}}}
+
 // nodes are the device nodes of a jail. There is no console, kmsg, mem, fuse,
 // net/tun, kvm, vsock or loop.
 var nodes = []Op{
@@ -99,9 +102,7 @@ func Plan(s *wire.Setup) []Op {
 	}
 	// The files of AuthDir are all that takes room, a page for each session. Each is its
 	// session's, who may fill the file system with it: others do without theirs then.
-	ops = append(ops, Op{Kind: Tmpfs, Target: "/dev", Options: [][2]string{
-		{"mode", "755"}, {"size", "1m"}, {"nr_inodes", "1k"},
-	}})
+	ops = append(ops, devices)
 	ops = append(ops, nodes...)
 	ops = append(ops,
 		Op{Kind: Dir, Target: "/dev/jail"},

@@ -267,6 +267,9 @@ type Setup struct {
 	// lasts as long as PID 1 has Descriptors.Lock open. Otherwise PID 1 has to lock
 	// the rootfs itself, in rootless mode.
 	Locked bool
+	// Devices says that /dev travels, with the device nodes of this jail alone in it.
+	// Otherwise PID 1 makes it.
+	Devices bool
 }
 
 // SFTPServer says where the built-in sftp server comes from.
@@ -362,7 +365,7 @@ func appendSetup(dst []byte, s *Setup) ([]byte, error) {
 	}
 	dst = putBool(putString(append(dst, s.Resolver), s.ResolverPath), s.Hosts)
 	dst = putU64(putString(putString(dst, s.Zone), s.ZoneRule), s.ZoneSum)
-	dst = putBool(putBool(append(dst, byte(s.Keys)), s.Locked), s.OwnRoot)
+	dst = putBool(putBool(putBool(append(dst, byte(s.Keys)), s.Locked), s.Devices), s.OwnRoot)
 	dst = putU16(dst, uint16(len(s.Entries)))
 	for _, e := range s.Entries {
 		dst = putString(putString(append(dst, byte(e.Kind)), e.Path), e.Text)
@@ -409,7 +412,7 @@ func DecodeSetup(body []byte) (*Setup, error) {
 	if s.Keys = Keys(in.u8()); s.Keys > KeysAnywhere {
 		return nil, ErrMalformed
 	}
-	s.Locked, s.OwnRoot = in.boolean(), in.boolean()
+	s.Locked, s.Devices, s.OwnRoot = in.boolean(), in.boolean(), in.boolean()
 	for n := int(in.u16()); n > 0 && !in.bad; n-- {
 		e := Entry{Kind: EntryKind(in.u8()), Path: in.str(maxPath), Text: in.str(MaxString), Mode: in.u32(), Owner: in.u32(), Bytes: in.u64()}
 		if e.Kind > EntryHide {

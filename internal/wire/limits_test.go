@@ -180,6 +180,6 @@ func TestLimitsOfASetup(t *testing.T) {
 		})
 	}
 	s := base()
-	s.Mounts, s.Logins, s.SFTPServer, s.Resolver, s.Locked = make([]Mount, MaxMounts), make([]Identity, SetupLogins), SFTPServerTree, ResolverTree, true
+	s.Mounts, s.Logins, s.SFTPServer, s.Resolver, s.Locked, s.Devices = make([]Mount, MaxMounts), make([]Identity, SetupLogins), SFTPServerTree, ResolverTree, true, true
 	assert.LessOrEqual(t, len(s.places(s.NoDescriptors())), MaxFDs, "the descriptors of the largest set-up fit in a packet")
 }

@@ -179,27 +179,27 @@ func TestOtherMessagesRoundTrip(t *testing.T) {
 		EnvAccept: []string{"FOO", "BAR_*"}, Resolver: ResolverTree, ResolverPath: "/r",
 		Zone: "Europe/Paris", ZoneRule: "CET-1CEST,M3.5.0,M10.5.0/3", ZoneSum: 1 << 63,
 		Keys:   KeysAnywhere,
-		Locked: true,
+		Locked: true, Devices: true,
 	}
 	p, err := AppendSetup(nil, s)
 	require.NoError(t, err)
 	gotS, err := DecodeSetup(body(p, TypeSetup))
 	require.NoError(t, err)
 	assert.Equal(t, s, gotS)
-	all := &Descriptors{Rootfs: 3, Control: 4, Mounts: []int{5}, Logins: []int{6}, SFTP: 7, Resolver: 8, Lock: 9}
+	all := &Descriptors{Rootfs: 3, Control: 4, Mounts: []int{5}, Logins: []int{6}, SFTP: 7, Resolver: 8, Lock: 9, Devices: 10}
 	fds, err := s.List(all)
 	require.NoError(t, err)
-	assert.Equal(t, []int{3, 4, 5, 6, 7, 8, 9}, fds)
+	assert.Equal(t, []int{3, 4, 5, 6, 7, 8, 9, 10}, fds)
 	got, err := gotS.Assign(fds)
 	require.NoError(t, err)
 	assert.Equal(t, all, got, "each has the name it was sent with")
-	for claim, wrong := range map[string][]int{"one too few": fds[1:], "one too many": append(fds, 10), "none": nil} {
+	for claim, wrong := range map[string][]int{"one too few": fds[1:], "one too many": append(fds, 11), "none": nil} {
 		_, err = gotS.Assign(wrong)
 		assert.ErrorIs(t, err, ErrMalformed, claim)
 	}
 	for claim, spoil := range map[string]func(d *Descriptors){
 		"no rootfs": func(d *Descriptors) { d.Rootfs = -1 }, "no control socket": func(d *Descriptors) { d.Control = -1 },
-		"no lock": func(d *Descriptors) { d.Lock = -1 }, "a mount is missing": func(d *Descriptors) { d.Mounts = nil },
+		"no lock": func(d *Descriptors) { d.Lock = -1 }, "no /dev": func(d *Descriptors) { d.Devices = -1 }, "a mount is missing": func(d *Descriptors) { d.Mounts = nil },
 		"a login too many": func(d *Descriptors) { d.Logins = []int{6, 6} },
 	} {
 		d := *all
@@ -215,7 +215,7 @@ func TestOtherMessagesRoundTrip(t *testing.T) {
 	assert.Equal(t, s, gotS)
 	fds, err = gotS.List(all)
 	require.NoError(t, err)
-	assert.Equal(t, []int{3, 4, 5, 6, 8, 9}, fds, "PID 1 opens the sftp server itself")
+	assert.Equal(t, []int{3, 4, 5, 6, 8, 9, 10}, fds, "PID 1 opens the sftp server itself")
 	own := &Setup{OwnRoot: true, Entries: []Entry{
 		{Kind: EntryDir, Path: "/run/user/5", Mode: 0o700, Owner: 5}, {Kind: EntryLink, Path: "/bin", Text: "usr/bin"},
 		{Kind: EntryTmpfs, Path: "/tmp", Mode: 0o1777, Bytes: 1 << 33}, {Kind: EntryHide, Path: "/usr/src"},
