@@ -40,7 +40,7 @@ const (
 // getents are where getent is; nobody's PATH has a say.
 var getents = []string{"/usr/bin/getent", "/bin/getent", "/run/current-system/sw/bin/getent"}
 
-// getent asks for keys of a database, within a time. What was said until then is
+// getent asks for keys of a database, or without any for all that is in it, within a time. What was said until then is
 // returned also with an error.
 func getent(ctx context.Context, database string, keys ...string) ([]byte, error) {
 	path := getents[0]
@@ -50,7 +50,11 @@ func getent(ctx context.Context, database string, keys ...string) ([]byte, error
 			break
 		}
 	}
-	cmd := exec.CommandContext(ctx, path, append([]string{database, "--"}, keys...)...)
+	args := []string{database}
+	if len(keys) > 0 {
+		args = append(append(args, "--"), keys...)
+	}
+	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C"}
 	cmd.Dir = "/"
 	out := &bounded{}
@@ -89,13 +93,45 @@ func (h *host) missing(names []string) []string {
 	return slices.Compact(list)
 }
 
-// ask adds the accounts of names, which no file has, and members of privileged groups
-// from elsewhere. before are accounts as they were known; they stay so where the name
-// service does not know them now. kept are those; err is why it has not answered.
-func (h *host) ask(names []string, before []Account, within time.Duration) (kept []string, err error) {
+// question is what the name service is asked.
+type question struct {
+	// names are accounts that no file has.
+	names []string
+	// groups are those of [[match]], whose members are to be found as well.
+	groups []string
+	// members are accounts of [[match]] that may be in no file.
+	members []string
+	// all asks for every account there is.
+	all bool
+	// before are the accounts that each criterion of a [[match]] stood for.
+	before map[string][]string
+}
+
+// ask adds the accounts of a question, and members of privileged groups from elsewhere.
+// before are accounts as they were known; they stay so where the name service does not
+// know them now. kept are those; err is why it has not answered.
+//
+// Of an account that is named, the name service is asked for its groups. Of the many that
+// a [[match]] stands for it is not: with a directory that is a question over the network
+// for each. Whether they are nearly root is told by the members of those groups.
+func (h *host) ask(q question, before []Account, within time.Duration) (kept []string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	known := make(map[string]Account)
+	keep := func(wanted map[string]bool) {
+		for _, a := range before {
+			if _, ok := known[a.Name]; !ok && wanted[a.Name] {
+				known[a.Name] = a
+				kept = append(kept, a.Name)
+			}
+		}
+	}
+	failed := func(e error) {
+		if err == nil {
+			err = e
+		}
+	}
+	names := q.names
 	wanted := make(map[string]bool, len(names))
 	for _, n := range names {
 		wanted[n] = true
@@ -103,11 +139,9 @@ func (h *host) ask(names []string, before []Account, within time.Duration) (kept
 	var text []byte
 	if len(names) > 0 {
 		if text, err = getent(ctx, "passwd", names...); err == nil || len(text) > 0 {
-			for f := range records(text, 7) {
-				uid, ok1 := parseUint32(f[2])
-				gid, ok2 := parseUint32(f[3])
-				if ok1 && ok2 && wanted[f[0]] {
-					known[f[0]] = Account{Name: f[0], UID: uid, GID: gid, Home: f[5], Shell: f[6]}
+			for a := range accounts(text) {
+				if wanted[a.Name] {
+					known[a.Name] = a
 				}
 			}
 		}
@@ -128,34 +162,153 @@ func (h *host) ask(names []string, before []Account, within time.Duration) (kept
 				}
 			}
 		}
-		for _, a := range before {
-			if _, ok := known[a.Name]; !ok && wanted[a.Name] {
-				known[a.Name] = a
-				kept = append(kept, a.Name)
-			}
-		}
+		keep(wanted)
 	}
 	if h.groupsElsewhere {
-		text, groupErr := getent(ctx, "group", privilegedGroups...)
-		if groupErr != nil && err == nil {
-			err = groupErr
+		groups := append(slices.Clone(privilegedGroups), q.groups...)
+		text, groupErr := getent(ctx, "group", groups...)
+		if groupErr != nil {
+			failed(groupErr)
+			h.groupsUnsaid = true
 		}
 		for f := range records(text, 4) {
-			if gid, ok := parseUint32(f[2]); ok && slices.Contains(privilegedGroups, f[0]) {
+			if gid, ok := parseUint32(f[2]); ok && slices.Contains(groups, f[0]) {
 				h.groups = append(h.groups, group{f[0], gid, strings.Split(f[3], ",")})
 			}
 		}
 	}
 	for _, n := range names {
 		if a, ok := known[n]; ok {
-			h.users = append(h.users, account{a.Name, a.UID, a.GID})
+			h.users = append(h.users, a.account())
 			h.elsewhere = append(h.elsewhere, a)
 			h.ids = append(h.ids, a.UID, a.GID)
 		}
 	}
+	h.index()
+	h.listed = make(map[string]Account)
+	h.askMatched(ctx, q, failed)
+	had := make(map[string]bool)
+	for _, some := range q.before {
+		for _, n := range some {
+			had[n] = true
+		}
+	}
+	before = slices.DeleteFunc(slices.Clone(before), func(a Account) bool { return !had[a.Name] })
+	if known = h.listed; err != nil || !anyOf(before, known) {
+		// Nobody is known any more, or not everybody was asked for: what was, stays. Where
+		// the others are known, an account that is not has been removed.
+		n := len(kept)
+		keep(h.wanted(q))
+		slices.Sort(kept[n:])
+	}
+	if h.groupsUnsaid { // and with it who is nearly root
+		for n := range h.listed {
+			if !had[n] {
+				delete(h.listed, n)
+			}
+		}
+	}
+	for _, name := range keysOf(h.listed) {
+		a := h.listed[name]
+		h.users = append(h.users, a.account())
+		h.ids = append(h.ids, a.UID, a.GID)
+	}
 	slices.Sort(h.ids)
 	h.index()
 	return kept, err
+}
+
+func anyOf(before []Account, known map[string]Account) bool {
+	return slices.ContainsFunc(before, func(a Account) bool { _, ok := known[a.Name]; return ok })
+}
+
+// wanted are the accounts of [[match]] whose names are known and that are in no file.
+func (h *host) wanted(q question) map[string]bool {
+	wanted := make(map[string]bool)
+	for _, n := range q.members {
+		wanted[n] = true
+	}
+	for _, g := range h.groups {
+		if slices.Contains(q.groups, g.name) {
+			for _, n := range g.members {
+				if n != "" && n[0] != '-' && !hasControl(n) {
+					wanted[n] = true
+				}
+			}
+		}
+	}
+	for n := range wanted {
+		if _, ok := h.byName[n]; ok {
+			delete(wanted, n)
+		}
+	}
+	return wanted
+}
+
+// askMatched asks for the accounts that a [[match]] may stand for.
+func (h *host) askMatched(ctx context.Context, q question, failed func(error)) {
+	add := func(text []byte) {
+		for a := range accounts(text) {
+			if _, ok := h.byName[a.Name]; ok {
+				continue
+			}
+			if _, ok := h.listed[a.Name]; !ok {
+				h.listed[a.Name] = a
+			}
+		}
+	}
+	if q.all {
+		text, err := getent(ctx, "passwd")
+		if err != nil {
+			failed(err)
+		}
+		add(text)
+		h.enumerated = len(h.listed)
+	}
+	var names []string
+	for n := range h.wanted(q) {
+		if _, ok := h.listed[n]; !ok {
+			names = append(names, n)
+		}
+	}
+	slices.Sort(names)
+	for some := range slices.Chunk(names, 1000) {
+		text, err := getent(ctx, "passwd", some...)
+		add(text)
+		if err != nil {
+			failed(err)
+			return
+		}
+	}
+}
+
+// use notes that an account that is in no file is one of the registry's.
+func (h *host) use(a Account) { h.elsewhere = append(h.elsewhere, a) }
+
+// unlisted returns a source of accounts that lists none, as sssd(8) and winbindd(8) do
+// unless they are told to.
+func (h *host) unlisted() (source string, silent bool) {
+	for _, source := range h.passwdElsewhere {
+		if source == "sss" || source == "winbind" {
+			return source, h.enumerated == 0
+		}
+	}
+	return "", false
+}
+
+func (a Account) account() account { return account{a.Name, a.UID, a.GID, a.Home} }
+
+// accounts yields what getent says of accounts.
+func accounts(text []byte) func(yield func(Account) bool) {
+	return func(yield func(Account) bool) {
+		for f := range records(text, 7) {
+			uid, ok1 := parseUint32(f[2])
+			gid, ok2 := parseUint32(f[3])
+			if ok1 && ok2 && !yield(Account{Name: f[0], UID: uid, GID: gid, Home: f[5], Shell: f[6]}) {
+				return
+			}
+		}
+	}
 }
 
 // initgroups reads what getent says of accounts' groups, "NAME GID GID...", and
@@ -183,18 +336,24 @@ func initgroups(text []byte, known map[string]Account) map[string]bool {
 
 // groupsElsewhere reports whether nsswitch.conf(5) names a source of groups besides
 // the files.
-func groupsElsewhere(text string) bool {
+func groupsElsewhere(text string) bool { return len(sourcesElsewhere(text, "group")) > 0 }
+
+// sourcesElsewhere are the sources that nsswitch.conf(5) names for a database besides the
+// files.
+func sourcesElsewhere(text, database string) []string {
 	for line := range strings.Lines(text) {
 		line, _, _ = strings.Cut(line, "#")
-		rest, ok := strings.CutPrefix(strings.TrimSpace(line), "group:")
+		rest, ok := strings.CutPrefix(strings.TrimSpace(line), database+":")
 		if !ok {
 			continue
 		}
+		var sources []string
 		for _, f := range strings.Fields(rest) {
 			if f != "files" && f != "compat" && !strings.ContainsAny(f, "[]=") {
-				return true
+				sources = append(sources, f)
 			}
 		}
+		return sources
 	}
-	return false
+	return nil
 }

@@ -7,6 +7,7 @@
 package config
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,6 +34,8 @@ type Options struct {
 	// Passwd, Group, SubUID and SubGID are the text of the host's files of
 	// that name; nil reads them from /etc.
 	Passwd, Group, SubUID, SubGID []byte
+	// LoginDefs is the text of the host's login.defs(5); nil reads it from /etc.
+	LoginDefs []byte
 	// FilesOnly leaves out accounts and groups that are not in those files.
 	FilesOnly bool
 	// AccountsWithin is how long the name service may take for them; 0 is 5 seconds.
@@ -67,6 +70,8 @@ type Registry struct {
 	Warnings []Error
 	// Files is the file that describes each jail of Jails, by the jail's name.
 	Files map[string]string
+	// Blocks is what describes each jail of Jails in its file, by the jail's name.
+	Blocks map[string]Block
 	// Accounts are the accounts of the registry that are not in /etc/passwd.
 	Accounts []Account
 }
@@ -79,6 +84,10 @@ type Fault struct {
 	Jail string
 	// File is the registry file it is in.
 	File string
+	// Match is what the [[match]] says that the jail is made by, "" if it is by none.
+	Match string
+	// Block is what is at fault if it is no jail, as `match group = "students"`.
+	Block string
 	// Userns is the range the jail would have, which nobody else gets meanwhile.
 	Userns jail.Userns
 	// Logins are out of service by it, as far as they can be named.
@@ -108,6 +117,8 @@ func (r *Registry) Concerns(f *Fault) string {
 	logins := strings.Join(names, ", ")
 	_, goesOn := r.Files[f.Jail]
 	switch {
+	case f.Block != "" && logins == "":
+		return f.Block
 	case f.Jail == "" && logins == "":
 		return f.File
 	case f.Jail == "":
@@ -122,23 +133,64 @@ func (r *Registry) Concerns(f *Fault) string {
 	return "jail " + f.Jail + " with login " + logins
 }
 
+// Outage is what is out of service for one reason: a Fault, or those of many jails that one
+// [[match]] has made and that have the same thing wrong with them.
+type Outage struct {
+	// What says in a few words what is out of service.
+	What string
+	// Errors are the reasons; where there are many jails, those of the first.
+	Errors Errors
+	// Jails is the number of jails, if there is more than one.
+	Jails int
+}
+
+// Outages returns every Fault, and those of a [[match]] that are about the same keys as one:
+// a thousand accounts without a root directory are a line, and not a thousand.
+func (r *Registry) Outages() []Outage {
+	var all []Outage
+	at := make(map[string]int)
+	names := make(map[int][]string)
+	for i := range r.Faults {
+		f := &r.Faults[i]
+		if f.Match == "" || f.Jail == "" || len(f.Errors) == 0 {
+			all = append(all, Outage{What: r.Concerns(f), Errors: f.Errors})
+			continue
+		}
+		key := f.Match
+		for _, e := range f.Errors {
+			key += "\n" + e.File + ":" + strconv.Itoa(e.Line) + ":" + e.Key
+		}
+		n, known := at[key]
+		if !known {
+			n = len(all)
+			at[key] = n
+			all = append(all, Outage{What: r.Concerns(f), Errors: f.Errors})
+		}
+		names[n] = append(names[n], f.Jail)
+		if len(names[n]) > 1 {
+			all[n].Jails = len(names[n])
+			all[n].What = "jails " + someOf(names[n]) + ", of match " + f.Match
+		}
+	}
+	return all
+}
+
 // Errors returns every fault once, sorted by file and line.
 func (r *Registry) Errors() Errors {
 	var all Errors
 	for i := range r.Faults {
 		all = append(all, r.Faults[i].Errors...)
 	}
-	return all.sorted()
+	return all.Sorted()
 }
 
 // Jail returns the jail of that name, or nil.
 func (r *Registry) Jail(name string) *jail.Spec {
-	for i := range r.Jails {
-		if r.Jails[i].Name == name {
-			return &r.Jails[i]
-		}
+	i, found := slices.BinarySearchFunc(r.Jails, name, func(j jail.Spec, name string) int { return strings.Compare(j.Name, name) })
+	if !found {
+		return nil
 	}
-	return nil
+	return &r.Jails[i]
 }
 
 // Login returns the login of that exact name and its jail, or nils.

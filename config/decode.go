@@ -58,8 +58,8 @@ func (ps *problems) warnf(o origin, format string, args ...any) {
 	ps.warnings = append(ps.warnings, Error{o.file, o.line, o.key, fmt.Sprintf(format, args...)})
 }
 
-// sorted returns es by file and line, each fault once.
-func (es Errors) sorted() Errors {
+// Sorted returns es by file and line, each fault once.
+func (es Errors) Sorted() Errors {
 	sort.SliceStable(es, func(i, j int) bool {
 		a, b := es[i], es[j]
 		if a.File != b.File {
@@ -188,7 +188,7 @@ func fieldsOf(t reflect.Type) map[string][]int {
 	return fields
 }
 
-func keysOf(table map[string]any) []string {
+func keysOf[V any](table map[string]V) []string {
 	keys := make([]string, 0, len(table))
 	for key := range table {
 		keys = append(keys, key)

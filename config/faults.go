@@ -66,6 +66,7 @@ func judge(drafts []*draft) {
 // its logins from landing elsewhere, and its range from being given away.
 type held struct {
 	jail, file string
+	match      string // what its [[match]] says
 	logins     []FaultyLogin
 	userns     jail.Userns
 	errors     Errors
@@ -83,7 +84,7 @@ func (v *validator) hold() {
 		}
 		for i := range before.Jails {
 			if spec := &before.Jails[i]; before.Files[spec.Name] == doc.path {
-				h := held{jail: spec.Name, file: doc.path, userns: spec.Userns, errors: doc.errors}
+				h := held{jail: spec.Name, file: doc.path, match: before.Blocks[spec.Name].Match, userns: spec.Userns, errors: doc.errors}
 				for _, l := range spec.Logins {
 					h.logins = append(h.logins, FaultyLogin{l.Name, l.HostUID})
 				}
@@ -92,7 +93,7 @@ func (v *validator) hold() {
 		}
 		for i := range before.Faults {
 			if f := &before.Faults[i]; f.File == doc.path && (f.Jail != "" || len(f.Logins) > 0) {
-				v.held = append(v.held, held{f.Jail, doc.path, f.Logins, f.Userns, doc.errors})
+				v.held = append(v.held, held{f.Jail, doc.path, f.Match, f.Logins, f.Userns, doc.errors})
 			}
 		}
 	}
@@ -112,6 +113,7 @@ func (v *validator) finish(reg *Registry) {
 	v.checkPlaces()
 
 	reg.Files = make(map[string]string, len(v.drafts))
+	reg.Blocks = make(map[string]Block, len(v.drafts))
 	named := make(map[string][]*draft, len(v.drafts))
 	for _, d := range v.drafts {
 		named[d.name] = append(named[d.name], d)
@@ -125,26 +127,38 @@ func (v *validator) finish(reg *Registry) {
 		if len(logins) > 0 {
 			d.spec.Logins = logins
 			reg.Jails = append(reg.Jails, d.spec)
-			reg.Files[d.name] = d.file
+			reg.Files[d.name] = d.source()
+			reg.Blocks[d.name] = d.block()
 		}
 		reg.Faults = append(reg.Faults, faults...)
 	}
 	for _, h := range v.held {
-		reg.Faults = append(reg.Faults, Fault{Jail: h.jail, File: h.file, Logins: h.logins, Userns: h.userns, Errors: h.errors})
+		reg.Faults = append(reg.Faults, Fault{Jail: h.jail, File: h.file, Match: h.match, Logins: h.logins, Userns: h.userns, Errors: h.errors})
 	}
 	for _, doc := range v.lost {
 		if !slices.ContainsFunc(v.held, func(h held) bool { return h.file == doc.path }) {
-			reg.Faults = append(reg.Faults, Fault{File: doc.path, Errors: doc.errors.sorted()})
+			reg.Faults = append(reg.Faults, Fault{File: doc.path, Errors: doc.errors.Sorted()})
 		}
 	}
+	reg.Faults = append(reg.Faults, v.left...)
+	v.unusedTemplates(reg)
 	slices.SortFunc(reg.Jails, func(a, b jail.Spec) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortStableFunc(reg.Faults, func(a, b Fault) int { return strings.Compare(a.Jail, b.Jail) })
+}
+
+// block is where the jail is described.
+func (d *draft) block() Block {
+	b := Block{Line: d.line, Template: d.Template.v}
+	if d.match != nil {
+		b = Block{d.match.line, d.match.criterion(), d.match.Template.v}
+	}
+	return b
 }
 
 // split returns the logins in force of the jail that drafts describe, more than one
 // if its name is taken twice, and its faults. Without a login it is out of service.
 func (d *draft) split(drafts []*draft) (logins []jail.Login, faults []Fault) {
-	whole := Fault{File: d.file, Userns: d.spec.Userns}
+	whole := Fault{File: d.source(), Match: d.block().Match, Userns: d.spec.Userns}
 	if jail.ValidName(d.name) {
 		whole.Jail = d.name
 	}
@@ -159,8 +173,8 @@ func (d *draft) split(drafts []*draft) (logins []jail.Login, faults []Fault) {
 				logins = append(logins, u.spec)
 			case jail.ValidName(u.login):
 				faults = append(faults, Fault{
-					Jail: whole.Jail, File: d.file, Userns: whole.Userns,
-					Logins: []FaultyLogin{{u.login, u.spec.HostUID}}, Errors: u.errors.sorted(),
+					Jail: whole.Jail, File: d.source(), Match: whole.Match, Userns: whole.Userns,
+					Logins: []FaultyLogin{{u.login, u.spec.HostUID}}, Errors: u.errors.Sorted(),
 				})
 			default: // nobody is called that
 				whole.Errors = append(whole.Errors, u.errors...)
@@ -169,7 +183,7 @@ func (d *draft) split(drafts []*draft) (logins []jail.Login, faults []Fault) {
 	}
 	if !out && len(logins) > 0 {
 		if len(whole.Errors) > 0 {
-			whole.Errors = whole.Errors.sorted()
+			whole.Errors = whole.Errors.Sorted()
 			faults = append(faults, whole)
 		}
 		return logins, faults
@@ -183,6 +197,6 @@ func (d *draft) split(drafts []*draft) (logins []jail.Login, faults []Fault) {
 	}
 	slices.SortFunc(whole.Logins, func(a, b FaultyLogin) int { return strings.Compare(a.Name, b.Name) })
 	whole.Logins = slices.Compact(whole.Logins)
-	whole.Errors = whole.Errors.sorted()
+	whole.Errors = whole.Errors.Sorted()
 	return nil, []Fault{whole}
 }

@@ -273,6 +273,31 @@ func (v *validator) judgeRootfs(d *draft, root string, s *seen) {
 	}
 }
 
+// judgeHome reports what is wrong with a home directory that a template shows: it has to
+// be one, without a link on the way, and the account's own. Whoever keeps accounts is
+// not asked whom a mistake there would show to whom.
+func (v *validator) judgeHome(d *draft, s *seen) {
+	if s == nil || !d.homeIs.given() || len(d.Users.list) != 1 {
+		return
+	}
+	n, who := len(d.errors), d.Users.list[0].login
+	switch owner := uint32(d.Users.list[0].spec.HostUID); {
+	case s.errno == unix.ELOOP:
+		d.errorf(d.homeIs, "the home directory %s of account %s leads through the symbolic link %s, which {home} cannot; give the account the path it stands for (usermod -d)", d.home, who, s.link)
+	case s.errno != 0:
+		d.errorf(d.homeIs, "the home directory of account %s: %s", who, s.fault(d.home, "create it or give the account another (usermod -d)"))
+	case s.mode&unix.S_IFMT != unix.S_IFDIR:
+		d.errorf(d.homeIs, "the home directory %s of account %s is no directory, give the account another (usermod -d)", d.home, who)
+	case s.uid != owner:
+		d.errorf(d.homeIs, "the home directory %s of account %s belongs to uid %d; chown it, or give the account another (usermod -d)", d.home, who, s.uid)
+	}
+	d.homeFaulty = len(d.errors) > n
+}
+
+// inFaultyHome reports whether a path lies in a home directory that is at fault, as has
+// been said.
+func (d *draft) inFaultyHome(p string) bool { return d.homeFaulty && contains(d.home, p) }
+
 // judgeSource reports what is wrong with a mount source.
 func judgeSource(d *draft, src value[string], s *seen) {
 	switch {

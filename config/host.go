@@ -14,8 +14,13 @@ type host struct {
 	ids    []uint32 // every uid and gid in them, sorted
 	subs   []span   // /etc/subuid and /etc/subgid
 
-	elsewhere       []Account // those of users that are in no file
-	groupsElsewhere bool      // groups have members that are in no file
+	elsewhere       []Account          // those of the registry that are in no file
+	groupsElsewhere bool               // groups have members that are in no file
+	passwdElsewhere []string           // the sources of accounts besides the files
+	listed          map[string]Account // what these say when they are asked for all accounts
+	enumerated      int                // how many of them it listed
+	groupsUnsaid    bool               // it did not answer for groups
+	firstUID        uint32             // below are root and system accounts
 
 	byName     map[string]account
 	byUID      map[uint32][]string
@@ -26,6 +31,7 @@ type host struct {
 type account struct {
 	name     string
 	uid, gid uint32
+	home     string
 }
 
 type group struct {
@@ -53,7 +59,7 @@ func parseHost(opt Options) *host {
 		uid, ok1 := parseUint32(f[2])
 		gid, ok2 := parseUint32(f[3])
 		if ok1 && ok2 {
-			h.users = append(h.users, account{f[0], uid, gid})
+			h.users = append(h.users, account{f[0], uid, gid, f[5]})
 			h.ids = append(h.ids, uid, gid)
 		}
 	}
@@ -68,7 +74,9 @@ func parseHost(opt Options) *host {
 	if !opt.FilesOnly {
 		text, _ := os.ReadFile("/etc/nsswitch.conf")
 		h.groupsElsewhere = groupsElsewhere(string(text))
+		h.passwdElsewhere = sourcesElsewhere(string(text), "passwd")
 	}
+	h.firstUID = firstUID(opt.LoginDefs)
 	for _, sub := range []struct {
 		file string
 		text []byte
@@ -82,6 +90,20 @@ func parseHost(opt Options) *host {
 		}
 	}
 	return h
+}
+
+// firstUID is UID_MIN of login.defs(5), but no less than what is taken for a system
+// account everywhere else.
+func firstUID(text []byte) uint32 {
+	first := uint32(minHostUID)
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) == 2 && f[0] == "UID_MIN" {
+			if n, err := strconv.ParseUint(f[1], 0, 32); err == nil {
+				first = max(minHostUID, uint32(n))
+			}
+		}
+	}
+	return first
 }
 
 // records yields the lines of text with exactly n fields between colons.

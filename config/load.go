@@ -57,6 +57,7 @@ func (opt Options) complete(ps *problems) Options {
 		{&opt.Group, "/etc/group", true},
 		{&opt.SubUID, "/etc/subuid", false},
 		{&opt.SubGID, "/etc/subgid", false},
+		{&opt.LoginDefs, "/etc/login.defs", false},
 	} {
 		if *f.text != nil {
 			continue
@@ -73,7 +74,7 @@ func (opt Options) complete(ps *problems) Options {
 // build turns the registry's text into a Registry. path is the main file's, ps what
 // is known to be wrong with the whole.
 func build(ps problems, path string, sources []source, opt Options) (*Registry, error) {
-	v := &validator{problems: ps, opt: opt, host: parseHost(opt), registry: path, byName: make(map[string]*draft)}
+	v := &validator{problems: ps, opt: opt, host: parseHost(opt), registry: path, byName: make(map[string]*draft), before: matchedBefore(opt.Before)}
 	docs := make([]*document, 0, len(sources))
 	for _, src := range sources {
 		doc := &document{path: src.path, problems: src.problems, unread: true}
@@ -82,51 +83,87 @@ func build(ps problems, path string, sources []source, opt Options) (*Registry, 
 		}
 		docs = append(docs, doc)
 	}
-	v.findAccounts(docs)
 	for _, doc := range docs {
-		v.add(doc, doc.path == path)
+		v.addTop(doc, doc.path == path)
 	}
+	v.readMatches(docs)
+	v.findAccounts(docs)
+	v.addTemplates(docs)
+	for _, doc := range docs {
+		v.addJails(doc, doc.path == path)
+	}
+	v.addMatched()
 	reg := &Registry{}
 	v.finish(reg)
 	reg.Accounts = v.host.elsewhere
-	reg.Warnings = v.warnings.sorted()
+	reg.Warnings = v.warnings.Sorted()
 	if len(v.errors) > 0 {
 		errs := append(v.errors, reg.Errors()...)
-		return &Registry{Warnings: reg.Warnings}, errs.sorted()
+		return &Registry{Warnings: reg.Warnings}, errs.Sorted()
 	}
 	return reg, nil
 }
 
-// findAccounts looks for the accounts of the registry that the files do not have.
+// findAccounts looks for the accounts and groups of the registry that the files do not
+// have.
 func (v *validator) findAccounts(docs []*document) {
+	defer v.findMembers()
 	if v.opt.FilesOnly {
 		return
 	}
-	var names []string
+	q := question{before: v.before}
 	at := make(map[string]origin)
 	for _, doc := range docs {
 		for _, t := range doc.Jails {
 			for _, u := range t.Users.list {
 				if jail.ValidName(u.login) {
-					names = append(names, u.login)
+					q.names = append(q.names, u.login)
 					at[u.login] = u.origin
 				}
 			}
 		}
 	}
-	names = v.host.missing(names)
-	if len(names) == 0 && !v.host.groupsElsewhere {
+	q.names = v.host.missing(q.names)
+	for _, m := range v.matches {
+		if m.blind {
+			continue
+		}
+		if m.Group.usable() {
+			q.groups = append(q.groups, m.Group.v)
+		} else if !m.wildcard() {
+			q.members = append(q.members, m.User.v)
+		}
+		q.all = q.all || m.wildcard()
+		q.members = append(q.members, v.before[m.criterion()]...)
+		for _, name := range v.before[m.criterion()] {
+			at[name] = m.origin
+		}
+	}
+	q.all = q.all && len(v.host.passwdElsewhere) > 0
+	if len(q.names) == 0 && !v.host.groupsElsewhere && !q.all && len(q.members) == 0 {
 		return
 	}
 	var before []Account
 	if v.opt.Before != nil {
 		before = v.opt.Before.Accounts
 	}
-	kept, err := v.host.ask(names, before, v.opt.AccountsWithin)
+	kept, err := v.host.ask(q, before, v.opt.AccountsWithin)
 	if err != nil {
 		v.warnf(origin{file: "/etc/nsswitch.conf"}, "%v, so accounts that are not in /etc/passwd are those known before", err)
 	}
 	for _, n := range kept {
 		v.warnf(at[n], "account %s is not known to the host now, it stays what it was", n)
+	}
+	if source, silent := v.host.unlisted(); silent && err == nil {
+		for _, m := range v.matches {
+			switch {
+			case m.blind || !m.wildcard():
+			case m.Group.usable():
+				v.warnf(m.origin, "%s of nsswitch.conf lists no accounts, so of those that have %s as their primary group only the ones of /etc/passwd are found; make the others members of the group",
+					source, m.Group.v)
+			default:
+				v.warnf(m.origin, "%s of nsswitch.conf lists no accounts, so only those of /etc/passwd are matched by %s; use group = \"NAME\" with members", source, m.criterion())
+			}
+		}
 	}
 }

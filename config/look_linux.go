@@ -43,6 +43,7 @@ type seen struct {
 	link  string     // with ELOOP, the symbolic link on the way
 	id    fileID
 	mode  uint32
+	uid   uint32
 	// above are the directories above, from the nearest to /.
 	above []seenDir
 	// aboveErrno is why they cannot be looked at.
@@ -133,7 +134,7 @@ func lookAtOne(p string, above map[string]*seen) *seen {
 		s.errno = errnoOf(err)
 		return &s
 	}
-	s.id, s.mode = idOf(&st), st.Mode
+	s.id, s.mode, s.uid = idOf(&st), st.Mode, st.Uid
 	if p == "/" {
 		return &s
 	}
@@ -234,7 +235,7 @@ func LookAtPlaces(r io.Reader, w io.Writer) error {
 	}
 	out := bufio.NewWriter(w)
 	lookAt(paths, func(i int, s *seen) {
-		fmt.Fprintf(out, "%d %d %d %d %d %d %q", i, s.errno, s.aboveErrno, s.id.dev, s.id.ino, s.mode, s.link)
+		fmt.Fprintf(out, "%d %d %d %d %d %d %d %q", i, s.errno, s.aboveErrno, s.id.dev, s.id.ino, s.mode, s.uid, s.link)
 		for _, d := range s.above {
 			fmt.Fprintf(out, " %d %d %d %d", d.id.dev, d.id.ino, d.mode, d.uid)
 		}
@@ -255,7 +256,7 @@ func readSeen(line string) (i int, s *seen, ok bool) {
 		return n
 	}
 	i = int(number(31))
-	s = &seen{errno: unix.Errno(number(32)), aboveErrno: unix.Errno(number(32)), id: fileID{number(64), number(64)}, mode: uint32(number(32))}
+	s = &seen{errno: unix.Errno(number(32)), aboveErrno: unix.Errno(number(32)), id: fileID{number(64), number(64)}, mode: uint32(number(32)), uid: uint32(number(32))}
 	quoted, err := strconv.QuotedPrefix(line)
 	if err == nil {
 		s.link, err = strconv.Unquote(quoted)

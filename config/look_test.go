@@ -59,11 +59,11 @@ func TestLookedAtElsewhereIsWhatIsSeenHere(t *testing.T) {
 // Only a path comes out of a line, whatever is in it.
 func TestSeenLines(t *testing.T) {
 	for range 200 {
-		want := &seen{errno: unix.Errno(rand.N(200)), link: "/a \"\n", id: fileID{rand.Uint64(), rand.Uint64()}, mode: rand.Uint32()}
+		want := &seen{errno: unix.Errno(rand.N(200)), link: "/a \"\n", id: fileID{rand.Uint64(), rand.Uint64()}, mode: rand.Uint32(), uid: rand.Uint32()}
 		for range rand.N(4) {
 			want.above = append(want.above, seenDir{fileID{rand.Uint64(), rand.Uint64()}, rand.Uint32(), rand.Uint32()})
 		}
-		line := fmt.Sprintf("%d %d %d %d %d %d %q", 3, want.errno, 0, want.id.dev, want.id.ino, want.mode, want.link)
+		line := fmt.Sprintf("%d %d %d %d %d %d %d %q", 3, want.errno, 0, want.id.dev, want.id.ino, want.mode, want.uid, want.link)
 		for _, d := range want.above {
 			line += fmt.Sprintf(" %d %d %d %d", d.id.dev, d.id.ino, d.mode, d.uid)
 		}

@@ -90,8 +90,13 @@ func (v *validator) checkPlaces() {
 	}
 	var all []root
 	for _, d := range v.drafts {
+		if len(d.places) > 0 {
+			v.judgeHome(d, seen[d.home])
+		}
 		for _, dir := range d.places {
-			v.judgeRootfs(d, dir, seen[dir])
+			if !d.inFaultyHome(dir) {
+				v.judgeRootfs(d, dir, seen[dir])
+			}
 			p := placeOf(dir, seen[dir])
 			for _, how := range sockets.find(p) {
 				d.errorf(d.Rootfs.origin, "%s %s the control sockets' directory %s, use another directory", dir, how, v.opt.RuntimeDir)
@@ -122,7 +127,7 @@ func (v *validator) checkPlaces() {
 // checkSource looks at one mount source. One inside a rootfs is its jail's fault; one
 // of [defaults] is so if it lies in a rootfs, that jail's: it cannot be every other's.
 func (v *validator) checkSource(d *draft, src value[string], seen map[string]*seen, roots, sockets placeSet) {
-	if !v.sourceToCheck(src) {
+	if !v.sourceToCheck(src) || d.inFaultyHome(src.v) {
 		return
 	}
 	judgeSource(d, src, seen[src.v])
@@ -159,6 +164,9 @@ func (v *validator) places() []string {
 	for _, d := range v.drafts {
 		for _, dir := range d.places {
 			add(dir)
+		}
+		if d.homeIs.given() && isClean(d.home) {
+			add(d.home)
 		}
 		for _, m := range d.set.Mounts {
 			if v.sourceToCheck(m.Source) {

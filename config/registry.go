@@ -20,6 +20,12 @@ type document struct {
 	// Jails are the jails, [jail.NAME]. NAME is a lower-case letter or _
 	// followed by up to 31 lower-case letters, digits, _ and -.
 	Jails jailTables `toml:"jail"`
+	// Templates hold settings for jails that are not written down one by one,
+	// [template.NAME]: the keys of a jail without users. NAME is as a jail's.
+	Templates jailTables `toml:"template"`
+	// Matches give every account of a group, a pattern or a range of uids a jail of its
+	// own, [[match]].
+	Matches matchTables `toml:"match"`
 }
 
 // defaultsTable is [defaults].
@@ -33,11 +39,19 @@ func (t *defaultsTable) decode(ps *problems, o origin, p *position, v any) {
 	decodeTable(ps, o, p, v, t)
 }
 
-// jailTable is [jail.NAME].
+// jailTable is [jail.NAME], or [template.NAME].
 type jailTable struct {
 	origin
 	problems // with one, the jail is out of service
 	name     string
+
+	match      *matchTable // that the jail is made by, if it is by one
+	home       string      // of its account, where {home} is used
+	homeFaulty bool
+	homeIs     origin          // the first {home} that is a place on the host
+	used       bool            // a template that somebody names
+	says       map[string]bool // the words in a template's braces
+
 	// Rootfs is the directory that is / inside: an absolute host path
 	// without a symbolic link in it. Required. No two jails share one or lie
 	// inside one another.
@@ -50,6 +64,8 @@ type jailTable struct {
 	// UID is the uid inside for every user without one of its own. Without
 	// it the uid inside is the login's uid on the host.
 	UID value[int64] `toml:"uid"`
+	// Template is the name of a template, for what the jail does not say itself.
+	Template value[string] `toml:"template"`
 	settings
 }
 
@@ -195,7 +211,7 @@ type jailTables []*jailTable
 func (ts *jailTables) decode(ps *problems, o origin, p *position, v any) {
 	table, ok := v.(map[string]any)
 	if !ok {
-		wrongType(ps, o, v, "a table, write [jail.NAME]")
+		wrongType(ps, o, v, "a table, write ["+o.key+".NAME]")
 		return
 	}
 	for _, name := range keysOf(table) {

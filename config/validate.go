@@ -37,6 +37,12 @@ type validator struct {
 	byName   map[string]*draft
 	lost     []*document // drop-ins nothing is known of but that they are there
 	held     []held
+
+	templates map[string]*jailTable
+	ordered   []*jailTable // the templates, in the order of the files
+	matches   []*matchTable
+	before    map[string][]string // accounts by the criterion of a [[match]] that was in force
+	left      []Fault             // what of a [[match]] has no jail
 }
 
 // draft is one jail being validated. What is wrong in it has been reported
@@ -56,9 +62,17 @@ type draft struct {
 // at is the origin of one of the jail's own keys, given or not.
 func (d *draft) at(key string) origin { return origin{d.file, d.line, d.below(key)} }
 
-// add validates one file by itself. The main file comes first: what is wrong there
-// outside its jails concerns every jail, what is wrong so in a drop-in its own.
-func (v *validator) add(doc *document, main bool) {
+// source is the file by which the jail is there: that of its [[match]], if it is by one.
+func (d *draft) source() string {
+	if d.match != nil {
+		return d.match.file
+	}
+	return d.file
+}
+
+// addTop validates what a file says outside its jails. The main file comes first: what is
+// wrong there concerns every jail, what is wrong so in a drop-in its own.
+func (v *validator) addTop(doc *document, main bool) {
 	top := origin{file: doc.path, line: 1, key: "version"}
 	switch {
 	case doc.unread:
@@ -81,11 +95,16 @@ func (v *validator) add(doc *document, main bool) {
 	case len(doc.errors) > 0 && len(doc.Jails) == 0:
 		v.lost = append(v.lost, doc)
 	}
+}
+
+// addJails validates the jails of a file, each by itself.
+func (v *validator) addJails(doc *document, main bool) {
 	for _, t := range doc.Jails {
 		if !main {
 			t.errors = append(t.errors, doc.errors...)
 		}
-		v.addJail(t)
+		v.applyTemplate(t)
+		v.addDraft(t)
 	}
 }
 
@@ -99,7 +118,7 @@ func (v *validator) checkDefaults() {
 	v.settings(&v.problems, &jail.Spec{}, s, v.defaults.origin)
 }
 
-func (v *validator) addJail(t *jailTable) {
+func (v *validator) addDraft(t *jailTable) {
 	d := &draft{jailTable: t, set: t.over(v.defaults.settings), order: len(v.drafts)}
 	d.spec.Name = t.name
 	d.spec.Hostname = t.name
@@ -119,9 +138,8 @@ func (v *validator) addJail(t *jailTable) {
 	v.drafts = append(v.drafts, d)
 }
 
-// over merges a jail's settings with [defaults].
-func (t *jailTable) over(def settings) settings {
-	s := t.settings
+// over merges the settings of a jail with those of its template or of [defaults].
+func (s settings) over(def settings) settings {
 	s.GID = s.GID.or(def.GID)
 	s.Hostname = s.Hostname.or(def.Hostname)
 	if !s.Userns.given() {
@@ -133,6 +151,7 @@ func (t *jailTable) over(def settings) settings {
 	s.X11 = s.X11.or(def.X11)
 	s.OnDisconnect = s.OnDisconnect.or(def.OnDisconnect)
 	s.ResolvConf = s.ResolvConf.or(def.ResolvConf)
+	s.Hosts = s.Hosts.or(def.Hosts)
 	s.Timezone = s.Timezone.or(def.Timezone)
 	s.EnvAccept = append(slices.Clone(def.EnvAccept), s.EnvAccept...)
 	s.Limits.Memory = s.Limits.Memory.or(def.Limits.Memory)
@@ -363,7 +382,7 @@ func shown(s string) string {
 func uintString(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
 
 // settings checks s and writes it to spec. It runs over [defaults] as well,
-// whose faults are then found again in every jail; Errors.sorted drops those.
+// whose faults are then found again in every jail; Errors.Sorted drops those.
 func (v *validator) settings(ps *problems, spec *jail.Spec, s *settings, owner origin) {
 	if s.GID.usable() {
 		checkID(ps, s.GID)
@@ -650,7 +669,13 @@ func checkCovered(d *draft, r span) {
 			kind string
 			n    uint32
 		}{{"uid", uint32(u.spec.UID)}, {"gid", uint32(u.spec.GID)}} {
-			if uint64(id.n) >= size {
+			switch {
+			case uint64(id.n) < size:
+			case d.match != nil && originOf(d, u, id.kind) != u.origin:
+				u.errorf(originOf(d, u, id.kind), "%s %d is outside the id map of %d ids that a jail of a template has, use a lower one", id.kind, id.n, size)
+			case d.match != nil:
+				u.errorf(u.origin, "account %s has the uid %d, which is outside its jail's id map of %d ids; write a uid for inside into the template, as uid = 1000", u.login, id.n, size)
+			default:
 				u.errorf(originOf(d, u, id.kind), "%s %d of login %q is outside the jail's id map of %d ids, give it a lower %s or the jail a larger userns",
 					id.kind, id.n, u.login, size, id.kind)
 			}

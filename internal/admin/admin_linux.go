@@ -49,8 +49,12 @@ func Check(opt Options) int {
 		status = 2
 	}
 	var faults config.Errors
+	outages := reg.Outages()
 	if !errors.As(err, &faults) {
-		faults = reg.Errors()
+		for _, o := range outages {
+			faults = append(faults, o.Errors...)
+		}
+		faults = faults.Sorted()
 	}
 	for _, e := range faults {
 		fmt.Fprintf(opt.Stdout, "error: %s\n", e.Error())
@@ -60,8 +64,14 @@ func Check(opt Options) int {
 		fmt.Fprintln(opt.Stdout, "note: nothing new of the registry is used: what was in force stays in force")
 		return 1
 	}
-	for i := range reg.Faults {
-		fmt.Fprintf(opt.Stdout, "note: out of service by this: %s\n", reg.Concerns(&reg.Faults[i]))
+	for _, o := range outages {
+		fmt.Fprintf(opt.Stdout, "note: out of service by this: %s\n", o.What)
+		if o.Jails > 0 {
+			fmt.Fprintf(opt.Stdout, "note: what is wrong with the first of these %d jails is shown; jail ps shows all\n", o.Jails)
+		}
+	}
+	for _, line := range made(reg) {
+		fmt.Fprintf(opt.Stdout, "note: %s\n", line)
 	}
 	if len(reg.Faults) > 0 {
 		fmt.Fprintf(opt.Stdout, "note: everything else goes on: %d jails\n", len(reg.Jails))
@@ -76,6 +86,26 @@ func Check(opt Options) int {
 		}
 	}
 	return status
+}
+
+// made says how many jails each [[match]] has made.
+func made(reg *config.Registry) []string {
+	type block struct {
+		file string
+		config.Block
+	}
+	count := make(map[block]int)
+	for name, b := range reg.Blocks {
+		if b.Match != "" {
+			count[block{reg.Files[name], b}]++
+		}
+	}
+	var lines []string
+	for b, n := range count {
+		lines = append(lines, fmt.Sprintf("%s:%d: match: %s: %d accounts have jails by template %s", b.file, b.Line, b.Match, n, b.Template))
+	}
+	slices.Sort(lines)
+	return lines
 }
 
 // load returns what is in force, by serve's word or, where there is none, by the

@@ -93,6 +93,10 @@ func Accepted(entry []byte, patterns []string) bool {
 	return false
 }
 
+// Matches reports whether a pattern of * and ? stands for name, as in ssh_config(5),
+// PATTERNS.
+func Matches(pattern, name string) bool { return matches(pattern, []byte(name)) }
+
 func reservedName(name []byte) bool {
 	for _, r := range reserved {
 		if matches(r, name) {

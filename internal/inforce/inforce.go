@@ -58,6 +58,7 @@ const (
 type jailRecord struct {
 	Spec   jail.Spec // without Logins
 	File   string    // of the registry
+	Block  config.Block
 	Logins uint64    // offset
 	Bytes  uint64
 }
@@ -103,7 +104,7 @@ func compile(path string, reg *config.Registry) []byte {
 	}
 	sumOff, sumLen := add(summary{path, reg.Accounts})
 	for i := range reg.Jails {
-		r := jailRecord{Spec: reg.Jails[i], File: reg.Files[reg.Jails[i].Name], Logins: uint64(len(records))}
+		r := jailRecord{Spec: reg.Jails[i], File: reg.Files[reg.Jails[i].Name], Block: reg.Blocks[reg.Jails[i].Name], Logins: uint64(len(records))}
 		r.Spec.Logins = nil
 		for _, l := range reg.Jails[i].Logins {
 			off, length := add(loginRecord{l, r.Spec.Name})
@@ -383,7 +384,7 @@ func (f *File) Registry() (*config.Registry, error) {
 	}
 	whole := *f
 	whole.r = bytes.NewReader(all)
-	reg := &config.Registry{Files: map[string]string{}, Accounts: f.sum.Accounts}
+	reg := &config.Registry{Files: map[string]string{}, Blocks: map[string]config.Block{}, Accounts: f.sum.Accounts}
 	for n := range f.count[byJail] {
 		e, err := whole.entry(byJail, n)
 		if err != nil {
@@ -401,6 +402,7 @@ func (f *File) Registry() (*config.Registry, error) {
 		}
 		reg.Jails = append(reg.Jails, r.Spec)
 		reg.Files[r.Spec.Name] = r.File
+		reg.Blocks[r.Spec.Name] = r.Block
 	}
 	for n := range f.count[faults] {
 		e, err := whole.entry(faults, n)

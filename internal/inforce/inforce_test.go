@@ -120,6 +120,7 @@ func registry() *config.Registry {
 				Logins: []jail.Login{{Name: "alice", HostUID: 1001, UID: 1001}, {Name: "bob", HostUID: 1002, UID: 5, GID: 6, HasGID: true, Shell: "/bin/zsh"}}},
 		},
 		Files:    map[string]string{"web": "/etc/jail/jail.toml", "db": "/etc/jail/jail.d/db.toml"},
+		Blocks:   map[string]config.Block{"web": {Line: 3}, "db": {Line: 9, Match: "group = \"dbs\"", Template: "db"}},
 		Accounts: []config.Account{{Name: "carol", UID: 1003, GID: 100, Groups: []uint32{7, 8}}},
 		Faults: []config.Fault{
 			{File: "/etc/jail/jail.d/x.toml", Errors: why("not TOML")},

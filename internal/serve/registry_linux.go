@@ -123,8 +123,8 @@ func (s *server) publish(reg *config.Registry) error {
 	for _, w := range reg.Warnings {
 		s.log("warning: %s", w.Error())
 	}
-	for i := range reg.Faults {
-		s.log("error: out of service: %s: %s", reg.Concerns(&reg.Faults[i]), strings.ReplaceAll(reg.Faults[i].Errors.Error(), "\n", "; "))
+	for _, o := range reg.Outages() {
+		s.log("error: out of service: %s: %s", o.What, strings.ReplaceAll(o.Errors.Error(), "\n", "; "))
 	}
 	if err := inforce.Publish(s.opt.RuntimeDir, s.opt.ConfigPath, reg); err != nil {
 		return fmt.Errorf("registry in force: %w", err)
@@ -302,10 +302,9 @@ func (s *server) loaded(reg *config.Registry, err error, answer func(lines []str
 			lines = append(lines, err.Error())
 		}
 	} else {
-		for i := range reg.Faults {
-			f := &reg.Faults[i]
-			for _, e := range f.Errors {
-				lines = append(lines, "out of service: "+reg.Concerns(f)+": "+e.Error())
+		for _, o := range reg.Outages() {
+			for _, e := range o.Errors {
+				lines = append(lines, "out of service: "+o.What+": "+e.Error())
 			}
 		}
 		errs := s.apply(reg)
