@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -299,12 +300,13 @@ func TestProcess(t *testing.T) {
 	unanswered := func(t *testing.T, cmd *exec.Cmd) {
 		t.Helper()
 		require.NoError(t, cmd.Start())
-		guard := time.AfterFunc(10*time.Second, func() { cmd.Process.Kill() })
+		guard := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
 		defer guard.Stop()
 		require.Error(t, cmd.Wait())
 		assert.Equal(t, 1, cmd.ProcessState.ExitCode())
 	}
 	t.Run("a reader that does not read is not waited for", func(t *testing.T) {
+		t.Parallel() // it takes as long as a lookup may
 		h := newHost(t)
 		h.write("root/home/work/.ssh/authorized_keys", strings.Repeat(keyA+"\n", 999))
 		r, w, err := os.Pipe()
@@ -316,6 +318,7 @@ func TestProcess(t *testing.T) {
 		w.Close()
 	})
 	t.Run("nor one of standard error", func(t *testing.T) {
+		t.Parallel()
 		h := newHost(t)
 		h.write("root/home/work/.ssh/authorized_keys", strings.Repeat(keyA+"\n", 999))
 		r, w, err := os.Pipe()
@@ -400,6 +403,19 @@ func copyFile(t *testing.T, from, to string) {
 
 // TestHostileFiles are the rows of the threat model that concern a file: no
 // keys, status 1, within a second.
+// TestSlowMachine: whoever keeps a machine busy does not thereby shut others out. One system
+// call takes as long as all of a lookup did where twelve programs wanted two processors.
+func TestSlowMachine(t *testing.T) {
+	strace := needs.Program(t, "strace")
+	h := newHost(t)
+	cmd := h.command(":", "alice")
+	at := slices.Index(cmd.Args, h.bin)
+	cmd.Args = slices.Insert(cmd.Args, at, strace, "-qq", "-f", "-o", "/dev/null", "-e", "inject=setgroups:delay_enter=1200000")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	assert.Contains(t, string(out), "ssh-")
+}
+
 func TestHostileFiles(t *testing.T) {
 	for name, test := range map[string]struct {
 		make func(h *host)
