@@ -119,6 +119,7 @@ func TestTypedToBefore(t *testing.T) {
 	status, done := s.begin()
 	assert.True(t, done)
 	assert.Equal(t, 126, status, "what that PID 1 says")
+	_ = syscall.Shutdown(l, syscall.SHUT_RDWR)
 	assert.Equal(t, []uint16{wire.FlagTyped, wire.FlagTyped, 0}, <-asked)
 	assert.False(t, s.moved, "it is typed into the session's terminal")
 	assert.Equal(t, "abc\n", string(s.taken.Typed))
