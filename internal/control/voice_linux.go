@@ -26,12 +26,15 @@ const (
 	// is known. A refusal counts as a line.
 	maxEvents       = 2048
 	eventsPerSecond = 100
-	// maxReads is how many packets of one jail, or pieces of its standard error, are read
-	// at once, and readsPerSecond how many in the long run: more than the lines and
-	// events that are taken from it come in. To read and to throw away costs the host's
-	// time, which no limit of the jail's bounds.
+	// maxReads is how many packets of one jail are read at once, and readsPerSecond how
+	// many in the long run: more than the lines and events that are taken from it come in.
+	// To read and to throw away costs the host's time, which no limit of the jail's bounds.
 	maxReads       = 512
 	readsPerSecond = 200
+	// maxPieces and piecesPerSecond are the same of its standard error, in pieces of
+	// 4096 bytes; each write of one byte into a pipe that has room wakes us.
+	maxPieces       = 64
+	piecesPerSecond = 20
 	// lastWords is how long what a jail has said before its end is read.
 	lastWords = 500 * time.Millisecond
 	// endsPrefix begins the line in which PID 1 says why it ends.
@@ -121,11 +124,12 @@ func (v *Voice) Done() <-chan struct{} { return v.done }
 // pace is what one who reads may still read. Without any left it waits, and by that the
 // jail does, whose socket or pipe is full.
 type pace struct {
-	left   int
-	filled time.Time // until then
+	left            int
+	filled          time.Time // until then
+	most, perSecond int
 }
 
-func newPace() pace { return pace{maxReads, time.Now()} }
+func newPace(most, perSecond int) pace { return pace{most, time.Now(), most, perSecond} }
 
 // next waits until one more may be read. After Over that is at once: one that has ended
 // says no more than there is.
@@ -134,7 +138,7 @@ func (p *pace) next(over <-chan struct{}) {
 	for p.left == 0 {
 		now := time.Now()
 		if since := min(now.Sub(p.filled), time.Minute); since >= nap {
-			p.left, p.filled = min(int(since*readsPerSecond/time.Second), maxReads), now
+			p.left, p.filled = min(int(since*time.Duration(p.perSecond)/time.Second), p.most), now
 			break
 		}
 		select {
@@ -148,7 +152,7 @@ func (p *pace) next(over <-chan struct{}) {
 
 func (v *Voice) readLog() {
 	reset := false
-	p := newPace()
+	p := newPace(maxReads, readsPerSecond)
 	buf := make([]byte, wire.MaxEvents+1) // so that a packet too long is seen to be
 	for {
 		p.next(v.over)
@@ -231,7 +235,7 @@ func (v *Voice) countSuppressed() {
 
 func (v *Voice) readStderr() {
 	buf := make([]byte, 4096)
-	p := newPace()
+	p := newPace(maxPieces, piecesPerSecond)
 	for {
 		p.next(v.over)
 		n, err := v.stderr.Read(buf)
