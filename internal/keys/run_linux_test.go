@@ -401,8 +401,6 @@ func copyFile(t *testing.T, from, to string) {
 	require.NoError(t, os.WriteFile(to, data, 0o755))
 }
 
-// TestHostileFiles are the rows of the threat model that concern a file: no
-// keys, status 1, within a second.
 // TestSlowMachine: whoever keeps a machine busy does not thereby shut others out. One system
 // call takes as long as all of a lookup did where twelve programs wanted two processors.
 func TestSlowMachine(t *testing.T) {
@@ -416,6 +414,8 @@ func TestSlowMachine(t *testing.T) {
 	assert.Contains(t, string(out), "ssh-")
 }
 
+// TestHostileFiles are the rows of the threat model that concern a file: no
+// keys, status 1, and nothing that is waited for.
 func TestHostileFiles(t *testing.T) {
 	for name, test := range map[string]struct {
 		make func(h *host)
