@@ -27,12 +27,10 @@ const (
 	maxNap      = 20
 	acceptBatch = 16
 	// nearLogins is how many listeners have descriptors like any other. More are moved to
-	// farFDs and above; below is room for all that sessions have. With manyLogins a
-	// session is not copied those (sys.Child.FilesBelow): a copy is made and closed in 0.1
-	// µs, and to do without takes as long as a thousand.
+	// farFDs and above, of which a session gets no copies (sys.Child.FilesBelow): to make and
+	// close one takes up to half a microsecond. Below is room for all that sessions have.
 	nearLogins = wire.SetupLogins
 	farFDs     = 8192
-	manyLogins = 1000
 	maxSignals = 16 // messages read from one session's connection at a time
 )
 
@@ -80,7 +78,7 @@ type conn struct {
 	host       uint32         // the login's uid, or wire.NoLogin
 	execAs     *wire.Identity // control: the next request is for this identity
 	parked     bool           // not watched until a slot is free, or the child has taken
-	taking     *sys.Child     // has still to take the request's packet off the connection
+	taking     taker          // has still to take the request's packet off the connection
 	wrong      bool           // what it found there was no request's
 	rights     bool           // descriptors came with the request, and nobody has taken them
 	forward    session.Forward
@@ -88,6 +86,13 @@ type conn struct {
 	policy     wire.OnDisconnect
 	master     int  // a copy of the terminal's, where the policy needs it; -1 without
 	gone       bool // the client has said that its caller is gone
+}
+
+// taker is a sys.Child, or what stands for one in a test.
+type taker interface {
+	Taken() sys.Taken
+	Pending() bool
+	Own() bool
 }
 
 // busySlot is a slot whose child may not have executed yet. Until it has, or has
@@ -456,7 +461,12 @@ func (l *loop) drop(i int) {
 	}
 	if c.fd >= 0 {
 		l.unwatch(c.fd)
-		l.discard(c.fd)
+		if c.taking != nil && !c.taking.Own() {
+			// A child is about to read from it, and the number would be another's.
+			l.dead = append(l.dead, c.fd)
+		} else {
+			l.discard(c.fd)
+		}
 		c.fd = -1
 	}
 	l.jail.Remove(&c.forward)
@@ -569,6 +579,7 @@ func (l *loop) slot(login int) *session.Slot {
 func (l *loop) collectSlots() {
 	kept := l.busySlots[:0]
 	for _, s := range l.busySlots {
+		s.Settle()
 		if s.Child.Pending() {
 			kept = append(kept, s)
 			continue
@@ -641,7 +652,7 @@ func (l *loop) request(i int, id *wire.Identity) {
 		l.drop(i)
 		return
 	}
-	if s.FilesBelow = 0; l.far && len(l.byUID) > manyLogins {
+	if s.FilesBelow = 0; l.far {
 		s.FilesBelow = farFDs
 	}
 	st, refusal := l.jail.Start(s, id, c.fd)
@@ -861,6 +872,11 @@ func (l *loop) exited(i int, ws syscall.WaitStatus) {
 	l.forget(c.pidfd)
 	if child := l.jail.Logout(c.record); child != nil {
 		l.burier(child)
+	}
+	for _, s := range l.busySlots {
+		if s.conn == c {
+			s.Settle() // or the terminal would not hang up
+		}
 	}
 	l.closeMaster(c) // with the client's copy this hangs up whatever is left on it
 	l.sessions--

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -71,6 +72,9 @@ func (w *world) Start(s *session.Slot, _ *wire.Identity, conn int) (session.Star
 	st.PID, st.PIDFD, err = sys.Fork(c)
 	require.NoError(w.t, err)
 	w.pids[st.PID] = true
+	for !c.Own() { // null and r are closed now
+		time.Sleep(10 * time.Microsecond)
+	}
 	return st, nil
 }
 
@@ -739,17 +743,48 @@ func TestLoginsComeAndGo(t *testing.T) {
 // A session of a jail with many logins gets no copy of their listeners.
 func TestManyLogins(t *testing.T) {
 	w := newWorld(t, &wire.Setup{Userns: true}, 7)
-	for i := range uint32(manyLogins) {
-		if i == manyLogins-1 {
+	for i := range uint32(nearLogins + 9) {
+		if i == nearLogins-1 {
 			assert.Equal(t, "exited 0 0, end", w.run(7, "true"))
 		}
 		fd := w.listen(fmt.Sprint(10 + i))
 		require.NoError(t, w.l.addListener(fd, wire.Identity{HostUID: 10 + i}))
 	}
-	for _, uid := range []uint32{7, 10, 9 + manyLogins} {
+	for _, uid := range []uint32{7, 10, nearLogins + 18} {
 		assert.Equal(t, "exited 3 0, end", w.run(uid, "kill -3 $$"), uid)
 	}
 	assert.Equal(t, []int{0, farFDs, farFDs, farFDs}, w.below)
+}
+
+// child is one that shares PID 1's descriptors as long as it has none of its own.
+type child struct{ own bool }
+
+func (c *child) Taken() sys.Taken { return sys.TakenNotYet }
+func (c *child) Pending() bool    { return true }
+func (c *child) Own() bool        { return c.own }
+
+// The number of a connection from which a child has still to read is not given to another,
+// though the client is gone.
+func TestAChildReadsFromItsOwnConnection(t *testing.T) {
+	for _, own := range []bool{false, true} {
+		w := newWorld(t, &wire.Setup{Userns: true}, 7)
+		w.dial(7)
+		w.turn()
+		i := slices.IndexFunc(w.l.conns, func(c *conn) bool { return c.state == pending })
+		require.GreaterOrEqual(t, i, 0)
+		c := w.l.conns[i]
+		number := c.fd
+		c.taking = &child{own}
+		w.l.drop(i)
+		_, err := sys.Fcntl(number, syscall.F_GETFD, 0)
+		if own {
+			assert.Error(t, err)
+			assert.Empty(t, w.l.dead)
+		} else {
+			assert.NoError(t, err, "it is still open")
+			assert.Equal(t, []int{number}, w.l.dead)
+		}
+	}
 }
 
 // A login for which there is no descriptor is said, and is the end of nothing else.

@@ -72,7 +72,7 @@ type Refusal struct {
 }
 
 // Slot is the memory of one session while it starts. It must not be used again
-// before Child.Pending reports false.
+// before Child.Pending reports false and Settle was called.
 type Slot struct {
 	Child *sys.Child
 	Req   wire.Request
@@ -82,6 +82,7 @@ type Slot struct {
 	// (sys.Child).
 	FilesBelow int
 
+	ends       ends // until Settle
 	arena      []byte
 	argv, envp []*byte
 	env        [][]byte // what envp is made of
@@ -168,7 +169,8 @@ func (j *Jail) Start(s *Slot, id *wire.Identity, conn int) (Started, *Refusal) {
 	st.UID, st.SFTP = p.user.UID, s.isSFTP
 	st.Master, refusal = j.open(s, p.user.UID, conn, &e)
 	st.Pts = e.number
-	defer e.close()
+	s.ends = e
+	defer s.Settle()
 	if refusal != nil {
 		return st, refusal
 	}
@@ -220,12 +222,19 @@ type ends struct {
 	number      int    // the 7 of it
 }
 
-func (e *ends) close() {
-	for _, fd := range [...]int{e.slave, e.null} {
+// Settle closes what only the child needs, and reports whether it could: the child has
+// to have copies.
+func (s *Slot) Settle() bool {
+	if !s.Child.Own() {
+		return false
+	}
+	for _, fd := range [...]int{s.ends.slave, s.ends.null} {
 		if fd > 0 {
 			sys.Close(fd)
 		}
 	}
+	s.ends = ends{}
+	return true
 }
 
 // open opens what the child's descriptors are to be, and returns the terminal's master, -1

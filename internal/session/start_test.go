@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"jail/internal/needs"
 	"jail/internal/passwd"
@@ -168,4 +169,51 @@ func TestHushloginIsTheUsers(t *testing.T) {
 	for name, want := range map[string]bool{"bob": true, "eve": false, "joe": false} {
 		assert.Equal(t, want, j.hush(&passwd.Entry{Name: name, UID: 4242, GID: 4242, Home: "/home/" + name}), name)
 	}
+}
+
+// TestManyDescriptors: a child that makes its own table of descriptors finds there what it
+// needs, whatever its parent has done by then. Both are on one processor, so that the
+// parent is mostly the first.
+func TestManyDescriptors(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var all, one unix.CPUSet
+	require.NoError(t, unix.SchedGetaffinity(0, &all))
+	for i := range 1024 {
+		if all.IsSet(i) {
+			one.Set(i)
+			break
+		}
+	}
+	require.NoError(t, unix.SchedSetaffinity(0, &one))
+	defer func() { require.NoError(t, unix.SchedSetaffinity(0, &all)) }()
+	j := inHost(t, nil)
+	s := NewSlot()
+	defer s.Free()
+	later := 0
+	for range 100 {
+		s.FilesBelow = 4096
+		s.Req = wire.Request{
+			Stdio: [3]wire.Stdio{wire.StdioTTY, wire.StdioNull, wire.StdioTTY},
+			Args:  [][]byte{cbytes("-c"), cbytes(`[ -t 0 ] && [ /dev/null -ef /proc/self/fd/1 ] && exit 7`)},
+		}
+		st, refusal := j.Start(s, &wire.Identity{UID: uint32(os.Getuid())}, -1)
+		require.Nil(t, refusal)
+		held := s.ends
+		if held != (ends{}) {
+			later++
+		}
+		var ws syscall.WaitStatus
+		_, err := syscall.Wait4(st.PID, &ws, 0, nil)
+		require.NoError(t, err)
+		assert.Equal(t, 7, ws.ExitStatus())
+		sys.CloseAll([]int{st.Master, st.PIDFD})
+		assert.True(t, s.Settle())
+		assert.Equal(t, ends{}, s.ends)
+		if held.slave > 0 {
+			_, err = sys.Fcntl(held.slave, syscall.F_GETFD, 0)
+			assert.Equal(t, syscall.EBADF, err)
+		}
+	}
+	t.Logf("the parent was first %d times", later)
 }

@@ -62,8 +62,10 @@ type Child struct {
 	// FilesBelow, if not 0, has the child get copies of the descriptors below it only:
 	// a parent of ten thousand pays for each twice, when it is copied and when it is
 	// closed. Whatever the child uses has to be below, or it gets copies of all. Not with
-	// Owner or CgroupFD.
+	// Owner or CgroupFD. The child makes the copies itself, first of all, and shares the
+	// parent's table until then: what it uses must not be closed before Own says so.
 	FilesBelow int
+	own        uint32
 
 	// TakeFrom, if not negative, is a unix socket whose next packet the child
 	// receives: its descriptors take the places of FDTaken in FDs, in order. There
@@ -240,6 +242,10 @@ func (c *Child) ownerGone() bool {
 // PeekMsg): a parent that keeps its own until then spares the child that.
 func (c *Child) Closed() bool { return atomic.LoadUint32(&c.closed) != 0 || !c.Pending() }
 
+// Own reports whether the child has a table of descriptors of its own, or has ended:
+// what its parent closes is the parent's only. Without FilesBelow it always has.
+func (c *Child) Own() bool { return atomic.LoadUint32(&c.own) != 0 || !c.Pending() }
+
 // Statuses of a Child that could not get as far as its program.
 const (
 	ChildNoSync     = 101
@@ -264,13 +270,10 @@ type cloneArgs struct {
 
 const (
 	cloneVMFlag        = 0x100
-	cloneFS            = 0x200
 	cloneFiles         = 0x400
-	cloneSighand       = 0x800
 	clonePidfd         = 0x1000
 	cloneVfork         = 0x4000
 	cloneParent        = 0x8000
-	cloneThread        = 0x10000
 	cloneChildCleartid = 0x200000
 	cloneIntoCgroup    = 0x200000000
 )
@@ -293,9 +296,12 @@ func Fork(c *Child) (pid, pidfd int, err error) {
 		prepareTake(c)
 	}
 	c.top = stackTop(c.stack)
-	c.pidfd, c.closed, c.placed = -1, 0, false
+	c.pidfd, c.closed, c.placed, c.own = -1, 0, false, 1
 	atomic.StoreUint32(&c.tid, 1)
 	c.flags = c.CloneFlags | cloneVMFlag | clonePidfd | cloneChildCleartid
+	if c.few() {
+		c.flags, c.own = c.flags|cloneFiles, 0
+	}
 	if c.Owner != 0 {
 		c.flags |= cloneParent
 	} else {
@@ -312,15 +318,6 @@ func Fork(c *Child) (pid, pidfd int, err error) {
 	}
 	if c.Owner != 0 {
 		err = forkOwner(c)
-	} else if c.few() && forkFew(c) {
-		// A descriptor that there is none left of is an error, not another child.
-		var fd int
-		if fd, err = PidfdOpen(int(c.pid)); err == nil {
-			c.pidfd = int32(fd)
-		} else {
-			_ = syscall.Kill(int(c.pid), syscall.SIGKILL)
-			_, _ = syscall.Wait4(int(c.pid), nil, 0, nil)
-		}
 	} else {
 		block(c)
 		r, e := forkChild(c)
@@ -412,26 +409,6 @@ func (c *Child) few() bool {
 	return most < c.FilesBelow
 }
 
-// forkFew has a thread make the child, one that the runtime does not know of and that has
-// unshared the low descriptors before: the child gets copies of its. The caller waits
-// until it has ended (CLONE_VFORK), which is two system calls; as a thread of the caller
-// it is nobody else's to stop, not even root's in the pid namespace of which the caller is
-// the first process. It reports whether there is a child; nobody has waited for it yet, so
-// that its number is its.
-func forkFew(c *Child) bool {
-	if c.ownerStack == nil {
-		c.ownerStack = make([]byte, childStack)
-	}
-	c.pid, c.errno = 0, 0
-	with := c.flags
-	c.flags &^= clonePidfd // it would be one of the thread's descriptors
-	block(c)
-	_, e := cloneOwner(cloneVMFlag|cloneFS|cloneFiles|cloneSighand|cloneThread|cloneVfork, stackTop(c.ownerStack), c)
-	unblock(c)
-	c.flags = with
-	return e == 0 && c.errno == 0
-}
-
 // forkChild makes the child.
 //
 //go:nosplit
@@ -456,14 +433,7 @@ func forkChild(c *Child) (r, errno uintptr) {
 //go:nocheckptr
 //go:noinline
 func owner(c *Child) {
-	if c.Owner == 0 {
-		_, _, c.errno = syscall.RawSyscall(sysCloseRange, uintptr(c.FilesBelow), ^uintptr(0)>>32, 2 /* CLOSE_RANGE_UNSHARE */)
-	} else {
-		ownerSteps(c)
-	}
-	if c.errno != 0 {
-		ownerEnd(c)
-	}
+	ownerSteps(c)
 	// As forkChild, whose frame would be one too many for the linker, which does not know
 	// that the child has another stack.
 	var r, errno uintptr
@@ -476,18 +446,6 @@ func owner(c *Child) {
 		c.errno = Errno(errno)
 	} else {
 		c.pid = r
-	}
-	ownerEnd(c)
-}
-
-// ownerEnd ends the process, or the thread of forkFew.
-//
-//go:nosplit
-//go:norace
-//go:nocheckptr
-func ownerEnd(c *Child) {
-	if c.Owner == 0 {
-		_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT, 0, 0, 0)
 	}
 	exit(0)
 }
@@ -545,6 +503,9 @@ func child(c *Child) {
 	var e Errno
 	var r uintptr
 
+	if c.flags&cloneFiles != 0 {
+		childOwn(c)
+	}
 	if c.Owner == 0 && c.UnsetLogin {
 		childUnsetLogin(c)
 	}
@@ -668,6 +629,21 @@ func child(c *Child) {
 	}
 	complain(c, c.ExecMsg, e)
 	exit(1)
+}
+
+// childOwn makes the child a table of descriptors of its own, of what is below FilesBelow.
+// Until it has one it must not close or make any, since they would be the parent's.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+//go:noinline
+func childOwn(c *Child) {
+	_, _, e := syscall.RawSyscall(sysCloseRange, uintptr(c.FilesBelow), ^uintptr(0)>>32, 2 /* CLOSE_RANGE_UNSHARE */)
+	if e != 0 {
+		exit(ChildNoFDs)
+	}
+	atomic.StoreUint32(&c.own, 1)
 }
 
 //go:nosplit

@@ -109,6 +109,10 @@ func TestForkCopiesWhatIsBelow(t *testing.T) {
 			for range 20 { // the same Child, again and again
 				pid, pidfd, err := Fork(c)
 				require.NoError(t, err)
+				for end := time.Now().Add(5 * time.Second); !c.Own() && time.Now().Before(end); {
+					time.Sleep(100 * time.Microsecond)
+				}
+				require.True(t, c.Own())
 				near, above := open(pid)
 				assert.NotZero(t, near)
 				if use == null {
@@ -138,6 +142,34 @@ func TestForkCopiesWhatIsBelow(t *testing.T) {
 			Close(hold)
 			Close(release)
 		})
+	}
+}
+
+// Own is said of a child that has its own table, and no sooner; one that cannot have it
+// ends, and leaves the parent's as it was.
+func TestForkSaysWhatItShares(t *testing.T) {
+	c := NewChild()
+	c.Path, c.Argv, c.Envp = cstr("/bin/true"), []*byte{cstr("true"), nil}, []*byte{nil}
+	assert.True(t, c.Own(), "there is none")
+	for _, below := range []int{0, 500} {
+		c.FilesBelow = below
+		c.flags, c.own, c.tid = 0, 0, 1
+		assert.False(t, c.Own())
+		c.own = 1
+		assert.True(t, c.Own())
+		c.own, c.tid = 0, 0
+		assert.True(t, c.Own(), "it has ended")
+		pid, pidfd, err := Fork(c)
+		require.NoError(t, err)
+		if below == 0 {
+			assert.True(t, c.Own(), "it has had one from the beginning")
+		}
+		var ws syscall.WaitStatus
+		_, err = syscall.Wait4(pid, &ws, 0, nil)
+		require.NoError(t, err)
+		assert.Zero(t, ws)
+		Close(pidfd)
+		assert.True(t, c.Own())
 	}
 }
 
