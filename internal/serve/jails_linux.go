@@ -236,7 +236,11 @@ func (s *server) start(n int, j *jailState) {
 		var c *control.Conn
 		var lj *launch.Jail
 		if err == nil {
-			c, lj, err = s.launchOrFind(&spec, fds)
+			var done func()
+			if done, err = s.starts.take(); err == nil {
+				c, lj, err = s.launchOrFind(&spec, fds)
+				done()
+			}
 		}
 		sys.CloseForeign(fds)
 		s.post(func() {

@@ -48,8 +48,8 @@ const lastWait = time.Second
 
 // spareThreads is how many starts, and reads of what belongs to a jail, can wait for the
 // kernel at once before the runtime needs another thread. A machine that has none to
-// give must not be the end of serve.
-const spareThreads = 32
+// give must not be the end of serve. Each takes 17 KiB.
+const spareThreads = 8
 
 type kind int32
 
@@ -94,6 +94,7 @@ type server struct {
 	closer  fdsock.Closer
 	seq     uint32
 	tidier  tidier
+	starts  *turns
 
 	reloads    reloads
 	reloadWait time.Duration
@@ -190,6 +191,7 @@ func newServer(opt Options) *server {
 		refused: map[int]refused{}, holding: map[int]int{},
 		asking: make(chan struct{}, 64), reloadWait: reloadWait,
 		maxLogins: descriptors() - spareFDs,
+		starts:    newTurns(spareThreads, turnPatience, sys.RoomForThread),
 	}
 	s.load = func() (*config.Registry, error) {
 		return inforce.Load(opt.ConfigPath, config.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir})

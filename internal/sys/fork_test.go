@@ -145,6 +145,30 @@ func TestForkCopiesWhatIsBelow(t *testing.T) {
 	}
 }
 
+// There is room for another thread where there is room for another process.
+func TestRoomForThread(t *testing.T) {
+	for range 3 {
+		require.NoError(t, RoomForThread())
+	}
+	needs.Root(t, "to be a user of no other process")
+	refused := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends as that user
+		var before syscall.Rlimit
+		err := syscall.Getrlimit(rlimitNproc, &before)
+		if err == nil {
+			// It is the process's, but root's other threads are not bound by it.
+			err = syscall.Setrlimit(rlimitNproc, &syscall.Rlimit{Cur: 1, Max: before.Max})
+		}
+		if _, _, e := syscall.RawSyscall(syscall.SYS_SETRESUID, 3_000_000_007, 3_000_000_007, 3_000_000_007); err == nil && e == 0 {
+			err = RoomForThread()
+		}
+		_ = syscall.Setrlimit(rlimitNproc, &before)
+		refused <- err
+	}()
+	assert.Equal(t, syscall.EAGAIN, <-refused)
+}
+
 // Own is said of a child that has its own table, and no sooner; one that cannot have it
 // ends, and leaves the parent's as it was.
 func TestForkSaysWhatItShares(t *testing.T) {
