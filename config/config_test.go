@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"jail/internal/environ"
 	"jail/internal/jail"
 	"jail/internal/wire"
 )
@@ -526,6 +527,10 @@ func TestExampleLoads(t *testing.T) {
 	assert.Len(t, reg.Jails, 3)
 	_, bob := reg.Login("bob")
 	assert.Equal(t, "webmaster", bob.JailName)
+	for _, j := range reg.Jails {
+		// People begin with what is there: a key's command= that runs git is to hold.
+		assert.False(t, environ.Accepted([]byte("GIT_CONFIG_COUNT=1"), j.EnvAccept), "%s: %v", j.Name, j.EnvAccept)
+	}
 }
 
 // FuzzParse feeds arbitrary text through everything but the file system.

@@ -318,7 +318,7 @@ type acceptKey []value[string]
 func (a *acceptKey) decode(ps *problems, o origin, p *position, v any) {
 	list, ok := items(v)
 	if !ok {
-		wrongType(ps, o, v, `an array of names such as [ "EDITOR", "GIT_*" ]`)
+		wrongType(ps, o, v, `an array of names such as [ "EDITOR", "GIT_AUTHOR_*" ]`)
 		return
 	}
 	for i, item := range list {
