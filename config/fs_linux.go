@@ -311,6 +311,20 @@ func judgeSource(d *draft, src value[string], s *seen) {
 	}
 }
 
+// judgeReach warns of a source that can be written inside, by root, and executed by every
+// host user, as of a root directory: what the source's own mode is, root inside decides.
+func judgeReach(d *draft, src value[string], s *seen) {
+	if s == nil || s.errno != 0 || s.aboveErrno != 0 {
+		return
+	}
+	for _, st := range s.above {
+		if st.mode&unix.S_IXOTH == 0 {
+			return
+		}
+	}
+	d.warnf(src.origin, "every host user can reach what root inside makes set-uid in it, set readonly = true or put it below a directory of mode 0700")
+}
+
 // fault says why p could not be looked at and what to do about it.
 func (s *seen) fault(p, missing string) string {
 	switch s.errno {

@@ -203,6 +203,38 @@ func TestRootfsAndMountsAreLookedAt(t *testing.T) {
 }
 
 // F10: set-uid files of the jail's root must not be in reach of host users.
+// TestMountInReachOfHostUsersIsWarnedAbout: root inside a jail is root of what is shown
+// there as well. The source's own mode is no help: root inside can change it.
+func TestMountInReachOfHostUsersIsWarnedAbout(t *testing.T) {
+	dir, opt := tree(t)
+	source := filepath.Join(dir, "above", "shown")
+	require.NoError(t, os.MkdirAll(source, 0o700))
+	require.NoError(t, os.Chmod(filepath.Join(dir, "jails"), 0o700))
+	for p := filepath.Dir(source); p != "/" && p != os.TempDir(); p = filepath.Dir(p) {
+		require.NoError(t, os.Chmod(p, 0o755))
+	}
+	for p := dir; p != "/"; p = filepath.Dir(p) {
+		fi, err := os.Stat(p)
+		needs.Machine(t, err == nil && fi.Mode()&1 != 0, p+" is not world-searchable, so nothing below it is in reach")
+	}
+	text, err := os.ReadFile(dir + "/jail.toml")
+	require.NoError(t, err)
+	warnings := func(more string) (all []string) {
+		require.NoError(t, os.WriteFile(dir+"/jail.toml", []byte(string(text)+"mounts = [{ source = \""+source+"\", target = \"/mnt\""+more+" }]\n"), 0o644))
+		reg, err := Load(dir+"/jail.toml", opt)
+		require.NoError(t, err)
+		require.Empty(t, reg.Faults)
+		for _, w := range reg.Warnings {
+			all = append(all, w.Msg)
+		}
+		return all
+	}
+	assert.Equal(t, []string{"every host user can reach what root inside makes set-uid in it, set readonly = true or put it below a directory of mode 0700"}, warnings(""))
+	assert.Empty(t, warnings(", readonly = true"))
+	require.NoError(t, os.Chmod(filepath.Dir(source), 0o700))
+	assert.Empty(t, warnings(""))
+}
+
 func TestRootfsInReachOfHostUsersIsWarnedAbout(t *testing.T) {
 	dir, opt := tree(t)
 	for p := dir; p != "/" && p != os.TempDir(); p = filepath.Dir(p) {

@@ -119,18 +119,22 @@ func (v *validator) checkPlaces() {
 	judge(v.drafts)
 	for _, d := range v.drafts {
 		for _, m := range d.set.Mounts {
-			v.checkSource(d, m.Source, seen, roots, sockets)
+			v.checkSource(d, &m, seen, roots, sockets)
 		}
 	}
 }
 
 // checkSource looks at one mount source. One inside a rootfs is its jail's fault; one
 // of [defaults] is so if it lies in a rootfs, that jail's: it cannot be every other's.
-func (v *validator) checkSource(d *draft, src value[string], seen map[string]*seen, roots, sockets placeSet) {
+func (v *validator) checkSource(d *draft, m *mountTable, seen map[string]*seen, roots, sockets placeSet) {
+	src := m.Source
 	if !v.sourceToCheck(src) || d.inFaultyHome(src.v) {
 		return
 	}
 	judgeSource(d, src, seen[src.v])
+	if !m.ReadOnly.v {
+		judgeReach(d, src, seen[src.v])
+	}
 	p := placeOf(src.v, seen[src.v])
 	for other, how := range roots.find(p) {
 		blamed := d
