@@ -74,6 +74,10 @@ func TestEveryMount(t *testing.T) {
 			case strings.HasPrefix(target, "/proc/"): // hidden: by the jail's null or an empty directory
 				assert.Contains(t, []string{"tmpfs ro,nosuid,nodev,noexec", "node rw,nosuid,noexec"}, is, target)
 				delete(found, target)
+			case strings.HasPrefix(target, "/dev/"): // nodes, on themselves
+				assert.Contains(t, []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"}, target)
+				assert.Equal(t, "node rw,nosuid,noexec", is, target)
+				delete(found, target)
 			}
 		}
 		for target := range want {
@@ -83,6 +87,17 @@ func TestEveryMount(t *testing.T) {
 			}
 		}
 		assert.Equal(t, want, found)
+	})
+}
+
+// TestDeviceNodesStay: root inside, whose /dev is, puts nothing in the place of a node. PID 1
+// would wait for what can be there, a file with a lease for one.
+func TestDeviceNodesStay(t *testing.T) {
+	bothModes(t, func(t *testing.T, userns bool) {
+		j := mustStart(t, asRoot(newSpec(newRootfs(t), userns)))
+		assert.Equal(t, "6\n", j.out(`cd /dev; touch mine || echo no root
+			for n in null zero full random urandom tty; do rm -f $n 2>&-; mv -f mine $n 2>&-; done
+			n=0; for i in null zero full random urandom tty; do test -c $i && n=$((n+1)); done; echo $n`))
 	})
 }
 

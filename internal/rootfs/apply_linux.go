@@ -431,9 +431,6 @@ func (b *builder) do(op Op) error {
 		defer sys.Close(dir)
 		return sys.Symlinkat(op.Source, dir, base)
 	case Node:
-		if b.Devices >= 0 {
-			return nil
-		}
 		return b.node(op)
 	case Bind:
 		return b.bind(op)
@@ -656,7 +653,10 @@ func newMount(fstype string, options [][2]string, attr uint64) (int, error) {
 	return fd, nil
 }
 
-// node makes a device node: a real one, or a mount of the host's.
+// node makes a device node: a real one, unless Devices has, or a mount of the host's. A real
+// one is mounted on itself, so that root inside, whose /dev is, cannot put something else in
+// its place (EBUSY, unlink(2)): PID 1 opens /dev/null for sessions, and nobody could make it
+// anew.
 func (b *builder) node(op Op) error {
 	dir, base, err := b.in(op.Target)
 	if err != nil {
@@ -665,9 +665,25 @@ func (b *builder) node(op Op) error {
 	defer sys.Close(dir)
 	host, ok := b.nodes[op.Target]
 	if !ok {
-		old := syscall.Umask(0)
-		defer syscall.Umask(old)
-		return syscall.Mknodat(dir, base, syscall.S_IFCHR|0o666, int(op.Major<<8|op.Minor))
+		if b.Devices < 0 {
+			old := syscall.Umask(0)
+			err := syscall.Mknodat(dir, base, syscall.S_IFCHR|0o666, int(op.Major<<8|op.Minor))
+			syscall.Umask(old)
+			if err != nil {
+				return err
+			}
+		}
+		node, err := sys.OpenTree(dir, base, sys.OpenTreeClone)
+		if err != nil {
+			return err
+		}
+		defer sys.Close(node)
+		target, err := sys.Openat2(dir, base, sys.OPath|syscall.O_NOFOLLOW, beneath)
+		if err != nil {
+			return err
+		}
+		defer sys.Close(target)
+		return sys.MoveMount(node, target)
 	}
 	fd, err := sys.Openat2Mode(dir, base, syscall.O_CREAT|syscall.O_EXCL|syscall.O_WRONLY|syscall.O_NOFOLLOW, 0o644, beneath)
 	if err != nil {
