@@ -67,6 +67,7 @@ func terminated(t *testing.T, text string) {
 func TestCase01ExitCodes(t *testing.T) {
 	standard(t)
 	each(t, func(t *testing.T, d door) {
+		t.Parallel()
 		for status := range 256 {
 			r := run(t, d, ask{cmd: fmt.Sprintf("echo out; echo err >&2; exit %d", status)})
 			require.Equal(t, result{stdout: "out\n", stderr: "err\n", status: status}, r)
@@ -88,9 +89,12 @@ func TestCase02Signals(t *testing.T) {
 		command := fmt.Sprintf(`exec python3 -c 'import os, signal
 if %[1]d != signal.SIGKILL: signal.signal(%[1]d, signal.SIG_DFL)
 os.kill(os.getpid(), %[1]d)'`, n)
-		r := same(t, ask{cmd: command, wire: true})
-		assert.Equal(t, -1, r.status, "signal %d", n)
-		assert.NotEmpty(t, r.signal, "signal %d", n)
+		t.Run(fmt.Sprint(int(n)), func(t *testing.T) {
+			t.Parallel()
+			r := same(t, ask{cmd: command, wire: true})
+			assert.Equal(t, -1, r.status)
+			assert.NotEmpty(t, r.signal)
+		})
 	}
 	assert.Equal(t, 255, same(t, ask{cmd: "kill -TERM $$"}).status, "OpenSSH's client has no status of its own for this")
 }
@@ -140,6 +144,7 @@ func TestCase05CommandBytes(t *testing.T) {
 		"x=1 y=$x; echo $y",
 	} {
 		t.Run(strconv.QuoteToASCII(command), func(t *testing.T) {
+			t.Parallel()
 			same(t, ask{cmd: command})
 			r := same(t, ask{as: argv, cmd: command, wire: true})
 			assert.Equal(t, quoted("argv", "-c", command), r.stdout)

@@ -47,6 +47,7 @@ func TestTypedAhead(t *testing.T) {
 	standard(t)
 	for claim, c := range typedAhead {
 		t.Run(claim, func(t *testing.T) {
+			t.Parallel()
 			r := same(t, typed(c.typed, c.cmd))
 			assert.NotEqual(t, result{}, r)
 		})
@@ -79,6 +80,7 @@ func TestTypedAhead(t *testing.T) {
 	t.Run("in pieces, from the start until long after", func(t *testing.T) {
 		const cmd = "stty -echo; echo ready; cat; exit 5"
 		each(t, func(t *testing.T, d door) {
+			t.Parallel()
 			for pause := time.Duration(0); pause < 30*time.Millisecond; pause += 3 * time.Millisecond {
 				l := open(t, d, onTTY(cmd))
 				want := ""
