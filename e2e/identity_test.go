@@ -36,12 +36,14 @@ func TestCase36Shell(t *testing.T) {
 	standard(t)
 	for _, a := range []account{noShell, badShell, noLogin} {
 		t.Run(a.name, func(t *testing.T) {
+			t.Parallel()
 			r := same(t, ask{as: a, cmd: "echo not reached"})
 			assert.Equal(t, 1, r.status)
 			assert.Equal(t, r, same(t, ask{as: a, shell: true}))
 		})
 	}
 	t.Run("empty means sh", func(t *testing.T) {
+		t.Parallel()
 		r := same(t, ask{as: emptyShell, cmd: "echo $0 $SHELL $HOME"})
 		assert.Equal(t, result{stdout: "sh /bin/sh /home/emptyshell\n"}, r)
 		r = same(t, ask{as: emptyShell, shell: true, stdin: "echo $0\n"})

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -135,15 +136,23 @@ func TestSFTPLikePlainSSHD(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			own(t, registry{text: strings.Replace(reg.text, "version = 1\n", "version = 1\n[defaults]\nsftp = \""+mode+"\"\n", 1), jails: reg.jails, users: reg.users})
 			for _, command := range []string{external, internal, external + " -u 027 -P rmdir", internal + " -R -d /tmp"} {
-				want := batch(t, plain, command)
+				var want result
+				var oracle sync.WaitGroup
+				oracle.Go(func() { want = batch(t, plain, command) })
+				defer oracle.Wait()
 				doors := jailDoors
 				if strings.HasPrefix(command, internal) {
 					// Without a ForceCommand sshd's own server serves the host's files,
 					// which jail-init check calls an error.
 					doors = []door{forced}
 				}
-				for _, d := range doors {
-					assertSame(t, fmt.Sprintf("%q through %s", command, d), want, batch(t, d, command))
+				got := make([]result, len(doors))
+				for i, d := range doors {
+					got[i] = batch(t, d, command)
+				}
+				oracle.Wait()
+				for i, d := range doors {
+					assertSame(t, fmt.Sprintf("%q through %s", command, d), want, got[i])
 				}
 				if command == external {
 					require.Contains(t, want.stdout, "back4", "the batch got as far as that: %s", want.stderr)

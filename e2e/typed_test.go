@@ -47,7 +47,9 @@ func TestTypedAhead(t *testing.T) {
 	standard(t)
 	for claim, c := range typedAhead {
 		t.Run(claim, func(t *testing.T) {
-			t.Parallel()
+			if len(c.typed) < 4096 {
+				t.Parallel() // what fills a terminal is for itself
+			}
 			r := same(t, typed(c.typed, c.cmd))
 			assert.NotEqual(t, result{}, r)
 		})
