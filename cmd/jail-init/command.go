@@ -15,6 +15,7 @@ import (
 	"jail/internal/control"
 	"jail/internal/fdsock"
 	"jail/internal/jail"
+	"jail/internal/provision"
 	"jail/internal/run"
 	"jail/internal/serve"
 	"jail/internal/wire"
@@ -32,7 +33,7 @@ const usage = `Usage: jail-init [--config FILE] [--runtime-dir DIR] VERB [ARGUME
     exec [-u UID [-g GID]] NAME [COMMAND ARGUMENT...]
                               run a command in a jail, as its root unless told otherwise
     stop NAME | --all         end a jail; --grace DURATION (default 5s)
-    version
+` + provisionUsage + `    version
 
 An ordinary user runs jails of their own, from $XDG_CONFIG_HOME/jail/jail.toml.
 See jail-init(8), jail.toml(5).
@@ -123,6 +124,10 @@ func command(args []string) int {
 		}
 	case "stop":
 		err = c.stop(rest)
+	case "add", "rm", "key", "edit":
+		err = provisioning[verb](&c, rest)
+	case provision.OwnerVerb:
+		err = provision.Owner(os.Stdin, os.Stdout)
 	case lookVerb:
 		err = config.LookAtPlaces(os.Stdin, os.Stdout)
 	case "version":

@@ -321,6 +321,24 @@ func Reload(opt Options) (int, error) {
 	return 0, errors.New("jail-init serve does not answer; its log says more")
 }
 
+// Serving reports whether there is a jail-init serve to take orders.
+func Serving(opt Options) bool {
+	fd, err := fdsock.DialPlain(fdsock.ServePath(opt.RuntimeDir))
+	if err == nil {
+		sys.Close(fd)
+	}
+	return err != syscall.ENOENT && err != syscall.ECONNREFUSED
+}
+
+// Runs reports whether a jail answers.
+func Runs(opt Options, name string) bool {
+	c, err := control.Open(opt.RuntimeDir, name, false)
+	if err == nil {
+		c.Close()
+	}
+	return err == nil || !errors.Is(err, control.ErrNotRunning)
+}
+
 // Stop ends a jail and waits until it is gone. grace is what its processes get
 // to end by themselves. A PID 1 that does not answer is killed, and everything
 // in the jail with it.

@@ -1,0 +1,250 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// bareHost is a host on which jail is installed, with an sshd that has its block, and no
+// jail yet. It returns the port of sshd.
+func bareHost(t *testing.T) (port int, sshd *exec.Cmd) {
+	t.Helper()
+	alone(t)
+	s, err := serve(registry{text: "version = 1\n"})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.stop()) })
+	require.True(t, poll(deadline, func() bool { _, err := os.Stat("/run/jail/ctl/.serve"); return err == nil }))
+	require.NoError(t, command("groupadd", "jailed"))
+	t.Cleanup(func() { require.NoError(t, command("groupdel", "jailed")) })
+
+	port = freePort(t)
+	const config = "/etc/ssh/sshd_config"
+	was, err := os.ReadFile(config)
+	require.NoError(t, err)
+	block, err := os.ReadFile(shippedBlock)
+	require.NoError(t, err)
+	text := fmt.Sprintf("Port %d\nListenAddress 127.0.0.1\n%s%s", port, sshdCommon, block)
+	require.NoError(t, os.WriteFile(config, []byte(text), 0o644))
+	t.Cleanup(func() { require.NoError(t, os.WriteFile(config, was, 0o644)) })
+	return port, startSSHD(t, port)
+}
+
+func startSSHD(t *testing.T, port int) *exec.Cmd {
+	t.Helper()
+	log, err := os.OpenFile(world.log("sshd.listening.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	require.NoError(t, err)
+	defer log.Close()
+	sshd := exec.Command("/usr/sbin/sshd", "-D", "-e")
+	sshd.Stdout, sshd.Stderr = log, log
+	require.NoError(t, sshd.Start())
+	t.Cleanup(func() {
+		sshd.Process.Kill()
+		sshd.Wait()
+	})
+	eventually(t, "sshd listens", func() bool {
+		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+	return sshd
+}
+
+// jailVerb runs a verb of jail's.
+func jailVerb(t *testing.T, stdin string, args ...string) result {
+	t.Helper()
+	return runCommand(t, exec.Command(initPath, args...), strings.NewReader(stdin))
+}
+
+// state is all that a login may leave behind, by name.
+func state(t *testing.T) map[string]string {
+	t.Helper()
+	s := make(map[string]string)
+	for _, root := range []string{"", debianRoot} {
+		for _, f := range []string{"passwd", "shadow", "group", "gshadow", "subuid", "subgid"} {
+			if text, err := os.ReadFile(filepath.Join(root, "etc", f)); err == nil {
+				s[filepath.Join(root, "etc", f)] = string(text)
+			}
+		}
+	}
+	for _, dir := range []string{"/etc/jail", "/var/lib/jail", debianRoot + "/home", debianRoot + "/etc", "/run/jail"} {
+		require.NoError(t, filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
+			// Of serve: they have the time in them, or stay by design.
+			if err == nil && !strings.HasPrefix(p, "/run/jail/lock/") && !strings.HasPrefix(p, "/run/jail/registry") &&
+				p != "/var/lib/jail/registry" && p != "/var/lib/jail/.unfinished.lock" {
+				s[p] += " is there"
+			}
+			return nil
+		}))
+	}
+	delete(s, "/etc/jail/jail.d")
+	return s
+}
+
+// TestAddAndRemove: a login is made by one command, is somebody who can log in, and is gone by
+// another, without a trace.
+func TestAddAndRemove(t *testing.T) {
+	port, _ := bareHost(t)
+	before := state(t)
+	as := func(login, command string) result {
+		return runCommand(t, exec.Command("ssh", "-F", "none", "-i", keyFile, "-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=no",
+			"-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "BatchMode=yes", "-p", strconv.Itoa(port), login+"@127.0.0.1", command), nil)
+	}
+
+	dry := jailVerb(t, "", "add", "newbie", "--jail", "deb", "--rootfs", debianRoot, "--dry-run")
+	require.Zero(t, dry.status, "%+v", dry)
+	assert.Contains(t, dry.stdout, "account newbie of the host: uid ")
+	assert.Equal(t, before, state(t), "a dry run makes nothing")
+
+	r := jailVerb(t, "", "add", "newbie", "--jail", "deb", "--rootfs", debianRoot, "--key", keyFile+".pub")
+	require.Zero(t, r.status, "%+v\n%s", r, world.tail("sshd.listening.log", 0))
+	assert.Contains(t, r.stdout, "newbie: logged in to jail deb over the loopback address")
+	assert.Contains(t, r.stdout, "log in: ssh newbie@")
+	assert.Equal(t, result{stdout: "newbie\n/home/newbie\n"}, as("newbie", "id -un; pwd"))
+	assert.Equal(t, result{stdout: "700 newbie\n600 newbie\n"}, as("newbie", "stat -c '%a %U' ~/.ssh ~/.ssh/authorized_keys"))
+	ls := jailVerb(t, "", "key", "newbie", "ls")
+	assert.Equal(t, 1, strings.Count(ls.stdout, "\n"), "the key of the proof is gone: %+v", ls)
+
+	// A second one of the same jail, whose password is the host's.
+	r = jailVerb(t, "a secret of hers\n", "add", "second", "--jail", "deb", "--password")
+	require.Zero(t, r.status, "%+v", r)
+	shadow, err := os.ReadFile("/etc/shadow")
+	require.NoError(t, err)
+	assert.Regexp(t, `(?m)^second:\$`, string(shadow))
+	assert.NotZero(t, as("second", "id").status)
+	public, err := os.ReadFile(keyFile + ".pub")
+	require.NoError(t, err)
+	require.Zero(t, jailVerb(t, string(public), "key", "second", "add", "-").status)
+	assert.Equal(t, result{stdout: "second\n"}, as("second", "id -un"))
+	require.Zero(t, jailVerb(t, "", "key", "second", "rm", strings.Fields(ls.stdout)[1]).status)
+	assert.NotZero(t, as("second", "id").status)
+
+	// The registry is changed by an editor, and only to what can be used.
+	edit := func(script, answer string) result {
+		t.Setenv("EDITOR", "sed -i "+script)
+		return jailVerb(t, answer, "edit", "deb")
+	}
+	const dropin = "/etc/jail/jail.d/deb.toml"
+	text := contents(dropin)
+	r = edit("s/^rootfs.*/rootfs=7/", "n\n")
+	assert.Equal(t, 1, r.status)
+	assert.Contains(t, r.stderr, "jail-init: "+dropin+":5: jail.deb.rootfs: ")
+	assert.Equal(t, text, contents(dropin))
+	r = edit("s/^rootfs.*/&\\nhostname=\"edited\"/", "")
+	require.Zero(t, r.status, "%+v", r)
+	assert.Contains(t, r.stdout, dropin+" is in force")
+	assert.Contains(t, contents(dropin), "hostname=\"edited\"")
+
+	// A class of them.
+	var list, names strings.Builder
+	for i := range 12 {
+		fmt.Fprintf(&list, "pupil%d,%d,%s\n", i, 50000+i, strings.TrimSpace(string(public)))
+		fmt.Fprintf(&names, "pupil%d ", i)
+	}
+	r = jailVerb(t, "# a class\n"+list.String(), "add", "--csv", "-", "--jail", "deb")
+	require.Zero(t, r.status, "%+v", r)
+	assert.Contains(t, r.stdout, "12 logins are made")
+	assert.Contains(t, r.stdout, "11 more are made and not tried")
+	assert.Equal(t, result{stdout: "pupil11\n50011\n"}, as("pupil11", "id -un; id -u"))
+	r = jailVerb(t, "other\nnewbie\n", "add", "--csv", "-", "--jail", "deb")
+	assert.Contains(t, r.stderr, "newbie: the host has an account of that name")
+	assert.NotContains(t, contents("/etc/passwd"), "other:", "all of a list or none")
+	for name := range strings.FieldsSeq(names.String()) {
+		require.Zero(t, jailVerb(t, "", "rm", name, "--purge").status)
+	}
+	assert.Contains(t, contents(dropin), "hostname=\"edited\"", "what was changed by hand stays")
+
+	r = jailVerb(t, "", "rm", "newbie", "--purge")
+	require.Zero(t, r.status, "%+v", r)
+	assert.NotZero(t, as("newbie", "id").status)
+	r = jailVerb(t, "", "rm", "second", "--purge")
+	require.Zero(t, r.status, "%+v", r)
+	assert.Contains(t, r.stdout, debianRoot+" stays")
+	assert.Equal(t, before, state(t))
+}
+
+// TestAddLeavesNothing: whatever is wrong, and whoever ends it wherever, a login is there whole or not at all.
+func TestAddLeavesNothing(t *testing.T) {
+	_, sshd := bareHost(t)
+	before := state(t)
+	// Somebody of the tree's own, who has a uid that is nobody's on the host.
+	for name, c := range map[string]struct {
+		args []string
+		says string
+	}{
+		"an account of the host": {[]string{"alice", "--rootfs", debianRoot}, "the host has an account of that name"},
+		"no name":                {[]string{"Alice", "--rootfs", debianRoot}, "is no login name"},
+		"a uid of the system's":  {[]string{"newbie", "--rootfs", debianRoot, "--uid", "33"}, "must be 1000 or more"},
+		"a uid of somebody's":    {[]string{"newbie", "--rootfs", debianRoot, "--uid", strconv.Itoa(alice.id)}, "an account of the host has it"},
+		"no jail":                {[]string{"newbie"}, "there is no jail newbie"},
+		"no root directory":      {[]string{"newbie", "--rootfs", "/srv/nowhere"}, "/srv/nowhere"},
+		"not a root directory":   {[]string{"newbie", "--rootfs", "/srv/people"}, "has no account files"},
+		"a user of the system's": {[]string{"www-data2", "--jail", "deb", "--rootfs", "/"}, "rootfs"},
+	} {
+		r := jailVerb(t, "", append([]string{"add"}, c.args...)...)
+		assert.NotZero(t, r.status, name)
+		assert.Contains(t, r.stderr, c.says, name)
+		assert.Equal(t, 1, strings.Count(r.stderr, "\n"), "one line: %s", r.stderr)
+		assert.Equal(t, before, state(t), name)
+	}
+
+	// A disk that is full.
+	for _, place := range []string{"/etc/jail/jail.d", debianRoot + "/home"} {
+		require.NoError(t, os.MkdirAll(place, 0o755))
+		require.NoError(t, unix.Mount("tmpfs", place, "tmpfs", 0, "mode=755,size=4k"))
+		require.NoError(t, os.WriteFile(place+"/.full", make([]byte, 4096), 0o644))
+		r := jailVerb(t, "", "add", "newbie", "--rootfs", debianRoot, "--key", keyFile+".pub")
+		require.NoError(t, unix.Unmount(place, 0))
+		assert.Contains(t, r.stderr, "no space left on device", place)
+		assert.Contains(t, r.stderr, "nothing of it remains", place)
+		assert.Equal(t, before, state(t), place)
+	}
+
+	// Somebody ends it: when the account is there, the registry, the home.
+	for name, there := range map[string]string{
+		"account": "/etc/passwd", "registry": "/etc/jail/jail.d/newbie.toml", "home": debianRoot + "/home/newbie",
+	} {
+		for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGINT} {
+			cmd := exec.Command(initPath, "add", "newbie", "--rootfs", debianRoot, "--key", keyFile+".pub")
+			var stderr strings.Builder
+			cmd.Stderr = &stderr
+			require.NoError(t, cmd.Start())
+			require.True(t, poll(deadline, func() bool {
+				text, err := os.ReadFile(there)
+				return err == nil && strings.Contains(string(text), "newbie") || err != nil && !os.IsNotExist(err)
+			}), "%s: %s", name, stderr.String())
+			cmd.Process.Signal(sig)
+			cmd.Wait()
+			if sig == syscall.SIGKILL {
+				// useradd(8), in a group of its own, may still be at it, with the files locked.
+				require.True(t, poll(deadline, func() bool { _, err := os.Stat("/etc/passwd.lock"); return os.IsNotExist(err) }))
+				r := jailVerb(t, "", "rm", "nobody-at-all")
+				assert.Contains(t, r.stderr, "jail add newbie, has not ended", "%s: %+v", name, r)
+			} else {
+				assert.Contains(t, stderr.String(), "interrupted; nothing of it remains", name)
+			}
+			eventually(t, "a jail that was started is gone", func() bool { return len(jailPIDs("newbie")) == 0 })
+			assert.Equal(t, before, state(t), "%s, signal %v", name, sig)
+		}
+	}
+
+	// No sshd.
+	require.NoError(t, sshd.Process.Kill())
+	sshd.Wait()
+	r := jailVerb(t, "", "add", "newbie", "--rootfs", debianRoot)
+	assert.Contains(t, r.stderr, "Connection refused")
+	assert.Contains(t, r.stderr, "nothing of it remains")
+	assert.Equal(t, before, state(t), "no sshd")
+}
