@@ -242,18 +242,28 @@ func furnishOracle(scratch string) error {
 		return err
 	}
 
+	// Its /etc is a whole copy: a mount on a single file goes when useradd(8) renames
+	// another one into its place, in whatever mount namespace.
+	etc := filepath.Join(memory, "etc")
+	if err := command("cp", "-a", "/etc", etc); err != nil {
+		return err
+	}
 	passwd, shadow, group := insideLines(debianAccounts)
-	var binds strings.Builder
 	for file, lines := range map[string]string{"passwd": passwd, "shadow": shadow, "group": group} {
-		if err := appendFile(filepath.Join(scratch, file), lines); err != nil {
+		to := filepath.Join(etc, file)
+		if err := command("cp", "-a", filepath.Join(scratch, file), to); err != nil {
 			return err
 		}
-		fmt.Fprintf(&binds, "mount --bind %s/%s /etc/%s\n", scratch, file, file)
+		if err := appendFile(to, lines); err != nil {
+			return err
+		}
 	}
 	// A process keeps the namespace. To pin it with a mount would be neater, but
 	// Linux 6.18 takes some new mount namespaces for older ones (mnt_ns_loop
 	// compares ids that are handed out per processor) and refuses.
-	script := binds.String() + strings.ReplaceAll(`
+	script := strings.NewReplacer("ROOT", oracleRoot, "ETC", etc, "SSH", sshDir).Replace(`
+		mount --bind SSH ETC/ssh/e2e
+		mount --rbind ETC /etc
 		mount -t devpts -o newinstance,ptmxmode=0666,mode=620,gid=5 devpts /dev/pts
 		mount --bind /dev/pts/ptmx /dev/ptmx
 		mount --rbind /dev ROOT/dev
@@ -261,7 +271,7 @@ func furnishOracle(scratch string) error {
 		mount -t tmpfs -o mode=1777 tmpfs ROOT/tmp
 		echo furnished
 		exec sleep infinity
-	`, "ROOT", oracleRoot)
+	`)
 	keeper := exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-ec", script)
 	keeper.Stderr = os.Stderr
 	stdout, err := keeper.StdoutPipe()

@@ -59,7 +59,7 @@ type jailRecord struct {
 	Spec   jail.Spec // without Logins
 	File   string    // of the registry
 	Block  config.Block
-	Logins uint64    // offset
+	Logins uint64 // offset
 	Bytes  uint64
 }
 
