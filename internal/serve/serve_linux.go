@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -46,10 +47,13 @@ type Options struct {
 // lastWait is how long serve waits, when it ends, for the last words of its jails.
 const lastWait = time.Second
 
-// spareThreads is how many starts, and reads of what belongs to a jail, can wait for the
-// kernel at once before the runtime needs another thread. A machine that has none to
-// give must not be the end of serve. Each takes 17 KiB.
-const spareThreads = 8
+// startsAtOnce is how many starts wait for the kernel at once, a thread each.
+func startsAtOnce() int { return min(max(4, runtime.NumCPU()), 16) }
+
+// spareThreads is how many threads are made beforehand. A machine that has none to give
+// must not be the end of serve, as it is when the runtime needs another: for each start, for
+// each processor that has something to do, and for the loop and the signals. Each takes 17 KiB.
+func spareThreads() int { return startsAtOnce() + runtime.GOMAXPROCS(0) + 2 }
 
 type kind int32
 
@@ -178,7 +182,7 @@ func Run(opt Options) error {
 		return err
 	}
 	s.tidier.busy()
-	sys.SpareThreads(spareThreads)
+	sys.SpareThreads(int32(spareThreads()))
 	s.log("ready: %d jails, %d logins, sockets in %s", len(s.byName), len(s.byUID), opt.RuntimeDir)
 	fdsock.Notify("READY=1")
 	return s.loop()
@@ -191,7 +195,7 @@ func newServer(opt Options) *server {
 		refused: map[int]refused{}, holding: map[int]int{},
 		asking: make(chan struct{}, 64), reloadWait: reloadWait,
 		maxLogins: descriptors() - spareFDs,
-		starts:    newTurns(spareThreads, turnPatience, sys.RoomForThread),
+		starts:    newTurns(startsAtOnce(), turnPatience, sys.RoomForThread),
 	}
 	s.load = func() (*config.Registry, error) {
 		return inforce.Load(opt.ConfigPath, config.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir})
