@@ -153,11 +153,14 @@ func (p *pace) next(over <-chan struct{}) {
 func (v *Voice) readLog() {
 	reset := false
 	p := newPace(maxReads, readsPerSecond)
-	buf := make([]byte, wire.MaxEvents+1) // so that a packet too long is seen to be
+	raw, err := v.conn.SyscallConn()
+	if err != nil {
+		return
+	}
 	for {
 		p.next(v.over)
 		// read(2) takes no descriptors; the kernel closes those there are.
-		n, err := v.conn.Read(buf)
+		err := read(raw, v.packet)
 		if errors.Is(err, syscall.ECONNRESET) && !reset {
 			// It has ended with orders unread. That is said once, before what it has
 			// sent (unix_release_sock of net/unix/af_unix.c, skb_recv_datagram).
@@ -167,24 +170,63 @@ func (v *Voice) readLog() {
 		if err != nil {
 			return
 		}
-		typ, _, body, err := wire.Header(buf[:n])
-		if err == nil && typ == wire.TypeEvents {
-			v.events(body)
-			continue
-		}
-		if err != nil || typ != wire.TypeLog {
-			continue
-		}
-		text, err := wire.DecodeText(body)
-		if err != nil {
-			continue
-		}
-		if why, ok := strings.CutPrefix(text, endsPrefix); ok {
-			v.because(Quote(why))
-			continue
-		}
-		v.say("", text)
 	}
+}
+
+// packet takes one packet of PID 1.
+func (v *Voice) packet(p []byte) {
+	typ, _, body, err := wire.Header(p)
+	if err == nil && typ == wire.TypeEvents {
+		v.events(body)
+		return
+	}
+	if err != nil || typ != wire.TypeLog {
+		return
+	}
+	text, err := wire.DecodeText(body)
+	if err != nil {
+		return
+	}
+	if why, ok := strings.CutPrefix(text, endsPrefix); ok {
+		v.because(Quote(why))
+		return
+	}
+	v.say("", text)
+}
+
+// buffers are for what is being read; so that a packet too long is seen to be, they have
+// room for more than the longest.
+var buffers = sync.Pool{New: func() any { return new([wire.MaxEvents + 1]byte) }}
+
+// read waits until there is something to read and hands it to use. It has no buffer while
+// it waits: those of all jails were most of what serve has in memory for each.
+func read(raw syscall.RawConn, use func(p []byte)) error {
+	var buf *[wire.MaxEvents + 1]byte
+	var n int
+	var err error
+	waitErr := raw.Read(func(fd uintptr) bool {
+		buf = buffers.Get().(*[wire.MaxEvents + 1]byte)
+		for {
+			if n, err = syscall.Read(int(fd), buf[:]); err != syscall.EINTR {
+				break
+			}
+		}
+		if err == syscall.EAGAIN {
+			buffers.Put(buf)
+		}
+		return err != syscall.EAGAIN
+	})
+	if waitErr != nil {
+		return waitErr
+	}
+	defer buffers.Put(buf)
+	if err == nil && n == 0 {
+		err = io.EOF
+	}
+	if err == nil {
+		use(buf[:n])
+	}
+	return err
 }
 
 func (v *Voice) because(reason string) {
@@ -234,15 +276,14 @@ func (v *Voice) countSuppressed() {
 }
 
 func (v *Voice) readStderr() {
-	buf := make([]byte, 4096)
+	raw, err := v.stderr.SyscallConn()
+	if err != nil {
+		return
+	}
 	p := newPace(maxPieces, piecesPerSecond)
 	for {
 		p.next(v.over)
-		n, err := v.stderr.Read(buf)
-		if n > 0 {
-			v.say("stderr: ", string(buf[:n]))
-		}
-		if err != nil {
+		if err := read(raw, func(piece []byte) { v.say("stderr: ", string(piece)) }); err != nil {
 			if !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded) {
 				v.say("", "reading its standard error: "+err.Error())
 			}
