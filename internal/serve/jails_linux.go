@@ -244,7 +244,7 @@ func (s *server) start(n int, j *jailState) {
 		}
 		sys.CloseForeign(fds)
 		s.post(func() {
-			s.tidier.busy()
+			s.tidier.started()
 			switch {
 			case err != nil:
 				s.step(n, supervise.Event{Kind: supervise.Failed, Text: err.Error(), Busy: errors.Is(err, launch.ErrBusy) || errors.Is(err, errSilent)})

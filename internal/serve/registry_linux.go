@@ -321,7 +321,7 @@ func (s *server) loaded(reg *config.Registry, err error, answer func(lines []str
 		s.log("reloaded: %d jails", len(reg.Jails))
 	}
 	answer(lines, verdict)
-	s.tidier.busy()
+	s.tidier.registry()
 	s.reloads.reading = false
 	if again := s.reloads.again; len(again) > 0 {
 		s.reloads.again = nil

@@ -176,12 +176,12 @@ func Run(opt Options) error {
 			sys.EventfdAdd(s.wake)
 		}
 	}()
-	s.tidier = newTidier(tidyAfter, tidy)
+	s.tidier = newTidier(tidyAfter, s.rest)
 	s.apply(reg)
 	if err := s.publish(reg); err != nil {
 		return err
 	}
-	s.tidier.busy()
+	s.tidier.registry()
 	sys.SpareThreads(int32(spareThreads()))
 	s.log("ready: %d jails, %d logins, sockets in %s", len(s.byName), len(s.byUID), opt.RuntimeDir)
 	fdsock.Notify("READY=1")

@@ -2,55 +2,56 @@ package serve
 
 import (
 	"runtime/debug"
-	"runtime/metrics"
 	"time"
 )
 
-const (
-	// tidyAfter is how long ago the last start, or reading of the registry, has to be before
-	// what they have left behind is given back to the kernel.
-	tidyAfter = 250 * time.Millisecond
-	// tidyFrom is how many bytes that has to be. With less than the collector leaves alone
-	// by itself, four megabytes, serve of a few jails would have them for good.
-	tidyFrom = 256 << 10
-)
+// tidyAfter is how long ago the last start, or reading of the registry, has to be before
+// what they have left behind is given back to the kernel. Of less than four megabytes the
+// collector does not come by itself, and serve of a few jails would have them for good.
+const tidyAfter = 250 * time.Millisecond
 
-// tidier gives memory back when serve has come to rest. To collect takes as long as there
-// is memory in use, some tens of milliseconds with ten thousand jails, and a start must
-// not pay for that each time: it is done only when there is as much to be had as half of
-// what is in use. The zero value does nothing.
+// tidier gives memory back when serve has come to rest. The zero value does nothing.
 type tidier struct {
-	timer *time.Timer
-	after time.Duration
+	timer  *time.Timer
+	after  time.Duration
+	starts int  // since the last time
+	read   bool // the registry, since then
 }
 
-func newTidier(after time.Duration, tidy func()) tidier {
-	t := tidier{time.AfterFunc(time.Hour, tidy), after}
+// newTidier makes one that calls rest when it may be time.
+func newTidier(after time.Duration, rest func()) tidier {
+	t := tidier{timer: time.AfterFunc(time.Hour, rest), after: after, read: true}
 	t.timer.Stop()
 	return t
 }
 
-// busy says that something has just ended that leaves memory behind.
+// started says that a start is over, registry that it was read.
+func (t *tidier) started()  { t.starts++; t.busy() }
+func (t *tidier) registry() { t.read = true; t.busy() }
+
 func (t *tidier) busy() {
 	if t.timer != nil {
 		t.timer.Reset(t.after)
 	}
 }
 
-// tidy gives memory back if it is worth it.
-func tidy() {
-	if used, left := heap(); worthIt(used, left) {
-		debug.FreeOSMemory()
+// due reports whether tidying up is worth it with so many jails, and if so that it is
+// done. A start leaves 40 KiB behind. To collect takes as long as there is memory in use,
+// 3 KiB for each jail: some tens of milliseconds with ten thousand, for which not each start
+// can pay.
+func (t *tidier) due(jails int) bool {
+	if !t.read && t.starts < max(6, jails/25) {
+		return false
 	}
+	t.starts, t.read = 0, false
+	return true
 }
 
-// worthIt is asked with how much of the heap was in use at the last collection, and how
-// much has come since.
-func worthIt(used, left uint64) bool { return left >= tidyFrom && left >= used/2 }
-
-func heap() (used, left uint64) {
-	m := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}}
-	metrics.Read(m)
-	used = m[0].Value.Uint64()
-	return used, max(m[1].Value.Uint64(), used) - used
+// rest is called when nothing has happened for a while.
+func (s *server) rest() {
+	s.post(func() {
+		if s.tidier.due(len(s.byName)) {
+			go debug.FreeOSMemory()
+		}
+	})
 }

@@ -1,8 +1,6 @@
 package serve
 
 import (
-	"runtime"
-	"runtime/debug"
 	"testing"
 	"time"
 
@@ -37,25 +35,22 @@ func TestTidiesUp(t *testing.T) {
 }
 
 func TestTidyingIsWorthIt(t *testing.T) {
-	assert.False(t, worthIt(0, 100<<10), "there is little to be had")
-	assert.True(t, worthIt(300<<10, 1<<20))
-	assert.False(t, worthIt(60<<20, 1<<20), "what it costs grows with what is in use")
-	assert.True(t, worthIt(60<<20, 40<<20))
-}
-
-var sink []byte
-
-// What is left is counted, and gone afterwards.
-func TestTidy(t *testing.T) {
-	runtime.GC()
-	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // nobody else collects
-	_, before := heap()
-	for range 64 {
-		sink = make([]byte, 64<<10)
+	var d tidier
+	starts := func(n int) {
+		for range n {
+			d.started()
+		}
 	}
-	_, left := heap()
-	assert.Greater(t, left, before+(3<<20))
-	tidy()
-	_, after := heap()
-	assert.Less(t, after, before+(1<<20))
+	assert.False(t, d.due(1), "there is nothing to be had")
+	starts(5)
+	assert.False(t, d.due(1))
+	starts(1)
+	assert.False(t, d.due(10_000), "what it costs grows with what is in use")
+	assert.True(t, d.due(100))
+	assert.False(t, d.due(1), "it is done")
+	starts(400)
+	assert.True(t, d.due(10_000))
+	d.registry()
+	assert.True(t, d.due(10_000))
+	assert.False(t, d.due(10_000))
 }
