@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/creack/pty"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -34,6 +35,7 @@ type world struct {
 	// What the jail does with the next requests.
 	refusal  *session.Refusal
 	held     bool // a child does not get as far as its program
+	pts      bool // a session that asks for a terminal has one
 	release  []int
 	forwards int // Remove was called
 	pids     map[int]bool
@@ -54,9 +56,25 @@ func (w *world) Start(s *session.Slot, _ *wire.Identity, conn int) (session.Star
 	null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
 	require.NoError(w.t, err)
 	defer sys.Close(null)
+	terminal := null
+	if w.pts && s.Req.TTY() {
+		master, slave, err := pty.Open()
+		require.NoError(w.t, err)
+		defer master.Close()
+		defer slave.Close()
+		st.Master, err = sys.Fcntl(int(master.Fd()), syscall.F_DUPFD_CLOEXEC, 0)
+		require.NoError(w.t, err)
+		terminal = int(slave.Fd())
+		c.CttyFD = terminal
+	}
 	for i, kind := range s.Req.Stdio {
-		if c.FDs[i] = null; kind == wire.StdioPassed {
+		switch kind {
+		case wire.StdioPassed:
 			c.FDs[i], c.TakeFrom = sys.FDTaken, conn
+		case wire.StdioTTY:
+			c.FDs[i] = terminal
+		default:
+			c.FDs[i] = null
 		}
 	}
 	if w.held {
@@ -917,4 +935,73 @@ func TestIdle(t *testing.T) {
 	assert.False(t, w.l.done(now+6000))
 	assert.False(t, w.l.done(now+10_999))
 	assert.True(t, w.l.done(now+11_000))
+}
+
+// TestTerminalsWithoutAClient: what becomes of a session on a terminal whose client is gone
+// is what the registry says, and nobody keeps the terminal longer than the session.
+func TestTerminalsWithoutAClient(t *testing.T) {
+	for claim, tt := range map[string]struct {
+		policy wire.OnDisconnect
+		kept   bool
+		kills  []string
+	}{
+		"as sshd has it": {policy: wire.DisconnectPlain},
+		"hup":            {policy: wire.DisconnectHup},
+		"kill":           {policy: wire.DisconnectKill, kills: []string{"false 9", "false 9"}},
+		"keep":           {policy: wire.DisconnectKeep, kept: true},
+	} {
+		t.Run(claim, func(t *testing.T) {
+			w := newWorld(t, &wire.Setup{Userns: true, OnDisconnect: tt.policy}, 7)
+			w.pts = true
+			before := openFDs(t)
+			fd := w.dial(7)
+			r := wire.Request{Args: [][]byte{[]byte("echo ready; read line; seq 1 100000; exit 3")}, Stdio: [3]wire.Stdio{wire.StdioTTY, wire.StdioTTY, wire.StdioTTY}}
+			p, err := wire.AppendRequest(nil, &r)
+			require.NoError(t, err)
+			w.send(fd, p)
+			var master int
+			var buf [4096]byte
+			w.until("it is started", func() bool {
+				n, err := sys.RecvMsg(fd, buf[:], false, &w.m)
+				if err == syscall.EAGAIN {
+					return false
+				}
+				require.NoError(t, err)
+				require.Equal(t, wire.AppendStarted(nil, wire.Started{})[:2], buf[:2])
+				require.Positive(t, n)
+				require.Len(t, w.m.FDs, 1)
+				master = w.m.FDs[0]
+				return true
+			})
+			require.NoError(t, sys.SetNonblock(master))
+			var heard []byte
+			w.until("it has said something", func() bool {
+				n, err := sys.Read(master, buf[:])
+				if err == nil {
+					heard = append(heard, buf[:n]...)
+				}
+				return len(heard) >= len("ready\r\n")
+			})
+			assert.Equal(t, "ready\r\n", string(heard))
+			if tt.kept {
+				_, err := sys.Write(master, []byte("go on\n"))
+				require.NoError(t, err)
+			}
+			w.kills = nil
+			sys.Close(master)
+			require.NoError(t, syscall.Shutdown(fd, syscall.SHUT_RDWR))
+			w.until("the session has ended", func() bool { return w.l.sessions == 0 })
+			assert.Equal(t, tt.kills, w.kills)
+			w.turn()
+			told := w.told()
+			end := told[len(told)-1]
+			require.Equal(t, wire.EventEnded, end.Kind)
+			if tt.kept {
+				assert.Equal(t, uint8(3), end.Status, "it has printed more than a terminal holds, to nobody, and gone on to its end")
+			} else {
+				assert.NotZero(t, end.Signal)
+			}
+			w.until("nothing of it is left", func() bool { return openFDs(t) <= before+1 }) // the client's
+		})
+	}
 }
