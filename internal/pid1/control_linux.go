@@ -133,8 +133,11 @@ func (l *loop) stop(graceMillis uint32) {
 			}
 		}
 		for i, c := range l.conns {
-			if c.state == pending {
-				l.drop(i) // its client has no answer yet and connects again
+			switch c.state { // its client has no answer yet and connects again
+			case pending:
+				l.drop(i)
+			case typingIn:
+				l.abandon(i)
 			}
 		}
 		_ = l.procs.kill(-1, syscall.SIGHUP)
@@ -153,8 +156,12 @@ func (l *loop) dropLogin(hostUID uint32) {
 		return
 	}
 	for j, c := range l.conns {
-		if c.state == pending && c.login == i {
+		switch {
+		case c.login != i:
+		case c.state == pending:
 			l.drop(j)
+		case c.state == typingIn:
+			l.abandon(j)
 		}
 	}
 	l.forgetListener(i)

@@ -44,6 +44,7 @@ const (
 	kindConn
 	kindChild  // a session leader's pidfd
 	kindMaster // the terminal of a session whose client is gone
+	kindTyping // the terminal of a session that is typed into
 )
 
 // listener is one login's.
@@ -55,12 +56,13 @@ type listener struct {
 type state uint8
 
 const (
-	free    state = iota
-	pending       // connected, no request yet
-	running       // a session runs
-	orphan        // a session runs, its connection is gone
-	admin         // a control connection
-	leaving       // it has been refused; its request is still being thrown away
+	free     state = iota
+	pending        // connected, no request yet
+	typingIn       // what was typed ahead is on its way into the session's terminal
+	running        // a session runs
+	orphan         // a session runs, its connection is gone
+	admin          // a control connection
+	leaving        // it has been refused; its request is still being thrown away
 )
 
 // conn is a connection, the session that came of it, or both.
@@ -108,6 +110,7 @@ type busySlot struct {
 // sessions is session.Jail, or what stands for it in a test.
 type sessions interface {
 	Start(s *session.Slot, id *wire.Identity, conn int) (session.Started, *session.Refusal)
+	Typed(s *session.Slot, st *session.Started, err error) *session.Refusal
 	Remove(f *session.Forward)
 	Logout(l session.Login) *sys.Child
 }
@@ -136,6 +139,7 @@ type loop struct {
 	byPID     map[int]int
 	slots     []*session.Slot
 	busySlots []busySlot
+	typings   []typing
 	buriers   []burier
 	dead      []int // descriptors that PID 1 cannot close by itself
 	paused    bool  // accepting stopped for want of descriptors
@@ -242,7 +246,7 @@ func (l *loop) addListener(fd int, id wire.Identity) error {
 // send its request, for which its identity is needed.
 func (l *loop) waitsOn(i int) bool {
 	for _, c := range l.conns {
-		if c.state == pending && c.login == i {
+		if (c.state == pending || c.state == typingIn) && c.login == i {
 			return true
 		}
 	}
@@ -330,6 +334,8 @@ func (l *loop) turn(events []sys.EpollEvent, timeout int) (ended bool, err error
 			reap = true
 		case kindMaster:
 			l.drain(i)
+		case kindTyping:
+			l.typed(i, nil)
 		}
 	}
 	if reap || l.now-l.lastReap >= tick {
@@ -361,7 +367,7 @@ func (l *loop) quiet() int {
 		return 50
 	}
 	switch {
-	case l.waiting > 0, l.children, len(l.busySlots) > 0, len(l.buriers) > 0:
+	case l.waiting > 0, l.children, len(l.busySlots) > 0, len(l.typings) > 0, len(l.buriers) > 0:
 		return tick
 	case l.idle != 0 && l.setup.IdleMillis > 0:
 		left := l.idle + int64(l.setup.IdleMillis) - l.now
@@ -559,7 +565,12 @@ func (l *loop) hasSlot(login int) bool {
 			own++
 		}
 	}
-	return len(l.busySlots)+len(l.woken) < maxSlots && own < loginSlots
+	for i := range l.typings {
+		if l.typings[i].login == login {
+			own++
+		}
+	}
+	return len(l.busySlots)+len(l.woken)+len(l.typings) < maxSlots && own < loginSlots
 }
 
 // slot returns memory for a new session of a login, nil if all of it, or all that one
@@ -656,69 +667,12 @@ func (l *loop) request(i int, id *wire.Identity) {
 		s.FilesBelow = farFDs
 	}
 	st, refusal := l.jail.Start(s, id, c.fd)
-	if refusal != nil {
-		for _, fd := range [...]int{st.Master, st.Agent} {
-			if fd >= 0 {
-				sys.Close(fd)
-			}
-		}
-		f := st.Forward // st itself would be on the heap, for each session
-		l.jail.Remove(&f)
-		l.refuse(i, refusal.Status, refusal.Text)
+	if refusal == nil && st.Typing {
+		busy = true
+		l.types(i, s, &st, rights)
 		return
 	}
-	busy = true
-	l.now = sys.MonotonicMillis()
-	l.busySlots = append(l.busySlots, busySlot{s, c, c.login, st.PIDFD, l.now})
-	if rights {
-		c.taking, c.rights = s.Child, false
-	}
-	if c.state == pending {
-		l.waiting--
-	}
-	c.state, c.pid, c.pidfd, c.tty = running, st.PID, st.PIDFD, st.Master >= 0
-	c.since = l.now
-	l.byPID[st.PID] = i
-	l.sessions++
-	l.served++
-	l.children, l.idle = true, 0
-	_ = l.watch(st.PIDFD, kindChild, i)
-	c.forward, c.record = st.Forward, st.Login
-	if st.Note != "" {
-		l.log(st.Note)
-	}
-	if c.login >= 0 { // the administrator's sessions are as plain as can be
-		c.policy = l.setup.OnDisconnect
-	}
-	l.tellStarted(c, &s.Req, &st)
-	if err := l.started(c, &st); err != nil {
-		l.hangup(i)
-	}
-}
-
-// started answers a request. The copies that go with the answer are the only
-// ones: the client's death ends the agent and hangs up the terminal, unless the
-// jail has another idea of that.
-func (l *loop) started(c *conn, st *session.Started) error {
-	msg := wire.Started{PID: uint32(st.PID)}
-	var fds [2]int
-	n := 0
-	if c.tty {
-		fds[n], n = st.Master, n+1
-		defer sys.Close(st.Master)
-		if c.policy == wire.DisconnectKill || c.policy == wire.DisconnectKeep {
-			c.master, _ = sys.Fcntl(st.Master, syscall.F_DUPFD_CLOEXEC, 0)
-		}
-	} else if c.policy == wire.DisconnectKill || c.policy == wire.DisconnectHup {
-		msg.Flags |= wire.FlagWatch
-	}
-	if st.Agent >= 0 {
-		msg.Flags |= wire.FlagAgentFD
-		fds[n], n = st.Agent, n+1
-		defer sys.Close(st.Agent)
-	}
-	l.out = wire.AppendStarted(l.out[:0], msg)
-	return sys.SendMsg(c.fd, l.out, fds[:n], false, &l.m)
+	busy = l.begun(i, s, &st, refusal, rights)
 }
 
 // refuse answers a request with a reason and logs it under the same id.
@@ -915,6 +869,7 @@ func (l *loop) expire(now int64) {
 	if len(l.dead) > 0 {
 		l.bury()
 	}
+	l.expireTypings(now)
 	l.expireBuriers(now)
 	if l.paused {
 		l.resume()
@@ -938,7 +893,7 @@ func (l *loop) done(now int64) bool {
 		l.reap()
 		return !l.children
 	}
-	if l.sessions > 0 || l.children || l.waiting > 0 {
+	if l.sessions > 0 || l.children || l.waiting > 0 || len(l.typings) > 0 {
 		l.idle = 0
 		return false
 	}

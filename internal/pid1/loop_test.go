@@ -37,7 +37,9 @@ type world struct {
 	held     bool // a child does not get as far as its program
 	pts      bool // a session that asks for a terminal has one
 	release  []int
-	forwards int // Remove was called
+	types    []int   // masters of terminals of the next requests, which are typed into
+	untyped  []error // why some of them did not get a session
+	forwards int     // Remove was called
 	pids     map[int]bool
 	kills    []string
 	below    []int // FilesBelow of the requests
@@ -87,13 +89,32 @@ func (w *world) Start(s *session.Slot, _ *wire.Identity, conn int) (session.Star
 	text := func(s string) *byte { return &append([]byte(s), 0)[0] }
 	c.Path, c.Envp = text("/bin/sh"), []*byte{nil}
 	c.Argv = []*byte{text("sh"), text("-c"), text(string(s.Req.Args[len(s.Req.Args)-1])), nil}
+	if len(w.types) > 0 {
+		st.Master, w.types = w.types[0], w.types[1:]
+		st.Typing = true
+		return st, nil
+	}
+	w.fork(c, &st)
+	return st, nil
+}
+
+func (w *world) fork(c *sys.Child, st *session.Started) {
+	var err error
 	st.PID, st.PIDFD, err = sys.Fork(c)
 	require.NoError(w.t, err)
 	w.pids[st.PID] = true
-	for !c.Own() { // null and r are closed now
+	for !c.Own() { // null and r are closed then
 		time.Sleep(10 * time.Microsecond)
 	}
-	return st, nil
+}
+
+func (w *world) Typed(s *session.Slot, st *session.Started, err error) *session.Refusal {
+	if err != nil {
+		w.untyped = append(w.untyped, err)
+		return &session.Refusal{Status: 125, Text: err.Error()}
+	}
+	w.fork(s.Child, st)
+	return nil
 }
 
 func (w *world) Remove(*session.Forward) { w.forwards++ }

@@ -148,6 +148,9 @@ type Started struct {
 	Forward Forward
 	// Note is why something asked for is missing, for the log; "" mostly.
 	Note string
+	// Typing: there is no process yet. What was typed ahead is on its way into the
+	// terminal; when poll(2) reports POLLPRI for Master, Typed starts it.
+	Typing bool
 }
 
 // Start starts the session s.Req asks for. If descriptors come with the request, conn
@@ -156,7 +159,8 @@ type Started struct {
 //
 // It goes in steps, each with what the one before has come to: who it is and what is to
 // run, which makes nothing; the terminal and descriptors; all else the child needs; and
-// the child.
+// the child. A worker of the kernel's puts into the terminal what was typed ahead. That
+// may take a while, so Start does not wait for it.
 func (j *Jail) Start(s *Slot, id *wire.Identity, conn int) (Started, *Refusal) {
 	st := Started{Master: -1, Agent: -1}
 	s.Child.Reset()
@@ -165,18 +169,36 @@ func (j *Jail) Start(s *Slot, id *wire.Identity, conn int) (Started, *Refusal) {
 	if refusal != nil {
 		return st, refusal
 	}
-	var e ends
+	e := &s.ends
+	*e = ends{}
 	st.UID, st.SFTP = p.user.UID, s.isSFTP
-	st.Master, refusal = j.open(s, p.user.UID, conn, &e)
+	st.Master, refusal = j.open(s, p.user.UID, conn, e)
 	st.Pts = e.number
-	s.ends = e
-	defer s.Settle()
 	if refusal != nil {
+		s.Settle()
 		return st, refusal
 	}
 	j.prepare(s, &p, e.line, &st)
-	refusal = spawn(s.Child, &st)
+	if s.Req.TTY() && s.Req.Flags&wire.FlagTyped != 0 {
+		st.Typing = true
+		return st, nil
+	}
+	refusal = s.spawn(&st)
 	return st, refusal
+}
+
+// Typed starts a session that was Typing, or refuses it: because of err, if that is not
+// nil.
+func (j *Jail) Typed(s *Slot, st *Started, err error) *Refusal {
+	st.Typing = false
+	if err == nil {
+		err = typed(st.Master, s.ends.slave, st.UID, &s.Req)
+	}
+	if err != nil {
+		s.Settle()
+		return &Refusal{125, "cannot open a terminal: " + reason(err)}
+	}
+	return s.spawn(st)
 }
 
 // plan is who a session is of and what it is to run.
@@ -308,9 +330,10 @@ func (j *Jail) prepare(s *Slot, p *plan, line string, st *Started) {
 var failMsg = []byte("jail-init: cannot start the session: ")
 
 // spawn makes the process.
-func spawn(c *sys.Child, st *Started) *Refusal {
+func (s *Slot) spawn(st *Started) *Refusal {
+	defer s.Settle()
 	var err error
-	st.PID, st.PIDFD, err = sys.Fork(c)
+	st.PID, st.PIDFD, err = sys.Fork(s.Child)
 	st.Login.PID = st.PID
 	switch err {
 	case nil:

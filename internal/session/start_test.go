@@ -55,6 +55,11 @@ func started(t *testing.T, j *Jail, r wire.Request, fds ...int) (syscall.WaitSta
 	var m sys.MsgBuf
 	require.NoError(t, sys.SendMsg(p[0], []byte("request"), fds, true, &m))
 	st, refusal := j.Start(s, &wire.Identity{UID: uint32(os.Getuid())}, p[1])
+	if refusal == nil && st.Typing {
+		assert.Zero(t, st.PID)
+		await(t, st.Master)
+		refusal = j.Typed(s, &st, nil)
+	}
 	out := ""
 	if st.Master >= 0 {
 		defer sys.Close(st.Master)
@@ -127,6 +132,27 @@ func TestStart(t *testing.T) {
 		_, out, refusal := started(t, inHost(t, nil), wire.Request{Stdio: tty, Winsize: wire.Winsize{Rows: 7, Cols: 9}, Args: do("stty size; [ $(tty) = $SSH_TTY ] && echo $0")})
 		require.Nil(t, refusal)
 		assert.Equal(t, "7 9\r\nsh\r\n", out)
+	})
+	t.Run("a command on a terminal with something typed", func(t *testing.T) {
+		_, out, refusal := started(t, inHost(t, nil), wire.Request{Flags: wire.FlagTyped, Stdio: tty, Typed: []byte("abc\n"), Args: do("read x; echo got $x")})
+		require.Nil(t, refusal)
+		assert.Equal(t, "got abc\r\n", out)
+	})
+	t.Run("a terminal that is not typed into in time", func(t *testing.T) {
+		j, s := inHost(t, nil), NewSlot()
+		defer s.Free()
+		before, err := os.ReadDir("/proc/self/fd")
+		require.NoError(t, err)
+		s.Req = wire.Request{Flags: wire.FlagTyped, Stdio: tty, Typed: []byte("abc\n"), Args: do("true")}
+		st, refusal := j.Start(s, &wire.Identity{UID: uint32(os.Getuid())}, -1)
+		require.Nil(t, refusal)
+		require.True(t, st.Typing)
+		assert.NotNil(t, j.Typed(s, &st, syscall.ETIMEDOUT))
+		assert.Zero(t, st.PID)
+		sys.Close(st.Master)
+		after, err := os.ReadDir("/proc/self/fd")
+		require.NoError(t, err)
+		assert.Equal(t, len(before), len(after))
 	})
 	for claim, tt := range map[string]struct {
 		files   map[string]string

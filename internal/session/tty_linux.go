@@ -11,7 +11,8 @@ import (
 // openTTY opens a new terminal of the devpts at pts, for uid, with the modes and
 // the size the request came with. The master never has a name that could be
 // replaced, and the slave is opened through the master (TIOCGPTPEER,
-// ioctl_tty(2); CVE-2016-10124, CVE-2025-52565).
+// ioctl_tty(2); CVE-2016-10124, CVE-2025-52565). It is not uid's yet where something is
+// typed ahead; that is for typed.
 func openTTY(pts int, uid uint32, req *wire.Request) (master, slave, number int, err error) {
 	master, err = sys.Openat2(pts, "ptmx", syscall.O_RDWR|syscall.O_NOCTTY, sys.ResolveNoSymlinks|sys.ResolveBeneath|sys.ResolveNoXdev)
 	if err != nil {
@@ -38,31 +39,29 @@ func openTTY(pts int, uid uint32, req *wire.Request) (master, slave, number int,
 			return fail(err)
 		}
 	}
-	if req.Flags&wire.FlagTyped != 0 {
-		if err := typeAhead(master, slave, req); err != nil {
-			return fail(err)
-		}
-	}
 	if err := tty.SetWinsize(master, req.Winsize); err != nil {
 		return fail(err)
 	}
-	// Only now: whoever has uid inside could open it, and change modes while it is typed,
-	// which PID 1 waits for. The group, tty, and the mode, 0620, come from the mount.
-	if err := syscall.Fchown(slave, int(uid), -1); err != nil {
+	if req.Flags&wire.FlagTyped == 0 {
+		err = own(slave, uid)
+	} else if req.Termios, err = tty.GetTermios(slave); err == nil {
+		err = tty.Type(master, slave, &req.Termios, req.Typed)
+	}
+	if err != nil {
 		return fail(err)
 	}
 	return master, slave, number, nil
 }
 
-// typeAhead puts what was typed on the caller's terminal before the session began
-// into the session's, of which nothing has been read yet.
-func typeAhead(master, slave int, req *wire.Request) error {
-	modes := req.Termios
-	if modes == (wire.Termios{}) {
-		var err error
-		if modes, err = tty.GetTermios(slave); err != nil {
-			return err
-		}
+// own makes a terminal uid's. The group, tty, and the mode, 0620, come from the mount.
+func own(slave int, uid uint32) error { return syscall.Fchown(slave, int(uid), -1) }
+
+// typed is for when all is in the session's terminal that was typed on the caller's
+// before the session began, and nothing of it has been read. Only now it is uid's: who
+// has uid inside could open it, and change modes while it is typed.
+func typed(master, slave int, uid uint32, req *wire.Request) error {
+	if err := tty.Typed(master, slave, &req.Termios, req.Stopped); err != nil {
+		return err
 	}
-	return tty.Type(master, slave, &modes, req.Typed, req.Stopped)
+	return own(slave, uid)
 }

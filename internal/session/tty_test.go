@@ -15,7 +15,7 @@ import (
 
 // TestNobodyIsThereWhileItIsTyped: another session of the same user, which opens each
 // terminal as soon as it can, finds all that is typed ahead in its place. With it on the
-// terminal sooner, PID 1 could wait for the user's word.
+// terminal sooner, it could change the modes in which that is typed.
 func TestNobodyIsThereWhileItIsTyped(t *testing.T) {
 	needs.Root(t, "makes a devpts")
 	const uid, text = 4711, "typed ahead\n"
@@ -55,8 +55,18 @@ func TestNobodyIsThereWhileItIsTyped(t *testing.T) {
 		master, slave, number, err := openTTY(pts, uid, &req)
 		require.NoError(t, err)
 		assert.Zero(t, number)
+		await(t, master)
+		require.NoError(t, typed(master, slave, uid, &req))
 		n := <-found
 		sys.CloseAll([]int{master, slave})
 		require.Equal(t, len(text), n)
 	}
+}
+
+// await waits until all is typed into the terminal of a master.
+func await(t *testing.T, master int) {
+	fds := [1]sys.PollFD{{FD: int32(master), Events: unix.POLLPRI}}
+	n, err := sys.Poll(fds[:], 20_000)
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
 }

@@ -19,20 +19,16 @@ func Literal(t wire.Termios) wire.Termios {
 	return t
 }
 
-// typeWait bounds how long Type waits for a worker of the kernel's, in milliseconds.
-const typeWait = 5_000
-
-// Type puts typed (wire.AppendTyped) into the input of slave, which nobody else has
-// open yet, and then sets modes, so that whoever reads there first finds a terminal
-// on which that was typed and echoed already. stopped leaves its output stopped,
-// where modes have IXON. master is the other side, of which nothing has been read.
+// Type begins to put typed (wire.AppendTyped) into the input of slave, which nobody else
+// has open yet. It does not wait: when poll(2) reports POLLPRI for master, the other
+// side, of which nothing has been read, Typed ends it.
 //
-// What is written to a master is interpreted later, by a worker, with the modes of
-// that moment. The last but one character is therefore VSTOP, by which the slave
+// What is written to a master is interpreted later, by a worker of the kernel's, with the
+// modes of that moment. The last but one character is therefore VSTOP, by which the slave
 // stops, and a master in packet mode learns of it (ioctl_tty(2), TIOCPKT). The one
 // behind it was given to the worker together with it, and is put into the queue
 // before modes can change (n_tty_receive_buf_common holds termios_rwsem).
-func Type(master, slave int, modes *wire.Termios, typed []byte, stopped bool) error {
+func Type(master, slave int, modes *wire.Termios, typed []byte) error {
 	_, last, ok := wire.CountTyped(typed)
 	if !ok {
 		return syscall.EINVAL
@@ -57,24 +53,25 @@ func Type(master, slave int, modes *wire.Termios, typed []byte, stopped bool) er
 			p = p[n:]
 		}
 	}
-	fds := [1]sys.PollFD{{FD: int32(master), Events: pollPri}}
-	if n, err := sys.Poll(fds[:], typeWait); err != nil || n == 0 {
-		return syscall.ETIMEDOUT
-	}
-	on = 0
-	if err := sys.IoctlPtr(master, tiocpkt, unsafe.Pointer(&on)); err != nil {
+	return nil
+}
+
+// Typed ends what Type has begun: it sets modes, so that whoever reads there first finds
+// a terminal on which that was typed and echoed already. stopped leaves its output
+// stopped, where modes have IXON.
+func Typed(master, slave int, modes *wire.Termios, stopped bool) error {
+	var off int32
+	if err := sys.IoctlPtr(master, tiocpkt, unsafe.Pointer(&off)); err != nil {
 		return err
 	}
 	if !stopped || modes.Iflag&syscall.IXON == 0 {
-		t.Iflag = 0 // lets the output go (n_tty_set_termios)
+		t := Literal(*modes) // lets the output go (n_tty_set_termios)
 		if err := SetTermios(slave, &t); err != nil {
 			return err
 		}
 	}
 	return SetTermios(slave, modes)
 }
-
-const pollPri = 0x2
 
 // Taken is what Take has found.
 type Taken struct {

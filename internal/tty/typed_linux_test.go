@@ -32,6 +32,18 @@ func settle(t *testing.T, slave *os.File) {
 	}
 }
 
+// typeInto types into a new terminal.
+func typeInto(t *testing.T, master, slave *os.File, modes *wire.Termios, typed []byte, stopped bool) {
+	require.NoError(t, Type(int(master.Fd()), int(slave.Fd()), modes, typed))
+	fds := [1]sys.PollFD{{FD: int32(master.Fd()), Events: pollPri}}
+	n, err := sys.Poll(fds[:], 20_000)
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	require.NoError(t, Typed(int(master.Fd()), int(slave.Fd()), modes, stopped))
+}
+
+const pollPri = 0x2
+
 // drain reads what is there: each read as one string.
 func drain(t *testing.T, f *os.File) (reads []string) {
 	for ready(int(f.Fd()), sys.PollIn) {
@@ -111,7 +123,7 @@ func TestTypedAheadMovesFromTerminalToTerminal(t *testing.T) {
 			}
 
 			master, slave := open(t)
-			require.NoError(t, Type(int(master.Fd()), int(slave.Fd()), &modes, taken.Typed, taken.Stopped))
+			typeInto(t, master, slave, &modes, taken.Typed, taken.Stopped)
 			assert.Empty(t, drain(t, master), "nor there")
 			got, err := GetTermios(int(slave.Fd()))
 			require.NoError(t, err)
@@ -181,7 +193,7 @@ func TestStoppedOutputStaysStopped(t *testing.T) {
 	assert.Equal(t, "ab\n", string(taken.Typed))
 	for _, stopped := range []bool{true, false} {
 		master, slave := open(t)
-		require.NoError(t, Type(int(master.Fd()), int(slave.Fd()), &modes, taken.Typed, stopped))
+		typeInto(t, master, slave, &modes, taken.Typed, stopped)
 		assert.Equal(t, !stopped, ready(int(slave.Fd()), sys.PollOut))
 		assert.Equal(t, []string{"ab\n"}, drain(t, slave))
 		_, _ = master.WriteString("\x11")
@@ -204,7 +216,7 @@ func TestNonCanonicalTerminals(t *testing.T) {
 	taken, err := Take(nil, int(slave.Fd()), &modes, false)
 	require.NoError(t, err)
 	m, s := open(t)
-	require.NoError(t, Type(int(m.Fd()), int(s.Fd()), &modes, taken.Typed, false))
+	typeInto(t, m, s, &modes, taken.Typed, false)
 	assert.Equal(t, []string{"a\x04\x00\x16\n"}, drain(t, s))
 }
 
