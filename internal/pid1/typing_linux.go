@@ -33,7 +33,9 @@ func (l *loop) types(i int, s *session.Slot, st *session.Started, rights bool) {
 	l.unwatch(c.fd)
 	t := typing{s, i, c.login, *st, rights, l.now}
 	l.typings = append(l.typings, t)
-	ev := sys.EpollEvent{Events: syscall.EPOLLPRI, Fd: int32(kindTyping), Pad: int32(i)}
+	// A stopped slave wakes those who wait for EPOLLIN, not for EPOLLPRI alone (pty.c,
+	// pty_stop). By edges, since root inside could make it readable otherwise.
+	ev := sys.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLPRI | epollET, Fd: int32(kindTyping), Pad: int32(i)}
 	if err := syscall.EpollCtl(l.epfd, syscall.EPOLL_CTL_ADD, st.Master, &ev); err != nil {
 		l.typed(i, err)
 	}
@@ -43,7 +45,7 @@ func (l *loop) types(i int, s *session.Slot, st *session.Started, rights bool) {
 func (l *loop) typed(i int, err error) {
 	n := l.typingOf(i)
 	if n < 0 || err == nil && !told(l.typings[n].st.Master) {
-		return // the event was for one that is gone
+		return // the event was for one that is gone, or says something else
 	}
 	if hungUp(l.conns[i].fd) { // the client was ended meanwhile
 		l.abandon(i)
@@ -96,7 +98,10 @@ func told(master int) bool {
 	return e == 0 && fds[0].Revents&pollPri != 0
 }
 
-const pollPri = 0x2
+const (
+	pollPri = 0x2
+	epollET = 1 << 31
+)
 
 // expireTypings ends what the kernel does not get done, and those whose client is gone.
 func (l *loop) expireTypings(now int64) {

@@ -27,8 +27,12 @@ func (w *world) terminal() (ready func()) {
 	require.NoError(w.t, unix.IoctlSetPointerInt(fd, unix.TIOCPKT, 1))
 	master.Close()
 	w.types = append(w.types, fd)
-	return func() { require.NoError(w.t, unix.IoctlSetInt(int(slave.Fd()), unix.TCFLSH, unix.TCIFLUSH)) }
+	return func() {
+		require.NoError(w.t, unix.IoctlSetInt(int(slave.Fd()), tcxonc, 0 /* TCOOFF: what VSTOP does */))
+	}
 }
+
+const tcxonc = 0x540a
 
 // TestTypingHoldsUpNobody: until the kernel has put into a session's terminal what was
 // typed ahead, others of its login and of another log in.

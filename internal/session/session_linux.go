@@ -149,7 +149,7 @@ type Started struct {
 	// Note is why something asked for is missing, for the log; "" mostly.
 	Note string
 	// Typing: there is no process yet. What was typed ahead is on its way into the
-	// terminal; when poll(2) reports POLLPRI for Master, Typed starts it.
+	// terminal; when poll(2) reports POLLPRI for Master, Typed starts it (see tty.Type).
 	Typing bool
 }
 

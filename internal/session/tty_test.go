@@ -65,7 +65,7 @@ func TestNobodyIsThereWhileItIsTyped(t *testing.T) {
 
 // await waits until all is typed into the terminal of a master.
 func await(t *testing.T, master int) {
-	fds := [1]sys.PollFD{{FD: int32(master), Events: unix.POLLPRI}}
+	fds := [1]sys.PollFD{{FD: int32(master), Events: unix.POLLIN | unix.POLLPRI}}
 	n, err := sys.Poll(fds[:], 20_000)
 	require.NoError(t, err)
 	require.Equal(t, 1, n)

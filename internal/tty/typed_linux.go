@@ -21,7 +21,8 @@ func Literal(t wire.Termios) wire.Termios {
 
 // Type begins to put typed (wire.AppendTyped) into the input of slave, which nobody else
 // has open yet. It does not wait: when poll(2) reports POLLPRI for master, the other
-// side, of which nothing has been read, Typed ends it.
+// side, of which nothing has been read, Typed ends it. Who waits for that has to wait for
+// POLLIN as well: the kernel wakes nobody else (pty.c, pty_stop).
 //
 // What is written to a master is interpreted later, by a worker of the kernel's, with the
 // modes of that moment. The last but one character is therefore VSTOP, by which the slave

@@ -35,7 +35,7 @@ func settle(t *testing.T, slave *os.File) {
 // typeInto types into a new terminal.
 func typeInto(t *testing.T, master, slave *os.File, modes *wire.Termios, typed []byte, stopped bool) {
 	require.NoError(t, Type(int(master.Fd()), int(slave.Fd()), modes, typed))
-	fds := [1]sys.PollFD{{FD: int32(master.Fd()), Events: pollPri}}
+	fds := [1]sys.PollFD{{FD: int32(master.Fd()), Events: sys.PollIn | pollPri}}
 	n, err := sys.Poll(fds[:], 20_000)
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
