@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,6 +52,7 @@ const (
 // accept no descriptors (SO_PASSRIGHTS, Linux 6.16), it is.
 type Voice struct {
 	conn, stderr *os.File
+	notes        *Notes
 	log          func(text string)
 	told         func(e event.Event)
 	reading      sync.WaitGroup
@@ -67,14 +69,38 @@ type Voice struct {
 	reason string
 }
 
+// maxNotes bounds what is kept of one jail's notes; more are said each time.
+const maxNotes = 16
+
+// Notes are those on its root file system that a jail has been heard to say. The zero
+// value is none. A jail that cannot be mended from outside would say them at each start.
+type Notes struct {
+	mu   sync.Mutex
+	said []string
+}
+
+// fresh reports whether a note is to be said, and keeps it.
+func (n *Notes) fresh(text string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if slices.Contains(n.said, text) {
+		return false
+	}
+	if len(n.said) < maxNotes {
+		n.said = append(n.said, text)
+	}
+	return true
+}
+
 // Listen reads conn, the control connection, and stderr, -1 if there is none, until
 // Over. It owns both from now on; conn may be sent on until then. log gets one line
-// without an end, quoted, and may be called from several goroutines; told gets one event
+// without an end, quoted, and may be called from several goroutines, but no note on the
+// root file system that is among notes already; told gets one event
 // after the other, which the jail itself answers for; lost is called once if PID 1 ends the
 // connection.
-func Listen(conn, stderr int, log func(text string), told func(e event.Event), lost func()) *Voice {
+func Listen(conn, stderr int, notes *Notes, log func(text string), told func(e event.Event), lost func()) *Voice {
 	_ = refuseRights(conn) // before 6.16 it fails
-	v := &Voice{log: log, told: told, over: make(chan struct{}), done: make(chan struct{}), tokens: maxEvents, filled: time.Now()}
+	v := &Voice{notes: notes, log: log, told: told, over: make(chan struct{}), done: make(chan struct{}), tokens: maxEvents, filled: time.Now()}
 	v.conn = file(conn, "conn")
 	v.reading.Go(func() {
 		v.readLog()
@@ -175,7 +201,7 @@ func (v *Voice) readLog() {
 
 // packet takes one packet of PID 1.
 func (v *Voice) packet(p []byte) {
-	typ, _, body, err := wire.Header(p)
+	typ, flags, body, err := wire.Header(p)
 	if err == nil && typ == wire.TypeEvents {
 		v.events(body)
 		return
@@ -189,6 +215,9 @@ func (v *Voice) packet(p []byte) {
 	}
 	if why, ok := strings.CutPrefix(text, endsPrefix); ok {
 		v.because(Quote(why))
+		return
+	}
+	if flags&wire.FlagNote != 0 && !v.notes.fresh(text) {
 		return
 	}
 	v.say("", text)

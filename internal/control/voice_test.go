@@ -65,7 +65,7 @@ func TestVoice(t *testing.T) {
 	require.NoError(t, err)
 	var h heard
 	lost := make(chan struct{})
-	v := Listen(conn, r, h.log, h.told, func() { close(lost) })
+	v := Listen(conn, r, new(Notes), h.log, h.told, func() { close(lost) })
 	var m sys.MsgBuf
 	say := func(text string) {
 		require.NoError(t, sys.SendMsg(jail, wire.AppendText(nil, wire.TypeLog, text), nil, true, &m))
@@ -97,7 +97,7 @@ func TestLastWordsOfOneWhoDidNotRead(t *testing.T) {
 	require.NoError(t, sys.SendMsg(jail, wire.AppendText(nil, wire.TypeLog, "ends: idle"), nil, true, &m))
 	sys.Close(jail)
 	var h heard
-	v := Listen(conn, -1, h.log, h.told, func() {})
+	v := Listen(conn, -1, new(Notes), h.log, h.told, func() {})
 	var reason string
 	v.Over(func(why string) { reason = why })
 	within(t, "done", v.Done())
@@ -110,7 +110,7 @@ func TestVoiceOfOneThatStays(t *testing.T) {
 	conn, jail := pair(t)
 	defer sys.Close(jail)
 	var h heard
-	v := Listen(conn, -1, h.log, h.told, func() {})
+	v := Listen(conn, -1, new(Notes), h.log, h.told, func() {})
 	var m sys.MsgBuf
 	require.NoError(t, sys.SendMsg(jail, wire.AppendText(nil, wire.TypeLog, "last"), nil, true, &m))
 	v.Over(func(string) {})
@@ -121,7 +121,7 @@ func TestVoiceOfOneThatStays(t *testing.T) {
 func TestVoiceIsBounded(t *testing.T) {
 	conn, jail := pair(t)
 	var h heard
-	v := Listen(conn, -1, h.log, h.told, func() {})
+	v := Listen(conn, -1, new(Notes), h.log, h.told, func() {})
 	var m sys.MsgBuf
 	for i := range 10 * maxLines {
 		require.NoError(t, sys.SendMsg(jail, wire.AppendText(nil, wire.TypeLog, fmt.Sprint(i)), nil, true, &m))
@@ -139,7 +139,7 @@ func TestVoiceIsInNoHurry(t *testing.T) {
 	r, w, err := sys.Pipe()
 	require.NoError(t, err)
 	var h heard
-	v := Listen(conn, r, h.log, h.told, func() {})
+	v := Listen(conn, r, new(Notes), h.log, h.told, func() {})
 	var sent, written atomic.Int64
 	var talking sync.WaitGroup
 	talking.Go(func() {
@@ -181,7 +181,7 @@ func TestNoDescriptors(t *testing.T) {
 	needs.Kernel(t, supported, 6, 16, "SO_PASSRIGHTS")
 	conn, jail := pair(t)
 	defer sys.Close(jail)
-	v := Listen(conn, -1, func(string) {}, func(event.Event) {}, func() {})
+	v := Listen(conn, -1, new(Notes), func(string) {}, func(event.Event) {}, func() {})
 	defer v.Over(func(string) {})
 	var m sys.MsgBuf
 	assert.Equal(t, syscall.EPERM, sys.SendMsg(jail, wire.AppendText(nil, wire.TypeLog, "x"), []int{0}, true, &m))
@@ -247,11 +247,11 @@ func TestVoiceThatHangs(t *testing.T) {
 	sys.Close(fd)
 	require.NoError(t, sys.SendMsg(jail, wire.AppendText(nil, wire.TypeLog, "behind"), nil, true, &m))
 	var h heard // from here on: who closes it last waits
-	v := Listen(conn, -1, h.log, h.told, func() {})
+	v := Listen(conn, -1, new(Notes), h.log, h.told, func() {})
 
 	other, otherJail := pair(t)
 	var o heard
-	w := Listen(other, -1, o.log, o.told, func() {})
+	w := Listen(other, -1, new(Notes), o.log, o.told, func() {})
 	require.NoError(t, sys.SendMsg(otherJail, wire.AppendText(nil, wire.TypeLog, "quick"), nil, true, &m))
 	sys.Close(otherJail)
 	w.Over(func(string) {})
@@ -273,7 +273,7 @@ func TestVoiceOfEvents(t *testing.T) {
 	id := [wire.IDLen]byte([]byte("k7qmw2ab"))
 	tell := func(t *testing.T, h *heard, send func(tell func(p []byte))) (reason string) {
 		conn, jail := pair(t)
-		v := Listen(conn, -1, h.log, h.told, func() {})
+		v := Listen(conn, -1, new(Notes), h.log, h.told, func() {})
 		var m sys.MsgBuf
 		send(func(p []byte) { require.NoError(t, sys.SendMsg(jail, p, nil, true, &m)) })
 		sys.Close(jail)
@@ -342,4 +342,34 @@ func TestVoiceOfEvents(t *testing.T) {
 		assert.Equal(t, packets*each, len(h.events)+suppressed, "each is handed on or counted")
 		assert.Equal(t, "told to", why, "why it ends is known all the same")
 	})
+}
+
+// TestNotesAreSaidOnce: what a jail says of its root file system at each start is said at
+// the first; all else is said again.
+func TestNotesAreSaidOnce(t *testing.T) {
+	notes := new(Notes)
+	for start := range 2 {
+		jail, conn := pair(t)
+		h := new(heard)
+		v := Listen(conn, -1, notes, h.log, h.told, func() {})
+		var m sys.MsgBuf
+		for _, p := range [][]byte{
+			wire.AppendNote(nil, "no hosts"), wire.AppendText(nil, wire.TypeLog, "a line"), wire.AppendText(nil, wire.TypeLog, "no hosts"),
+			wire.AppendNote(nil, fmt.Sprint("of start ", start)),
+		} {
+			require.NoError(t, sys.SendMsg(jail, p, nil, true, &m))
+		}
+		sys.Close(jail)
+		v.Over(func(string) {})
+		<-v.Done()
+		want := []string{"a line", "no hosts", fmt.Sprint("of start ", start)}
+		if start == 0 {
+			want = append([]string{"no hosts"}, want...)
+		}
+		assert.Equal(t, want, h.lines)
+	}
+	for i := range 2 * maxNotes {
+		notes.fresh(fmt.Sprint(i))
+	}
+	assert.Len(t, notes.said, maxNotes)
 }

@@ -910,6 +910,17 @@ func (l *loop) log(text string) { l.logTo(text, true) }
 // logTo is log, without those who get the same as an event if all is false.
 func (l *loop) logTo(text string, all bool) {
 	l.out = wire.AppendText(l.out[:0], wire.TypeLog, text)
+	l.say(all)
+}
+
+// note is log for what is to be said of the root file system, once.
+func (l *loop) note(text string) {
+	l.out = wire.AppendNote(l.out[:0], text)
+	l.say(true)
+}
+
+// say sends what is in l.out to those who read the log.
+func (l *loop) say(all bool) {
 	for _, c := range l.conns {
 		if c.state == admin && c.wantLog && (all || !c.wantEvents) && c.fd >= 0 {
 			_ = sys.SendMsg(c.fd, l.out, nil, false, &l.m)

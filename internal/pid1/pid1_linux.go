@@ -79,7 +79,7 @@ func Run() int {
 		return 1 // the launcher has given up on us
 	}
 	for _, note := range append(root.Notes, j.Notes...) {
-		l.log(note)
+		l.note(note)
 	}
 	return l.run()
 }

@@ -225,7 +225,7 @@ func follow(opt Options, l *launch.Launcher, j *launch.Jail, name string, logins
 	events := make(chan supervise.Event, 4)
 	say := func(text string) { fmt.Fprintf(opt.Stderr, "jail-init: jail %s: %s\n", name, text) }
 	told := func(e event.Event) { say(e.Line(logins[e.HostUID])) }
-	voice := control.Listen(j.Conn, j.Stderr, say, told, func() { events <- supervise.Event{Kind: supervise.Lost} })
+	voice := control.Listen(j.Conn, j.Stderr, new(control.Notes), say, told, func() { events <- supervise.Event{Kind: supervise.Lost} })
 	readable(j.PIDFD, func() bool { events <- supervise.Event{Kind: supervise.Gone}; return false })
 	if resolver != nil {
 		readable(resolver.Events(), func() bool {

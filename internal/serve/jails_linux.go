@@ -39,6 +39,7 @@ type jailState struct {
 	logins  map[int]bool
 	woke    int    // the login on whose socket somebody has waited last
 	names   *names // of what runs
+	notes   *control.Notes
 
 	pid, pidfd int // -1 without
 	conn       int // read by voice, written here; -1 without
@@ -379,7 +380,7 @@ func (s *server) follow(n int, j *jailState, pid, pidfd, conn, stderr int) {
 	}
 	var voice *control.Voice
 	listening := make(chan struct{})
-	voice = control.Listen(conn, stderr, func(text string) { s.log("jail %s: %s", name, text) }, func(e event.Event) {
+	voice = control.Listen(conn, stderr, j.notes, func(text string) { s.log("jail %s: %s", name, text) }, func(e event.Event) {
 		s.log("jail %s: %s", name, e.Line(logins.name(e.HostUID)))
 	}, func() {
 		<-listening

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"jail/config"
+	"jail/internal/control"
 	"jail/internal/fdsock"
 	"jail/internal/inforce"
 	"jail/internal/jail"
@@ -56,7 +57,7 @@ func (s *server) apply(reg *config.Registry) (errs []error) {
 		standing[spec.Name] = supervise.InForce
 		n, known := s.byName[spec.Name]
 		if !known {
-			n = s.jails.add(&jailState{name: spec.Name, logins: map[int]bool{}, pidfd: -1, conn: -1})
+			n = s.jails.add(&jailState{name: spec.Name, logins: map[int]bool{}, notes: new(control.Notes), pidfd: -1, conn: -1})
 			s.byName[spec.Name] = n
 			fresh = append(fresh, n)
 		}

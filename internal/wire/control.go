@@ -129,6 +129,15 @@ func AppendText(dst []byte, t Type, text string) []byte {
 	return putString(header(dst, t, 0), clip(text))
 }
 
+// FlagNote in a Log says that it is a note on the root file system, which PID 1 says
+// at each start: who has heard it from the same jail before need not say it again.
+const FlagNote uint16 = 1 << 0
+
+// AppendNote encodes a Log that is such a note.
+func AppendNote(dst []byte, text string) []byte {
+	return putString(header(dst, TypeLog, FlagNote), clip(text))
+}
+
 // DecodeText decodes the body of a TypeLog or TypeFailed packet.
 func DecodeText(body []byte) (string, error) {
 	in := reader{b: body}

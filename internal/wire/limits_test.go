@@ -183,3 +183,17 @@ func TestLimitsOfASetup(t *testing.T) {
 	s.Mounts, s.Logins, s.SFTPServer, s.Resolver, s.Locked, s.Devices = make([]Mount, MaxMounts), make([]Identity, SetupLogins), SFTPServerTree, ResolverTree, true, true
 	assert.LessOrEqual(t, len(s.places(s.NoDescriptors())), MaxFDs, "the descriptors of the largest set-up fit in a packet")
 }
+
+// TestNoteIsALog: who knows nothing of the flag reads the same line.
+func TestNoteIsALog(t *testing.T) {
+	typ, flags, b, err := Header(AppendNote(nil, "x"))
+	require.NoError(t, err)
+	assert.Equal(t, TypeLog, typ)
+	assert.Equal(t, FlagNote, flags)
+	text, err := DecodeText(b)
+	require.NoError(t, err)
+	assert.Equal(t, "x", text)
+	text, err = DecodeText(AppendNote(nil, string(long(MaxText+1)))[HeaderLen:])
+	require.NoError(t, err)
+	assert.Len(t, text, MaxText)
+}
