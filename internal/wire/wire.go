@@ -62,6 +62,15 @@ const (
 	TypeFailed Type = 34 // PID 1: it does not, and why
 )
 
+// Messages between jail-init image import and jail-import, on the socket pair they share.
+// What else jail-import has to say of an archive are TypeLog, and TypeFailed is how it ends
+// where there will be no image.
+const (
+	TypeUnpack   Type = 64 // jail-init: unpack this; carries two descriptors
+	TypeProgress Type = 65 // jail-import: how far it is
+	TypeUnpacked Type = 66 // jail-import: that is all
+)
+
 // Limits. They are checked before anything is allocated or copied.
 const (
 	// HeaderLen is the length of the header every packet starts with.

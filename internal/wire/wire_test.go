@@ -291,12 +291,13 @@ func TestDocument(t *testing.T) {
 		"Signal": TypeSignal, "Disconnected": TypeDisconnected, "Hello": TypeHello, "Status": TypeStatus, "Stop": TypeStop,
 		"AddLogin": TypeAddLogin, "DropLogin": TypeDropLogin, "Log": TypeLog, "Exec": TypeExec, "Events": TypeEvents,
 		"Setup": TypeSetup, "Ready": TypeReady, "Failed": TypeFailed,
-		"Reload": TypeReload, "Verdict": TypeVerdict,
+		"Reload": TypeReload, "Verdict": TypeVerdict, "Unpack": TypeUnpack, "Progress": TypeProgress, "Unpacked": TypeUnpacked,
 	} {
 		assert.Contains(t, string(doc), "| "+strconv.Itoa(int(typ))+" | "+name+" |")
 	}
 	for name, v := range map[string]int{
 		"MaxPacket": MaxPacket, "MaxString": MaxString, "MaxArgs": MaxArgs, "MaxEnv": MaxEnv, "MaxAuth": MaxAuth, "MaxDisplay": MaxDisplay, "MaxCookie": MaxCookie, "MaxTyped": MaxTyped, "MaxText": MaxText, "MaxMounts": MaxMounts, "SetupLogins": SetupLogins, "MaxFDs": MaxFDs, "MaxEvents": MaxEvents,
+		"MaxReference": MaxReference, "MaxMachine": MaxMachine,
 	} {
 		assert.Contains(t, string(doc), "| "+name+" | "+strconv.Itoa(v)+" |")
 	}
@@ -372,6 +373,17 @@ var bodies = map[string]func(flags uint16, b []byte) ([]byte, error){
 		m, err := DecodeVerdict(b)
 		return AppendVerdict(nil, m), err
 	},
+	"Unpack": func(_ uint16, b []byte) ([]byte, error) {
+		m, err := DecodeUnpack(b)
+		if err != nil {
+			return nil, err
+		}
+		return AppendUnpack(nil, &m)
+	},
+	"Progress": func(_ uint16, b []byte) ([]byte, error) {
+		m, err := DecodeProgress(b)
+		return AppendProgress(nil, TypeProgress, m), err
+	},
 	"Setup": func(_ uint16, b []byte) ([]byte, error) {
 		m, err := DecodeSetup(b)
 		if err != nil {
@@ -385,11 +397,13 @@ func FuzzBodies(f *testing.F) {
 	id := Identity{HostUID: 61001, UID: 1000, Name: "x", Shell: "/bin/sh"}
 	setup, err := AppendSetup(nil, &Setup{Name: "n", Logins: []Identity{id}, Mounts: []Mount{{Target: "/x", Source: "/y"}}})
 	require.NoError(f, err)
+	unpack, err := AppendUnpack(nil, &Unpack{MaxBytes: 1, MaxEntries: 2, Machine: "amd64", Reference: "x:y", Dir: true})
+	require.NoError(f, err)
 	for _, p := range [][]byte{
 		setup, AppendStarted(nil, Started{PID: 7, Flags: FlagAgentFD}), AppendExited(nil, Exited{Signal: 9}),
 		AppendRefused(nil, Refused{Status: 125, ID: "id", Text: "x"}), AppendSignal(nil, Signal{15}), AppendStatus(nil, &Status{Name: "n", Served: 1}),
 		AppendStop(nil, Stop{1}), AppendAddLogin(nil, &id), AppendDropLogin(nil, 1), AppendExec(nil, &id), AppendText(nil, TypeLog, "x"),
-		AppendVerdict(nil, VerdictFaults),
+		AppendVerdict(nil, VerdictFaults), unpack, AppendProgress(nil, TypeProgress, Progress{1, 2}),
 	} {
 		_, flags, body, err := Header(p)
 		require.NoError(f, err)
@@ -406,7 +420,7 @@ func FuzzBodies(f *testing.F) {
 
 // TestEveryBodyIsFuzzed: a message with a body that is decoded is in bodies.
 func TestEveryBodyIsFuzzed(t *testing.T) {
-	for _, file := range []string{"session.go", "control.go"} {
+	for _, file := range []string{"session.go", "control.go", "image.go"} {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
 		for _, m := range regexp.MustCompile(`(?m)^func Decode(\w+)\(`).FindAllStringSubmatch(string(text), -1) {
