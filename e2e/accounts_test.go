@@ -64,6 +64,7 @@ const (
 	keysPath   = "/usr/lib/jail/jail-keys"
 	pid1Path   = "/usr/lib/jail/pid1"
 	sftpPath   = "/usr/lib/jail/sftp-server"
+	importPath = "/usr/lib/jail/import"
 	argvPath   = "/usr/local/bin/argv"
 
 	jailsDir    = "/srv/jails" // root's, 0700: no host user comes near set-uid files of a tree
@@ -75,12 +76,12 @@ const (
 // programs are the paths of the programs under test, by name.
 func programs() map[string]string {
 	return map[string]string{
-		"jail-enter": enterPath, "jail-init": initPath, "jail-pid1": pid1Path, "jail-keys": keysPath, "jail-sftp-server": sftpPath,
+		"jail-enter": enterPath, "jail-init": initPath, "jail-pid1": pid1Path, "jail-keys": keysPath, "jail-sftp-server": sftpPath, "jail-import": importPath,
 	}
 }
 
 func programNames() []string {
-	return []string{"jail-enter", "jail-init", "jail-pid1", "jail-keys", "jail-sftp-server"}
+	return []string{"jail-enter", "jail-init", "jail-pid1", "jail-keys", "jail-sftp-server", "jail-import"}
 }
 
 // extraGroups are in the Debian tree and on the oracle.

@@ -23,6 +23,7 @@ test)
 		git-annex:git-annex /usr/lib/python3/dist-packages/asyncssh:python3-asyncssh
 		/usr/share/doc/ruby-net-ssh:ruby-net-ssh /usr/share/doc/ruby-net-sftp:ruby-net-sftp
 		java:default-jre-headless javac:default-jdk-headless /usr/share/java/jsch.jar:libjsch-java node:nodejs npm:npm
+		skopeo:skopeo xz:xz-utils zstd:zstd
 		qemu-img:qemu-utils /usr/share/doc/qemu-block-extra:qemu-block-extra
 	)
 	;;

@@ -33,6 +33,8 @@ const usage = `Usage: jail-init [--config FILE] [--runtime-dir DIR] VERB [ARGUME
     exec [-u UID [-g GID]] NAME [COMMAND ARGUMENT...]
                               run a command in a jail, as its root unless told otherwise
     stop NAME | --all         end a jail; --grace DURATION (default 5s)
+    image VERB                keep root directories that are made of archives;
+                              jail-init image help shows the verbs
 ` + provisionUsage + `    version
 
 An ordinary user runs jails of their own, from $XDG_CONFIG_HOME/jail/jail.toml.
@@ -124,6 +126,8 @@ func command(args []string) int {
 		}
 	case "stop":
 		err = c.stop(rest)
+	case "image":
+		err = c.image(rest)
 	case "add", "rm", "key", "edit":
 		err = provisioning[verb](&c, rest)
 	case provision.OwnerVerb:

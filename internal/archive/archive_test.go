@@ -129,8 +129,9 @@ func TestCompressions(t *testing.T) {
 func TestNoArchive(t *testing.T) {
 	plain := tarOf(t, smallContent, small...)
 	wide := zst(t, make([]byte, 1<<20))
-	// The window descriptor (RFC 8878, 3.1.1.1.2) of a frame that has one: 2 GiB.
-	frame := append(binary.LittleEndian.AppendUint32(nil, 0xFD2FB528), 0x00, 0xa8, 1, 0, 0)
+	// The window descriptor (RFC 8878, 3.1.1.1.2) of a frame that has one: 256 MiB. What
+	// follows is a block of one byte, repeated.
+	frame := append(binary.LittleEndian.AppendUint32(nil, 0xFD2FB528), 0x00, 18<<3, 3|1<<3, 0, 0, 0)
 	dict := xzOf(t, plain, 1<<20)
 	dict[12+4] = 40 // 4 GiB; the header's CRC is looked at later
 	for claim, c := range map[string]struct {

@@ -336,13 +336,7 @@ func waitExec(c *sys.Child) {
 func (l *Launcher) writeMaps(pid int, spec *jail.Spec, set *wire.Setup) error {
 	dir := "/proc/" + strconv.Itoa(pid) + "/"
 	if !l.rootless {
-		m := fmt.Sprintf("0 %d %d\n", spec.Userns.Base, spec.Userns.Size)
-		for _, f := range []string{"gid_map", "uid_map"} {
-			if err := os.WriteFile(dir+f, []byte(m), 0); err != nil {
-				return fmt.Errorf("map ids: %w", err)
-			}
-		}
-		return nil
+		return mapRange(pid, spec.Userns)
 	}
 	uid, gid := os.Getuid(), os.Getgid()
 	inUID := uint32(spec.Logins[0].UID)

@@ -62,8 +62,8 @@ type Trees struct {
 func Apply(s *wire.Setup, trees Trees) (*Root, error) {
 	b := &builder{s: s, root: Root{Dir: -1, Proc: -1, Dev: -1, Pts: -1, Agent: -1, X11: -1, Auth: -1}, Trees: trees, nodes: map[string]int{}}
 	tree := trees.Root
-	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
-		return nil, sys.Wrap("make mounts private", err)
+	if err := private(); err != nil {
+		return nil, err
 	}
 	var err error
 	switch {
@@ -103,9 +103,10 @@ func Apply(s *wire.Setup, trees Trees) (*Root, error) {
 		return nil, sys.Wrap("/proc", err)
 	}
 	b.root.Proc = proc
-	if err := b.pivot(tree); err != nil {
+	if err := pivot(tree); err != nil {
 		return nil, err
 	}
+	b.top = tree
 	for _, op := range Plan(s) {
 		if err := b.do(op); err != nil {
 			return nil, sys.Wrap(op.Target, err)
@@ -259,9 +260,27 @@ func (b *builder) openBinds() error {
 	return nil
 }
 
+// Enter makes a detached tree all that there is for the calling process, which has a
+// mount namespace of its own, a copy of the host's: its root and working directory are
+// that tree afterwards. tree stays open.
+func Enter(tree int) error {
+	if err := private(); err != nil {
+		return err
+	}
+	return pivot(tree)
+}
+
+// private cuts what mounts have to do with those of the host.
+func private() error {
+	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+		return sys.Wrap("make mounts private", err)
+	}
+	return nil
+}
+
 // pivot puts the tree over the host's root, makes it the root and lets the old
 // one go. chroot(2) alone would leave a way back (chroot(2), "double chroot").
-func (b *builder) pivot(tree int) error {
+func pivot(tree int) error {
 	slash, err := sys.Openat2(sys.AtFDCWD, "/", dirFlags, 0)
 	if err != nil {
 		return sys.Wrap("open /", err)
@@ -284,7 +303,6 @@ func (b *builder) pivot(tree int) error {
 	if err := syscall.Chdir("/"); err != nil {
 		return sys.Wrap("enter /", err)
 	}
-	b.top = tree
 	return nil
 }
 

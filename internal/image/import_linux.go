@@ -1,0 +1,399 @@
+package image
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"jail/internal/jail"
+	"jail/internal/launch"
+	"jail/internal/sys"
+	"jail/internal/tty"
+	"jail/internal/wire"
+)
+
+// Import says what is to become an image.
+type Import struct {
+	Name string
+	// One of these: a file or a directory; a release of Debian that mmdebstrap(1) makes a
+	// root directory of; the host's busybox.
+	Source     string
+	Mmdebstrap string
+	Busybox    bool
+
+	Reference  string // which image of several in Source
+	MaxBytes   uint64
+	MaxEntries uint64
+	MaxTime    time.Duration
+
+	Program string   // jail-import; "" is the one that belongs to this program
+	Stdout  *os.File // the new image's id
+	Stderr  *os.File // how far it is, if it is a terminal, and what is odd
+}
+
+// ErrInterrupted is what an import comes to that a signal has ended.
+var ErrInterrupted = errors.New("interrupted: there is no new image, and nothing is left of it")
+
+// Import makes a new image and makes it the current one of its name. When it fails, or is
+// interrupted, nothing of it is left.
+func (s *Store) Import(o *Import) error {
+	if !jail.ValidName(o.Name) {
+		return fmt.Errorf("%q: an image is called by lower-case letters, digits, _ and -, at most %d, and not a digit first", o.Name, jail.MaxNameLen)
+	}
+	program := o.Program
+	if program == "" {
+		var err error
+		if program, err = launch.Unpacker(); err != nil {
+			return err
+		}
+	}
+	stop, err := catch()
+	if err != nil {
+		return err
+	}
+	defer stop.release()
+	source, from, err := o.open(s, stop)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	fresh, err := s.begin(o.Name)
+	if err != nil {
+		return err
+	}
+	made, err := o.unpack(program, source, fresh.lock, stop)
+	if err == nil {
+		// Everything, in one go: not a file after the other.
+		if err = unix.Syncfs(int(fresh.lock.Fd())); err != nil {
+			err = fmt.Errorf("write to the disk: %w", err)
+		}
+	}
+	if err == nil && stop.caught() {
+		err = ErrInterrupted
+	}
+	var id string
+	if err == nil {
+		id, err = s.finish(o.Name, fresh, About{Source: from, Imported: time.Now(), Entries: made.Entries, Bytes: made.Bytes})
+	}
+	if err != nil {
+		left := dispose([]retired{fresh})
+		_ = os.Remove(filepath.Join(s.dir, o.Name)) // where it was the first
+		return errors.Join(err, left)
+	}
+	fresh.lock.Close()
+	fmt.Fprintf(o.Stdout, "%s/%s: %d entries, %s, now the current one\n", o.Name, id, made.Entries, Size(made.Bytes))
+	return nil
+}
+
+// begin makes the directory that becomes the image, and locks it.
+func (s *Store) begin(name string) (fresh retired, err error) {
+	unlock, err := s.lock()
+	if err != nil {
+		return fresh, err
+	}
+	defer unlock()
+	dir := filepath.Join(s.dir, name)
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fresh, err
+	}
+	s.sweep(name)
+	path, err := os.MkdirTemp(dir, newPrefix)
+	if err == nil {
+		err = os.Chmod(path, 0o755)
+	}
+	if err != nil {
+		_ = os.Remove(dir)
+		return fresh, err
+	}
+	f, err := os.Open(path)
+	if err == nil {
+		if err = flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			f.Close()
+		}
+	}
+	if err != nil {
+		_ = os.Remove(path)
+		return fresh, err
+	}
+	return retired{path, f}, nil
+}
+
+// finish gives the new directory its name.
+func (s *Store) finish(name string, fresh retired, a About) (id string, err error) {
+	unlock, err := s.lock()
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	second := a.Imported.UTC().Format("20060102-150405")
+	id = second
+	for n := 2; s.has(filepath.Join(name, id)); n++ {
+		id = second + "-" + strconv.Itoa(n)
+	}
+	if !validID.MatchString(id) {
+		return "", fmt.Errorf("no name is left for an image of %s", second)
+	}
+	if err := s.note(name, id, &a); err != nil {
+		return "", err
+	}
+	to := filepath.Join(s.dir, name, id)
+	err = os.Rename(fresh.path, to)
+	if err == nil {
+		if err = s.use(name, id); err != nil {
+			err = errors.Join(err, os.Rename(to, fresh.path))
+		}
+	}
+	if err != nil {
+		_ = os.Remove(to + about)
+		return "", err
+	}
+	return id, syncDir(s.dir)
+}
+
+// registry matches what skopeo(1) calls a transport.
+var registry = regexp.MustCompile(`^([a-z][a-z-]*):(//)?`)
+
+// open opens the source, and says what to call it.
+func (o *Import) open(s *Store, stop *stop) (f *os.File, from string, err error) {
+	switch {
+	case o.Mmdebstrap != "":
+		f, err = o.mmdebstrap(s, stop)
+		return f, "mmdebstrap " + o.Mmdebstrap, err
+	case o.Busybox:
+		f, err = busyboxTree(s)
+		return f, "busybox", err
+	}
+	f, err = os.OpenFile(o.Source, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		if m := registry.FindStringSubmatch(o.Source); m != nil && errors.Is(err, fs.ErrNotExist) {
+			return nil, "", noRegistry(o.Source, m[1])
+		}
+		return nil, "", err
+	}
+	fi, err := f.Stat()
+	if err == nil && !fi.Mode().IsRegular() && !fi.IsDir() {
+		err = fmt.Errorf("%s: is neither a file nor a directory", o.Source)
+	}
+	if err != nil {
+		f.Close()
+		return nil, "", err
+	}
+	from, err = filepath.Abs(o.Source)
+	if err != nil {
+		from = o.Source
+	}
+	return f, from, nil
+}
+
+// noRegistry says how an image gets here from where only other programs go.
+func noRegistry(source, transport string) error {
+	from := source
+	switch transport {
+	case "http", "https":
+		return fmt.Errorf("%s: nothing is fetched from the network; fetch the file first, and see that it is the right one", source)
+	case "oci", "oci-archive", "docker-archive":
+		return fmt.Errorf("%s: no such file; name it without %q before it", source, transport+":")
+	}
+	return fmt.Errorf("%s: nothing is fetched from registries; skopeo does that:\n\tskopeo copy %s oci:DIR && jail image import NAME DIR", source, from)
+}
+
+// unpack has jail-import unpack source into the open directory.
+func (o *Import) unpack(program string, source, into *os.File, stop *stop) (made wire.Progress, err error) {
+	fi, err := source.Stat()
+	if err != nil {
+		return made, err
+	}
+	order := wire.Unpack{MaxBytes: o.MaxBytes, MaxEntries: o.MaxEntries, Machine: runtime.GOARCH, Reference: o.Reference, Dir: fi.IsDir()}
+	u, err := launch.Unpack(program, int(into.Fd()), int(source.Fd()), &order)
+	if err != nil {
+		return made, err
+	}
+	made, err = o.listen(u, stop)
+	// What it has to say it has said.
+	return made, errors.Join(err, u.Kill())
+}
+
+// notes bounds what jail-import may say of an archive, in lines.
+const notes = 32
+
+// listen listens to jail-import until it has said its last word, which is believed of its
+// own image and no other.
+func (o *Import) listen(u *launch.Unpacking, stop *stop) (made wire.Progress, err error) {
+	deadline := time.Now().Add(o.MaxTime)
+	show := meter{to: o.Stderr, on: tty.IsTerminal(int(o.Stderr.Fd()))}
+	defer show.clear()
+	var m sys.MsgBuf
+	buf := make([]byte, 4096)
+	for said := 0; ; {
+		left := time.Until(deadline)
+		fds := []sys.PollFD{{FD: int32(u.Conn), Events: sys.PollIn}, {FD: int32(stop.fd), Events: sys.PollIn}}
+		n, err := sys.Poll(fds, int(max(left.Milliseconds(), 0)))
+		switch {
+		case err != nil:
+			return made, err
+		case fds[1].Revents != 0:
+			return made, ErrInterrupted
+		case n == 0 || left <= 0:
+			return made, fmt.Errorf("takes longer than the %v that it may (--max-time)", o.MaxTime)
+		}
+		if n, err = sys.RecvMsg(u.Conn, buf, true, &m); err != nil {
+			return made, fmt.Errorf("listen to jail-import: %w", err)
+		}
+		sys.CloseAll(m.FDs)
+		if n == 0 {
+			return made, crashed(u)
+		}
+		typ, _, body, err := wire.Header(buf[:n])
+		var text string
+		switch {
+		case err != nil:
+		case typ == wire.TypeProgress || typ == wire.TypeUnpacked:
+			if made, err = wire.DecodeProgress(body); err == nil && typ == wire.TypeUnpacked {
+				return made, nil
+			}
+			show.draw(made)
+		case typ == wire.TypeLog:
+			if text, err = wire.DecodeText(body); err == nil && said < notes {
+				said++
+				show.clear()
+				fmt.Fprintln(o.Stderr, "jail-init: note: "+visible(text))
+			}
+		case typ == wire.TypeFailed:
+			if text, err = wire.DecodeText(body); err == nil {
+				return made, errors.New(visible(text))
+			}
+		default:
+			err = wire.ErrMalformed
+		}
+		if err != nil {
+			return made, fmt.Errorf("listen to jail-import: %w", err)
+		}
+	}
+}
+
+// crashed says how jail-import has ended that has not said why.
+func crashed(u *launch.Unpacking) error {
+	text := make([]byte, 4096)
+	_ = sys.SetNonblock(u.Stderr)
+	n, _ := sys.Read(u.Stderr, text)
+	first, _, _ := strings.Cut(strings.TrimSpace(string(text[:max(n, 0)])), "\n")
+	if first == "" {
+		return errors.New("jail-import has ended without a word; has the kernel killed it for want of memory?")
+	}
+	return fmt.Errorf("jail-import has crashed: %s", visible(first))
+}
+
+// visible makes text of an archive's, or of a process that has read one, safe for a
+// terminal. Backslashes stay: what says a name has quoted it.
+func visible(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if r >= ' ' && r < 0x7f {
+			b.WriteRune(r)
+		} else {
+			q := strconv.QuoteRuneToASCII(r)
+			b.WriteString(q[1 : len(q)-1])
+		}
+	}
+	return b.String()
+}
+
+// meter shows how far an import is, on a terminal, in a line of its own.
+type meter struct {
+	to    *os.File
+	on    bool
+	drawn bool
+}
+
+func (m *meter) draw(p wire.Progress) {
+	if m.on {
+		m.drawn = true
+		fmt.Fprintf(m.to, "\r\x1b[K%d entries, %s", p.Entries, Size(p.Bytes))
+	}
+}
+
+func (m *meter) clear() {
+	if m.drawn {
+		m.drawn = false
+		fmt.Fprint(m.to, "\r\x1b[K")
+	}
+}
+
+// Size is a number of bytes for people.
+func Size(n uint64) string {
+	for _, u := range []struct {
+		unit string
+		size uint64
+	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}} {
+		if n >= u.size {
+			return fmt.Sprintf("%.1f %s", float64(n)/float64(u.size), u.unit)
+		}
+	}
+	return strconv.FormatUint(n, 10) + " B"
+}
+
+// stop is readable once the program has been asked to end.
+type stop struct {
+	fd      int
+	signals chan os.Signal
+	asked   atomic.Bool
+}
+
+// catch catches the signals by which people and the machine end a program.
+func catch() (*stop, error) {
+	fd, err := sys.Eventfd()
+	if err != nil {
+		return nil, err
+	}
+	s := &stop{fd: fd, signals: make(chan os.Signal, 1)}
+	signal.Notify(s.signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	go func() {
+		for range s.signals {
+			s.asked.Store(true)
+			sys.EventfdAdd(s.fd)
+		}
+	}()
+	return s, nil
+}
+
+func (s *stop) caught() bool { return s.asked.Load() }
+
+// release has signals do again what they did. The descriptor stays: it may be written to.
+func (s *stop) release() { signal.Stop(s.signals) }
+
+// run runs a program of the host's, which is ended when this one is asked to end.
+func (s *stop) run(cmd *exec.Cmd) error {
+	// A process group of its own: ^C is for us, and what it has started goes with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	over := make(chan error, 1)
+	go func() { over <- cmd.Wait() }()
+	for {
+		select {
+		case err := <-over:
+			if s.caught() {
+				return ErrInterrupted
+			}
+			return err
+		case <-time.After(50 * time.Millisecond):
+			if s.caught() {
+				_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
+			}
+		}
+	}
+}

@@ -1,0 +1,515 @@
+// Package image keeps root directories that are there to be copied or shared: images.
+//
+// An image is a directory, DIR/NAME/ID, whose name comes to be by a rename when all of it
+// is on the disk; the link DIR/NAME/current says which of a name's is used. Nothing in it
+// is changed after that. Whoever uses one opens it and holds a shared lock on it (flock(2));
+// what is to be removed is first locked by whoever removes it, and renamed. So an image is
+// whole or not there, and a descriptor of one stays good.
+//
+// Everything below DIR but the images themselves is root's alone. What is in an image is
+// an archive's, hostile: it is opened by nobody here but those who remove or copy it, which
+// follow no link.
+package image
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"jail/internal/jail"
+)
+
+// DefaultDir is where images are.
+const DefaultDir = "/var/lib/jail/images"
+
+// Store is the directory of all images. Its methods may be called by several processes at
+// once.
+type Store struct{ dir string }
+
+// Names in the directory of an image's name, besides the ids.
+const (
+	currentName = "current"
+	newPrefix   = ".new-" // being imported, by whoever has it locked
+	oldPrefix   = ".old-" // being removed
+	linkPrefix  = ".link-"
+	about       = ".about" // ID.about says where an image is from
+	// pins is the directory ID.pins, with a file in it for each jail whose own state
+	// needs that very image: it is not removed then, whether the jail runs or not.
+	pins = ".pins"
+)
+
+// validID matches the ids that this package gives: the time, and what tells those of one
+// second apart.
+var validID = regexp.MustCompile(`^[0-9]{8}-[0-9]{6}(-[0-9]{1,4})?$`)
+
+// OpenStore returns the store in dir, which it makes where it is missing.
+func OpenStore(dir string) (*Store, error) {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		return nil, &os.PathError{Op: "stat", Path: dir, Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR || st.Uid != uint32(os.Geteuid()) || st.Mode&0o077 != 0 {
+		return nil, fmt.Errorf("%s: must be a directory of root's that nobody else can enter: set-uid programs are in the images (chown root:root, chmod 700)", dir)
+	}
+	return &Store{dir}, nil
+}
+
+// lock keeps other processes from changing what there is. It is held for moments only.
+func (s *Store) lock() (unlock func(), err error) {
+	path := filepath.Join(s.dir, ".lock")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(f, unix.LOCK_EX); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return func() { f.Close() }, nil
+}
+
+func flock(f *os.File, how int) error {
+	for {
+		if err := unix.Flock(int(f.Fd()), how); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// Image is one that is there.
+type Image struct {
+	Name, ID string
+	Current  bool
+	InUse    bool // locked by a jail that runs, or a copy
+	Pinned   bool
+	About
+}
+
+// About is what was noted at the import.
+type About struct {
+	Source   string
+	Imported time.Time
+	Entries  uint64
+	Bytes    uint64
+}
+
+// parse returns the name and the id of NAME or NAME/ID; id is "" for the current one.
+func parse(ref string) (name, id string, err error) {
+	name, id, with := strings.Cut(ref, "/")
+	if !jail.ValidName(name) || with && !validID.MatchString(id) {
+		return "", "", fmt.Errorf("%q is no image: NAME is the current one of that name, NAME/ID a certain one", ref)
+	}
+	return name, id, nil
+}
+
+// List returns all images, by name and age.
+func (s *Store) List() ([]Image, error) {
+	names, err := s.names()
+	if err != nil {
+		return nil, err
+	}
+	var list []Image
+	for _, name := range names {
+		of, err := s.of(name)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, of...)
+	}
+	return list, nil
+}
+
+// names are those that have a directory.
+func (s *Store) names() ([]string, error) {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		if e.IsDir() && jail.ValidName(e.Name()) {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
+// of returns the images of one name.
+func (s *Store) of(name string) ([]Image, error) {
+	entries, err := os.ReadDir(filepath.Join(s.dir, name))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	current := s.current(name)
+	var list []Image
+	for _, e := range entries {
+		if !e.IsDir() || !validID.MatchString(e.Name()) {
+			continue
+		}
+		i := Image{Name: name, ID: e.Name(), Current: e.Name() == current, About: s.about(name, e.Name())}
+		i.Pinned = s.pinned(name, i.ID)
+		if f, err := s.open(name, i.ID, unix.LOCK_EX); err == nil {
+			f.Close()
+		} else {
+			i.InUse = errors.Is(err, unix.EWOULDBLOCK)
+		}
+		list = append(list, i)
+	}
+	return list, nil
+}
+
+// current is the id that a name stands for, "" for none.
+func (s *Store) current(name string) string {
+	id, err := os.Readlink(filepath.Join(s.dir, name, currentName))
+	if err != nil || !validID.MatchString(id) {
+		return ""
+	}
+	return id
+}
+
+func (s *Store) pinned(name, id string) bool {
+	list, err := os.ReadDir(filepath.Join(s.dir, name, id+pins))
+	return len(list) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist)
+}
+
+// open opens the directory of an image and locks it, without waiting: unix.LOCK_SH to use
+// it, unix.LOCK_EX to have it to oneself.
+func (s *Store) open(name, id string, how int) (*os.File, error) {
+	path := filepath.Join(s.dir, name, id)
+	for range 16 {
+		f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
+		if err != nil {
+			return nil, err
+		}
+		err = flock(f, how|unix.LOCK_NB)
+		var open, there unix.Stat_t
+		if err == nil {
+			err = unix.Fstat(int(f.Fd()), &open)
+		}
+		if err != nil {
+			f.Close()
+			return nil, &os.PathError{Op: "lock", Path: path, Err: err}
+		}
+		// It may have been removed before it was locked.
+		if unix.Lstat(path, &there) == nil && there.Ino == open.Ino && there.Dev == open.Dev {
+			return f, nil
+		}
+		f.Close()
+	}
+	return nil, &os.PathError{Op: "open", Path: path, Err: unix.EAGAIN}
+}
+
+// Open opens the image that ref names, NAME or NAME/ID, and holds it until the file is
+// closed.
+func (s *Store) Open(ref string) (root *os.File, id string, err error) {
+	name, id, err := parse(ref)
+	if err != nil {
+		return nil, "", err
+	}
+	if id == "" {
+		if id = s.current(name); id == "" {
+			return nil, "", s.noSuch(ref)
+		}
+	}
+	root, err = s.open(name, id, unix.LOCK_SH)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, "", s.noSuch(ref)
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return nil, "", fmt.Errorf("image %s is being removed", ref)
+	}
+	return root, id, err
+}
+
+func (s *Store) noSuch(ref string) error {
+	return fmt.Errorf("there is no image %s in %s; jail image ls shows those that are there", ref, s.dir)
+}
+
+// use makes an image the current one of its name. The store is locked.
+func (s *Store) use(name, id string) error {
+	dir := filepath.Join(s.dir, name)
+	link := filepath.Join(dir, linkPrefix+id)
+	if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Symlink(id, link); err != nil {
+		return err
+	}
+	if err := os.Rename(link, filepath.Join(dir, currentName)); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// Use makes an image the current one of its name.
+func (s *Store) Use(name, id string) error {
+	if _, _, err := parse(name + "/" + id); err != nil {
+		return err
+	}
+	unlock, err := s.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	var st unix.Stat_t
+	if err := unix.Lstat(filepath.Join(s.dir, name, id), &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return s.noSuch(name + "/" + id)
+	}
+	return s.use(name, id)
+}
+
+// Remove removes the image that ref names, NAME/ID, or all of NAME. The current one goes
+// only with all others.
+func (s *Store) Remove(ref string) ([]Image, error) {
+	name, id, err := parse(ref)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := s.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { unlock() }()
+	list, err := s.of(name)
+	if err != nil {
+		return nil, err
+	}
+	if id != "" {
+		list = slices.DeleteFunc(list, func(i Image) bool { return i.ID != id })
+	}
+	if len(list) == 0 && id != "" || len(list) == 0 && !s.has(name) {
+		return nil, s.noSuch(ref)
+	}
+	for _, i := range list {
+		switch {
+		case id != "" && i.Current:
+			return nil, fmt.Errorf("%s is the current one; take another first (jail image use %s ID), or remove all (jail image rm %s)", ref, name, name)
+		case i.Pinned:
+			return nil, fmt.Errorf("%s/%s is what the files of a jail are based on; it stays", name, i.ID)
+		case i.InUse:
+			return nil, fmt.Errorf("%s/%s is in use, by a jail that runs or a copy that is being made", name, i.ID)
+		}
+	}
+	if id == "" {
+		if err := os.Remove(filepath.Join(s.dir, name, currentName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	gone, err := s.retire(list)
+	s.sweep(name)
+	unlock()
+	unlock = func() {}
+	err = errors.Join(err, dispose(gone))
+	if id == "" {
+		_ = os.Remove(filepath.Join(s.dir, name)) // where nothing else is in it
+	}
+	return list[:len(gone)], err
+}
+
+func (s *Store) has(name string) bool {
+	_, err := os.Lstat(filepath.Join(s.dir, name))
+	return err == nil
+}
+
+// Prune removes what is neither current, in use nor pinned, of name or, if that is "", of
+// all names, and what imports have left that were killed. It returns what it has removed.
+func (s *Store) Prune(name string) ([]Image, error) {
+	names := []string{name}
+	if name != "" && (!jail.ValidName(name) || !s.has(name)) {
+		return nil, s.noSuch(name)
+	}
+	unlock, err := s.lock()
+	if err != nil {
+		return nil, err
+	}
+	if name == "" {
+		names, err = s.names()
+	}
+	var list []Image
+	for _, n := range names {
+		var of []Image
+		if err == nil {
+			of, err = s.of(n)
+		}
+		list = append(list, of...)
+		s.sweep(n)
+	}
+	list = slices.DeleteFunc(list, func(i Image) bool { return i.Current || i.InUse || i.Pinned })
+	var gone []retired
+	if err == nil {
+		gone, err = s.retire(list)
+	}
+	unlock()
+	return list[:len(gone)], errors.Join(err, dispose(gone))
+}
+
+// retired is an image that is there no more and on the disk still. It is locked.
+type retired struct {
+	path string
+	lock *os.File
+}
+
+// retire renames images, each of which it has locked, so that they are there no more. The
+// store is locked. What it returns are the first of list.
+func (s *Store) retire(list []Image) (gone []retired, err error) {
+	for _, i := range list {
+		dir := filepath.Join(s.dir, i.Name)
+		path := filepath.Join(dir, i.ID)
+		at, err := mountedBelow(path)
+		if err == nil && at != "" {
+			err = fmt.Errorf("%s is mounted in image %s/%s; unmount it first", at, i.Name, i.ID)
+		}
+		if err != nil {
+			return gone, err
+		}
+		f, err := s.open(i.Name, i.ID, unix.LOCK_EX)
+		if err != nil {
+			return gone, err
+		}
+		to := filepath.Join(dir, oldPrefix+i.ID)
+		if err := os.Rename(path, to); err != nil {
+			f.Close()
+			return gone, err
+		}
+		gone = append(gone, retired{to, f})
+		_ = os.Remove(filepath.Join(dir, i.ID+about))
+		_ = os.Remove(filepath.Join(dir, i.ID+pins))
+		if err := syncDir(dir); err != nil {
+			return gone, err
+		}
+	}
+	return gone, nil
+}
+
+// dispose removes what is retired from the disk.
+func dispose(gone []retired) error {
+	var errs []error
+	for _, r := range gone {
+		errs = append(errs, os.RemoveAll(r.path))
+		r.lock.Close()
+	}
+	return errors.Join(errs...)
+}
+
+// sweep removes what an import or a removal has left of name that was killed. The store
+// is locked, and so is what somebody works at.
+func (s *Store) sweep(name string) {
+	dir := filepath.Join(s.dir, name)
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		switch {
+		case strings.HasPrefix(e.Name(), newPrefix), strings.HasPrefix(e.Name(), oldPrefix):
+			_ = removeUnlocked(path)
+		case strings.HasPrefix(e.Name(), linkPrefix):
+			_ = os.Remove(path)
+		case strings.HasSuffix(e.Name(), about):
+			if _, err := os.Lstat(strings.TrimSuffix(path, about)); errors.Is(err, fs.ErrNotExist) {
+				_ = os.Remove(path)
+			}
+		}
+	}
+}
+
+// removeUnlocked removes a directory that nobody has locked.
+func removeUnlocked(path string) error {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return err
+	}
+	if at, err := mountedBelow(path); err != nil || at != "" {
+		return err
+	}
+	return os.RemoveAll(path)
+}
+
+// mountedBelow returns where something is mounted in a directory, "" if nothing is: to
+// remove the directory would remove what is in that.
+func mountedBelow(dir string) (string, error) {
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return "", err
+	}
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return "", err
+	}
+	// proc_pid_mountinfo(5): blanks and backslashes are octal.
+	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
+		if len(f) < 5 {
+			continue
+		}
+		if at := unescape.Replace(f[4]); at == dir || strings.HasPrefix(at, dir+"/") {
+			return at, nil
+		}
+	}
+	return "", nil
+}
+
+// syncDir makes the names in a directory lasting.
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
+
+// note writes the About of an image that is about to be there.
+func (s *Store) note(name, id string, a *About) error {
+	text := fmt.Sprintf("source %s\nimported %d\nentries %d\nbytes %d\n", strconv.Quote(a.Source), a.Imported.Unix(), a.Entries, a.Bytes)
+	f, err := os.OpenFile(filepath.Join(s.dir, name, id+about), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// about reads it; what is missing is zero.
+func (s *Store) about(name, id string) (a About) {
+	f, err := os.Open(filepath.Join(s.dir, name, id+about))
+	if err != nil {
+		return a
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		key, value, _ := strings.Cut(lines.Text(), " ")
+		n, _ := strconv.ParseUint(value, 10, 64)
+		switch key {
+		case "source":
+			a.Source, _ = strconv.Unquote(value)
+		case "imported":
+			a.Imported = time.Unix(int64(n), 0)
+		case "entries":
+			a.Entries = n
+		case "bytes":
+			a.Bytes = n
+		}
+	}
+	return a
+}

@@ -1,0 +1,212 @@
+package image
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// three imports three images of one name and returns their ids, the oldest first.
+func three(t *testing.T, s *Store, name string) (ids []string) {
+	t.Helper()
+	for range 3 {
+		require.NoError(t, s.Import(job(t, name, archiveOf(t, dir("."), dir("etc"), file("etc/x", name)))))
+		f, id, err := s.Open(name)
+		require.NoError(t, err)
+		f.Close()
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// states are the images there are, with what keeps each.
+func states(t *testing.T, s *Store) map[string]string {
+	t.Helper()
+	list, err := s.List()
+	require.NoError(t, err)
+	all := map[string]string{}
+	for _, i := range list {
+		state := ""
+		for is, name := range map[*bool]string{&i.Current: "current", &i.InUse: "in use", &i.Pinned: "pinned"} {
+			if *is {
+				state += name
+			}
+		}
+		all[i.Name+"/"+i.ID] = state
+	}
+	return all
+}
+
+// TestUse: an import makes the new image current, and use goes back.
+func TestUse(t *testing.T) {
+	s := store(t)
+	ids := three(t, s, "deb")
+	require.Len(t, map[string]bool{ids[0]: true, ids[1]: true, ids[2]: true}, 3)
+	assert.Equal(t, map[string]string{"deb/" + ids[0]: "", "deb/" + ids[1]: "", "deb/" + ids[2]: "current"}, states(t, s))
+	require.NoError(t, s.Use("deb", ids[0]))
+	assert.Equal(t, map[string]string{"deb/" + ids[0]: "current", "deb/" + ids[1]: "", "deb/" + ids[2]: ""}, states(t, s))
+	f, id, err := s.Open("deb/" + ids[1])
+	require.NoError(t, err)
+	defer f.Close()
+	assert.Equal(t, ids[1], id)
+	for _, id := range []string{"20010101-000000", "../x", "", ".", "current", ids[0] + "/etc"} {
+		assert.Error(t, s.Use("deb", id), id)
+	}
+	for _, ref := range []string{"deb/", "deb/..", "deb/current", "../deb", "", "other", "deb/20010101-000000"} {
+		_, _, err := s.Open(ref)
+		assert.Error(t, err, ref)
+	}
+	assert.Equal(t, "current", states(t, s)["deb/"+ids[0]])
+}
+
+// TestPrune: what is current, in use or pinned stays.
+func TestPrune(t *testing.T) {
+	s := store(t)
+	a, b := three(t, s, "a"), three(t, s, "b")
+	used, _, err := s.Open("a/" + a[0])
+	require.NoError(t, err)
+	require.NoError(t, os.MkdirAll(filepath.Join(s.dir, "b", b[1]+pins), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(s.dir, "b", b[1]+pins, "alice"), nil, 0o600))
+	gone, err := s.Prune("")
+	require.NoError(t, err)
+	assert.Len(t, gone, 2)
+	assert.Equal(t, map[string]string{"a/" + a[0]: "in use", "a/" + a[2]: "current", "b/" + b[1]: "pinned", "b/" + b[2]: "current"}, states(t, s))
+	_, err = os.Stat(filepath.Join(used.Name(), "etc/x"))
+	assert.NoError(t, err)
+
+	for ref, says := range map[string]string{
+		"a/" + a[0]: "is in use", "a": "is in use", "b/" + b[1]: "are based on", "b": "are based on", "b/" + b[2]: "is the current one",
+		"c": "there is no image c", "b/20010101-000000": "there is no image", "..": "is no image",
+	} {
+		_, err := s.Remove(ref)
+		assert.ErrorContains(t, err, says, ref)
+	}
+	assert.Len(t, states(t, s), 4)
+
+	used.Close()
+	gone, err = s.Prune("a")
+	require.NoError(t, err)
+	assert.Len(t, gone, 1)
+	require.NoError(t, os.Remove(filepath.Join(s.dir, "b", b[1]+pins, "alice")))
+	gone, err = s.Remove("b/" + b[1])
+	require.NoError(t, err)
+	assert.Len(t, gone, 1)
+	for _, name := range []string{"a", "b"} {
+		_, err = s.Remove(name)
+		require.NoError(t, err)
+	}
+	nothingLeft(t, s)
+	_, err = s.Prune("a")
+	assert.ErrorContains(t, err, "there is no image a")
+}
+
+// TestMountedInAnImage: to remove an image would remove what somebody has mounted there.
+func TestMountedInAnImage(t *testing.T) {
+	s := store(t)
+	ids := three(t, s, "deb")
+	outside := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(outside, "mine"), nil, 0o600))
+	at := filepath.Join(s.dir, "deb", ids[0], "etc")
+	require.NoError(t, unix.Mount(outside, at, "", unix.MS_BIND, ""))
+	defer unix.Unmount(at, unix.MNT_DETACH)
+	for _, remove := range []func() ([]Image, error){
+		func() ([]Image, error) { return s.Remove("deb/" + ids[0]) }, func() ([]Image, error) { return s.Prune("") },
+	} {
+		_, err := remove()
+		assert.ErrorContains(t, err, at+" is mounted in image deb/"+ids[0]+"; unmount it first")
+	}
+	_, err := os.Stat(filepath.Join(outside, "mine"))
+	assert.NoError(t, err)
+}
+
+// TestCopy: a copy is what the image is, hard links, set-uid and times included, and does
+// not change with it.
+func TestCopy(t *testing.T) {
+	s := store(t)
+	su := file("bin/su", "su")
+	su.Mode, su.Gid = 0o4755, 9
+	su.PAXRecords["SCHILY.xattr.user.note"] = "x"
+	require.NoError(t, s.Import(job(t, "deb", archiveOf(t, dir("."), dir("bin"), su, hard("bin/su2", "bin/su"), link("out", "/etc"), other('6', "fifo")))))
+	at := t.TempDir()
+	to := filepath.Join(at, "deb")
+	// What a copy that was killed has left goes, what another works at stays.
+	require.NoError(t, os.MkdirAll(filepath.Join(at, ".deb"+copyMark+"1/etc"), 0o755))
+	require.NoError(t, os.MkdirAll(filepath.Join(at, ".deb"+copyMark+"2/etc"), 0o755))
+	busy, err := os.Open(filepath.Join(at, ".deb"+copyMark+"2"))
+	require.NoError(t, err)
+	defer busy.Close()
+	require.NoError(t, flock(busy, unix.LOCK_EX))
+
+	id, err := s.Copy("deb", to)
+	require.NoError(t, err)
+	assert.Equal(t, filepath.Base(s.root(t, "deb")), id)
+	assert.Equal(t, tree(t, s.root(t, "deb")), tree(t, to))
+	names, err := os.ReadDir(at)
+	require.NoError(t, err)
+	require.Len(t, names, 2)
+	assert.Equal(t, ".deb"+copyMark+"2", names[0].Name())
+
+	require.NoError(t, os.WriteFile(filepath.Join(to, "bin/su"), []byte("changed"), 0o755))
+	text, err := os.ReadFile(filepath.Join(s.root(t, "deb"), "bin/su"))
+	require.NoError(t, err)
+	assert.Equal(t, "su", string(text))
+	_, err = s.Copy("deb", to)
+	assert.ErrorContains(t, err, "is there already")
+	_, err = s.Copy("other", filepath.Join(at, "other"))
+	assert.ErrorContains(t, err, "there is no image other")
+	_, err = s.Copy("deb", filepath.Join(at, "nowhere/deb"))
+	assert.ErrorContains(t, err, "no such file or directory")
+}
+
+// TestCopyToAFullDisk leaves nothing.
+func TestCopyToAFullDisk(t *testing.T) {
+	s := store(t)
+	require.NoError(t, s.Import(job(t, "deb", archiveOf(t, file("x", string(make([]byte, 4<<20)))))))
+	disk := t.TempDir()
+	require.NoError(t, unix.Mount("tmpfs", disk, "tmpfs", 0, "size=1m"))
+	defer unix.Unmount(disk, unix.MNT_DETACH)
+	_, err := s.Copy("deb", filepath.Join(disk, "deb"))
+	assert.ErrorContains(t, err, "No space left on device")
+	names, err := os.ReadDir(disk)
+	require.NoError(t, err)
+	assert.Empty(t, names)
+}
+
+// TestStoreOfOthers: where somebody else can go, set-uid programs of images must not be.
+func TestStoreOfOthers(t *testing.T) {
+	s := store(t)
+	for claim, change := range map[string]func() error{
+		"open to others": func() error { return os.Chmod(s.dir, 0o755) },
+		"another's":      func() error { return os.Chown(s.dir, 1000, 0) },
+	} {
+		require.NoError(t, os.Chmod(s.dir, 0o700))
+		require.NoError(t, os.Chown(s.dir, 0, 0))
+		_, err := OpenStore(s.dir)
+		require.NoError(t, err)
+		require.NoError(t, change())
+		_, err = OpenStore(s.dir)
+		assert.ErrorContains(t, err, "must be a directory of root's that nobody else can enter", claim)
+	}
+}
+
+// TestBusybox: the host's own makes an image.
+func TestBusybox(t *testing.T) {
+	s := store(t)
+	o := job(t, "box", "")
+	o.Busybox = true
+	require.NoError(t, s.Import(o))
+	root := s.root(t, "box")
+	to, err := os.Readlink(filepath.Join(root, "bin/sh"))
+	require.NoError(t, err)
+	assert.Equal(t, "busybox", to)
+	var st unix.Stat_t
+	require.NoError(t, unix.Stat(filepath.Join(root, "etc/shadow"), &st))
+	assert.Equal(t, uint32(unix.S_IFREG|0o600), st.Mode)
+	list, err := s.List()
+	require.NoError(t, err)
+	assert.Equal(t, "busybox", list[0].Source)
+}
