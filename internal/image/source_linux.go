@@ -137,6 +137,8 @@ func writeBusybox(to io.Writer, busybox []byte, applets []string) error {
 		{"etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n", 0o644},
 		{"etc/group", "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n", 0o644},
 		{"etc/shadow", "root:*:19000:0:99999:7:::\nnobody:*:19000:0:99999:7:::\n", 0o600},
+		{"etc/hosts", "127.0.0.1\tlocalhost\n::1\tlocalhost\n", 0o644},
+		{"etc/resolv.conf", "", 0o644}, // a place to show the host's at
 		{"etc/profile", "export PS1='\\u@\\h:\\w\\$ '\n", 0o644},
 	}
 	for _, f := range files {
