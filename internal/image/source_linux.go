@@ -3,7 +3,7 @@ package image
 import (
 	"archive/tar"
 	"bytes"
-	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -64,16 +64,12 @@ func busyboxTree(s *Store) (*os.File, error) {
 	if err != nil {
 		return nil, errors.New("busybox is not installed: apt-get install busybox-static")
 	}
-	static, err := isStatic(program)
-	if err != nil {
-		return nil, err
-	}
-	if !static {
-		return nil, fmt.Errorf("%s needs libraries; install one that does not: apt-get install busybox-static", program)
-	}
 	text, err := os.ReadFile(program)
 	if err != nil {
 		return nil, err
+	}
+	if !isStatic(text) {
+		return nil, fmt.Errorf("%s needs libraries; install one that does not: apt-get install busybox-static", program)
 	}
 	list, err := exec.Command(program, "--list").Output()
 	if err != nil {
@@ -90,19 +86,25 @@ func busyboxTree(s *Store) (*os.File, error) {
 	return forReading(f)
 }
 
-// isStatic reports whether a program needs nothing but itself.
-func isStatic(program string) (bool, error) {
-	f, err := elf.Open(program)
-	if err != nil {
-		return false, err
+// isStatic reports whether a program, of which text is the file, needs nothing but
+// itself: none of its program headers names an interpreter (elf(5), PT_INTERP). Package
+// debug/elf would say the same, with a decompressor and a reader of debug symbols.
+func isStatic(text []byte) bool {
+	const (
+		class64, little = 2, 1
+		interp          = 3
+	)
+	if len(text) < 64 || string(text[:4]) != "\x7fELF" || text[4] != class64 || text[5] != little {
+		return false
 	}
-	defer f.Close()
-	for _, p := range f.Progs {
-		if p.Type == elf.PT_INTERP {
-			return false, nil
+	at, size, n := binary.LittleEndian.Uint64(text[32:]), uint64(binary.LittleEndian.Uint16(text[54:])), binary.LittleEndian.Uint16(text[56:])
+	for range n {
+		if at > uint64(len(text)) || uint64(len(text))-at < 4 || binary.LittleEndian.Uint32(text[at:]) == interp {
+			return false
 		}
+		at += size
 	}
-	return true, nil
+	return n > 0
 }
 
 // writeBusybox writes the archive.

@@ -210,3 +210,20 @@ func TestBusybox(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "busybox", list[0].Source)
 }
+
+// TestIsStatic: a program that needs libraries is none to be alone in a root directory.
+func TestIsStatic(t *testing.T) {
+	text := func(path string) []byte {
+		b, err := os.ReadFile(path)
+		require.NoError(t, err)
+		return b
+	}
+	own, err := program()
+	require.NoError(t, err)
+	assert.True(t, isStatic(text(own)))
+	static := text(own)
+	assert.False(t, isStatic(static[:80]), "cut off")
+	assert.False(t, isStatic(text("/bin/sh")))
+	assert.False(t, isStatic([]byte("#!/bin/sh\n")))
+	assert.False(t, isStatic(nil))
+}
