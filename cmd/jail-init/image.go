@@ -50,11 +50,12 @@ func (c *common) image(args []string) error {
 	if err != nil {
 		return err
 	}
-	if len(given) == 0 || given[0] == "help" {
+	if len(given) == 0 {
 		fs.Usage()
-		if len(given) == 0 {
-			return errReported
-		}
+		return errReported
+	}
+	if given[0] == "help" {
+		fmt.Print(imageUsage)
 		return nil
 	}
 	verb, rest := given[0], given[1:]

@@ -90,7 +90,7 @@ func (s *Store) Import(o *Import) error {
 	}
 	if err != nil {
 		left := dispose([]retired{fresh})
-		_ = os.Remove(filepath.Join(s.dir, o.Name)) // where it was the first
+		s.tidy(o.Name)
 		return errors.Join(err, left)
 	}
 	fresh.lock.Close()

@@ -5,7 +5,9 @@ import (
 	"bytes"
 	"compress/gzip"
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/ulikunitz/xz"
 	"golang.org/x/sys/unix"
 
 	"jail/internal/needs"
@@ -494,4 +497,49 @@ func tree(t *testing.T, root string) map[string]string {
 		return nil
 	}))
 	return all
+}
+
+// TestMemory: what a decompressor wants of memory the process does not have. The second
+// block of an xz archive has a dictionary of 4 GiB; that of the first is looked at before.
+func TestMemory(t *testing.T) {
+	s := store(t)
+	zip := func(b []byte) []byte {
+		var out bytes.Buffer
+		w, err := xz.NewWriter(&out)
+		require.NoError(t, err)
+		_, err = w.Write(b)
+		require.NoError(t, err)
+		require.NoError(t, w.Close())
+		return out.Bytes()
+	}
+	// As archive.checkDictionary has it: a stream header of 12 bytes, then the block's, of
+	// which the fifth byte is the size of the dictionary and the last four are a CRC.
+	wide := func(b []byte) []byte {
+		header := b[12 : 12+(int(b[12])+1)*4]
+		header[4] = 40
+		end := len(header) - 4
+		binary.LittleEndian.PutUint32(header[end:], crc32.ChecksumIEEE(header[:end]))
+		return b
+	}
+	tree := tarOf(t, dir("a"), file("b", "b"))
+	path := filepath.Join(t.TempDir(), "tree.tar.xz")
+	for _, c := range []struct {
+		archive []byte
+		says    string
+	}{
+		{append(zip(tree[:1024]), zip(tree[1024:])...), ""},
+		{append(wide(zip(tree[:1024])), zip(tree[1024:])...), "wants a dictionary of 4095 MiB"},
+		{append(zip(tree[:1024]), wide(zip(tree[1024:]))...), "memory"},
+	} {
+		require.NoError(t, os.WriteFile(path, c.archive, 0o600))
+		err := s.Import(job(t, "x", path))
+		if c.says == "" {
+			require.NoError(t, err)
+			_, err = s.Remove("x")
+			require.NoError(t, err)
+			continue
+		}
+		assert.ErrorContains(t, err, c.says)
+		nothingLeft(t, s)
+	}
 }

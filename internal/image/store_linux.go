@@ -318,9 +318,20 @@ func (s *Store) Remove(ref string) ([]Image, error) {
 	unlock = func() {}
 	err = errors.Join(err, dispose(gone))
 	if id == "" {
-		_ = os.Remove(filepath.Join(s.dir, name)) // where nothing else is in it
+		s.tidy(name)
 	}
 	return list[:len(gone)], err
+}
+
+// tidy removes the directory of a name that has no image any more, and that nobody is
+// about to give one.
+func (s *Store) tidy(name string) {
+	unlock, err := s.lock()
+	if err != nil {
+		return
+	}
+	defer unlock()
+	_ = os.Remove(filepath.Join(s.dir, name))
 }
 
 func (s *Store) has(name string) bool {
