@@ -21,7 +21,7 @@ export CGO_ENABLED = 0
 BUILD = $(GO) build -trimpath -buildvcs=false -buildmode=exe -ldflags '-s -w $(1)' -o $(BIN)/ ./cmd/$(2)
 
 PLAIN = ./cmd/... ./config/... ./internal/...
-PURE  = ./internal/wire ./internal/jail ./internal/passwd ./internal/authkeys ./internal/environ ./internal/confine ./internal/supervise
+PURE  = ./internal/wire ./internal/jail ./internal/passwd ./internal/authkeys ./internal/environ ./internal/confine ./internal/supervise ./internal/archive
 
 .PHONY: all build build-enter unit test race bite inject arm64 bench lint fuzz trees deps install \
 	demo demo-shell demo-stop try-go try-upgrade try-systemd try-vm try-arm64 try-release clean

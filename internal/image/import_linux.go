@@ -60,14 +60,24 @@ func (s *Store) Import(o *Import) error {
 			return err
 		}
 	}
+	var source *os.File
+	var from string
+	if o.Source != "" {
+		// Before signals are caught: its file system may not answer.
+		var err error
+		if source, from, err = o.open(); err != nil {
+			return err
+		}
+	}
 	stop, err := catch()
 	if err != nil {
 		return err
 	}
 	defer stop.release()
-	source, from, err := o.open(s, stop)
-	if err != nil {
-		return err
+	if source == nil {
+		if source, from, err = o.make(s, stop); err != nil {
+			return err
+		}
 	}
 	defer source.Close()
 	fresh, err := s.begin(o.Name)
@@ -166,16 +176,18 @@ func (s *Store) finish(name string, fresh retired, a About) (id string, err erro
 // registry matches what skopeo(1) calls a transport.
 var registry = regexp.MustCompile(`^([a-z][a-z-]*):(//)?`)
 
-// open opens the source, and says what to call it.
-func (o *Import) open(s *Store, stop *stop) (f *os.File, from string, err error) {
-	switch {
-	case o.Mmdebstrap != "":
-		f, err = o.mmdebstrap(s, stop)
-		return f, "mmdebstrap " + o.Mmdebstrap, err
-	case o.Busybox:
+// make has the archive made that is the source, and says what to call it.
+func (o *Import) make(s *Store, stop *stop) (f *os.File, from string, err error) {
+	if o.Busybox {
 		f, err = busyboxTree(s)
 		return f, "busybox", err
 	}
+	f, err = o.mmdebstrap(s, stop)
+	return f, "mmdebstrap " + o.Mmdebstrap, err
+}
+
+// open opens the source, and says what to call it.
+func (o *Import) open() (f *os.File, from string, err error) {
 	f, err = os.OpenFile(o.Source, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		if m := registry.FindStringSubmatch(o.Source); m != nil && errors.Is(err, fs.ErrNotExist) {

@@ -543,3 +543,23 @@ func TestMemory(t *testing.T) {
 		nothingLeft(t, s)
 	}
 }
+
+// TestRootThatNobodyCanEnter is imported as it is, and said.
+func TestRootThatNobodyCanEnter(t *testing.T) {
+	s := store(t)
+	for _, c := range []struct {
+		mode int64
+		uid  int
+		says string
+	}{{0o755, 0, ""}, {0o711, 0, "uid 0, mode 0711"}, {0o700, 0, "uid 0, mode 0700"}, {0o755, 1000, "uid 1000, mode 0755"}} {
+		root := dir("./")
+		root.Mode, root.Uid = c.mode, c.uid
+		o := job(t, "x", archiveOf(t, root, dir("etc")))
+		require.NoError(t, s.Import(o))
+		if c.says == "" {
+			assert.NotContains(t, o.said(t), "note")
+		} else {
+			assert.Contains(t, o.said(t), "note: the root directory is of "+c.says+": logins other than root can do nothing in it")
+		}
+	}
+}

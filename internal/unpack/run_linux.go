@@ -105,6 +105,7 @@ func unpack(c *conn, order wire.Unpack, dir, source int) error {
 		return fmt.Errorf("its programs are for %s, and this machine is %s", other, order.Machine)
 	}
 	t.finishAll()
+	t.checkRoot()
 	c.send(wire.AppendProgress(nil, wire.TypeUnpacked, c.last), true)
 	return nil
 }

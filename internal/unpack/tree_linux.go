@@ -515,6 +515,16 @@ func (t *tree) finishAll() {
 	}
 }
 
+// checkRoot says what nobody but root could do with the tree: an archive of a directory
+// that was root's own has that mode for the root, too.
+func (t *tree) checkRoot() {
+	var st unix.Stat_t
+	const forAll = 0o005
+	if err := unix.Fstatat(t.root, ".", &st, unix.AT_SYMLINK_NOFOLLOW); err == nil && (st.Mode&forAll != forAll || st.Uid != 0) {
+		t.note(fmt.Sprintf("the root directory is of uid %d, mode %04o: logins other than root can do nothing in it; in a copy, chown 0:0 and chmod 755", st.Uid, st.Mode&0o7777))
+	}
+}
+
 // foreign returns the architecture that the tree's shell is for, if that is a program and
 // not for this machine. What the ELF header says of itself: elf(5), e_machine.
 func (t *tree) foreign(machine string) string {
