@@ -170,6 +170,7 @@ func TestEveryKeyOfATemplate(t *testing.T) {
 		"container_root": "true", "env": `{ A = "1" }`, "mounts": `[ { source = "/srv/x", target = "/x" } ]`, "x11": "true",
 		"on_disconnect": `"kill"`, "env_accept": `[ "EDITOR" ]`, "resolv_conf": `"rootfs"`, "hosts": `"rootfs"`, "timezone": `"Europe/Paris"`,
 		"keys": `"anywhere"`, "limits": `{ memory = "1G", cpu = "50%", pids = 9 }`, "sftp": `"off"`,
+		"show": `[ "/var/lib/x" ]`, "hide": `[ "/usr/x" ]`,
 	}
 	for key := range fieldsOf(reflect.TypeFor[jailTable]()) {
 		if key == "users" || key == "template" {
@@ -178,7 +179,11 @@ func TestEveryKeyOfATemplate(t *testing.T) {
 		require.Contains(t, keys, key, "a key that this test does not know")
 		line := key + " = " + keys[key] + "\n"
 		rest := "users = [\"alice\"]\n"
-		if key != "rootfs" {
+		switch key {
+		case "rootfs":
+		case "show", "hide": // a cage's
+			rest += "rootfs = \"host\"\n"
+		default:
 			rest += "rootfs = \"/srv/own\"\n"
 		}
 		own, errs := load(t, testOptions(), "version = 1\n[jail.own]\n"+line+rest)

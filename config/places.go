@@ -3,6 +3,8 @@ package config
 import (
 	"path"
 	"strings"
+
+	root "jail/internal/source"
 )
 
 // place is a directory or file of the host and all the directories above it.
@@ -83,18 +85,20 @@ func (v *validator) checkPlaces() {
 	sockets := newPlaceSet()
 	sockets.add(placeOf(v.opt.RuntimeDir, seen[v.opt.RuntimeDir]), &draft{})
 	roots := newPlaceSet()
-	type root struct {
+	type rootDir struct {
 		d   *draft
 		dir string
 		p   place
 	}
-	var all []root
+	var all []rootDir
 	for _, d := range v.drafts {
 		if len(d.places) > 0 {
 			v.judgeHome(d, seen[d.home])
 		}
 		for _, dir := range d.places {
-			if !d.inFaultyHome(dir) {
+			if d.isCage() {
+				v.judgeCage(d, dir, seen)
+			} else if !d.inFaultyHome(dir) {
 				v.judgeRootfs(d, dir, seen[dir])
 			}
 			p := placeOf(dir, seen[dir])
@@ -103,7 +107,7 @@ func (v *validator) checkPlaces() {
 				break
 			}
 			roots.add(p, d)
-			all = append(all, root{d, dir, p})
+			all = append(all, rootDir{d, dir, p})
 		}
 	}
 	for _, r := range all {
@@ -120,6 +124,9 @@ func (v *validator) checkPlaces() {
 	for _, d := range v.drafts {
 		for _, m := range d.set.Mounts {
 			v.checkSource(d, &m, seen, roots, sockets)
+		}
+		for _, p := range d.shown() {
+			v.checkSource(d, &mountTable{Source: p, ReadOnly: value[bool]{v: true}}, seen, roots, sockets)
 		}
 	}
 }
@@ -175,6 +182,14 @@ func (v *validator) places() []string {
 		for _, m := range d.set.Mounts {
 			if v.sourceToCheck(m.Source) {
 				add(m.Source.v)
+			}
+		}
+		for _, p := range d.shown() {
+			add(p.v)
+		}
+		if d.isCage() {
+			for _, p := range root.Programs() {
+				add(p)
 			}
 		}
 	}

@@ -54,7 +54,8 @@ type jailTable struct {
 
 	// Rootfs is the directory that is / inside: an absolute host path
 	// without a symbolic link in it. Required. No two jails share one or lie
-	// inside one another.
+	// inside one another. "host" makes a cage of the host itself, for one login: its
+	// programs, what everybody may know of its /etc, and the login's home.
 	Rootfs value[string] `toml:"rootfs"`
 	// Users are the host logins that land in this jail. Required: an array
 	// of names, or a table with one entry per name. A login belongs to one
@@ -101,6 +102,12 @@ type settings struct {
 	// jail's are made after those of [defaults]; one with the same target
 	// takes the other's place.
 	Mounts mountsKey `toml:"mounts"`
+	// Show are directories and files of the host that a cage of the host shows
+	// besides, read-only, at the same paths. A jail's are added to those of [defaults].
+	Show pathsKey `toml:"show"`
+	// Hide are paths inside a cage of the host that are empty there. A jail's are
+	// added to those of [defaults].
+	Hide pathsKey `toml:"hide"`
 	// X11 lets sessions have the X11 display that their client forwards, if
 	// sshd forwards it ("jail-init check" says what sshd needs for that). The
 	// default is false.

@@ -134,6 +134,7 @@ func (v *validator) addDraft(t *jailTable) {
 	v.rootfs(d)
 	v.users(d)
 	v.settings(&d.problems, &d.spec, &d.set, t.origin)
+	v.cage(d)
 	v.usernsRange(d)
 	v.drafts = append(v.drafts, d)
 }
@@ -154,6 +155,8 @@ func (s settings) over(def settings) settings {
 	s.Hosts = s.Hosts.or(def.Hosts)
 	s.Timezone = s.Timezone.or(def.Timezone)
 	s.EnvAccept = append(slices.Clone(def.EnvAccept), s.EnvAccept...)
+	s.Show = append(slices.Clone(def.Show), s.Show...)
+	s.Hide = append(slices.Clone(def.Hide), s.Hide...)
 	s.Limits.Memory = s.Limits.Memory.or(def.Limits.Memory)
 	s.Limits.CPU = s.Limits.CPU.or(def.Limits.CPU)
 	s.Limits.Pids = s.Limits.Pids.or(def.Limits.Pids)
@@ -190,7 +193,7 @@ func (v *validator) rootfs(d *draft) {
 		d.errorf(d.at("rootfs"), `is missing, add rootfs = "/path/of/the/root/directory"`)
 		return
 	}
-	if !r.usable() || !cleanPath(&d.problems, r) {
+	if r.v == ofHost || !r.usable() || !cleanPath(&d.problems, r) {
 		return
 	}
 	switch {

@@ -51,8 +51,12 @@ func (a *auditor) tenants(p string, mounts bool) string {
 		a.roots, a.shared = make(map[string]string), make(map[string]string)
 		for i := range a.jails {
 			j := &a.jails[i]
-			for _, p := range source.Of(j).Places() {
-				a.roots[p] = "the rootfs of jail " + j.Name
+			src, what := source.Of(j), "the rootfs of jail "
+			if src.HostFiles() != "" {
+				what = "the cage of jail "
+			}
+			for _, p := range src.Places() {
+				a.roots[p] = what + j.Name
 			}
 			for _, m := range j.Mounts {
 				if !m.ReadOnly && a.shared[m.Source] == "" {
@@ -135,6 +139,9 @@ func (a *auditor) checkHome(l *login) {
 	const where = "/etc/passwd, home directory"
 	move := "usermod -d " + emptyHome + " " + loginName
 	switch h := &l.home; {
+	case strings.HasPrefix(h.inside, "the cage"):
+		a.add(l, Warning, where, fmt.Sprintf("%s is %s, whose tenant writes what host programs read there as the login: %s; before the account gets another, give the login home = %q in the registry",
+			l.Home, h.inside, a.homeReads(l), l.Home), move)
 	case h.inside != "":
 		a.add(l, Warning, where, fmt.Sprintf("%s is in %s, whose tenants write what host programs read there as the login: %s",
 			l.Home, h.inside, a.homeReads(l)), move)

@@ -301,6 +301,16 @@ func TestFindings(t *testing.T) {
 			w.files[w.home] = fakeFile{dir: true}
 			w.jails[0].Mounts = []jail.Mount{{Source: "/srv/data", Target: "/data"}}
 		}, []want{{Warning, "/etc/passwd, home directory", "is in /srv/data, which jail web may write", "usermod -d /var/lib/jail/empty-home alice"}}, nil},
+		{"a home that a cage is made around is the tenant's", func(w *world) {
+			w.home = "/home/alice"
+			w.files[w.home] = fakeFile{dir: true, uid: 2001}
+			w.jails[0].Source = jail.Source{Kind: jail.Host, Home: "/home/alice", Prepared: "/run/jail/host/root"}
+			w.jails[0].OwnResolver = true
+		}, []want{
+			{Warning, "/etc/passwd, home directory", `/home/alice is the cage of jail web, whose tenant writes what host programs read there as the login: .config/systemd/user (systemd --user: any program), .forward`, "usermod -d /var/lib/jail/empty-home alice"},
+			{Warning, "/etc/passwd, home directory", `give the login home = "/home/alice" in the registry`, "usermod -d /var/lib/jail/empty-home alice"},
+			{Error, "/etc/pam.d/sshd:6", "~/.pam_environment, which a tenant can write", "session required pam_env.so user_readenv=0 envfile=/etc/default/locale"},
+		}, []string{"/etc/resolv.conf"}},
 		{"a read-only mount exposes no home", func(w *world) {
 			w.home = "/srv/data/alice"
 			w.files[w.home] = fakeFile{dir: true}

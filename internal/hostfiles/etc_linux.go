@@ -15,10 +15,6 @@ import (
 	"jail/internal/sys"
 )
 
-// Prepared is the directory of a runtime directory in which what cages see of the host's
-// own files is kept.
-func Prepared(runtimeDir string) string { return filepath.Join(runtimeDir, "host", "root") }
-
 // Etc is a copy of what everybody may know of the host's /etc, which all cages see as
 // theirs, one for all. It follows the host: files change in place, so cages that run see
 // that, too. It stays when the process ends, as they do.
@@ -50,14 +46,14 @@ func FollowEtc(runtimeDir string, failed func(error)) (*Etc, error) {
 }
 
 func followEtc(runtimeDir, from string, failed func(error)) (*Etc, error) {
-	e := &Etc{from: from, to: filepath.Join(Prepared(runtimeDir), "etc"), resolver: filepath.Join(runtimeDir, "host", "resolv.conf"),
+	e := &Etc{from: from, to: filepath.Join(source.Prepared(runtimeDir), "etc"), resolver: filepath.Join(runtimeDir, "host", "resolv.conf"),
 		inotify: -1, stop: [2]int{-1, -1}}
-	for _, dir := range []string{filepath.Join(runtimeDir, "host"), Prepared(runtimeDir), e.to} {
+	for _, dir := range []string{filepath.Join(runtimeDir, "host"), source.Prepared(runtimeDir), e.to} {
 		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 			return nil, err
 		}
 	}
-	for _, dir := range []string{Prepared(runtimeDir), e.to} {
+	for _, dir := range []string{source.Prepared(runtimeDir), e.to} {
 		if err := os.Chmod(dir, 0o755); err != nil { // past any umask
 			return nil, err
 		}
@@ -125,6 +121,15 @@ type etcCopy struct {
 // a change meanwhile is not missed.
 func (e *Etc) copy() error {
 	c := &etcCopy{Etc: e, watched: map[int32]bool{}}
+	// Two that supervise jails in one runtime directory take turns.
+	to, err := syscall.Open(e.to, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", e.to, err)
+	}
+	defer sys.Close(to)
+	if err := syscall.Flock(to, syscall.LOCK_EX); err != nil {
+		return fmt.Errorf("lock %s: %w", e.to, err)
+	}
 	root, err := sys.Openat2(sys.AtFDCWD, e.from, syscall.O_RDONLY|syscall.O_DIRECTORY, sys.ResolveNoMagiclinks)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", e.from, err)

@@ -13,6 +13,7 @@ import (
 	"jail/internal/hostfiles"
 	"jail/internal/jail"
 	"jail/internal/launch"
+	"jail/internal/source"
 )
 
 // newCage makes a cage of the machine that runs the test; testUID is its login.
@@ -27,7 +28,7 @@ func newCage(t *testing.T, userns bool) jail.Spec {
 	require.NoError(t, os.MkdirAll(home, 0o755))
 	require.NoError(t, os.Chown(home, testUID, testUID))
 	s := newSpec("", userns)
-	s.Source = jail.Source{Kind: jail.Host, Home: home, Group: "alice", Prepared: hostfiles.Prepared(runtime)}
+	s.Source = jail.Source{Kind: jail.Host, Home: home, Group: "alice", Prepared: source.Prepared(runtime)}
 	s.Logins[0] = jail.Login{HostUID: testUID, UID: testUID, GID: testUID, HasGID: true, JailName: "alice", Home: home}
 	s.OwnResolver, s.OwnHosts = true, true
 	return s

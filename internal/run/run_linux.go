@@ -23,6 +23,7 @@ import (
 	"jail/internal/inforce"
 	"jail/internal/jail"
 	"jail/internal/launch"
+	"jail/internal/source"
 	"jail/internal/supervise"
 	"jail/internal/sys"
 	"jail/internal/wire"
@@ -132,6 +133,15 @@ func start(opt Options, spec jail.Spec, stay bool) error {
 	} else {
 		defer resolver.Close()
 		l.ShowResolver(resolver.File())
+	}
+	if source.Of(&spec).HostFiles() != "" {
+		etc, err := hostfiles.FollowEtc(opt.RuntimeDir, func(err error) {
+			fmt.Fprintf(opt.Stderr, "jail-init: warning: jail %s does not see how the host's files change: %v\n", spec.Name, err)
+		})
+		if err != nil {
+			return fmt.Errorf("jail %s: %w", spec.Name, err)
+		}
+		defer etc.Close()
 	}
 	for _, w := range l.Warnings() {
 		fmt.Fprintf(opt.Stderr, "jail-init: warning: %s\n", w)

@@ -12,9 +12,11 @@ import (
 	"jail/config"
 	"jail/internal/control"
 	"jail/internal/fdsock"
+	"jail/internal/hostfiles"
 	"jail/internal/inforce"
 	"jail/internal/jail"
 	"jail/internal/launch"
+	"jail/internal/source"
 	"jail/internal/supervise"
 	"jail/internal/sys"
 	"jail/internal/wire"
@@ -116,6 +118,32 @@ func (s *server) apply(reg *config.Registry) (errs []error) {
 		s.log("%v", err)
 	}
 	return errs
+}
+
+// prepare sees to it that what jails show of the host's own files is there, from the first
+// of them that does. It reads the host's /etc, so it is not for the loop.
+func (s *server) prepare(reg *config.Registry) {
+	if !slices.ContainsFunc(reg.Jails, func(j jail.Spec) bool { return source.Of(&j).HostFiles() != "" }) {
+		return
+	}
+	s.etcMu.Lock()
+	defer s.etcMu.Unlock()
+	if s.etc != nil {
+		return
+	}
+	failed := func(err error) { s.log("warning: cages do not see how the host's files change: %v", err) }
+	var err error
+	if s.etc, err = hostfiles.FollowEtc(s.opt.RuntimeDir, failed); err != nil {
+		s.log("error: no cage of the host can start: %v", err)
+	}
+}
+
+func (s *server) unprepare() {
+	s.etcMu.Lock()
+	defer s.etcMu.Unlock()
+	if s.etc != nil {
+		s.etc.Close()
+	}
 }
 
 // publish lets jail-keys and the verbs know what is in force from now on, and the log
@@ -271,6 +299,9 @@ func (s *server) reload(answer func(lines []string, verdict uint8)) {
 		done := make(chan result, 1)
 		go func() {
 			reg, err := s.load()
+			if err == nil {
+				s.prepare(reg)
+			}
 			done <- result{reg, err}
 		}()
 		select {

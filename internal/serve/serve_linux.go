@@ -78,6 +78,9 @@ type server struct {
 	signals  chan os.Signal
 	resolver *hostfiles.Resolver
 
+	etcMu sync.Mutex
+	etc   *hostfiles.Etc // nil until a jail needs it
+
 	logMu  sync.Mutex
 	postMu sync.Mutex
 	posted []func()
@@ -177,6 +180,8 @@ func Run(opt Options) error {
 		}
 	}()
 	s.tidier = newTidier(tidyAfter, s.rest)
+	s.prepare(reg)
+	defer s.unprepare()
 	s.apply(reg)
 	if err := s.publish(reg); err != nil {
 		return err

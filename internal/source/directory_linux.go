@@ -20,6 +20,8 @@ func (d directory) String() string { return d.path }
 
 func (d directory) Places() []string { return []string{d.path} }
 
+func (d directory) HostFiles() string { return "" }
+
 func (d directory) Landmark() Landmark { return Landmark{Path: d.path, At: "/"} }
 
 func (d directory) Open(touch func(string)) (*Opened, error) {

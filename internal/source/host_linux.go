@@ -45,8 +45,19 @@ var hidden = []string{
 // another's than root's.
 func Programs() []string { return slices.Clone(programs) }
 
-// MaxOwnMounts is how many mounts of its own a source has at most.
-const MaxOwnMounts = 64
+const (
+	// MaxOwnMounts is how many mounts of its own a source has at most.
+	MaxOwnMounts = 64
+	// MaxListed bounds what a cage shows besides, and what it hides.
+	MaxListed = 32
+)
+
+// Prepared is the directory of a runtime directory in which package hostfiles keeps what
+// cages see of the host's own files.
+func Prepared(runtimeDir string) string { return path.Join(runtimeDir, "host", "root") }
+
+// HostFiles is where that is for this cage.
+func (h *host) HostFiles() string { return h.Source.Prepared }
 
 func (h *host) String() string { return "host:" + h.Home }
 

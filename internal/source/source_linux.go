@@ -26,6 +26,9 @@ type Source interface {
 	// Places are the directories of the host that are this jail's alone: no other jail's
 	// place and no source of a mount is one of them, lies in one, or contains one.
 	Places() []string
+	// HostFiles is the directory in which package hostfiles has to keep what is seen of
+	// the host's own files, before the first start; "" if nothing is.
+	HostFiles() string
 	// Landmark is by what a jail that runs on it is found.
 	Landmark() Landmark
 	// Open clones what a jail is made of, for a launcher with privilege. It calls touch

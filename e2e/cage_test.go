@@ -1,0 +1,161 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const cageHome = "/srv/people/caged"
+
+// cage gives a test a serve with a cage of the host, for the login centos, around a home of
+// its own.
+func cage(t *testing.T, lines ...string) *server {
+	t.Helper()
+	alone(t)
+	t.Cleanup(func() { require.NoError(t, errors.Join(os.RemoveAll(cageHome), os.RemoveAll("/run/jail/host/root"))) })
+	require.NoError(t, os.MkdirAll(filepath.Join(cageHome, ".ssh"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(cageHome, ".ssh/authorized_keys"), []byte(contents(keyFile+".pub")), 0o600))
+	require.NoError(t, command("chown", "-R", fmt.Sprintf("%d:%d", centos.id, centos.id), cageHome))
+	s, err := serve(registry{
+		text:  fmt.Sprintf("version = 1\n[jail.cage]\nrootfs = \"host\"\n%s\n[jail.cage.users.centos]\nhome = %q\n", strings.Join(lines, "\n"), cageHome),
+		jails: []string{"cage"}, users: []account{centos},
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.stop()) })
+	return s
+}
+
+// plant puts a file where there may be no directory yet, and takes away afterwards what was
+// not there.
+func plant(t *testing.T, path, text string) {
+	t.Helper()
+	fresh := path
+	for dir := filepath.Dir(path); dir != "/"; dir = filepath.Dir(dir) {
+		if _, err := os.Lstat(dir); err != nil {
+			fresh = dir
+		}
+	}
+	require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+	if _, err := os.Lstat(path); err == nil {
+		put(t, path, text)
+		return
+	}
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(fresh)) })
+}
+
+// inCage runs a command in the cage as the tenant, by ssh, or as root, by the
+// administrator's exec.
+func inCage(t *testing.T, who identity, cmd string) result {
+	t.Helper()
+	if who == root {
+		return runCommand(t, exec.Command(initPath, "exec", "cage", "sh", "-c", cmd), nil)
+	}
+	return run(t, forced, ask{as: centos, cmd: cmd})
+}
+
+// TestCage: a login by ssh and by su lands in the host's own userland, with its home and
+// nothing of others.
+func TestCage(t *testing.T) {
+	plant(t, "/var/log/shown/file", "shown\n")
+	cage(t, `show = ["/var/log/shown"]`, `hide = ["/usr/games"]`)
+	where := "centos " + cageHome + " cage\n"
+	cmd := "echo $(id -un) $PWD $(hostname -f)"
+	assert.Equal(t, result{stdout: where}, run(t, forced, ask{as: centos, cmd: cmd}), "by ssh")
+	assert.Equal(t, result{stdout: where}, runCommand(t, exec.Command("su", "-", centos.login, "-c", cmd), nil), "by su")
+	var script, want strings.Builder
+	for _, row := range []struct{ cmd, want string }{
+		{"ls -A /home /root /srv/people 2>/dev/null", "/home:\n\n/srv/people:\ncaged\n"},
+		{"cut -d: -f1 /etc/passwd | tr '\\n' ' '", "root daemon bin sys man mail nobody centos "},
+		{"echo new >file; cat file /var/log/shown/file", "new\nshown\n"},
+		{"ls -A /usr/games /usr/src", "/usr/games:\n\n/usr/src:\n"},
+		{"cat /etc/machine-id", ""},
+		{"readlink /etc/localtime; date +%Z", contentsOf(t, "readlink /etc/localtime; date +%Z")},
+		{"for f in /usr/x /etc/x /var/log/shown/x /x /usr/src/x; do (: >$f) 2>/dev/null && echo $f; done", ""},
+	} {
+		script.WriteString(row.cmd + "\necho ---\n")
+		want.WriteString(row.want + "---\n")
+	}
+	assert.Equal(t, want.String(), run(t, forced, ask{as: centos, cmd: script.String()}).stdout)
+	// The host is upgraded under the cage that runs.
+	plant(t, "/usr/local/bin/fresh", "#!/bin/sh\necho fresh\n")
+	require.NoError(t, os.Chmod("/usr/local/bin/fresh", 0o755))
+	plant(t, "/etc/profile.d/fresh.sh", "")
+	assert.Equal(t, "fresh\n", run(t, forced, ask{as: centos, cmd: "fresh"}).stdout)
+	eventually(t, "/etc follows", func() bool {
+		return run(t, forced, ask{as: centos, cmd: "test -e /etc/profile.d/fresh.sh"}).status == 0
+	})
+}
+
+func contentsOf(t *testing.T, cmd string) string {
+	t.Helper()
+	return runCommand(t, exec.Command("sh", "-c", cmd), nil).stdout
+}
+
+// golden is what a host with ordinary servers has that everybody there may read, by a
+// mistake or because nobody thinks of it. None is visible in a cage.
+var golden = []string{
+	"/etc/nginx/conf.d/site.conf", "/etc/postgresql/15/main/pg_hba.conf", "/etc/exim4/passwd.client", "/etc/mysql/debian.cnf",
+	"/etc/letsencrypt/live/example/privkey.pem", "/etc/ssl/private/site.pem", "/etc/ssl/certs/site.key", "/etc/apt/auth.conf",
+	"/etc/wordpress/config.php", "/etc/cron.d/backup", "/etc/fstab", "/etc/ssh/sshd_config.d/local.conf", "/etc/pam.d/local",
+	"/etc/sudoers.d/local", "/etc/shadow-", "/etc/jail/note", "/etc/krb5.keytab", "/etc/default/backup",
+	"/var/log/mail.log", "/var/lib/jail/note", "/srv/people/other/public.txt", "/srv/backup.sql", "/run/user/1/secret",
+	"/usr/src/site/settings.py", "/usr/local/cpanel/whostmgr/token", "/usr/local/psa/admin/conf/panel.ini",
+}
+
+// TestSecretsBehindACage plants what must not be seen, and what root alone may read among
+// the programs, then looks for it as the tenant and as uid 0 inside.
+func TestSecretsBehindACage(t *testing.T) {
+	const planted = "planted-4b1d"
+	for _, path := range golden {
+		plant(t, path, planted+"\n")
+	}
+	closed := map[string]os.FileMode{"/usr/share/closed-0600": 0o600, "/usr/local/share/closed-0640": 0o640}
+	for path, mode := range closed {
+		plant(t, path, planted+"\n")
+		require.NoError(t, os.Chmod(path, mode))
+	}
+	cage(t)
+	names := strings.Join(golden, " ")
+	// Under its own name and, the text not being in the command, under any other.
+	search := "ls -d " + names + " 2>/dev/null; grep -rsl 'planted-[4]b1d' /etc /home /media /mnt /opt /root /run /srv /tmp /usr/src /usr/local/cpanel /usr/local/psa " +
+		"/usr/share/closed* /usr/local/share/closed* /var"
+	for _, who := range identities {
+		assert.Empty(t, inCage(t, who, search).stdout, who.name)
+		for path := range closed {
+			r := inCage(t, who, "test -e "+path+" && echo there; cat "+path)
+			assert.Equal(t, "there\n", r.stdout, "%s: %s", who.name, path)
+			assert.NotZero(t, r.status)
+		}
+	}
+	assert.Equal(t, strings.ReplaceAll(names, " ", "\n")+"\n", contentsOf(t, "grep -l 'planted-[4]b1d' "+names), "on the host they are there")
+}
+
+// TestAttackOnACage: everything e2e/attack knows fails in a cage, too.
+func TestAttackOnACage(t *testing.T) {
+	cage(t)
+	p := newPrey(t)
+	for name, mode := range map[string]string{"attack": "0755", "suid": "4755"} {
+		path := "/usr/local/bin/" + name
+		require.NoError(t, command("install", "-m", mode, filepath.Join(world.scratch, "bin/attack"), path))
+		t.Cleanup(func() { os.Remove(path) })
+	}
+	before := hostPrograms(t)
+	for _, who := range identities {
+		r := inCage(t, who, attackPath+" "+strings.Join(p.args(who, "all"), " "))
+		got := verdicts(t, r.stdout)
+		assert.GreaterOrEqual(t, len(got), len(attackRows), "%s", r.stderr)
+		for name, v := range got {
+			assert.False(t, v.got, "%s as %s: %s", name, who.name, v)
+		}
+	}
+	assert.Equal(t, before, hostPrograms(t))
+}
