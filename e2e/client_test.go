@@ -638,6 +638,7 @@ are compared with nothing; ` + "`TestCase47Agent`" + ` and ` + "`TestX11`" + ` s
 	for _, r := range rows {
 		fmt.Fprintf(&b, "* *%s*: %s.\n", r.name, r.does)
 	}
+	b.WriteString(everydayTable())
 	return b.String()
 }
 
