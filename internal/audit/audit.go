@@ -155,6 +155,7 @@ func Run(reg *config.Registry, opt Options) []Finding {
 	for i := range a.jails {
 		a.checkResolver(&a.jails[i])
 	}
+	a.checkShown()
 	a.checkKernel()
 	return a.grouped()
 }

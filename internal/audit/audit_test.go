@@ -311,6 +311,22 @@ func TestFindings(t *testing.T) {
 			{Warning, "/etc/passwd, home directory", `give the login home = "/home/alice" in the registry`, "usermod -d /var/lib/jail/empty-home alice"},
 			{Error, "/etc/pam.d/sshd:6", "~/.pam_environment, which a tenant can write", "session required pam_env.so user_readenv=0 envfile=/etc/default/locale"},
 		}, []string{"/etc/resolv.conf"}},
+		{"what has the name of a secret and is seen in cages", func(w *world) {
+			w.jails[0].Source = jail.Source{Kind: jail.Host, Home: "/home/alice", Prepared: "/run/jail/host/root", Show: []string{"/srv/tools"}}
+			w.jails[0].OwnResolver = true
+			for _, dir := range []string{"/usr/local", "/usr/local/etc", "/usr/local/closed", "/srv/tools"} {
+				w.files[dir] = fakeFile{dir: true}
+			}
+			w.files["/usr/local/closed"] = fakeFile{dir: true, mode: 0o700}
+			for _, file := range []string{"/usr/local/etc/site.key", "/usr/local/closed/other.key", "/usr/local/etc/secrets.py", "/usr/local/etc/tool.conf", "/srv/tools/.pgpass"} {
+				w.files[file] = fakeFile{text: "x"}
+			}
+			w.files["/usr/local/etc/private.key"] = fakeFile{text: "x", mode: 0o600}
+		}, []want{{Warning, "/srv/tools/.pgpass", "has the name of a secret (all: /srv/tools/.pgpass, /usr/local/etc/site.key)", "chmod o-r /srv/tools/.pgpass"}}, nil},
+		{"without a cage nobody looks for secrets", func(w *world) {
+			w.files["/usr/local"] = fakeFile{dir: true}
+			w.files["/usr/local/site.key"] = fakeFile{text: "x"}
+		}, nil, []string{"site.key"}},
 		{"a read-only mount exposes no home", func(w *world) {
 			w.home = "/srv/data/alice"
 			w.files[w.home] = fakeFile{dir: true}

@@ -11,6 +11,7 @@ import (
 
 	"jail/internal/jail"
 	"jail/internal/needs"
+	"jail/internal/wire"
 )
 
 // TestDirectory: what is asked of a root directory is answered by that directory.
@@ -79,4 +80,39 @@ func TestOpenedDirectory(t *testing.T) {
 		assert.Equal(t, c.nosuid, fs.Flags&nosuid != 0, claim)
 		opened.Close()
 	}
+}
+
+// TestOpenedCage: where a host has its programs in directories of their own, all are
+// shown, with what is mounted below them, and where it has links there are the same links.
+func TestOpenedCage(t *testing.T) {
+	needs.Root(t, "it clones mounts")
+	top := t.TempDir()
+	dir, prepared, home := top+"/bin", top+"/prepared", top+"/home"
+	for _, d := range []string{dir + "/below", prepared + "/etc", home} {
+		require.NoError(t, os.MkdirAll(d, 0o755))
+	}
+	require.NoError(t, os.Symlink("usr/lib", top+"/lib"))
+	require.NoError(t, os.Chown(home, 4711, 4711))
+	require.NoError(t, syscall.Mount("tmpfs", dir+"/below", "tmpfs", 0, "mode=755"))
+	t.Cleanup(func() { assert.NoError(t, syscall.Unmount(dir+"/below", 0)) })
+	before := programs
+	programs = []string{dir, top + "/lib", top + "/lib32"}
+	t.Cleanup(func() { programs = before })
+	spec := &jail.Spec{Userns: jail.Userns{Enabled: true}, Logins: []jail.Login{{UID: 4711, GID: 4711}},
+		Source: jail.Source{Kind: jail.Host, Home: home, Prepared: prepared, Hide: []string{"/usr/games"}}}
+	opened, err := Of(spec).Open(func(string) {})
+	require.NoError(t, err)
+	var shown []string
+	for _, m := range opened.Mounts {
+		shown = append(shown, m.Target)
+	}
+	assert.Equal(t, []string{dir, dir + "/below", "/etc", home}, shown)
+	assert.Contains(t, opened.Entries, wire.Entry{Kind: wire.EntryLink, Path: top + "/lib", Text: "usr/lib"})
+	assert.Contains(t, opened.Entries, wire.Entry{Kind: wire.EntryHide, Path: "/usr/games"})
+	assert.Equal(t, opened.Mounts[3].FD, opened.Exclusive)
+	opened.Close()
+
+	require.NoError(t, os.Chmod(dir+"/below", 0o777))
+	_, err = Of(spec).Open(func(string) {})
+	assert.ErrorContains(t, err, dir+"/below: must be root's and not writable by everybody")
 }
