@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -149,4 +150,36 @@ func TestHomeIsTheLogins(t *testing.T) {
 	for _, e := range entries {
 		assert.Equal(t, "roots", e.Name(), "made by uid 0 inside")
 	}
+}
+
+// TestHomeThatCannotBeMapped: a home on a file system without mapped ids is a reason, and
+// will do in root mode.
+func TestHomeThatCannotBeMapped(t *testing.T) {
+	bothModes(t, func(t *testing.T, userns bool) {
+		spec := newCage(t, userns)
+		home, parts := spec.Source.Home, t.TempDir()
+		for _, d := range []string{"lower", "upper", "work"} {
+			require.NoError(t, os.Mkdir(filepath.Join(parts, d), 0o755))
+			require.NoError(t, os.Chown(filepath.Join(parts, d), testUID, testUID))
+		}
+		require.NoError(t, syscall.Mount("overlay", home, "overlay", 0, fmt.Sprintf("lowerdir=%s/lower,upperdir=%s/upper,workdir=%s/work", parts, parts, parts)))
+		t.Cleanup(func() { assert.NoError(t, syscall.Unmount(home, 0)) })
+		j, err := start(t, spec)
+		if userns {
+			assert.ErrorContains(t, err, home+": its file system cannot be mounted with mapped ids; set userns = false for jail test")
+			return
+		}
+		require.NoError(t, err)
+		assert.Equal(t, "x\n", j.out("echo x >~/file; cat ~/file"))
+	})
+}
+
+// TestHiddenLink: what is to be hidden and is a link is no start, not something that is seen.
+func TestHiddenLink(t *testing.T) {
+	spec := newCage(t, true)
+	spec.Source.Hide = []string{spec.Source.Home + "/link"}
+	link := filepath.Join(spec.Source.Home, "link")
+	require.NoError(t, os.Symlink("/usr", link))
+	_, err := start(t, spec)
+	assert.ErrorContains(t, err, link+": cannot be hidden: it is, or is below, a symbolic link")
 }

@@ -596,8 +596,11 @@ func (b *builder) hide(op Op) error {
 	if err == syscall.ENOENT {
 		return nil
 	}
+	if err == syscall.ELOOP {
+		return errors.New("cannot be hidden: it is, or is below, a symbolic link; hide what that leads to")
+	}
 	if err != nil {
-		return why(err)
+		return err
 	}
 	defer sys.Close(target)
 	return b.cover(target)

@@ -171,7 +171,15 @@ func (h *host) Open(touch func(string)) (_ *Opened, err error) {
 	if len(o.Mounts) > MaxOwnMounts {
 		return nil, fmt.Errorf("the host has %d mounts below %s and what is shown, %d are possible", len(o.Mounts), strings.Join(programs, ", "), MaxOwnMounts)
 	}
-	for _, p := range append(slices.Clone(hidden), h.Hide...) {
+	for _, p := range hidden {
+		touch(p)
+		// What a link leads to is hidden under its own name, or not at all.
+		if fd, err := sys.Openat2(sys.AtFDCWD, p, sys.OPath, sys.ResolveNoSymlinks|sys.ResolveNoMagiclinks); err == nil {
+			sys.Close(fd)
+			o.Entries = append(o.Entries, wire.Entry{Kind: wire.EntryHide, Path: p})
+		}
+	}
+	for _, p := range h.Hide {
 		o.Entries = append(o.Entries, wire.Entry{Kind: wire.EntryHide, Path: p})
 	}
 	return o, nil
