@@ -427,7 +427,7 @@ func (b *builder) do(op Op) error {
 				return err
 			}
 		}
-		mode := op.Mode
+		mode := uint32(op.Mode)
 		if mode == 0 {
 			mode = 0o755
 		}

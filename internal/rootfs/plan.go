@@ -11,7 +11,7 @@ import (
 )
 
 // Kind says what an Op does.
-type Kind int
+type Kind uint8
 
 // The kinds of Op.
 const (
@@ -32,17 +32,19 @@ const (
 
 // Op is one step.
 type Op struct {
-	Kind   Kind
 	Target string // absolute path inside
 	Source string // Link: what it says; File: what is in it; Bind: the host path, if PID 1 opens it
-	// Mode are the permissions of a Dir, 0755 if 0, and Owner is its uid and gid.
-	Mode, Owner uint32
 	// Options are the file system's parameters.
 	Options [][2]string
 	// Major and Minor are a Node's device.
 	Major, Minor uint32
-	Index        int
-	ReadOnly     bool
+	// Owner is the uid and gid of a Dir, Mode are its permissions, 0755 if 0.
+	Owner uint32
+	Mode  uint16
+	Index uint16 // Bind: which of the set-up's mounts it is
+	Kind  Kind
+	// ReadOnly is a Tmpfs that nobody writes to.
+	ReadOnly bool
 	// Optional steps are left out where their target is missing.
 	Optional bool
 }
@@ -123,19 +125,8 @@ func Plan(s *wire.Setup) []Op {
 		Op{Kind: Dir, Target: "/dev/shm"},
 		Op{Kind: Dir, Target: "/dev/mqueue"},
 	)
-	for i := range s.Entries {
-		switch e := &s.Entries[i]; e.Kind {
-		case wire.EntryDir:
-			ops = append(ops, Op{Kind: Dir, Target: e.Path, Mode: e.Mode, Owner: e.Owner})
-		case wire.EntryLink:
-			ops = append(ops, Op{Kind: Link, Target: e.Path, Source: e.Text})
-		case wire.EntryFile:
-			ops = append(ops, Op{Kind: File, Target: e.Path, Source: e.Text})
-		case wire.EntryTmpfs:
-			ops = append(ops, Op{Kind: Tmpfs, Target: e.Path, Options: [][2]string{
-				{"mode", strconv.FormatUint(uint64(e.Mode), 8)}, {"size", strconv.FormatUint(e.Bytes, 10)}, {"nr_inodes", strconv.FormatUint(e.Bytes>>12, 10)},
-			}})
-		}
+	if s.OwnRoot {
+		ops = appendEntries(ops, s)
 	}
 	// Files are masked by the /dev/null just made.
 	for _, p := range maskedProc {
@@ -158,8 +149,38 @@ func Plan(s *wire.Setup) []Op {
 		ops = append(ops, Op{Kind: Server, Target: SFTPServer})
 	}
 	for i, m := range s.Mounts {
-		ops = append(ops, Op{Kind: Bind, Target: m.Target, Source: m.Source, ReadOnly: m.ReadOnly, Index: i})
+		ops = append(ops, Op{Kind: Bind, Target: m.Target, Source: m.Source, ReadOnly: m.ReadOnly, Index: uint16(i)})
 	}
+	if s.OwnRoot {
+		ops = appendHidden(ops, s)
+	}
+	return ops
+}
+
+// appendEntries appends what is made in a root of its own. It is apart from Plan, whose
+// stack other jails need not make larger for it.
+//
+//go:noinline
+func appendEntries(ops []Op, s *wire.Setup) []Op {
+	for i := range s.Entries {
+		switch e := &s.Entries[i]; e.Kind {
+		case wire.EntryDir:
+			ops = append(ops, Op{Kind: Dir, Target: e.Path, Mode: uint16(e.Mode), Owner: e.Owner})
+		case wire.EntryLink:
+			ops = append(ops, Op{Kind: Link, Target: e.Path, Source: e.Text})
+		case wire.EntryFile:
+			ops = append(ops, Op{Kind: File, Target: e.Path, Source: e.Text})
+		case wire.EntryTmpfs:
+			ops = append(ops, Op{Kind: Tmpfs, Target: e.Path, Options: [][2]string{
+				{"mode", strconv.FormatUint(uint64(e.Mode), 8)}, {"size", strconv.FormatUint(e.Bytes, 10)}, {"nr_inodes", strconv.FormatUint(e.Bytes>>12, 10)},
+			}})
+		}
+	}
+	return ops
+}
+
+// appendHidden appends what is covered there, after all mounts.
+func appendHidden(ops []Op, s *wire.Setup) []Op {
 	for i := range s.Entries {
 		if e := &s.Entries[i]; e.Kind == wire.EntryHide {
 			ops = append(ops, Op{Kind: Hide, Target: e.Path, Optional: true})
