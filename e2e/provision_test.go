@@ -248,3 +248,62 @@ func TestAddLeavesNothing(t *testing.T) {
 	assert.Contains(t, r.stderr, "nothing of it remains")
 	assert.Equal(t, before, state(t), "no sshd")
 }
+
+// TestSetup: a host with nothing but sshd is ready for logins after one command, and as it
+// was after another.
+func TestSetup(t *testing.T) {
+	alone(t)
+	const config, dropin, pidFile = "/etc/ssh/sshd_config", "/etc/ssh/sshd_config.d/50-jail.conf", "/run/sshd.listening.pid"
+	was, err := os.ReadFile(config)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.WriteFile(config, was, 0o644)) })
+	write := func(text string) { require.NoError(t, os.WriteFile(config, []byte(text), 0o644)) }
+	bare := state(t)
+
+	// No sshd, or one whose configuration has a fault.
+	write("Port nonsense\n")
+	r := jailVerb(t, "", "setup")
+	assert.Equal(t, 1, r.status)
+	assert.Contains(t, r.stderr, "sshd's configuration has a fault already")
+	assert.Equal(t, "Port nonsense\n", contents(config))
+
+	// As distributions have it: a directory of drop-ins.
+	write("Include /etc/ssh/sshd_config.d/*.conf\n" + sshdCommon)
+	r = jailVerb(t, "", "setup", "--dry-run")
+	require.Zero(t, r.status, "%+v", r)
+	assert.Contains(t, r.stdout, "+++ "+dropin+"\n    +# ")
+	assert.NoFileExists(t, dropin)
+	r = jailVerb(t, "", "setup")
+	require.Zero(t, r.status, "%+v", r)
+	assert.Equal(t, contents(shippedBlock), contents(dropin))
+	r = jailVerb(t, "", "setup")
+	assert.NotContains(t, r.stdout, "done:")
+	require.Zero(t, jailVerb(t, "", "setup", "--undo").status)
+	assert.NoFileExists(t, dropin)
+	assert.Equal(t, bare, state(t))
+
+	// One file, and an sshd that runs and is told.
+	port := freePort(t)
+	text := fmt.Sprintf("Port %d\nListenAddress 127.0.0.1\nPidFile %s\n%s", port, pidFile, sshdCommon)
+	write(text)
+	startSSHD(t, port)
+	t.Cleanup(func() { os.Remove(pidFile) })
+	r = jailVerb(t, "", "setup")
+	require.Zero(t, r.status, "%+v", r)
+	assert.Contains(t, r.stdout, "done:   sshd's block, in "+config)
+	s := &server{}
+	require.NoError(t, s.start())
+	t.Cleanup(func() { require.NoError(t, s.stop()) })
+	eventually(t, "serve takes orders", func() bool { _, err := os.Stat("/run/jail/ctl/.serve"); return err == nil })
+	r = jailVerb(t, "", "add", "newbie", "--rootfs", debianRoot)
+	require.Zero(t, r.status, "%+v", r)
+	r = jailVerb(t, "", "setup", "--undo")
+	assert.Equal(t, 1, r.status)
+	assert.Contains(t, r.stderr, "1 logins are left (newbie)")
+	assert.NotEqual(t, text, contents(config))
+	require.Zero(t, jailVerb(t, "", "rm", "newbie", "--purge").status)
+	r = jailVerb(t, "", "setup", "--undo")
+	require.Zero(t, r.status, "%+v", r)
+	assert.Equal(t, text, contents(config))
+	assert.NotContains(t, contents("/etc/group"), "jailed")
+}

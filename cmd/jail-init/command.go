@@ -128,7 +128,7 @@ func command(args []string) int {
 		err = c.stop(rest)
 	case "image":
 		err = c.image(rest)
-	case "add", "rm", "key", "edit":
+	case "setup", "add", "rm", "key", "edit":
 		err = provisioning[verb](&c, rest)
 	case provision.OwnerVerb:
 		err = provision.Owner(os.Stdin, os.Stdout)

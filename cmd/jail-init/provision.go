@@ -22,7 +22,9 @@ import (
 	"jail/internal/tty"
 )
 
-const provisionUsage = `    add LOGIN [--jail NAME] [--rootfs DIR] [--uid N] [--key FILE|-] [--password] [--dry-run]
+const provisionUsage = `    setup [--undo] [--dry-run]
+                              make the host ready: group, sshd's block, service
+    add LOGIN [--jail NAME] [--rootfs DIR] [--uid N] [--key FILE|-] [--password] [--dry-run]
                               make a login: account, user inside, registry, key; try it
     add --csv FILE|- [--jail NAME] [--rootfs DIR] [--dry-run]
                               make many: lines of LOGIN[,UID[,KEY]]
@@ -35,7 +37,8 @@ const provisionUsage = `    add LOGIN [--jail NAME] [--rootfs DIR] [--uid N] [--
 
 // provisioning are the verbs around a login.
 var provisioning = map[string]func(c *common, args []string) error{
-	"add": (*common).add, "rm": (*common).remove, "key": (*common).key, "edit": (*common).edit,
+	"setup": (*common).setup,
+	"add":   (*common).add, "rm": (*common).remove, "key": (*common).key, "edit": (*common).edit,
 }
 
 // provision returns the options of those verbs, which are root's.
@@ -75,6 +78,31 @@ func (c *common) provision(verb string) (provision.Options, error) {
 // interruptible ends when the administrator wants it to.
 func interruptible() (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+}
+
+func (c *common) setup(args []string) error {
+	fs := c.flags("setup")
+	undo := fs.Bool("undo", false, "")
+	dry := fs.Bool("dry-run", false, "")
+	if _, err := c.finish(fs, "setup", args, 0); err != nil {
+		return err
+	}
+	opt, err := c.provision("setup")
+	if err != nil {
+		return err
+	}
+	if *undo {
+		return provision.Undo(opt, *dry)
+	}
+	if err := provision.Setup(opt, *dry); err != nil || *dry {
+		return err
+	}
+	// What it cannot do itself is for the administrator to decide.
+	if admin.Check(c.admin()) == 0 {
+		fmt.Println("jail check finds nothing")
+	}
+	fmt.Println("next: jail add LOGIN --rootfs DIR --key FILE")
+	return nil
 }
 
 func (c *common) add(args []string) error {

@@ -96,7 +96,7 @@ func makePlan(w *world, requests []Request) (*Plan, error) {
 		return nil, errors.New("no login to add")
 	}
 	if !w.host.hasGroup(Group) {
-		return nil, fmt.Errorf("the host has no group %q, which sshd's block is for; see jail(7), Setting up a jail", Group)
+		return nil, fmt.Errorf("the host has no group %q, which sshd's block is for: jail setup", Group)
 	}
 	p := &Plan{Verb: "add " + requests[0].Login, Main: !w.main}
 	if len(requests) > 1 {

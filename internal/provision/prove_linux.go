@@ -58,7 +58,7 @@ func (s sshdSays) get(key string) string {
 func (s sshdSays) sends() error {
 	f := strings.Fields(strings.TrimPrefix(s.get("forcecommand"), "exec "))
 	if len(f) < 2 || filepath.Base(f[0]) != "jail-enter" || !slices.Contains(f, "--forced") {
-		return errors.New("sshd does not send members of group " + Group + " to their jails: its block for them is not installed; see jail(7), Setting up a jail")
+		return errors.New("sshd does not send members of group " + Group + " to their jails: its block for them is not installed, or another one comes first: jail setup")
 	}
 	return nil
 }
@@ -168,11 +168,12 @@ func try(ctx context.Context, login, key, host, port string) (time.Duration, err
 	token := hex.EncodeToString(random[:])
 	ctx, cancel := context.WithTimeout(ctx, proofWithin)
 	defer cancel()
+	// More than one attempt: an sshd that reads its configuration again does not listen for a moment.
 	// Whose host key it is says nothing on this address; the answer has the token, which only
 	// the session can know.
 	cmd := exec.CommandContext(ctx, path, "-F", "none", "-i", key, "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", "-o", "BatchMode=yes",
 		"-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "GlobalKnownHostsFile=/dev/null",
-		"-o", "ConnectTimeout=10", "-o", "LogLevel=ERROR", "-T", "-n", "-p", port, "--", login+"@"+host, "echo "+token)
+		"-o", "ConnectTimeout=10", "-o", "ConnectionAttempts=3", "-o", "LogLevel=ERROR", "-T", "-n", "-p", port, "--", login+"@"+host, "echo "+token)
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	cmd.Dir = "/"
 	cmd.WaitDelay = time.Second

@@ -1,0 +1,351 @@
+package provision
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"jail/config"
+	"jail/config/examples"
+	"jail/internal/rootpath"
+	"jail/internal/sys"
+)
+
+const (
+	sshdConfig = "/etc/ssh/sshd_config"
+	sshdDropin = "/etc/ssh/sshd_config.d/50-jail.conf"
+)
+
+// setup is one thing that a host has or does not have yet. Each may be done twice.
+type setup struct {
+	what string // in a line, what do does
+	more string // shown besides: a difference
+	have bool
+	do   func() error
+}
+
+// Setup makes a host ready for logins, and says each thing that it does. Whatever is there
+// is left as it is, so that a run which was ended is finished by the next.
+func Setup(o Options, dry bool) error {
+	j, err := begin(&o)
+	if err != nil {
+		return err
+	}
+	defer j.close()
+	if _, err := lookUp("sshd"); err != nil {
+		return errors.New("sshd is not installed (Debian: apt-get install openssh-server)")
+	}
+	steps, err := o.setups()
+	if err != nil {
+		return err
+	}
+	for _, s := range steps {
+		if s.have {
+			fmt.Fprintf(o.Stdout, "there:  %s\n", s.what)
+			continue
+		}
+		if dry {
+			fmt.Fprintf(o.Stdout, "to do:  %s\n%s", s.what, s.more)
+			continue
+		}
+		if err := s.do(); err != nil {
+			return fmt.Errorf("%s: %w; when that is mended, jail setup goes on, and jail setup --undo goes back", s.what, err)
+		}
+		fmt.Fprintf(o.Stdout, "done:   %s\n%s", s.what, s.more)
+	}
+	if !systemd() {
+		fmt.Fprintln(o.Stdout, "note:   systemd does not run here: have what starts services start \"jail-init serve\", before sshd")
+	}
+	return nil
+}
+
+// setups says what a host needs, in order.
+func (o *Options) setups() ([]setup, error) {
+	group, err := os.ReadFile("/etc/group")
+	if err != nil {
+		return nil, err
+	}
+	steps := []setup{{
+		what: "group " + Group, have: hasName(group, Group),
+		do: func() error { _, err := command("", "groupadd", "-r", "--", Group); return err },
+	}}
+	for _, d := range []struct {
+		path string
+		mode os.FileMode
+	}{
+		{filepath.Dir(o.ConfigPath), 0o755}, {o.dropins(), 0o755}, {EmptyHome, 0o755},
+		{EmptyHome + "/.ssh", 0o755}, {EmptyHome + "/.ssh/agent", 0o777 | os.ModeSticky},
+	} {
+		_, err := os.Lstat(d.path)
+		steps = append(steps, setup{what: "directory " + d.path, have: err == nil, do: func() error {
+			if err := os.MkdirAll(d.path, 0o755); err != nil {
+				return err
+			}
+			return os.Chmod(d.path, d.mode)
+		}})
+	}
+	_, err = os.Lstat(o.ConfigPath)
+	steps = append(steps, setup{what: "registry " + o.ConfigPath, have: err == nil,
+		do: func() error { return writeRegistry(o.ConfigPath, emptyRegistry) }})
+
+	block, err := o.blockStep()
+	if err != nil {
+		return nil, err
+	}
+	steps = append(steps, block)
+	if systemd() {
+		on := func(what string) bool {
+			_, err := command("", "systemctl", what, "--quiet", "jail.service")
+			return err == nil
+		}
+		steps = append(steps, setup{what: "jail.service, now and at boot", have: on("is-enabled") && on("is-active"), do: func() error {
+			if _, err := command("", "systemctl", "daemon-reload"); err != nil {
+				return err
+			}
+			_, err := command("", "systemctl", "enable", "--now", "jail.service")
+			return err
+		}})
+	}
+	return steps, nil
+}
+
+// blockStep is sshd's part.
+func (o *Options) blockStep() (setup, error) {
+	text, err := os.ReadFile(sshdConfig)
+	if err != nil {
+		return setup{}, err
+	}
+	files, _ := filepath.Glob(filepath.Join(filepath.Dir(sshdDropin), "*.conf"))
+	byInclude := includes(string(text), filepath.Dir(sshdConfig), sshdDropin)
+	if forces(string(text)) {
+		return setup{what: "sshd's block, in " + sshdConfig, have: true}, nil
+	}
+	for _, f := range files {
+		if t, err := os.ReadFile(f); err == nil && byInclude && forces(string(t)) {
+			return setup{what: "sshd's block, in " + f, have: true}, nil
+		}
+	}
+	block := installed(examples.SSHD, o.Enter)
+	file, was, next := sshdDropin, "", block
+	if !byInclude {
+		file, was, next = sshdConfig, string(text), withBlock(string(text), block)
+	} else if t, err := os.ReadFile(file); err == nil {
+		was = string(t)
+		if was != "" {
+			return setup{}, fmt.Errorf("%s is there, and sends nobody into a jail; move it away", file)
+		}
+	}
+	return setup{
+		what: "sshd's block, in " + file, more: difference(file, strings.TrimPrefix(next, was)),
+		do: func() error {
+			if _, err := command("", "sshd", "-t"); err != nil {
+				return fmt.Errorf("sshd's configuration has a fault already: %w", err)
+			}
+			if err := writeSSHD(file, next); err != nil {
+				return err
+			}
+			if _, err := command("", "sshd", "-t"); err != nil {
+				return errors.Join(err, putBack(file, was))
+			}
+			return reloadSSHD()
+		},
+	}, nil
+}
+
+// difference shows lines that are added to a file, as diff(1) does.
+func difference(file, added string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "    +++ %s\n", file)
+	for line := range strings.Lines(added) {
+		b.WriteString("    +" + line)
+	}
+	return b.String()
+}
+
+func writeSSHD(file, text string) error {
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	dir, err := rootpath.OpenDir(filepath.Dir(file), unix.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	mode := uint32(0o644)
+	var st unix.Stat_t
+	if unix.Lstat(file, &st) == nil {
+		mode = st.Mode & 0o777
+	}
+	return rootpath.WriteAt(dir, filepath.Base(file), []byte(text), mode, 0, 0)
+}
+
+func putBack(file, was string) error {
+	if was == "" {
+		return os.Remove(file)
+	}
+	return writeSSHD(file, was)
+}
+
+// systemd reports whether systemd is this host's service manager (sd_booted(3)).
+func systemd() bool {
+	st, err := os.Lstat("/run/systemd/system")
+	if err != nil || !st.IsDir() {
+		return false
+	}
+	_, err = lookUp("systemctl")
+	return err == nil
+}
+
+// reloadSSHD has a running sshd read its configuration. One that is started for each
+// connection, or later, reads it then.
+func reloadSSHD() error {
+	if systemd() {
+		for _, unit := range []string{"ssh.service", "sshd.service"} {
+			if _, err := command("", "systemctl", "is-active", "--quiet", unit); err == nil {
+				_, err = command("", "systemctl", "reload", unit)
+				return err
+			}
+		}
+		return nil
+	}
+	out, err := command("", "sshd", "-T")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(out) {
+		f := strings.Fields(line)
+		if len(f) != 2 || !strings.EqualFold(f[0], "pidfile") {
+			continue
+		}
+		text, err := os.ReadFile(f[1])
+		if err != nil {
+			return nil // it does not run, or says nowhere that it does
+		}
+		pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+		if err != nil || pid <= 1 {
+			return nil
+		}
+		fd, err := sys.PidfdOpen(pid)
+		if err != nil {
+			return nil
+		}
+		defer sys.Close(fd)
+		if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err == nil && strings.HasPrefix(filepath.Base(exe), "sshd") {
+			return sys.PidfdSendSignal(fd, syscall.SIGHUP)
+		}
+	}
+	return nil
+}
+
+// Undo takes back what Setup makes. With logins left it would send them to the host: it refuses.
+func Undo(o Options, dry bool) error {
+	j, err := begin(&o)
+	if err != nil {
+		return err
+	}
+	defer j.close()
+	if left, err := o.people(); err != nil {
+		return err
+	} else if len(left) > 0 {
+		names := strings.Join(left[:min(8, len(left))], ", ")
+		return fmt.Errorf("%d logins are left (%s): without sshd's block they would not be kept in their jails; jail rm them first", len(left), names)
+	}
+	for _, s := range o.undos() {
+		if s.have {
+			continue
+		}
+		if dry {
+			fmt.Fprintf(o.Stdout, "to do:  %s\n", s.what)
+			continue
+		}
+		if err := s.do(); err != nil {
+			return fmt.Errorf("%s: %w", s.what, err)
+		}
+		fmt.Fprintf(o.Stdout, "done:   %s\n", s.what)
+	}
+	return nil
+}
+
+// people are the logins of the registry and the members of the group, whom sshd's block is for.
+func (o *Options) people() ([]string, error) {
+	seen := make(map[string]bool)
+	var all []string
+	add := func(name string) {
+		if name != "" && !seen[name] {
+			seen[name] = true
+			all = append(all, name)
+		}
+	}
+	reg, _ := config.Load(o.ConfigPath, config.Options{RuntimeDir: o.RuntimeDir, SkipPlaces: true})
+	for i := range reg.Jails {
+		for _, l := range reg.Jails[i].Logins {
+			add(l.Name)
+		}
+	}
+	groupText, err := os.ReadFile("/etc/group")
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(string(groupText)) {
+		if f := strings.Split(strings.TrimSpace(line), ":"); len(f) == 4 && f[0] == Group {
+			for _, m := range strings.Split(f[3], ",") {
+				add(m)
+			}
+		}
+	}
+	return all, nil
+}
+
+// undos are the steps back; have says that there is nothing to do.
+func (o *Options) undos() []setup {
+	var steps []setup
+	if systemd() {
+		_, err := command("", "systemctl", "is-enabled", "--quiet", "jail.service")
+		_, errActive := command("", "systemctl", "is-active", "--quiet", "jail.service")
+		steps = append(steps, setup{what: "jail.service is stopped, and does not start at boot", have: err != nil && errActive != nil, do: func() error {
+			_, err := command("", "systemctl", "disable", "--now", "jail.service")
+			return err
+		}})
+	}
+	if text, err := os.ReadFile(sshdDropin); err == nil && string(text) == installed(examples.SSHD, o.Enter) {
+		steps = append(steps, setup{what: "sshd's block is removed: " + sshdDropin, do: func() error {
+			return o.unblock(sshdDropin, string(text), "")
+		}})
+	} else if err == nil && forces(string(text)) {
+		steps = append(steps, setup{what: sshdDropin + " has been changed by hand, and stays", do: func() error { return nil }})
+	}
+	if text, err := os.ReadFile(sshdConfig); err == nil && withoutBlock(string(text)) != string(text) {
+		steps = append(steps, setup{what: "sshd's block is taken out of " + sshdConfig, do: func() error {
+			return o.unblock(sshdConfig, string(text), withoutBlock(string(text)))
+		}})
+	}
+	if group, err := os.ReadFile("/etc/group"); err == nil {
+		steps = append(steps, setup{what: "group " + Group + " is removed", have: !hasName(group, Group), do: func() error {
+			_, err := command("", "groupdel", "--", Group)
+			return err
+		}})
+	}
+	if text, err := registryFile(o.ConfigPath); err == nil && text == emptyRegistry {
+		if left, _ := filepath.Glob(filepath.Join(o.dropins(), "*.toml")); len(left) == 0 {
+			steps = append(steps, setup{what: "registry " + o.ConfigPath + ", which is empty, is removed", do: func() error { return os.Remove(o.ConfigPath) }})
+		}
+	}
+	return steps
+}
+
+// unblock takes the block out of sshd's configuration.
+func (o *Options) unblock(file, was, next string) error {
+	if err := putBack(file, next); err != nil {
+		return err
+	}
+	if _, err := command("", "sshd", "-t"); err != nil {
+		return errors.Join(err, writeSSHD(file, was))
+	}
+	return reloadSSHD()
+}
