@@ -93,6 +93,22 @@ func state(t *testing.T) map[string]string {
 	return s
 }
 
+// sameState compares, and says what is different only.
+func sameState(t *testing.T, before map[string]string, after string) {
+	t.Helper()
+	now := state(t)
+	for p := range now {
+		if before[p] != now[p] {
+			t.Errorf("%s: %s is %q, was %q", after, p, now[p], before[p])
+		}
+	}
+	for p := range before {
+		if _, there := now[p]; !there {
+			t.Errorf("%s: %s is gone", after, p)
+		}
+	}
+}
+
 // TestAddAndRemove: a login is made by one command, is somebody who can log in, and is gone by
 // another, without a trace.
 func TestAddAndRemove(t *testing.T) {
@@ -106,7 +122,7 @@ func TestAddAndRemove(t *testing.T) {
 	dry := jailVerb(t, "", "add", "newbie", "--jail", "deb", "--rootfs", debianRoot, "--dry-run")
 	require.Zero(t, dry.status, "%+v", dry)
 	assert.Contains(t, dry.stdout, "account newbie of the host: uid ")
-	assert.Equal(t, before, state(t), "a dry run makes nothing")
+	sameState(t, before, "a dry run makes nothing")
 
 	r := jailVerb(t, "", "add", "newbie", "--jail", "deb", "--rootfs", debianRoot, "--key", keyFile+".pub")
 	require.Zero(t, r.status, "%+v\n%s", r, world.tail("sshd.listening.log", 0))
@@ -172,7 +188,7 @@ func TestAddAndRemove(t *testing.T) {
 	r = jailVerb(t, "", "rm", "second", "--purge")
 	require.Zero(t, r.status, "%+v", r)
 	assert.Contains(t, r.stdout, debianRoot+" stays")
-	assert.Equal(t, before, state(t))
+	sameState(t, before, "")
 }
 
 // TestAddLeavesNothing: whatever is wrong, and whoever ends it wherever, a login is there whole or not at all.
@@ -197,7 +213,7 @@ func TestAddLeavesNothing(t *testing.T) {
 		assert.NotZero(t, r.status, name)
 		assert.Contains(t, r.stderr, c.says, name)
 		assert.Equal(t, 1, strings.Count(r.stderr, "\n"), "one line: %s", r.stderr)
-		assert.Equal(t, before, state(t), name)
+		sameState(t, before, name)
 	}
 
 	// A disk that is full.
@@ -209,7 +225,7 @@ func TestAddLeavesNothing(t *testing.T) {
 		require.NoError(t, unix.Unmount(place, 0))
 		assert.Contains(t, r.stderr, "no space left on device", place)
 		assert.Contains(t, r.stderr, "nothing of it remains", place)
-		assert.Equal(t, before, state(t), place)
+		sameState(t, before, place)
 	}
 
 	// Somebody ends it: when the account is there, the registry, the home.
@@ -236,7 +252,7 @@ func TestAddLeavesNothing(t *testing.T) {
 				assert.Contains(t, stderr.String(), "interrupted; nothing of it remains", name)
 			}
 			eventually(t, "a jail that was started is gone", func() bool { return len(jailPIDs("newbie")) == 0 })
-			assert.Equal(t, before, state(t), "%s, signal %v", name, sig)
+			sameState(t, before, fmt.Sprintf("%s, signal %v", name, sig))
 		}
 	}
 
@@ -246,7 +262,7 @@ func TestAddLeavesNothing(t *testing.T) {
 	r := jailVerb(t, "", "add", "newbie", "--rootfs", debianRoot)
 	assert.Contains(t, r.stderr, "Connection refused")
 	assert.Contains(t, r.stderr, "nothing of it remains")
-	assert.Equal(t, before, state(t), "no sshd")
+	sameState(t, before, "no sshd")
 }
 
 // TestSetup: a host with nothing but sshd is ready for logins after one command, and as it
@@ -258,6 +274,7 @@ func TestSetup(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.WriteFile(config, was, 0o644)) })
 	write := func(text string) { require.NoError(t, os.WriteFile(config, []byte(text), 0o644)) }
+	require.NoError(t, os.RemoveAll(registryPath))
 	bare := state(t)
 
 	// No sshd, or one whose configuration has a fault.
@@ -280,7 +297,7 @@ func TestSetup(t *testing.T) {
 	assert.NotContains(t, r.stdout, "done:")
 	require.Zero(t, jailVerb(t, "", "setup", "--undo").status)
 	assert.NoFileExists(t, dropin)
-	assert.Equal(t, bare, state(t))
+	sameState(t, bare, "")
 
 	// One file, and an sshd that runs and is told.
 	port := freePort(t)
@@ -306,4 +323,32 @@ func TestSetup(t *testing.T) {
 	require.Zero(t, r.status, "%+v", r)
 	assert.Equal(t, text, contents(config))
 	assert.NotContains(t, contents("/etc/group"), "jailed")
+}
+
+// TestDisable: whoever is kept out is told why, by ssh and by su; who is in stays.
+func TestDisable(t *testing.T) {
+	own(t, standardRegistry())
+	inside := open(t, forced, ask{as: centos, cmd: "echo in; read x; echo out"})
+	inside.expect("in\n")
+	r := jailVerb(t, "", "disable", "centos", "--message", "new disks, until noon")
+	require.Zero(t, r.status, "%+v", r)
+	for _, d := range []door{forced, login} {
+		r = run(t, d, ask{as: centos, cmd: "exit 0"})
+		assert.Equal(t, 125, r.status)
+		assert.Contains(t, r.stderr, "this login is disabled: new disks, until noon")
+	}
+	assert.Equal(t, result{}, run(t, forced, ask{as: work, cmd: "exit 0"}), "nobody else is")
+	assert.Regexp(t, `(?m)^centos .*disabled: new disks, until noon$`, jailVerb(t, "", "ps").stdout)
+	assert.Equal(t, result{stdout: "root\n"}, jailVerb(t, "", "exec", "centos", "id", "-un"), "the administrator gets in while it runs")
+	inside.send("\n")
+	inside.expect("out\n")
+	r = jailVerb(t, "", "stop", "centos")
+	assert.Empty(t, r.stdout, "no login starts it")
+	assert.Contains(t, jailVerb(t, "", "exec", "centos", "true").stderr, "jail enable centos first")
+	require.Zero(t, jailVerb(t, "", "enable", "centos").status)
+	assert.Equal(t, result{}, run(t, forced, ask{as: centos, cmd: "exit 0"}))
+	assert.Contains(t, jailVerb(t, "", "stop", "centos").stdout, "the next login starts it again")
+	assert.Contains(t, jailVerb(t, "", "enable", "centos").stderr, "centos is not disabled")
+	assert.Contains(t, jailVerb(t, "", "disable", "nobody").stderr, "neither a jail nor a login")
+	assert.NoDirExists(t, "/etc/jail/disabled")
 }

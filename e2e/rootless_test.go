@@ -110,7 +110,7 @@ mounts = [ { source = %q, target = "/mnt", readonly = true } ]
 			rootlessSession(t, "mine")
 
 			stop := runCommand(t, asAlice(initPath, "stop", "mine"), nil)
-			assert.Equal(t, result{}, stop)
+			assert.Equal(t, result{stdout: "jail mine has ended; the next login starts it again (jail disable mine keeps logins out)\n"}, stop)
 			assert.Empty(t, jailPIDs("mine"))
 		})
 	}

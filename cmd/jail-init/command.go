@@ -35,7 +35,7 @@ const usage = `Usage: jail-init [--config FILE] [--runtime-dir DIR] VERB [ARGUME
     stop NAME | --all         end a jail; --grace DURATION (default 5s)
     image VERB                keep root directories that are made of archives;
                               jail-init image help shows the verbs
-` + provisionUsage + `    version
+` + disableUsage + provisionUsage + `    version
 
 An ordinary user runs jails of their own, from $XDG_CONFIG_HOME/jail/jail.toml.
 See jail-init(8), jail.toml(5).
@@ -128,6 +128,8 @@ func command(args []string) int {
 		err = c.stop(rest)
 	case "image":
 		err = c.image(rest)
+	case "disable", "enable":
+		err = c.disable(verb, rest)
 	case "setup", "add", "rm", "key", "edit":
 		err = provisioning[verb](&c, rest)
 	case provision.OwnerVerb:
@@ -265,6 +267,8 @@ func (c *common) stop(args []string) error {
 	for _, n := range names {
 		if err := admin.Stop(c.admin(), n, *grace); err != nil && !(*all && errors.Is(err, control.ErrNotRunning)) {
 			errs = append(errs, err)
+		} else if err == nil && !*all && admin.StartsAgain(c.admin(), n) {
+			fmt.Printf("jail %s has ended; the next login starts it again (jail disable %s keeps logins out)\n", n, n)
 		}
 	}
 	return errors.Join(errs...)

@@ -221,6 +221,9 @@ func PS(opt Options, name string) error {
 			markFaulty(reg, &reg.Faults[i], at)
 		}
 	}
+	if reg != nil {
+		markDisabled(opt, reg, at)
+	}
 	sorted := make([]string, 0, len(rows))
 	for n := range rows {
 		if name == "" || n == name {
@@ -261,6 +264,31 @@ func markFaulty(reg *config.Registry, f *config.Fault, at func(name string) *row
 		why += ": " + f.Errors[0].Error()
 	}
 	r.note = why
+}
+
+// markDisabled shows what is disabled.
+func markDisabled(opt Options, reg *config.Registry, at func(name string) *row) {
+	d, err := inforce.ReadDisabled(opt.ConfigPath)
+	if err != nil {
+		return
+	}
+	for i := range reg.Jails {
+		spec := &reg.Jails[i]
+		what := ""
+		if m, ok := d.Jails[spec.Name]; ok {
+			what = "disabled: " + m
+		} else {
+			for j := range spec.Logins {
+				if m, ok := d.Logins[spec.Logins[j].Name]; ok {
+					what = "login " + spec.Logins[j].Name + " is disabled: " + m
+					break
+				}
+			}
+		}
+		if r := at(spec.Name); what != "" && r.note == "" {
+			r.note = what
+		}
+	}
 }
 
 // noSuch says why name neither runs nor is in force: a fault of it, or there is no such
@@ -475,6 +503,18 @@ func wake(opt Options, name string) error {
 	}
 	if spec == nil {
 		return noSuch(opt, name)
+	}
+	if d, err := inforce.ReadDisabled(opt.ConfigPath); err == nil {
+		if _, disabled := d.Jails[name]; disabled {
+			return fmt.Errorf("jail %s is disabled and does not run, and only a login starts it: jail enable %s first; a jail that runs when it is disabled can be entered so", name, name)
+		}
+		// One that nobody may use does not start it.
+		for _, l := range spec.Logins {
+			if _, disabled := d.Of(name, l.Name); !disabled {
+				spec.Logins[0] = l
+				break
+			}
+		}
 	}
 	// To be waiting on a login's socket is all it takes.
 	fd, err := fdsock.Dial(fdsock.LoginPath(opt.RuntimeDir, spec.Logins[0].HostUID))

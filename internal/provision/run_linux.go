@@ -318,9 +318,18 @@ func (o *Options) undo(p *Plan) error {
 	if p.Main {
 		add(o.dropMain())
 	}
-	if len(errs) > 0 {
-		if err := errors.Join(errs...); err != nil {
-			return err // who can still log in keeps what he has
+	if err := errors.Join(errs...); err != nil {
+		return err // who can still log in keeps what he has
+	}
+	// Whoever has the name next is not disabled.
+	for _, logins := range jails {
+		for _, l := range logins {
+			_, err := inforce.Enable(o.ConfigPath, l.Login, true)
+			add(err)
+		}
+		if name := logins[0].Jail; retired[name] && name != "" {
+			_, err := inforce.Enable(o.ConfigPath, name, false)
+			add(err)
 		}
 	}
 	if _, err := o.Reload(io.Discard); err != nil {

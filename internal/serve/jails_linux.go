@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -26,6 +27,7 @@ type login struct {
 	of      string // the jail's name
 	jail    int    // its number; -1 if the login is out of service
 	fault   string // why it is; "" if it is not
+	told    string // what its user reads then, if not faultText
 	fd      int    // -1 if it could not be made
 	watched bool
 	broken  bool // the log says that it could not be made
@@ -201,7 +203,7 @@ func (s *server) connected(i int) {
 	case lg.fault == "":
 		s.jails.at(lg.jail).woke = i
 		s.step(lg.jail, supervise.Event{Kind: supervise.Connected})
-	case !s.refuse(timerLogin+i, lg.of, []int{i}, faultText, "login "+lg.spec.Name+" is out of service: "+lg.fault):
+	case !s.refuse(timerLogin+i, lg.of, []int{i}, cmp.Or(lg.told, faultText), "login "+lg.spec.Name+" is out of service: "+lg.fault):
 		s.crowded(i, lg)
 	}
 }
@@ -350,7 +352,7 @@ func (s *server) seek(n int, j *jailState) {
 }
 
 func (s *server) autostart(n int, j *jailState) {
-	if j.spec.Autostart {
+	if _, disabled := s.disabled.Jails[j.name]; j.spec.Autostart && !disabled {
 		s.step(n, supervise.Event{Kind: supervise.Wanted})
 	}
 }

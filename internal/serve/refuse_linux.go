@@ -12,7 +12,9 @@ import (
 // What a user reads who is refused.
 const (
 	startText = "the jail could not be started; the administrator finds the reason in the log of jail-init"
-	faultText = "this login is out of service: an error in the jail's registry entry; the administrator finds it with: jail check"
+	// disabledText comes before what the administrator says.
+	disabledText = "this login is disabled: "
+	faultText    = "this login is out of service: an error in the jail's registry entry; the administrator finds it with: jail check"
 )
 
 const (

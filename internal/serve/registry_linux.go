@@ -38,13 +38,19 @@ const (
 // logins may do changes at once. A login whose socket cannot be had keeps nobody
 // else from theirs: the errors say which those are.
 func (s *server) apply(reg *config.Registry) (errs []error) {
+	if d, err := inforce.ReadDisabled(s.opt.ConfigPath); err == nil {
+		s.disabled = d
+	} else {
+		// Who was disabled stays so.
+		errs = append(errs, fmt.Errorf("what is disabled cannot be read, and stays as it was: %w", err))
+	}
 	want := s.wanted(reg)
 	for uid, i := range s.byUID {
 		lg := s.logins.at(i)
 		if w, ok := want[uid]; !ok || w.of != lg.of || w.spec != lg.spec || (w.fault == "") != (lg.fault == "") {
 			s.dropLogin(uid, i, lg)
 		} else {
-			lg.fault = w.fault
+			lg.fault, lg.told = w.fault, w.told
 		}
 	}
 	standing := map[string]supervise.Standing{}
@@ -171,7 +177,11 @@ func (s *server) wanted(reg *config.Registry) map[jail.HostUID]login {
 	for i := range reg.Jails {
 		spec := &reg.Jails[i]
 		for _, lg := range spec.Logins {
-			want[lg.HostUID] = login{spec: lg, of: spec.Name}
+			l := login{spec: lg, of: spec.Name}
+			if m, ok := s.disabled.Of(spec.Name, lg.Name); ok {
+				l.fault, l.told = "it is disabled (jail enable): "+m, disabledText+m
+			}
+			want[lg.HostUID] = l
 		}
 	}
 	faulty := map[string]string{}
@@ -227,7 +237,7 @@ func (s *server) setLogin(uid jail.HostUID, w login) error {
 	if err != nil {
 		return err
 	}
-	lg := &login{spec: w.spec, of: w.of, jail: -1, fault: w.fault, fd: fd}
+	lg := &login{spec: w.spec, of: w.of, jail: -1, fault: w.fault, told: w.told, fd: fd}
 	i := s.logins.add(lg)
 	s.byUID[uid] = i
 	if !inForce {

@@ -91,8 +91,10 @@ type server struct {
 	logins table[login]
 	byName map[string]int
 	byUID  map[jail.HostUID]int
-	timers supervise.Timers
-	busy   int // jails that are not stopped
+	// disabled is what was, when the registry was applied last.
+	disabled inforce.Disabled
+	timers   supervise.Timers
+	busy     int // jails that are not stopped
 
 	maxLogins int // that descriptors are enough for
 

@@ -20,6 +20,7 @@ import (
 	"jail/config"
 	"jail/internal/event"
 	"jail/internal/fdsock"
+	"jail/internal/inforce"
 	"jail/internal/jail"
 	"jail/internal/launch"
 	"jail/internal/needs"
@@ -650,6 +651,51 @@ func TestFaults(t *testing.T) {
 	w.logged("jail one ended")
 	w.dial(61001)
 	assert.NotSame(t, p, w.pid1("one"))
+}
+
+// TestDisabled: who is disabled is told what the administrator says, others are not concerned, and
+// sessions go on.
+func TestDisabled(t *testing.T) {
+	w := newWorld(t)
+	path := filepath.Join(t.TempDir(), "jail.toml")
+	w.server.opt.ConfigPath = path
+	w.run()
+	reg := registry("one: 61001 61002", "two: 61003")
+	reg.Jails[1].Autostart = true
+	apply := func() { w.do(func() { assert.Empty(t, w.apply(reg)) }) }
+	require.NoError(t, inforce.Disable(path, "two", false, "new disks, until noon"))
+	apply()
+	assert.Equal(t, disabledText+"new disks, until noon", w.refusal(w.dial(61003)).Text)
+	w.dial(61001)
+	p := w.pid1("one")
+	assert.Nil(t, w.first["two"], "it does not start by itself")
+
+	require.NoError(t, inforce.Disable(path, "u61001", true, ""))
+	apply()
+	assert.Equal(t, "drop 61001", p.next(deadline))
+	assert.Empty(t, p.next(10*time.Millisecond), "it is not stopped")
+	assert.Equal(t, disabledText+inforce.DefaultMessage, w.refusal(w.dial(61001)).Text)
+	require.NoError(t, inforce.Disable(path, "u61001", true, "ask Ann"))
+	apply()
+	assert.Equal(t, disabledText+"ask Ann", w.refusal(w.dial(61001)).Text)
+
+	_, err := inforce.Enable(path, "u61001", true)
+	require.NoError(t, err)
+	_, err = inforce.Enable(path, "two", false)
+	require.NoError(t, err)
+	apply()
+	assert.Equal(t, "add 61001", p.next(deadline))
+	w.pid1("two")
+
+	// The directory cannot be read: who was disabled stays so.
+	require.NoError(t, inforce.Disable(path, "u61002", true, ""))
+	apply()
+	assert.Equal(t, "drop 61002", p.next(deadline))
+	dir := filepath.Join(filepath.Dir(path), "disabled")
+	require.NoError(t, os.RemoveAll(dir))
+	require.NoError(t, os.WriteFile(dir, nil, 0o600))
+	w.do(func() { assert.Len(t, w.apply(reg), 1) })
+	assert.Equal(t, disabledText+inforce.DefaultMessage, w.refusal(w.dial(61002)).Text)
 }
 
 // TestOneBadSocket: a login whose socket cannot be had keeps nobody else from theirs.
