@@ -69,3 +69,31 @@ func TestGrowth(t *testing.T) {
 	assert.Greater(t, exponent(x, of(func(x float64) float64 { return x/100 + x*x/1e6 })), growthLimit, "also beside what is linear")
 	assert.Zero(t, exponent(x, of(func(float64) float64 { return 5 })))
 }
+
+func TestLeast(t *testing.T) {
+	costs := []cost{{3, 9}, {5, 7}, {4, 8}}
+	n := 0
+	got, err := least(len(costs), func() (cost, error) { n++; return costs[n-1], nil })
+	require.NoError(t, err)
+	assert.Equal(t, cost{3, 7}, got, "the least of each")
+	n = 0
+	_, err = least(3, func() (cost, error) { n++; return cost{}, os.ErrInvalid })
+	assert.ErrorIs(t, err, os.ErrInvalid)
+	assert.Equal(t, 1, n)
+}
+
+// The processor time of this process grows while it works, in steps far below ten
+// milliseconds.
+func TestProcessorTime(t *testing.T) {
+	before := processorTime(os.Getpid())
+	require.NotZero(t, before)
+	last, steps := before, 0
+	for end := time.Now().Add(10 * time.Second); steps < 20 && time.Now().Before(end); {
+		if now := processorTime(os.Getpid()); now > last {
+			last = now
+			steps++
+		}
+	}
+	assert.Less(t, last-before, 20*10*time.Millisecond)
+	assert.Equal(t, 20, steps)
+}
