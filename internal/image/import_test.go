@@ -235,6 +235,15 @@ func TestWhatTheUnpackerHas(t *testing.T) {
 	nothingLeft(t, s)
 }
 
+// zipped is what gzip makes of b.
+func zipped(b []byte) []byte {
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	_, _ = w.Write(b)
+	_ = w.Close()
+	return out.Bytes()
+}
+
 // endless is an import of an archive that takes longer than any test: a file, and a
 // member that is left out, of 32 GiB.
 func endless(t *testing.T, name string) *Import {
@@ -242,22 +251,14 @@ func endless(t *testing.T, name string) *Import {
 	head := tarOf(t, file("half", "made"))
 	var b bytes.Buffer
 	require.NoError(t, tar.NewWriter(&b).WriteHeader(&tar.Header{Typeflag: 'Q', Name: "endless", Size: 1 << 40}))
-	zip := func(b []byte) []byte {
-		var out bytes.Buffer
-		w := gzip.NewWriter(&out)
-		_, err := w.Write(b)
-		require.NoError(t, err)
-		require.NoError(t, w.Close())
-		return out.Bytes()
-	}
-	zeros := zip(make([]byte, 64<<20))
 	path := filepath.Join(t.TempDir(), "endless.tar.gz")
 	f, err := os.Create(path)
 	require.NoError(t, err)
 	defer f.Close()
-	_, err = f.Write(zip(append(head[:len(head)-1024], b.Bytes()...)))
+	_, err = f.Write(zipped(append(head[:len(head)-1024], b.Bytes()...)))
 	require.NoError(t, err)
-	for range 512 {
+	zeros := zipped(make([]byte, 8<<20))
+	for range 4096 {
 		_, err := f.Write(zeros)
 		require.NoError(t, err)
 	}
