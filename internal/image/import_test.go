@@ -329,9 +329,6 @@ func TestTooLong(t *testing.T) {
 // or a prune, removes what is left. One that goes on is let alone.
 func TestKilled(t *testing.T) {
 	s := store(t)
-	if os.Getenv("JAIL_TEST_KILLED") != "" {
-		t.Fatal("not reached")
-	}
 	o := endless(t, "slow")
 	victim := exec.Command(os.Args[0], "-test.run=^TestKilledVictim$")
 	victim.Env = append(os.Environ(), "JAIL_TEST_KILLED="+s.dir, "JAIL_TEST_SOURCE="+o.Source, "JAIL_TEST_PROGRAM="+o.Program)
@@ -372,9 +369,11 @@ func TestKilledVictim(t *testing.T) {
 	}
 	s, err := OpenStore(dir)
 	require.NoError(t, err)
-	o := job(t, "slow", os.Getenv("JAIL_TEST_SOURCE"))
-	o.Program, o.MaxBytes = os.Getenv("JAIL_TEST_PROGRAM"), 1<<45
-	require.NoError(t, s.Import(o))
+	// Not by job, which would build a program that nobody removes.
+	require.NoError(t, s.Import(&Import{
+		Name: "slow", Source: os.Getenv("JAIL_TEST_SOURCE"), Program: os.Getenv("JAIL_TEST_PROGRAM"),
+		MaxBytes: 1 << 45, MaxEntries: 1000, MaxTime: time.Minute, Stdout: os.Stdout, Stderr: os.Stderr,
+	}))
 }
 
 // TestFullDisk: a disk that is full, of bytes or of inodes, leaves nothing.
