@@ -503,14 +503,14 @@ func TestKeys(t *testing.T) {
 }
 
 func TestSFTP(t *testing.T) {
-	for text, want := range map[string]jail.SFTP{
-		jailText(""):                                            jail.SFTPAuto,
-		jailText(`sftp = "auto"`):                               jail.SFTPAuto,
-		jailText(`sftp = "builtin"`):                            jail.SFTPBuiltin,
-		jailText(`sftp = "rootfs"`):                             jail.SFTPRootfs,
-		jailText(`sftp = "off"`):                                jail.SFTPOff,
-		jailText("[defaults]\nsftp = \"off\""):                  jail.SFTPOff,
-		jailText("sftp = \"auto\"\n[defaults]\nsftp = \"off\""): jail.SFTPAuto,
+	for text, want := range map[string]wire.SFTP{
+		jailText(""):                                            wire.SFTPAuto,
+		jailText(`sftp = "auto"`):                               wire.SFTPAuto,
+		jailText(`sftp = "builtin"`):                            wire.SFTPBuiltin,
+		jailText(`sftp = "rootfs"`):                             wire.SFTPRootfs,
+		jailText(`sftp = "off"`):                                wire.SFTPOff,
+		jailText("[defaults]\nsftp = \"off\""):                  wire.SFTPOff,
+		jailText("sftp = \"auto\"\n[defaults]\nsftp = \"off\""): wire.SFTPAuto,
 	} {
 		reg, errs := load(t, testOptions(), text)
 		require.Empty(t, errs, "%s", text)

@@ -452,13 +452,13 @@ func checkSFTP(ps *problems, spec *jail.Spec, s value[string]) {
 	}
 	switch s.v {
 	case "auto":
-		spec.SFTP = jail.SFTPAuto
+		spec.SFTP = wire.SFTPAuto
 	case "builtin":
-		spec.SFTP = jail.SFTPBuiltin
+		spec.SFTP = wire.SFTPBuiltin
 	case "rootfs":
-		spec.SFTP = jail.SFTPRootfs
+		spec.SFTP = wire.SFTPRootfs
 	case "off":
-		spec.SFTP = jail.SFTPOff
+		spec.SFTP = wire.SFTPOff
 	default:
 		ps.errorf(s.origin, `%s is not a choice, write "auto", "builtin", "rootfs" or "off"`, shown(s.v))
 	}

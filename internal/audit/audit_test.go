@@ -847,9 +847,9 @@ func TestTheSFTPServerIsLookedAt(t *testing.T) {
 	require.Len(t, missing, 1)
 	assert.Equal(t, Warning, missing[0].Severity)
 	assert.Contains(t, missing[0].What, "does not exist")
-	w.jails[0].SFTP = jail.SFTPRootfs
+	w.jails[0].SFTP = wire.SFTPRootfs
 	assert.Empty(t, about(w), "no jail wants it")
-	w.jails[0].SFTP = jail.SFTPBuiltin
+	w.jails[0].SFTP = wire.SFTPBuiltin
 	w.files[path] = fakeFile{}
 	assert.Empty(t, about(w))
 	w.files[path] = fakeFile{uid: 1000}

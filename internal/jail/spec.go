@@ -56,7 +56,7 @@ type Spec struct {
 	// Logins are the host logins that land in this jail. At least one.
 	Logins []Login
 	// SFTP says who serves sftp inside.
-	SFTP SFTP
+	SFTP wire.SFTP
 	// X11 lets sessions have the X11 display their client forwards.
 	X11 bool
 	// OnDisconnect is what becomes of a session whose client is gone.
@@ -102,20 +102,6 @@ const (
 	Directory SourceKind = iota // a directory of the host that has all of it
 	Host                        // the host's own programs, around one home directory
 )
-
-// SFTP says which server an sftp request gets.
-type SFTP uint8
-
-// The values of SFTP.
-const (
-	SFTPAuto    SFTP = iota // the rootfs's own if it has one, else the built-in
-	SFTPBuiltin             // the built-in, jail-sftp-server
-	SFTPRootfs              // the rootfs's own
-	SFTPOff                 // none
-)
-
-// Builtin reports whether the built-in server may be needed.
-func (s SFTP) Builtin() bool { return s == SFTPAuto || s == SFTPBuiltin }
 
 // OnDisconnect is what becomes of a session whose client is gone.
 type OnDisconnect uint8

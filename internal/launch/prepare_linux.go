@@ -148,7 +148,7 @@ func (l *Launcher) setup(spec *jail.Spec) *wire.Setup {
 		Userns: spec.Userns.Enabled, ContainerRoot: spec.ContainerRoot,
 		Landlock: l.landlockOK, IdleMillis: uint64(spec.IdleTimeout.Milliseconds()),
 		PtyMax: ptyMax, HardFiles: l.hardFiles, Env: spec.Env,
-		SFTP: uint8(spec.SFTP), Keys: spec.Keys,
+		SFTP: spec.SFTP, Keys: spec.Keys,
 		X11: spec.X11, OnDisconnect: wire.OnDisconnect(spec.OnDisconnect),
 	}
 	for _, m := range spec.Mounts {

@@ -29,7 +29,7 @@ func (l *loop) controlOne(i int) bool {
 		l.request(i, id)
 		return false
 	}
-	buf := l.wasteland()
+	buf := l.scratch()
 	buf[1] = 0 // where the type is
 	n, err := sys.RecvMsg(c.fd, buf, false, &l.m)
 	switch {

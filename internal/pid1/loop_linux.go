@@ -775,15 +775,15 @@ func (l *loop) drain(i int) {
 	if c.state != orphan || c.master < 0 {
 		return
 	}
-	waste := l.wasteland()
+	waste := l.scratch()
 	if n, err := sys.Read(c.master, waste); n <= 0 && err != syscall.EAGAIN {
 		l.closeMaster(c) // EIO: nobody has the terminal open any more
 	}
 }
 
-// wasteland is memory for what is used at once: what nobody reads, and messages of the
+// scratch is memory for what is used at once: what nobody reads, and messages of the
 // host's root.
-func (l *loop) wasteland() []byte {
+func (l *loop) scratch() []byte {
 	if l.waste == nil {
 		l.waste = make([]byte, 16<<10)
 	}

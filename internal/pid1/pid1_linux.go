@@ -185,7 +185,7 @@ func jailOf(s *wire.Setup, root *rootfs.Root) *session.Jail {
 		Root: root.Dir, Pts: root.Pts, Dev: root.Dev, Proc: root.Proc,
 		Env: s.Env, NoSetgroups: s.NoSetgroups, HardFiles: s.HardFiles,
 		KeepSignals: keepSignals,
-		SFTP:        session.SFTP(s.SFTP), SFTPServer: s.SFTPServer != wire.SFTPServerNone,
+		SFTP:        s.SFTP, SFTPServer: s.SFTPServer != wire.SFTPServerNone,
 		Agent:     session.Place{FD: root.Agent, Path: rootfs.AgentDir},
 		X11:       session.Place{FD: root.X11, Path: rootfs.X11Dir},
 		Auth:      session.Place{FD: root.Auth, Path: rootfs.AuthDir},

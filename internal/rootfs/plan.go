@@ -49,9 +49,6 @@ type Op struct {
 	Optional bool
 }
 
-// SFTPServer is where the built-in sftp server is inside.
-const SFTPServer = "/dev/jail/sftp-server"
-
 // What sessions have of their client's, each in a directory of its own below.
 const (
 	AgentDir = "/dev/jail/agent" // sockets of agents
@@ -146,7 +143,7 @@ func Plan(s *wire.Setup) []Op {
 		Op{Kind: Tmpfs, Target: "/sys", ReadOnly: true, Optional: true, Options: [][2]string{{"mode", "555"}, {"size", "4k"}, {"nr_inodes", "2"}}},
 	)
 	if s.SFTPServer != wire.SFTPServerNone {
-		ops = append(ops, Op{Kind: Server, Target: SFTPServer})
+		ops = append(ops, Op{Kind: Server, Target: wire.SFTPInside})
 	}
 	for i, m := range s.Mounts {
 		ops = append(ops, Op{Kind: Bind, Target: m.Target, Source: m.Source, ReadOnly: m.ReadOnly, Index: uint16(i)})

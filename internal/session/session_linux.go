@@ -42,7 +42,7 @@ type Jail struct {
 	// KeepSignals are the signals whose disposition in PID 1 is the default.
 	KeepSignals uint64
 
-	SFTP       SFTP
+	SFTP       wire.SFTP
 	SFTPServer bool // the built-in sftp server is there
 
 	forwards int    // Forwards there are

@@ -1,18 +1,6 @@
 package session
 
-// SFTP says which server an sftp request gets (jail.SFTP, wire.Setup).
-type SFTP uint8
-
-// The values of SFTP.
-const (
-	SFTPAuto SFTP = iota
-	SFTPBuiltin
-	SFTPRootfs
-	SFTPOff
-)
-
-// builtinSFTP is where rootfs.Apply puts the built-in server.
-const builtinSFTP = "/dev/jail/sftp-server"
+import "jail/internal/wire"
 
 // rootfsSFTP are where distributions have OpenSSH's sftp-server: Debian, Red Hat,
 // SUSE with Arch and Alpine, the BSDs and a plain make install, OpenWrt, Gentoo.
@@ -24,7 +12,7 @@ var rootfsSFTP = [...]string{
 // otherSFTP are further names of the server that sshd_config may have: what the
 // host's PATH or the host's own installation of jail would find.
 var otherSFTP = [...]string{
-	"sftp-server", builtinSFTP, "/usr/lib/jail/sftp-server", "/usr/local/lib/jail/sftp-server",
+	"sftp-server", wire.SFTPInside, "/usr/lib/jail/sftp-server", "/usr/local/lib/jail/sftp-server",
 }
 
 // inProcess are the names that mean a server without a shell around it: sshd's

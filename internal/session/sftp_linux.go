@@ -4,19 +4,20 @@ import (
 	"syscall"
 
 	"jail/internal/sys"
+	"jail/internal/wire"
 )
 
 // sftpServer decides which server a request gets. It is one of the jail's files
 // or the built-in, and runs with the login's rights like any command; the host's
 // own is never a choice.
 func (j *Jail) sftpServer(r *sftpRequest) (path string, refusal *Refusal) {
-	if j.SFTP == SFTPOff {
+	if j.SFTP == wire.SFTPOff {
 		return "", &Refusal{126, `sftp is switched off for this jail (sftp = "off" in the registry)`}
 	}
-	if j.SFTPServer && string(r.program) == builtinSFTP {
-		return builtinSFTP, nil
+	if j.SFTPServer && string(r.program) == wire.SFTPInside {
+		return wire.SFTPInside, nil
 	}
-	if j.SFTP != SFTPBuiltin {
+	if j.SFTP != wire.SFTPBuiltin {
 		if among(r.program, rootfsSFTP[:]) && j.hasProgram(string(r.program)) {
 			return string(r.program), nil
 		}
@@ -25,14 +26,14 @@ func (j *Jail) sftpServer(r *sftpRequest) (path string, refusal *Refusal) {
 				return path, nil
 			}
 		}
-		if j.SFTP == SFTPRootfs {
+		if j.SFTP == wire.SFTPRootfs {
 			return "", &Refusal{127, `there is no sftp-server in this jail; install one inside, or set sftp = "auto" in the registry`}
 		}
 	}
 	if !j.SFTPServer {
 		return "", &Refusal{127, "the built-in sftp server was not installed on the host when this jail started (jail-init check)"}
 	}
-	return builtinSFTP, nil
+	return wire.SFTPInside, nil
 }
 
 // hasProgram reports whether path is a program in the rootfs, by links of the

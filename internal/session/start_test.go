@@ -156,16 +156,16 @@ func TestStart(t *testing.T) {
 	})
 	for claim, tt := range map[string]struct {
 		files   map[string]string
-		sftp    SFTP
+		sftp    wire.SFTP
 		command string
 		want    Refusal
 	}{
-		"nobody":                {map[string]string{"etc/passwd": ""}, SFTPAuto, "true", Refusal{125, "has no entry in the jail's /etc/passwd"}},
-		"a passwd that is none": {map[string]string{"etc/passwd": "->/dev/null"}, SFTPAuto, "true", Refusal{125, "has no entry"}},
-		"a group that is none":  {map[string]string{"etc/group/": ""}, SFTPAuto, "true", Refusal{125, "cannot read /etc/group of the jail: it is not a regular file"}},
-		"no sftp":               {nil, SFTPOff, "internal-sftp", Refusal{126, "switched off"}},
-		"none of the rootfs's":  {nil, SFTPRootfs, "internal-sftp", Refusal{127, "there is no sftp-server in this jail"}},
-		"none built in":         {nil, SFTPBuiltin, "internal-sftp", Refusal{127, "was not installed on the host"}},
+		"nobody":                {map[string]string{"etc/passwd": ""}, wire.SFTPAuto, "true", Refusal{125, "has no entry in the jail's /etc/passwd"}},
+		"a passwd that is none": {map[string]string{"etc/passwd": "->/dev/null"}, wire.SFTPAuto, "true", Refusal{125, "has no entry"}},
+		"a group that is none":  {map[string]string{"etc/group/": ""}, wire.SFTPAuto, "true", Refusal{125, "cannot read /etc/group of the jail: it is not a regular file"}},
+		"no sftp":               {nil, wire.SFTPOff, "internal-sftp", Refusal{126, "switched off"}},
+		"none of the rootfs's":  {nil, wire.SFTPRootfs, "internal-sftp", Refusal{127, "there is no sftp-server in this jail"}},
+		"none built in":         {nil, wire.SFTPBuiltin, "internal-sftp", Refusal{127, "was not installed on the host"}},
 	} {
 		t.Run(claim, func(t *testing.T) {
 			j := inHost(t, tt.files)

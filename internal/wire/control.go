@@ -242,9 +242,7 @@ type Setup struct {
 	// Logins are the first logins of the jail, SetupLogins at most. The others follow
 	// by AddLogin; who connects to their sockets before waits in the queue.
 	Logins []Identity
-	// SFTP says who serves sftp, as jail.SFTP does: 0 the rootfs's own server if
-	// there is one, else the built-in; 1 the built-in; 2 the rootfs's own; 3 none.
-	SFTP uint8
+	SFTP   SFTP
 	// SFTPServer says where PID 1 gets the built-in server from.
 	SFTPServer SFTPServer
 	// SFTPPath is its host path, for SFTPServerPath.
@@ -281,6 +279,23 @@ type Setup struct {
 	Devices bool
 }
 
+// SFTP says which server an sftp request gets.
+type SFTP uint8
+
+// The values of SFTP.
+const (
+	SFTPAuto    SFTP = iota // the rootfs's own if it has one, else the built-in
+	SFTPBuiltin             // the built-in, jail-sftp-server
+	SFTPRootfs              // the rootfs's own
+	SFTPOff                 // none
+)
+
+// Builtin reports whether the built-in server may be needed.
+func (s SFTP) Builtin() bool { return s == SFTPAuto || s == SFTPBuiltin }
+
+// SFTPInside is where the built-in sftp server is inside.
+const SFTPInside = "/dev/jail/sftp-server"
+
 // SFTPServer says where the built-in sftp server comes from.
 type SFTPServer uint8
 
@@ -303,9 +318,6 @@ const (
 	// file inside has to name.
 	KeysAnywhere Keys = 1
 )
-
-// maxSFTP is the last value of Setup.SFTP.
-const maxSFTP = 3
 
 // OnDisconnect is what becomes of a session whose client is gone.
 type OnDisconnect uint8
@@ -366,7 +378,7 @@ func appendSetup(dst []byte, s *Setup) ([]byte, error) {
 	for i := range s.Logins {
 		dst = putIdentity(dst, &s.Logins[i])
 	}
-	dst = putString(append(dst, s.SFTP, byte(s.SFTPServer)), s.SFTPPath)
+	dst = putString(append(dst, byte(s.SFTP), byte(s.SFTPServer)), s.SFTPPath)
 	dst = append(putBool(dst, s.X11), byte(s.OnDisconnect))
 	dst = putU16(dst, uint16(len(s.EnvAccept)))
 	for _, e := range s.EnvAccept {
@@ -405,8 +417,8 @@ func DecodeSetup(body []byte) (*Setup, error) {
 	for n := int(in.u16()); n > 0 && !in.bad; n-- {
 		s.Logins = append(s.Logins, in.identity())
 	}
-	s.SFTP, s.SFTPServer, s.SFTPPath = in.u8(), SFTPServer(in.u8()), in.str(maxPath)
-	if s.SFTP > maxSFTP || s.SFTPServer > SFTPServerPath || (s.SFTPPath != "") != (s.SFTPServer == SFTPServerPath) {
+	s.SFTP, s.SFTPServer, s.SFTPPath = SFTP(in.u8()), SFTPServer(in.u8()), in.str(maxPath)
+	if s.SFTP > SFTPOff || s.SFTPServer > SFTPServerPath || (s.SFTPPath != "") != (s.SFTPServer == SFTPServerPath) {
 		return nil, ErrMalformed
 	}
 	s.X11, s.OnDisconnect = in.boolean(), OnDisconnect(in.u8())
