@@ -18,6 +18,7 @@ import (
 // its key for the message.
 type snapshot struct {
 	processes   map[string]string // by pid and start time
+	ended       map[string]bool   // those that their parents have not taken notice of yet
 	mounts      map[string]string
 	files       map[string]string // in the places shared by all: /tmp, /run, ptys
 	descriptors map[string]int    // of the processes of ours that stay, by kind
@@ -69,6 +70,7 @@ const lockFiles = "/run/jail/lock/"
 func takeSnapshot() snapshot {
 	s := snapshot{
 		processes:   make(map[string]string),
+		ended:       make(map[string]bool),
 		mounts:      make(map[string]string),
 		files:       make(map[string]string),
 		descriptors: make(map[string]int),
@@ -81,6 +83,9 @@ func takeSnapshot() snapshot {
 		}
 		key := fmt.Sprintf("%d/%s", pid, p.start)
 		s.processes[key] = fmt.Sprintf("process %d (parent %d): %s", pid, p.parent, p.args)
+		if p.state == "Z" {
+			s.ended[key] = true
+		}
 		if strings.HasPrefix(p.args, "jail-init") || strings.HasPrefix(p.args, initPath) {
 			for kind, n := range descriptorsOf(pid) {
 				s.descriptors[fmt.Sprintf("%s in process %d: %s", kind, pid, p.args)] = n
@@ -139,7 +144,7 @@ func (s snapshot) changes(now snapshot) []string {
 			}
 		}
 		for key, text := range before {
-			if _, ok := after[key]; !ok {
+			if _, ok := after[key]; !ok && !s.ended[key] {
 				list = append(list, "gone: "+text)
 			}
 		}

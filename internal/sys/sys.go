@@ -654,10 +654,15 @@ func Eventfd() (int, error) {
 	return fdErr(r, e)
 }
 
-// EventfdAdd makes an eventfd readable.
+// EventfdAdd makes an eventfd readable. It does not take one no for an answer, but
+// EAGAIN, with which it is readable (eventfd(2)): whoever waits would not hear of it.
 func EventfdAdd(fd int) {
 	one := [8]byte{1}
-	_, _ = Write(fd, one[:])
+	for range 3 {
+		if _, err := Write(fd, one[:]); err == nil || err == syscall.EAGAIN {
+			return
+		}
+	}
 }
 
 // EventfdClear makes it unreadable again.
