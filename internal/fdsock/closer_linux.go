@@ -11,6 +11,10 @@ import (
 // take as long as it likes (SO_LINGER, socket(7)). So nobody waits for a Closer, and
 // each jail has its own turn. The zero value is ready.
 type Closer struct {
+	// Closed, unless it is nil, hears of each that has been closed. It is set before the
+	// first Close.
+	Closed func(jail int)
+
 	mu   sync.Mutex
 	left map[int][]int // by jail; there is an entry while somebody closes
 }
@@ -50,5 +54,8 @@ func (c *Closer) run(jail int) {
 		c.mu.Lock()
 		c.left[jail] = c.left[jail][1:]
 		c.mu.Unlock()
+		if c.Closed != nil {
+			c.Closed(jail)
+		}
 	}
 }
