@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/stretchr/testify/require"
 )
@@ -301,17 +302,31 @@ func gitAnnex(s *site) {
 	annex("fsck", "annex", "fsck", "--quiet", "--from", "there", "--fast")
 }
 
-// jsch is compiled and run by one java, from its
-// source.
+const jschJar = "/usr/share/java/jsch.jar"
+
+// jschClass compiles the client's program, once for all places.
+var jschClass = sync.OnceValues(func() (dir string, err error) {
+	dir = filepath.Join(world.scratch, "jsch")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return "", err
+	}
+	source := filepath.Join(dir, "Jsch.java")
+	if err := os.WriteFile(source, []byte(jschScript), 0o644); err != nil {
+		return "", err
+	}
+	return dir, command("javac", "-J-XX:-UsePerfData", "-d", dir, "-cp", jschJar, source)
+})
+
 func jsch(s *site) {
 	s.load("cargo", files)
-	require.NoError(s.t, os.WriteFile(s.local("Jsch.java"), []byte(jschScript), 0o644))
+	class, err := jschClass()
+	require.NoError(s.t, err)
 	f := openFront(s.t, s.place, func(config string) string { return "HostKey " + sshDir + "/host_key.ecdsa\n" + config })
 	s.front = f
 	// This version knows neither ed25519 nor today's signatures by RSA, nor OpenSSH's
 	// own format.
 	key := s.newKeyOf("", "-t", "ecdsa", "-m", "PEM")
-	scriptBy(s, key, "java", "-XX:-UsePerfData", "-cp", "/usr/share/java/jsch.jar", "Jsch.java")
+	scriptBy(s, key, "java", "-XX:-UsePerfData", "-XX:TieredStopAtLevel=1", "-cp", jschJar+":"+class, "Jsch")
 }
 
 // libssh is what qemu has for images behind ssh.
