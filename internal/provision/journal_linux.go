@@ -36,7 +36,7 @@ func openJournal(dir string) (*journal, error) {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		lock.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, errors.New("another jail add, rm, key, edit or setup is at work; try again when it has ended")
+			return nil, errors.New("another jail add, rm, edit or setup is at work; try again when it has ended")
 		}
 		return nil, fmt.Errorf("lock %s: %w", lock.Name(), err)
 	}

@@ -149,7 +149,7 @@ func (w *world) plan(r *Request, trees map[string]*tree, frees map[string]*free,
 		return Login{}, fmt.Errorf("%.40q is no name of a jail", name)
 	}
 	if hasName(w.host.passwd, r.Login) {
-		return Login{}, errors.New("the host has an account of that name; choose another, or see jail(7) for an account that is to become a jail's")
+		return Login{}, errors.New("the host has an account of that name; choose another, or give that one a jail in the registry: [[match]], jail.toml(5)")
 	}
 	if hasName(w.host.group, r.Login) {
 		return Login{}, errors.New("the host has a group of that name; choose another")
