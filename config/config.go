@@ -54,6 +54,9 @@ type Options struct {
 	// from it, and lands nowhere else.
 	Before *Registry
 
+	// Explain is the name of a jail of which Explained is wanted.
+	Explain string
+
 	euid *uint32 // the effective uid to assume; nil asks the kernel
 }
 
@@ -74,6 +77,8 @@ type Registry struct {
 	Blocks map[string]Block
 	// Accounts are the accounts of the registry that are not in /etc/passwd.
 	Accounts []Account
+	// Explained is the jail of Options.Explain, nil if there is none.
+	Explained *Explanation
 }
 
 // Fault is one part of the registry that is out of service, and why: a jail with all

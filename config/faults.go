@@ -144,6 +144,9 @@ func (v *validator) finish(reg *Registry) {
 	v.unusedTemplates(reg)
 	slices.SortFunc(reg.Jails, func(a, b jail.Spec) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortStableFunc(reg.Faults, func(a, b Fault) int { return strings.Compare(a.Jail, b.Jail) })
+	if v.opt.Explain != "" {
+		reg.Explained = v.explain(v.opt.Explain, reg)
+	}
 }
 
 // block is where the jail is described.

@@ -30,6 +30,7 @@ const usage = `Usage: jail-init [--config FILE] [--runtime-dir DIR] VERB [ARGUME
     check                     look for faults in the registry
     reload                    have serve read the registry again, and say what came of it
     ps [NAME]                 show the jails
+    plan NAME                 what a start of a jail would do, and what says so
     exec [-u UID [-g GID]] NAME [COMMAND ARGUMENT...]
                               run a command in a jail, as its root unless told otherwise
     stop NAME | --all         end a jail; --grace DURATION (default 5s)
@@ -112,6 +113,10 @@ func command(args []string) int {
 		}
 	case "ps":
 		err = c.ps(rest)
+	case "plan":
+		if rest, err = c.parse(verb, rest, 1); err == nil {
+			return admin.Plan(c.admin(), rest[0])
+		}
 	case "reload":
 		if rest, err = c.parse(verb, rest, 0); err == nil {
 			var status int

@@ -138,9 +138,9 @@ func find(opt Options, name string) (*jail.Spec, error) {
 
 // row is what ps prints of one jail.
 type row struct {
-	name, state, pid, sessions, served, rootfs, note string
-	landmark                                         source.Landmark
-	answered                                         bool // it says itself what it does
+	landmark                                               source.Landmark
+	name, state, pid, sessions, served, rootfs, from, note string
+	answered                                               bool // it says itself what it does
 }
 
 // ask has a jail say what it does.
@@ -166,7 +166,7 @@ func PS(opt Options, name string) error {
 	rows := map[string]*row{}
 	at := func(name string) *row {
 		if rows[name] == nil {
-			rows[name] = &row{name: name, state: "stopped", pid: "-", sessions: "-", served: "-", rootfs: "-"}
+			rows[name] = &row{name: name, state: "stopped", pid: "-", sessions: "-", served: "-", rootfs: "-", from: "-"}
 		}
 		return rows[name]
 	}
@@ -176,6 +176,9 @@ func PS(opt Options, name string) error {
 			src := source.Of(&reg.Jails[i])
 			r := at(reg.Jails[i].Name)
 			r.rootfs, r.landmark = src.String(), src.Landmark()
+			if b := reg.Blocks[r.name]; b.Line > 0 {
+				r.from = reg.Files[r.name] + ":" + strconv.Itoa(b.Line)
+			}
 		}
 	} else if _, gone := os.Stat(opt.ConfigPath); !errors.Is(gone, os.ErrNotExist) {
 		fmt.Fprintf(opt.Stderr, "jail-init: the registry has faults (jail-init check), only running jails are shown\n")
@@ -235,10 +238,10 @@ func PS(opt Options, name string) error {
 	}
 	sort.Strings(sorted)
 	tw := tabwriter.NewWriter(opt.Stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(tw, "JAIL\tSTATE\tPID\tSESSIONS\tSERVED\tROOTFS")
+	fmt.Fprintln(tw, "JAIL\tSTATE\tPID\tSESSIONS\tSERVED\tROOTFS\tFROM")
 	for _, n := range sorted {
 		r := rows[n]
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s", r.name, r.state, r.pid, r.sessions, r.served, r.rootfs)
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s", r.name, r.state, r.pid, r.sessions, r.served, r.rootfs, r.from)
 		if r.note != "" {
 			fmt.Fprintf(tw, "\t%s", r.note)
 		}

@@ -22,7 +22,7 @@ import (
 
 // DefaultPids is the limit on the processes of a jail whose registry says nothing
 // about them.
-const DefaultPids = 4096
+const DefaultPids = jail.DefaultPids
 
 // PID1Threads is how many threads PID 1 has at most. They are in the jail's cgroup
 // and come on top of limits.pids, which counts what runs in the jail.

@@ -135,6 +135,10 @@ type Mount struct {
 	ReadOnly bool   // recursively read-only
 }
 
+// DefaultPids is the limit on processes that a jail has without one of its own, where
+// it can be had.
+const DefaultPids = 4096
+
 // Limits are resource limits; a zero field means "not promised".
 type Limits struct {
 	MemoryBytes uint64 // memory.max; swap is not used on top of it
