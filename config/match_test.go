@@ -189,9 +189,12 @@ func TestEveryKeyOfATemplate(t *testing.T) {
 		own, errs := load(t, testOptions(), "version = 1\n[jail.own]\n"+line+rest)
 		require.Empty(t, errs, key)
 		none, _ := load(t, testOptions(), "version = 1\n[jail.own]\n"+rest)
-		reg, errs := load(t, testOptions(), "version = 1\n[template.t]\n"+line+"[jail.own]\ntemplate = \"t\"\n"+rest)
+		opt := testOptions()
+		opt.Explain = "own"
+		reg, errs := load(t, opt, "version = 1\n[template.t]\n"+line+"[jail.own]\ntemplate = \"t\"\n"+rest)
 		require.Empty(t, errs, key)
 		assert.Equal(t, own.Jails, reg.Jails, key)
+		assert.Contains(t, fmt.Sprint(reg.Explained), ":3 template.t."+key, "plan says where it comes from")
 		assert.NotEqual(t, none.Jails, reg.Jails, key)
 		if key == "rootfs" || key == "uid" {
 			continue
@@ -403,10 +406,11 @@ exit 2
 	mood("ldap", "", "", "")
 	require.NoError(t, unix.Mount(nsswitch, "/etc/nsswitch.conf", "", unix.MS_BIND, ""))
 	var before *Registry
+	files := "root:x:0:\n"
 	loadAll := func(text string) *Registry {
 		t.Helper()
 		var ps problems
-		opt := Options{SkipFS: true, Before: before, Group: []byte("root:x:0:\n")}.complete(&ps)
+		opt := Options{SkipFS: true, Before: before, Group: []byte(files)}.complete(&ps)
 		require.Empty(t, ps.errors)
 		reg, err := build(ps, DefaultPath, []source{{path: DefaultPath, text: []byte("version = 1\n" + text)}}, opt)
 		require.NoError(t, err)
@@ -459,6 +463,20 @@ exit 2
 		assert.Equal(t, before.Jails, reg.Jails, name)
 		assert.NotEmpty(t, reg.Warnings, name)
 	}
+
+	// Who is nearly root cannot be told: nobody comes in that was not, and members of a group
+	// that the files know a part of stay.
+	was := before
+	uids := student + "[[match]]\nuid = \"31001-31009\"\ntemplate = \"student\"\n"
+	before = nil
+	mood("ldap", people, groups, "")
+	before = loadAll(uids)
+	require.Equal(t, []string{"ann: ann", "ben: ben", "cat: cat"}, inForce(before))
+	mood("ldap", people+"new:x:31009:3000::/:/bin/sh\n", groups, `[ $db = group ] && exit 1`)
+	reg = loadAll(uids)
+	assert.Equal(t, inForce(before), inForce(reg), "neither doc, who was out of service, nor new")
+	before, files = was, files+"students:x:3000:\n"
+	assert.Equal(t, all, inForce(loadAll(text)))
 
 	// It is well, and ann has left; so has ben, but only the group.
 	mood("ldap", strings.Replace(people, "ann", "eve", 1), strings.Replace(groups, "ben,", "", 1), "")

@@ -24,7 +24,7 @@ test)
 		/usr/share/doc/ruby-net-ssh:ruby-net-ssh /usr/share/doc/ruby-net-sftp:ruby-net-sftp
 		java:default-jre-headless javac:default-jdk-headless /usr/share/java/jsch.jar:libjsch-java node:nodejs npm:npm
 		skopeo:skopeo xz:xz-utils zstd:zstd
-		qemu-img:qemu-utils /usr/share/doc/qemu-block-extra:qemu-block-extra
+		/usr/lib/libnss_extrausers.so.2:libnss-extrausers qemu-img:qemu-utils /usr/share/doc/qemu-block-extra:qemu-block-extra
 	)
 	;;
 demo)
