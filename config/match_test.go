@@ -298,6 +298,14 @@ func TestRangesOfMatchedAccountsStay(t *testing.T) {
 	}
 }
 
+// The six lines of the README: cages of the host, one around each account's home.
+func TestCagesForAGroup(t *testing.T) {
+	reg, errs := load(t, schoolOptions(), "version = 1\n[template.student]\nrootfs = \"host\"\n"+students)
+	require.Empty(t, errs)
+	assert.Equal(t, []string{"alice: alice", "cs-ann: cs-ann", "cs-ben: cs-ben"}, inForce(reg))
+	assert.NotEqual(t, reg.Jail("alice").Source, reg.Jail("cs-ann").Source)
+}
+
 func TestUIDMin(t *testing.T) {
 	for text, want := range map[string]uint32{
 		"": 1000, "UID_MIN 1000\n": 1000, "UID_MIN\t\t 5000 \n": 5000, "UID_MIN 500\n": 1000, "#UID_MIN 5000\n": 1000, "SYS_UID_MIN 2000": 1000, "UID_MIN x": 1000,
