@@ -95,6 +95,10 @@ type Taken struct {
 // change has become a NUL there, and one of a line's other special characters that
 // came between the two changes is taken for itself. A quote whose character has not
 // come yet is forgotten by the kernel with the first change.
+//
+// Where nothing has come yet, the terminal is made raw at once: canonical, and without a
+// line, it would drop what comes beyond 4095 characters. What comes in just that moment is
+// echoed, and not known to be.
 func Take(dst []byte, fd int, modes *wire.Termios, signals bool) (Taken, error) {
 	taken := Taken{Typed: dst}
 	taken.Stopped = modes.Iflag&syscall.IXON != 0 && stopped(fd)
@@ -114,23 +118,11 @@ func Take(dst []byte, fd int, modes *wire.Termios, signals bool) (Taken, error) 
 			return taken, err
 		}
 	}
-	all := queued(fd)
-	t = Literal(*modes)
-	t.Lflag &^= syscall.IEXTEN
-	t.CC = [wire.NCCS]uint8{}
-	if modes.Iflag&(syscall.ICRNL|syscall.IGNCR) == syscall.ICRNL {
-		// A newline that comes now must not end the line. As a return it does what it
-		// would have done, since that becomes a newline at the other end.
-		t.Iflag = syscall.INLCR
-	}
-	if err := SetTermios(fd, &t); err != nil {
-		return taken, err
-	}
-	n := queued(fd)
-	if n == all-1 {
-		// A NUL in the last place is an end of file, which is not counted
-		// (n_tty.c:inq_canon). Nothing has come after it, or it would not be the last.
-		n = all
+	n, err := 0, error(nil)
+	if all := queued(fd); all > 0 {
+		if n, err = push(fd, modes, all); err != nil {
+			return taken, err
+		}
 	}
 	// Nothing is read before that: while a line has no end, what the kernel puts in
 	// the place of what was read is dropped beyond 4095 characters.
@@ -141,6 +133,28 @@ func Take(dst []byte, fd int, modes *wire.Termios, signals bool) (Taken, error) 
 		return taken, err
 	}
 	return taken, taken.rest(fd, n, modes, canonical)
+}
+
+// push makes one line of the characters that wait in a terminal, all of which are there
+// already, and returns how many it has: with those that have come meanwhile.
+func push(fd int, modes *wire.Termios, all int) (n int, err error) {
+	t := Literal(*modes)
+	t.Lflag &^= syscall.IEXTEN
+	t.CC = [wire.NCCS]uint8{}
+	if modes.Iflag&(syscall.ICRNL|syscall.IGNCR) == syscall.ICRNL {
+		// A newline that comes now must not end the line. As a return it does what it
+		// would have done, since that becomes a newline at the other end.
+		t.Iflag = syscall.INLCR
+	}
+	if err := SetTermios(fd, &t); err != nil {
+		return 0, err
+	}
+	if n = queued(fd); n == all-1 {
+		// A NUL in the last place is an end of file, which is not counted
+		// (n_tty.c:inq_canon). Nothing has come after it, or it would not be the last.
+		n = all
+	}
+	return n, nil
 }
 
 // Interruptible returns t made raw but for the characters that make signals.
