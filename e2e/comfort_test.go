@@ -462,4 +462,8 @@ func TestLoginRecords(t *testing.T) {
 		return regexp.MustCompile(`(?m)^work +pts/\d+ +UNKNOWN .* \(00:00\)$`).MatchString(r.stdout) && strings.Count(r.stdout, "work ") == 1
 	}
 	eventually(t, "the end is recorded, and a login without a terminal is not", ended)
+	for _, d := range jailDoors {
+		// getlogin(3) of glibc asks for the loginuid.
+		assert.Equal(t, result{stdout: "work\n"}, run(t, d, ask{cmd: "unset LOGNAME USER; logname"}), d)
+	}
 }

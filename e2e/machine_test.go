@@ -222,6 +222,15 @@ func furnishHomes() error {
 	return nil
 }
 
+// bindAccounts is a script that shows the oracle its accounts.
+func bindAccounts(scratch string) string {
+	var script strings.Builder
+	for _, file := range accountFiles {
+		fmt.Fprintf(&script, "mountpoint -q /etc/%[2]s || mount --bind %[1]s/%[2]s /etc/%[2]s\n", scratch, file)
+	}
+	return script.String()
+}
+
 // furnishOracle makes the tree of the oracle and the mount namespace its sshd
 // runs in: there /etc/passwd has the accounts under the names they have inside.
 func furnishOracle(scratch string) error {
@@ -242,28 +251,16 @@ func furnishOracle(scratch string) error {
 		return err
 	}
 
-	// Its /etc is a whole copy: a mount on a single file goes when useradd(8) renames
-	// another one into its place, in whatever mount namespace.
-	etc := filepath.Join(memory, "etc")
-	if err := command("cp", "-a", "/etc", etc); err != nil {
-		return err
-	}
 	passwd, shadow, group := insideLines(debianAccounts)
 	for file, lines := range map[string]string{"passwd": passwd, "shadow": shadow, "group": group} {
-		to := filepath.Join(etc, file)
-		if err := command("cp", "-a", filepath.Join(scratch, file), to); err != nil {
-			return err
-		}
-		if err := appendFile(to, lines); err != nil {
+		if err := appendFile(filepath.Join(scratch, file), lines); err != nil {
 			return err
 		}
 	}
 	// A process keeps the namespace. To pin it with a mount would be neater, but
 	// Linux 6.18 takes some new mount namespaces for older ones (mnt_ns_loop
 	// compares ids that are handed out per processor) and refuses.
-	script := strings.NewReplacer("ROOT", oracleRoot, "ETC", etc, "SSH", sshDir).Replace(`
-		mount --bind SSH ETC/ssh/e2e
-		mount --rbind ETC /etc
+	script := bindAccounts(scratch) + strings.ReplaceAll(`
 		mount -t devpts -o newinstance,ptmxmode=0666,mode=620,gid=5 devpts /dev/pts
 		mount --bind /dev/pts/ptmx /dev/ptmx
 		mount --rbind /dev ROOT/dev
@@ -271,7 +268,7 @@ func furnishOracle(scratch string) error {
 		mount -t tmpfs -o mode=1777 tmpfs ROOT/tmp
 		echo furnished
 		exec sleep infinity
-	`)
+	`, "ROOT", oracleRoot)
 	keeper := exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-ec", script)
 	keeper.Stderr = os.Stderr
 	stdout, err := keeper.StdoutPipe()

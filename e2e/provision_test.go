@@ -25,6 +25,7 @@ func bareHost(t *testing.T) (port int, sshd *exec.Cmd) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.stop()) })
 	require.True(t, poll(deadline, func() bool { _, err := os.Stat("/run/jail/ctl/.serve"); return err == nil }))
+	changesAccounts(t)
 	require.NoError(t, command("groupadd", "jailed"))
 	t.Cleanup(func() { require.NoError(t, command("groupdel", "jailed")) })
 
@@ -38,6 +39,16 @@ func bareHost(t *testing.T) (port int, sshd *exec.Cmd) {
 	require.NoError(t, os.WriteFile(config, []byte(text), 0o644))
 	t.Cleanup(func() { require.NoError(t, os.WriteFile(config, was, 0o644)) })
 	return port, startSSHD(t, port)
+}
+
+// changesAccounts is for a test that has useradd(8) or the like change the account files:
+// they rename a new file into the place of another, and with the old one its mounts go, in
+// whatever mount namespace. Those of the oracle are made anew.
+func changesAccounts(t *testing.T) {
+	t.Helper()
+	t.Cleanup(func() {
+		require.NoError(t, command("nsenter", "--mount="+filepath.Join(world.scratch, oracleNS), "sh", "-ec", bindAccounts(world.scratch)))
+	})
 }
 
 func startSSHD(t *testing.T, port int) *exec.Cmd {
@@ -269,6 +280,7 @@ func TestAddLeavesNothing(t *testing.T) {
 // was after another.
 func TestSetup(t *testing.T) {
 	alone(t)
+	changesAccounts(t)
 	const config, dropin, pidFile = "/etc/ssh/sshd_config", "/etc/ssh/sshd_config.d/50-jail.conf", "/run/sshd.listening.pid"
 	was, err := os.ReadFile(config)
 	require.NoError(t, err)

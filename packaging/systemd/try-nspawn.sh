@@ -242,6 +242,41 @@ ok "... the next login gets a fresh jail" eventually says "work debian" ssh_as d
 inside systemctl stop jail@61001.socket
 ok "stopping the socket ends the jail" eventually says 0 sh_inside 'pgrep -c jail-init || :'
 
+# ---- jail setup, jail add --------------------------------------------------
+# What the README says, on a host on which jail has just been installed.
+echo "jail setup, jail add"
+inside systemctl --quiet disable jail.service
+inside userdel centos
+inside userdel debian
+sh_inside '! getent group jailed >/dev/null' || inside groupdel jailed
+rm "$root/etc/ssh/sshd_config.d/50-jail.conf" "$root/etc/jail/jail.toml"
+inside systemctl reload ssh.service
+ok "jail setup makes the host ready" inside jail setup
+ok "... the service runs" says active inside systemctl is-active jail.service
+ok "... and will after a boot" says enabled inside systemctl is-enabled jail.service
+ok "... sshd has the block" sh_inside 'cmp /etc/ssh/sshd_config.d/50-jail.conf /usr/share/doc/jail/examples/sshd_config.d/50-jail.conf'
+ok "once more, it changes nothing" inside jail setup
+ok "jail setup --undo" inside jail setup --undo
+ok "... the service does not run" says inactive sh_inside 'systemctl is-active jail.service || :'
+ok "... nor will" says disabled sh_inside 'systemctl is-enabled jail.service || :'
+ok "... group, block and registry are gone" sh_inside '! getent group jailed && ! ls /etc/ssh/sshd_config.d/50-jail.conf /etc/jail/jail.toml'
+ok "jail setup again" inside jail setup
+ok "jail add makes a login and tries it" inside jail add debian --rootfs /srv/jails/debian --key /root/id.pub
+ok "... ssh lands" says "debian debian" ssh_as debian 'echo $(id -un) $(hostname)'
+ok "... so does su" says debian inside su - debian -c 'id -un'
+ok "a second one of the same jail" inside jail add second --jail debian --key /root/id.pub
+ok "... lands, too" says "second debian" ssh_as second 'echo $(id -un) $(hostname)'
+ok "jail check has nothing to say of them" sh_inside '! jail check | grep -v -e ^note: -e "no pids controller"'
+ok "jail disable" inside jail disable second --login --message "back at noon"
+ok "... says why" sh_inside 'ssh -F /root/ssh_config second@host true 2>&1 | grep "back at noon"'
+ok "jail enable" inside jail enable second
+ok "... lands again" says second ssh_as second 'id -un'
+ok "jail rm takes it away" inside jail rm second --purge
+ok "... without a trace" sh_inside '! getent passwd second && ! grep second /srv/jails/debian/etc/passwd && ! ls /srv/jails/debian/home/second'
+ok "jail setup --undo refuses as long as there are logins" sh_inside '! jail setup --undo'
+ok "... the other goes on" says debian ssh_as debian 'id -un'
+inside jail stop --all
+
 # ---- the end --------------------------------------------------------------
 echo "power off"
 inside systemctl start jail.service
