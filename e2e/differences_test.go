@@ -52,6 +52,13 @@ var differences = map[string]difference{
 		reason:  "sshd waits for ~/.ssh/rc before the command (session.c:do_rc_files). The host's is not run (PermitUserRC no), and PID 1 starts one program, which nobody waits for",
 		onPlain: regexp.MustCompile(`^from rc\n`),
 	},
+	// Without expressions: what a client sees is another line, or no line, of its own.
+	"last login": {
+		reason: "with ForceCommand sshd is quiet about it (session.c:check_quietlogin). PID 1 would have to read time zones of the tenant's to say it; `lastlog -u NAME` inside does",
+	},
+	"no hosts": {
+		reason: "a jail's own name is known inside by /etc/hosts, over which PID 1 shows one with the name in it; a root file system without that file has no place for it, and sudo says that it cannot resolve the name. The log says what to add",
+	},
 	"unknown locale": {
 		reason:  "what the client's locale is called means nothing to a system that does not have it, and every program would complain",
 		onPlain: regexp.MustCompile(`(?m)^LC_(MESSAGES|TIME)=de_DE(\.UTF-8)?\r?\n`),

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"os/signal"
 	"strings"
 	"sync"
@@ -65,6 +66,9 @@ func main() {
 		}
 	}
 	if one {
+		// Ids, namespaces and keyrings are a thread's; the next system call has to be its
+		// own.
+		runtime.LockOSThread()
 		os.Exit(run(names[0]))
 	}
 	if len(names) == 1 && names[0] == "all" {
