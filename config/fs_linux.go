@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"jail/internal/sys"
 )
 
 // maxFile bounds one registry file; a thousand jails fit many times over.
@@ -21,15 +23,11 @@ func openPath(p string, flags uint64) (int, error) {
 }
 
 func openBelow(dir int, p string, flags uint64) (int, error) {
-	how := unix.OpenHow{
-		Flags:   flags | unix.O_CLOEXEC | unix.O_NOCTTY,
-		Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
-	}
-	if flags&unix.O_PATH != 0 {
-		how.Flags &^= unix.O_NOCTTY // openat2 refuses flags that O_PATH ignores
+	if flags&unix.O_PATH == 0 { // openat2 refuses flags that O_PATH ignores
+		flags |= unix.O_NOCTTY
 	}
 	for {
-		fd, err := unix.Openat2(dir, p, &how)
+		fd, err := sys.Openat2(dir, p, int(flags), sys.ResolveNoSymlinks|sys.ResolveNoMagiclinks)
 		if err != unix.EINTR {
 			return fd, err
 		}

@@ -13,6 +13,7 @@ import (
 
 	"jail/config"
 	"jail/internal/jail"
+	"jail/internal/sys"
 )
 
 const (
@@ -150,9 +151,7 @@ func openNamed(dir, name, path string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	dirFD, err := unix.Openat2(unix.AT_FDCWD, dir, &unix.OpenHow{
-		Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
-	})
+	dirFD, err := sys.Openat2(sys.AtFDCWD, dir, sys.OPath|unix.O_DIRECTORY, sys.ResolveNoSymlinks|sys.ResolveNoMagiclinks)
 	if errors.Is(err, unix.ENOENT) {
 		return nil, ErrNone
 	}

@@ -114,9 +114,7 @@ func unpack(c *conn, order wire.Unpack, dir, source int) error {
 func below(dir int) func(name string) (io.ReadCloser, error) {
 	return func(name string) (io.ReadCloser, error) {
 		const rules = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS
-		fd, err := retry(func() (int, error) {
-			return unix.Openat2(dir, name, &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_NONBLOCK | unix.O_CLOEXEC, Resolve: rules})
-		})
+		fd, err := sys.Openat2(dir, name, unix.O_RDONLY|unix.O_NONBLOCK, rules)
 		switch err {
 		case nil:
 		case unix.ENOENT, unix.ENOTDIR:

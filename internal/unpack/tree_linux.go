@@ -89,18 +89,7 @@ func (t *tree) Layer() {
 
 // openDir opens the directory name, links in it followed below the root.
 func (t *tree) openDir(name string) (int, error) {
-	return retry(func() (int, error) {
-		return unix.Openat2(t.root, name, &unix.OpenHow{Flags: dirFlags, Resolve: inRoot})
-	})
-}
-
-func retry(open func() (int, error)) (int, error) {
-	for {
-		// EAGAIN is of a rename somewhere on the machine (openat2(2)).
-		if fd, err := open(); err != unix.EINTR && err != unix.EAGAIN {
-			return fd, err
-		}
-	}
+	return sys.Openat2(t.root, name, dirFlags, inRoot)
 }
 
 // parent opens, or makes, the directory of that name. It stays the tree's.
@@ -529,9 +518,7 @@ func (t *tree) checkRoot() {
 // not for this machine. What the ELF header says of itself: elf(5), e_machine.
 func (t *tree) foreign(machine string) string {
 	for _, name := range []string{"bin/sh", "usr/bin/sh", "bin/busybox", "usr/bin/env"} {
-		fd, err := retry(func() (int, error) {
-			return unix.Openat2(t.root, name, &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_NONBLOCK | unix.O_CLOEXEC, Resolve: inRoot})
-		})
+		fd, err := sys.Openat2(t.root, name, unix.O_RDONLY|unix.O_NONBLOCK, inRoot)
 		if err != nil {
 			continue
 		}
