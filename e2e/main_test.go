@@ -213,6 +213,9 @@ func copyPrograms(from, to string, names []string) error {
 // namespaces may cover. Without them the row that needs them fails.
 func copyModules(scratch string) error {
 	root, err := moduleRoot()
+	if errors.Is(err, exec.ErrNotFound) { // a test that was compiled elsewhere
+		return nil
+	}
 	if err != nil {
 		return err
 	}

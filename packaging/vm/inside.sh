@@ -339,8 +339,8 @@ echo "a file system that does not answer"
 modprobe loop
 truncate -s 16M /srv/file-system
 mkfs.ext4 -q /srv/file-system
-mount -o loop /srv/file-system /srv/dead
-chmod 1777 /srv/dead
+mount -o loop /srv/file-system /srv/jails/dead
+chmod 1777 /srv/jails/dead
 jail stop plain
 # dying prints the processes of the jail stuck that wait in the kernel.
 dying() {
@@ -353,8 +353,8 @@ hold calm
 ok "a session of another jail is open" answers one
 su - stuck -c 'exec sh -c "while :; do echo x; done" >/mnt/file' &
 writer=$!
-ok "a process of a jail writes to it" eventually test -s /srv/dead/file
-fsfreeze -f /srv/dead
+ok "a process of a jail writes to it" eventually test -s /srv/jails/dead/file
+fsfreeze -f /srv/jails/dead
 ok "... waits in the kernel when it is frozen" eventually sh_ "$(declare -f dying); all=$all; [ -n \"\$(dying)\" ]"
 pid=$(dying)
 start=$SECONDS
@@ -373,13 +373,13 @@ ok "... another jail is open to logins" says work ssh_as calm id -un
 ok "... a stopped one starts" says work su - plain -c "id -un"
 ok "... and can be stopped" timeout 30 jail stop plain
 ok "... so is the host" says admin ssh_as admin id -un
-fsfreeze -u /srv/dead
+fsfreeze -u /srv/jails/dead
 ok "when it answers again, the jail ends" eventually gone stuck
 ok "... and starts again" eventually says work su - stuck -c 'id -un'
 ok "... with its limit" says "max max max 100000 4104" limits_of $all/jail-stuck
 su - stuck -c 'exec sh -c "while :; do echo x; done" >/mnt/file' &
 writer=$!
-fsfreeze -f /srv/dead
+fsfreeze -f /srv/jails/dead
 eventually sh_ "$(declare -f dying); all=$all; [ -n \"\$(dying)\" ]"
 ok "once more: jail stop says so" status 1 jail stop stuck
 wait $writer
@@ -387,12 +387,12 @@ ok "... systemctl restart jail" timeout 30 systemctl restart jail.service
 ok "... does not start it beside what is left" status 125 timeout 30 su - stuck -c true
 ok "... and says why" sh_ 'journalctl -u jail | grep "jail stuck: start failed.* processes of an earlier run.* are in .*/jail-stuck"'
 ok "... the other session goes on" answers three
-fsfreeze -u /srv/dead
+fsfreeze -u /srv/jails/dead
 ok "... it starts when nothing is" eventually says work su - stuck -c 'id -un'
 ok "... with its limit" says "max max max 100000 4104" limits_of $all/jail-stuck
 ok "... and the file system" su - stuck -c 'echo y >/mnt/file'
 ok "... jail stop" jail stop stuck
-ok "... leaves nothing that holds the file system" eventually umount /srv/dead
+ok "... leaves nothing that holds the file system" eventually umount /srv/jails/dead
 release
 
 if [ $failed != 0 ]; then

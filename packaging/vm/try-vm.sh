@@ -82,7 +82,7 @@ machine() {
 	cp -a --reflink=auto "$tree" "$root"
 	make -C "$top" -s install DESTDIR="$root"
 	cp "$root/usr/share/doc/jail/examples/sshd_config.d/50-jail.conf" "$root/etc/ssh/sshd_config.d/"
-	# jail-keys gives up after 0.8 s, which can be too little for an emulated
+	# jail-keys gives up after ten seconds, which can be too little for an emulated
 	# processor; it is tried elsewhere.
 	printf '%s\n' 'ListenAddress 127.0.0.1' 'Match Group jailed' 'AuthorizedKeysFile /etc/ssh/key.pub' 'AuthorizedKeysCommand none' 'Match User admin' 'AuthorizedKeysFile /etc/ssh/key.pub' 'Match all' \
 		>"$root/etc/ssh/sshd_config.d/10-try.conf"
@@ -93,7 +93,7 @@ machine() {
 	chroot "$root" groupadd -g 61999 jailed
 	chroot "$root" useradd -m -s /bin/sh admin # an account of the host
 	mkdir -m 700 "$root/srv/jails"
-	mkdir "$root/srv/dead"
+	mkdir "$root/srv/jails/dead"
 	for user in hog:61000 calm:61001 plain:61002 stuck:61003; do
 		chroot "$root" useradd -K UID_MAX=61999 -u "${user#*:}" -G jailed -M -d /var/lib/jail/empty-home -s /usr/bin/jail-enter "${user%:*}"
 		make_busybox "$root/srv/jails/${user%:*}" "${user#*:}" "$root/root/id.pub"
