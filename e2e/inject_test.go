@@ -314,7 +314,7 @@ func (in *injection) byRuntime(s scene, trace, wrong string) bool {
 	return in.inRuntime(trace)
 }
 
-var runtimeThrow = regexp.MustCompile(`status 2, .*fatal error: (runtime: (netpollinit failed|epollctl failed|eventfd failed|cannot allocate memory|netpollBreak)|out of memory)`)
+var runtimeThrow = regexp.MustCompile(`status 2, .*fatal error: (runtime: (netpollinit failed|epollctl failed|eventfd failed|cannot allocate memory|netpollBreak|out of memory)|out of memory)`)
 
 // inRuntime reports whether what was refused belongs to the start of a Go program that
 // was executed in the scene. jail-enter begins before that (internal/early).
