@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"jail/internal/needs"
 )
 
 // TestPlan: every value says where it comes from, and a jail that would not start says why.
@@ -34,9 +36,7 @@ users = ["root"]
 `), 0o644))
 	var out, errs bytes.Buffer
 	opt := Options{ConfigPath: config, RuntimeDir: filepath.Join(dir, "run"), Rootless: true, Stdout: &out, Stderr: &errs}
-	if os.Geteuid() != 0 {
-		t.Skip("the account it plans for is root, which every host has")
-	}
+	needs.Root(t, "the account it plans for is root, which every host has")
 	before, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	Plan(opt, "me")
