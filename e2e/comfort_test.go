@@ -150,7 +150,11 @@ func manyVariables(n int) string {
 // connection of its own.
 func greeting(t *testing.T, d door) string {
 	t.Helper()
-	cmd := exec.Command("ssh", "-F", sshDir+"/config", "-l", d.user(work), "-S", "none", "-tt", "--", string(d))
+	return greetingOf(t, exec.Command("ssh", "-F", sshDir+"/config", "-l", d.user(work), "-S", "none", "-tt", "--", string(d)))
+}
+
+func greetingOf(t *testing.T, cmd *exec.Cmd) string {
+	t.Helper()
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TERM=xterm"}
 	c := onConsole(t, cmd)
 	c.expect(`\$ $`)
@@ -162,6 +166,8 @@ func greeting(t *testing.T, d door) string {
 
 func TestMessageOfTheDay(t *testing.T) {
 	standard(t)
+	require.NoError(t, os.Remove(debianRoot+"/var/log/lastlog")) // the last login is another matter
+	t.Cleanup(func() { require.NoError(t, os.WriteFile(debianRoot+"/var/log/lastlog", nil, 0o644)) })
 	t.Run("as with plain sshd", func(t *testing.T) {
 		for _, c := range [][2]string{
 			{"hello\n  there\n", ""}, {"no end of line", ""}, {"", "dynamic only"}, {"fixed\n", "dynamic\n"}, {"a\x00b\n", ""}, {"\n\n", ""}, {"", ""},

@@ -53,9 +53,6 @@ var differences = map[string]difference{
 		onPlain: regexp.MustCompile(`^from rc\n`),
 	},
 	// Without expressions: what a client sees is another line, or no line, of its own.
-	"last login": {
-		reason: "with ForceCommand sshd is quiet about it (session.c:check_quietlogin). PID 1 would have to read time zones of the tenant's to say it; `lastlog -u NAME` inside does",
-	},
 	"no hosts": {
 		reason: "a jail's own name is known inside by /etc/hosts, over which PID 1 shows one with the name in it; a root file system without that file has no place for it, and sudo says that it cannot resolve the name. The log says what to add",
 	},

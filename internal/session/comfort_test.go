@@ -333,7 +333,7 @@ func motdOf(j *Jail, terminal bool, flags uint16, args []string, env ...string) 
 	for _, a := range args {
 		s.Req.Args = append(s.Req.Args, cbytes(a))
 	}
-	return string(j.motd(s, someone()))
+	return string(j.greeting(s, someone()))
 }
 
 func TestMotd(t *testing.T) {
@@ -368,7 +368,7 @@ func TestMotd(t *testing.T) {
 	s := request(wire.FlagLogin, true, ssh)
 	defer s.Free()
 	s.Req.Stdio[1] = wire.StdioPassed
-	assert.Empty(t, j.motd(s, someone()), "not where only the input is one")
+	assert.Empty(t, j.greeting(s, someone()), "not where only the input is one")
 
 	j, _ = tree(t, map[string]string{"etc/motd": strings.Repeat("x", 1<<20), "run/motd.dynamic": strings.Repeat("y", maxMotd-100)})
 	got := motdOf(j, true, wire.FlagLogin, nil, ssh)

@@ -18,12 +18,13 @@ const motdDynamic = "/run/motd.dynamic"
 
 var motdFiles = [...]string{"/etc/motd", "/run/motd", "/usr/lib/motd"}
 
-// motd returns the rootfs's message of the day, which a login shell on a terminal
-// begins with, as under plain sshd and login, and nothing else does: not a command,
-// not a su, not where ~/.hushlogin is (session.c:check_quietlogin). The
+// greeting returns the rootfs's message of the day and when the user last logged in, which a
+// login shell on a terminal begins with, as under plain sshd and login, and nothing else does: not a
+// command, not a su, not where ~/.hushlogin is (session.c:check_quietlogin). The
 // session's child writes it, because the write may block. The terminal turns its line
-// ends into what its modes say.
-func (j *Jail) motd(s *Slot, u *passwd.Entry) []byte {
+// ends into what its modes say. Their order is that of sshd where PAM has the message (sshd.c: the
+// session is opened before the terminal, with which the last login is looked up).
+func (j *Jail) greeting(s *Slot, u *passwd.Entry) []byte {
 	r := &s.Req
 	if r.Flags&wire.FlagLogin == 0 || len(r.Args) > 0 || r.Stdio[1] != wire.StdioTTY || !isLogin(r) || j.hush(u) {
 		return nil
@@ -35,6 +36,7 @@ func (j *Jail) motd(s *Slot, u *passwd.Entry) []byte {
 			break
 		}
 	}
+	s.arena = j.lastLogin(s.arena, s, u)
 	return s.arena[start:len(s.arena):len(s.arena)]
 }
 

@@ -61,6 +61,7 @@ type Jail struct {
 	text    []byte // read buffer
 	locales locales
 	tz      string // TZ of every session, "" for none
+	rule    string // of the jail's time zone (tzset(3)); "" is UTC
 
 	logins login.Cache
 }
@@ -307,7 +308,7 @@ func (j *Jail) prepare(s *Slot, p *plan, line string, st *Started) {
 	}
 	j.environment(s, user, ttyName, &st.Forward)
 	if line != "" {
-		c.Greeting = j.motd(s, user)
+		c.Greeting = j.greeting(s, user)
 		if j.record(s, user, line) {
 			st.Login.Line = line
 		}
