@@ -35,9 +35,19 @@ var ErrHome = errors.New("the home directory in the jail's /etc/passwd is not an
 // counts, and without one the first, as in getpwuid(3). What the registry says of
 // name, group, home and shell wins over passwd.
 //
+// With the uid wire.ByName it is the name that passwd has to know.
+//
 // It is an error if passwd does not know the uid, unless the registry gives a name
 // or a shell: that is what makes a rootfs without passwd usable.
 func User(id *wire.Identity, passwdText []byte) (passwd.Entry, error) {
+	if id.UID == wire.ByName {
+		u, known := passwd.ByName(passwdText, id.Name)
+		if !known {
+			return passwd.Entry{}, errors.New("user " + id.Name + " has no entry in the jail's /etc/passwd")
+		}
+		u.Home, u.Shell = first(id.Home, u.Home, "/"), first(id.Shell, u.Shell, "/bin/sh")
+		return u, nil
+	}
 	u, known := passwd.Lookup(passwdText, id.UID, id.Name)
 	if !known {
 		if id.Name == "" && id.Shell == "" {

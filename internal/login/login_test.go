@@ -40,6 +40,9 @@ func TestUser(t *testing.T) {
 		"a shell and no passwd":              {id: wire.Identity{UID: 7, Shell: "/s"}, want: passwd.Entry{Name: "7", UID: 7, GID: 7, Home: "/", Shell: "/s"}},
 		"the largest uid":                    {id: wire.Identity{UID: 4294967294, Shell: "/s"}, want: passwd.Entry{Name: "4294967294", UID: 4294967294, GID: 4294967294, Home: "/", Shell: "/s"}},
 		"nobody":                             {id: wire.Identity{UID: 4242}, text: twoNames, err: "uid 4242 has no entry in the jail's /etc/passwd; add one, or give name and shell in the registry"},
+		"by name":                            {id: wire.Identity{UID: wire.ByName, Name: "second", Shell: "/s"}, text: twoNames, want: passwd.Entry{Name: "second", UID: 61001, GID: 61002, Home: "/home/second", Shell: "/s"}},
+		"by a name there is not":             {id: wire.Identity{UID: wire.ByName, Name: "third", Shell: "/s"}, text: twoNames, err: "user third has no entry in the jail's /etc/passwd"},
+		"by no name":                         {id: wire.Identity{UID: wire.ByName, Shell: "/s"}, text: twoNames, err: "user  has no entry in the jail's /etc/passwd"},
 		"a home does not make somebody":      {id: wire.Identity{UID: 4242, Home: "/h"}, err: "uid 4242 has no entry in the jail's /etc/passwd; add one, or give name and shell in the registry"},
 	} {
 		var c Cache

@@ -78,7 +78,7 @@ func (l *loop) order(c *conn, typ wire.Type, flags uint16, body []byte, fds *[]i
 		c.wantLog = flags&wire.FlagWantLog != 0
 		l.hears(c, flags&wire.FlagWantEvents != 0)
 		st := wire.Status{
-			Name: l.setup.Name, Sessions: uint32(l.sessions), Served: l.served,
+			Name: l.setup.Name, Sessions: uint32(l.sessions - l.serving), Served: l.served,
 			Processes: l.children, Stopping: l.stopping,
 		}
 		return sys.SendMsg(c.fd, wire.AppendStatus(nil, &st), nil, false, &l.m)
@@ -110,6 +110,15 @@ func (l *loop) order(c *conn, typ wire.Type, flags uint16, body []byte, fds *[]i
 		}
 		l.dropLogin(uid)
 		return nil
+	case wire.TypeService:
+		s, err := wire.DecodeService(body)
+		if err != nil || flags&^wire.FlagFind != 0 {
+			return wire.ErrMalformed
+		}
+		if flags&wire.FlagFind != 0 {
+			return l.findService(c, s.Name)
+		}
+		return l.nextIsService(c, &s)
 	case wire.TypeExec:
 		id, err := wire.DecodeExec(body)
 		if err != nil {
@@ -122,8 +131,8 @@ func (l *loop) order(c *conn, typ wire.Type, flags uint16, body []byte, fds *[]i
 }
 
 // stop begins the end: no more logins are accepted, they wait for the next
-// start; every process is asked to end, and made to when the grace is over.
-// Shells ignore SIGTERM and obey SIGHUP, daemons the other way round.
+// start; services are asked to end, one after the other and in half the grace, then every
+// process is, and made to when the grace is over.
 func (l *loop) stop(graceMillis uint32) {
 	if !l.stopping {
 		l.stopping = true
@@ -140,12 +149,24 @@ func (l *loop) stop(graceMillis uint32) {
 				l.abandon(i)
 			}
 		}
-		_ = l.procs.kill(-1, syscall.SIGHUP)
-		_ = l.procs.kill(-1, syscall.SIGTERM)
-		_ = l.procs.kill(-1, syscall.SIGCONT)
-		l.stopAt = l.now + int64(graceMillis)
+		l.stopAt, l.endAt = l.now+int64(graceMillis), l.now+int64(graceMillis)/2
+		if !l.endServices() {
+			l.endAll()
+		}
 	}
 	l.stopAt = min(l.stopAt, l.now+int64(graceMillis))
+	if l.endAt != 0 {
+		l.endAt = min(l.endAt, l.now+int64(graceMillis)/2)
+	}
+}
+
+// endAll asks every process to end. Shells ignore SIGTERM and obey SIGHUP, daemons the
+// other way round.
+func (l *loop) endAll() {
+	l.endAt = 0
+	_ = l.procs.kill(-1, syscall.SIGHUP)
+	_ = l.procs.kill(-1, syscall.SIGTERM)
+	_ = l.procs.kill(-1, syscall.SIGCONT)
 }
 
 // dropLogin closes the listener of a login that may no longer enter. Its

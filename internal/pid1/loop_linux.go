@@ -79,6 +79,7 @@ type conn struct {
 	id         login.ID       // of the request or session
 	host       uint32         // the login's uid, or wire.NoLogin
 	execAs     *wire.Identity // control: the next request is for this identity
+	service    int            // the place in services, plus 1, of what it is, or wants to hear of
 	parked     bool           // not watched until a slot is free, or the child has taken
 	taking     taker          // has still to take the request's packet off the connection
 	wrong      bool           // what it found there was no request's
@@ -147,7 +148,10 @@ type loop struct {
 	naps      int   // how often it was looked in vain whether one has what it waits for
 	woken     []int // by login, what unpark has given slots to
 
-	sessions int
+	services []service
+	serving  int // how many of them run
+
+	sessions int // services among them
 	waiting  int // connections in state pending
 	served   uint64
 	children bool  // there was a child at the last look
@@ -157,6 +161,7 @@ type loop struct {
 
 	stopping bool
 	stopAt   int64 // when SIGKILL follows
+	endAt    int64 // when all are asked to end, though services still run; 0 when they have been
 	killed   bool
 
 	m      sys.MsgBuf
@@ -655,6 +660,10 @@ func (l *loop) request(i int, id *wire.Identity) {
 		l.drop(i)
 		return
 	}
+	if why := l.noService(c); why != "" {
+		l.refuse(i, 125, why)
+		return
+	}
 	if l.sessions >= maxSessions {
 		l.refuse(i, 125, "the jail has as many sessions as it can hold")
 		return
@@ -680,6 +689,10 @@ func (l *loop) refuse(i int, status uint8, text string) {
 	c := l.conns[i]
 	l.out = wire.AppendRefused(l.out[:0], wire.Refused{Status: status, ID: c.id.String(), Text: text})
 	_ = sys.SendMsg(c.fd, l.out, nil, false, &l.m)
+	if c.service != 0 { // who is told is who wants to know
+		l.leave(i)
+		return
+	}
 	who := "control"
 	if c.login >= 0 {
 		who = strconv.FormatUint(uint64(l.listeners[c.login].id.HostUID), 10)
@@ -733,9 +746,14 @@ func (l *loop) kill(c *conn, sig syscall.Signal) {
 // client only goes before its session when its terminal is gone, when it was
 // killed with SIGKILL, or broke the protocol: without a terminal the command dies
 // of the same, which is what sshd's kill would have done to it; with one, closing
-// the master has hung up already, unless there is another copy of it here.
+// the master has hung up already, unless there is another copy of it here. A service goes
+// on: it was the supervisor that has gone.
 func (l *loop) hangup(i int) {
 	c := l.conns[i]
+	if c.service != 0 {
+		l.drop(i)
+		return
+	}
 	if !c.tty {
 		l.kill(c, syscall.SIGKILL)
 	} else {
@@ -835,15 +853,18 @@ func (l *loop) exited(i int, ws syscall.WaitStatus) {
 	l.closeMaster(c) // with the client's copy this hangs up whatever is left on it
 	l.sessions--
 	c.pid = 0
+	e := wire.Exited{Code: uint8(ws.ExitStatus())}
+	if ws.Signaled() {
+		e = wire.Exited{Signal: uint8(ws.Signal())}
+	}
 	if c.fd >= 0 && !c.wrong {
-		e := wire.Exited{Code: uint8(ws.ExitStatus())}
-		if ws.Signaled() {
-			e = wire.Exited{Signal: uint8(ws.Signal())}
-		}
 		l.out = wire.AppendExited(l.out[:0], e)
 		_ = sys.SendMsg(c.fd, l.out, nil, false, &l.m)
 	}
-	l.tellEnded(c, ws)
+	if c.service == 0 {
+		l.tellEnded(c, ws)
+	}
+	l.serviceEnded(c, e)
 	l.drop(i)
 }
 
@@ -882,6 +903,9 @@ func (l *loop) expire(now int64) {
 // done decides whether the jail ends now.
 func (l *loop) done(now int64) bool {
 	if l.stopping {
+		if l.endAt != 0 && (now >= l.endAt || !l.endServices()) {
+			l.endAll()
+		}
 		if !l.children {
 			return true
 		}

@@ -158,7 +158,9 @@ func (l *loop) begun(i int, s *session.Slot, st *session.Started, refusal *sessi
 	if c.login >= 0 { // the administrator's sessions are as plain as can be
 		c.policy = l.setup.OnDisconnect
 	}
-	l.tellStarted(c, &s.Req, st)
+	if l.serviceBegun(c); c.service == 0 {
+		l.tellStarted(c, &s.Req, st)
+	}
 	if err := l.started(c, st); err != nil {
 		l.hangup(i)
 	}

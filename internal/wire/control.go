@@ -124,6 +124,44 @@ func DecodeExec(body []byte) (Identity, error) {
 	return id, in.done()
 }
 
+// ByName as the UID of an Identity says that its Name is whose it is, by the jail's
+// passwd. No user has it (setuid(2)).
+const ByName = 1<<32 - 1
+
+// MaxService bounds the name of a service, in bytes.
+const MaxService = 32
+
+// FlagFind in a Service asks what there is of it: the answer is Started if it runs, and
+// Exited when it ends; Exited at once if it has ended; and Refused, with status 0, if it has
+// never run. Without the flag the next packet is a Request to be run as that service, as
+// with Exec.
+//
+// A PID 1 of before 2026-11-29 knows no services and closes the connection.
+const FlagFind uint16 = 1 << 0
+
+// Service is a session that is the host's to start, and outlives the connection it was
+// started by. There is one of a name.
+type Service struct {
+	Name string
+	// As is who it runs as; its Shell is the program.
+	As Identity
+}
+
+// AppendService encodes s, with FlagFind or 0.
+func AppendService(dst []byte, s *Service, flags uint16) []byte {
+	return putIdentity(putString(header(dst, TypeService, flags), s.Name), &s.As)
+}
+
+// DecodeService decodes the body of a TypeService packet.
+func DecodeService(body []byte) (Service, error) {
+	in := reader{b: body}
+	s := Service{Name: in.str(MaxService), As: in.identity()}
+	if s.Name == "" {
+		return s, ErrMalformed
+	}
+	return s, in.done()
+}
+
 // AppendText encodes a message that is only a text: TypeLog, TypeFailed.
 func AppendText(dst []byte, t Type, text string) []byte {
 	return putString(header(dst, t, 0), clip(text))
@@ -274,10 +312,23 @@ type Setup struct {
 	// lasts as long as PID 1 has Descriptors.Lock open. Otherwise PID 1 has to lock
 	// the rootfs itself, in rootless mode.
 	Locked bool
+	// Fresh are directories that are empty at each start: file systems in memory.
+	Fresh Fresh
 	// Devices says that /dev travels, with the device nodes of this jail alone in it.
 	// Otherwise PID 1 makes it.
 	Devices bool
 }
+
+// Fresh are directories of the root file system over which an empty one in memory is
+// mounted at each start.
+type Fresh uint8
+
+// The bits of Fresh.
+const (
+	FreshRun Fresh = 1 << iota // /run
+	FreshTmp                   // /tmp
+	freshAll = FreshRun | FreshTmp
+)
 
 // SFTP says which server an sftp request gets.
 type SFTP uint8
@@ -386,7 +437,7 @@ func appendSetup(dst []byte, s *Setup) ([]byte, error) {
 	}
 	dst = putBool(putString(append(dst, s.Resolver), s.ResolverPath), s.Hosts)
 	dst = putU64(putString(putString(dst, s.Zone), s.ZoneRule), s.ZoneSum)
-	dst = putBool(putBool(putBool(append(dst, byte(s.Keys)), s.Locked), s.Devices), s.OwnRoot)
+	dst = putBool(putBool(putBool(append(dst, byte(s.Keys), byte(s.Fresh)), s.Locked), s.Devices), s.OwnRoot)
 	dst = putU16(dst, uint16(len(s.Entries)))
 	for _, e := range s.Entries {
 		dst = putString(putString(append(dst, byte(e.Kind)), e.Path), e.Text)
@@ -431,6 +482,9 @@ func DecodeSetup(body []byte) (*Setup, error) {
 	s.Resolver, s.ResolverPath, s.Hosts = in.u8(), in.str(maxPath), in.boolean()
 	s.Zone, s.ZoneRule, s.ZoneSum = in.str(maxPath), in.str(maxPath), in.u64()
 	if s.Keys = Keys(in.u8()); s.Keys > KeysAnywhere {
+		return nil, ErrMalformed
+	}
+	if s.Fresh = Fresh(in.u8()); s.Fresh&^freshAll != 0 {
 		return nil, ErrMalformed
 	}
 	s.Locked, s.Devices, s.OwnRoot = in.boolean(), in.boolean(), in.boolean()

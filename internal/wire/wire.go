@@ -45,6 +45,7 @@ const (
 	TypeLog       Type = 21 // PID 1: one log line
 	TypeExec      Type = 22 // host: the request that follows is for this identity
 	TypeEvents    Type = 23 // PID 1: what has happened, to who has asked for it
+	TypeService   Type = 28 // host: as Exec, for a service; or whether it runs
 )
 
 // Messages between the administrator's verbs and serve, on serve's own socket. The
@@ -99,6 +100,8 @@ const (
 	MaxMounts = 128
 	// MaxEntries bounds what PID 1 makes in a root of its own.
 	MaxEntries = 256
+	// MaxServices bounds the services of a jail.
+	MaxServices = 64
 	// SetupLogins bounds the logins that travel with a Setup. It is no limit of a
 	// jail's: the others follow, one AddLogin each.
 	SetupLogins = 64

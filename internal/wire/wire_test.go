@@ -237,6 +237,7 @@ func TestOtherMessagesRoundTrip(t *testing.T) {
 		"a path nobody asked for":      {SFTPPath: "/x"},
 		"no path":                      {SFTPServer: SFTPServerPath},
 		"keys somewhere else":          {Keys: 2},
+		"an unknown fresh directory":   {Fresh: freshAll + 1},
 	} {
 		p, err := AppendSetup(nil, &odd)
 		require.NoError(t, err)
@@ -247,6 +248,28 @@ func TestOtherMessagesRoundTrip(t *testing.T) {
 	gotStatus, err := DecodeStatus(body(AppendStatus(nil, &status), TypeStatus))
 	require.NoError(t, err)
 	assert.Equal(t, status, gotStatus)
+}
+
+func TestService(t *testing.T) {
+	id := Identity{UID: ByName, Name: "www-data", Shell: "/usr/sbin/nginx"}
+	for claim, name := range map[string]string{"short": "a", "the longest": string(long(MaxService))} {
+		typ, flags, body, err := Header(AppendService(nil, &Service{Name: name, As: id}, FlagFind))
+		require.NoError(t, err)
+		assert.Equal(t, TypeService, typ)
+		assert.Equal(t, FlagFind, flags)
+		got, err := DecodeService(body)
+		require.NoError(t, err, claim)
+		assert.Equal(t, Service{Name: name, As: id}, got)
+	}
+	for claim, p := range map[string][]byte{
+		"no name":           AppendService(nil, &Service{As: id}, 0),
+		"a name too long":   AppendService(nil, &Service{Name: string(long(MaxService + 1)), As: id}, 0),
+		"something behind":  append(AppendService(nil, &Service{Name: "a", As: id}, 0), 0),
+		"no identity in it": putString(header(nil, TypeService, 0), "a"),
+	} {
+		_, err := DecodeService(p[HeaderLen:])
+		assert.ErrorIs(t, err, ErrMalformed, claim)
+	}
 }
 
 func TestVerdict(t *testing.T) {
@@ -289,7 +312,7 @@ func TestDocument(t *testing.T) {
 	for name, typ := range map[string]Type{
 		"Request": TypeRequest, "Started": TypeStarted, "Exited": TypeExited, "Refused": TypeRefused,
 		"Signal": TypeSignal, "Disconnected": TypeDisconnected, "Hello": TypeHello, "Status": TypeStatus, "Stop": TypeStop,
-		"AddLogin": TypeAddLogin, "DropLogin": TypeDropLogin, "Log": TypeLog, "Exec": TypeExec, "Events": TypeEvents,
+		"AddLogin": TypeAddLogin, "DropLogin": TypeDropLogin, "Log": TypeLog, "Exec": TypeExec, "Events": TypeEvents, "Service": TypeService,
 		"Setup": TypeSetup, "Ready": TypeReady, "Failed": TypeFailed,
 		"Reload": TypeReload, "Verdict": TypeVerdict, "Unpack": TypeUnpack, "Progress": TypeProgress, "Unpacked": TypeUnpacked,
 	} {
@@ -297,7 +320,7 @@ func TestDocument(t *testing.T) {
 	}
 	for name, v := range map[string]int{
 		"MaxPacket": MaxPacket, "MaxString": MaxString, "MaxArgs": MaxArgs, "MaxEnv": MaxEnv, "MaxAuth": MaxAuth, "MaxDisplay": MaxDisplay, "MaxCookie": MaxCookie, "MaxTyped": MaxTyped, "MaxText": MaxText, "MaxMounts": MaxMounts, "SetupLogins": SetupLogins, "MaxFDs": MaxFDs, "MaxEvents": MaxEvents,
-		"MaxReference": MaxReference, "MaxMachine": MaxMachine,
+		"MaxReference": MaxReference, "MaxMachine": MaxMachine, "MaxServices": MaxServices, "MaxService": MaxService,
 	} {
 		assert.Contains(t, string(doc), "| "+name+" | "+strconv.Itoa(v)+" |")
 	}
@@ -365,6 +388,10 @@ var bodies = map[string]func(flags uint16, b []byte) ([]byte, error){
 		m, err := DecodeExec(b)
 		return AppendExec(nil, &m), err
 	},
+	"Service": func(flags uint16, b []byte) ([]byte, error) {
+		m, err := DecodeService(b)
+		return AppendService(nil, &m, flags), err
+	},
 	"Log": func(_ uint16, b []byte) ([]byte, error) {
 		m, err := DecodeText(b)
 		return AppendText(nil, TypeLog, m), err
@@ -403,6 +430,7 @@ func FuzzBodies(f *testing.F) {
 		setup, AppendStarted(nil, Started{PID: 7, Flags: FlagAgentFD}), AppendExited(nil, Exited{Signal: 9}),
 		AppendRefused(nil, Refused{Status: 125, ID: "id", Text: "x"}), AppendSignal(nil, Signal{15}), AppendStatus(nil, &Status{Name: "n", Served: 1}),
 		AppendStop(nil, Stop{1}), AppendAddLogin(nil, &id), AppendDropLogin(nil, 1), AppendExec(nil, &id), AppendText(nil, TypeLog, "x"),
+		AppendService(nil, &Service{Name: "cron", As: id}, FlagFind),
 		AppendVerdict(nil, VerdictFaults), unpack, AppendProgress(nil, TypeProgress, Progress{1, 2}),
 	} {
 		_, flags, body, err := Header(p)
