@@ -125,7 +125,7 @@ func (d *draft) explainSettings(e *Explanation) {
 		add("userns", "no range", s.Userns.origin)
 	}
 	add("idle_timeout", e.Spec.IdleTimeout.String(), s.IdleTimeout.origin)
-	flag("autostart", s.Autostart)
+	add("autostart", strconv.FormatBool(e.Spec.Autostart), s.Autostart.origin)
 	flag("container_root", s.ContainerRoot)
 	flag("x11", s.X11)
 	text("on_disconnect", s.OnDisconnect, "")
@@ -161,6 +161,7 @@ func (d *draft) explainSettings(e *Explanation) {
 		add("limits.pids", strconv.FormatInt(p.v, 10), p.origin)
 	}
 	text("sftp", s.SFTP, "auto")
+	d.explainServices(e)
 }
 
 // templateKey is the key that names the jail's template.

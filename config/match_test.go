@@ -170,6 +170,7 @@ func TestEveryKeyOfATemplate(t *testing.T) {
 		"container_root": "true", "env": `{ A = "1" }`, "mounts": `[ { source = "/srv/x", target = "/x" } ]`, "x11": "true",
 		"on_disconnect": `"kill"`, "env_accept": `[ "EDITOR" ]`, "resolv_conf": `"rootfs"`, "hosts": `"rootfs"`, "timezone": `"Europe/Paris"`,
 		"keys": `"anywhere"`, "limits": `{ memory = "1G", cpu = "50%", pids = 9 }`, "sftp": `"off"`,
+		"service": `[ { name = "s", exec = [ "/s" ] } ]`, "fresh": `[ "/tmp" ]`,
 		"show": `[ "/var/lib/x" ]`, "hide": `[ "/usr/x" ]`,
 	}
 	for key := range fieldsOf(reflect.TypeFor[jailTable]()) {
@@ -196,7 +197,7 @@ func TestEveryKeyOfATemplate(t *testing.T) {
 		assert.Equal(t, own.Jails, reg.Jails, key)
 		assert.Contains(t, fmt.Sprint(reg.Explained), ":3 template.t."+key, "plan says where it comes from")
 		assert.NotEqual(t, none.Jails, reg.Jails, key)
-		if key == "rootfs" || key == "uid" {
+		if key == "rootfs" || key == "uid" || key == "service" {
 			continue
 		}
 		reg, errs = load(t, testOptions(), "version = 1\n[defaults]\n"+line+"[jail.own]\n"+rest)

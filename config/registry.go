@@ -65,6 +65,9 @@ type jailTable struct {
 	// UID is the uid inside for every user without one of its own. Without
 	// it the uid inside is the login's uid on the host.
 	UID value[int64] `toml:"uid"`
+	// Services are programs that run in the jail without a login, [[jail.NAME.service]],
+	// started in this order when the jail is.
+	Services servicesKey `toml:"service"`
 	// Template is the name of a template, for what the jail does not say itself.
 	Template value[string] `toml:"template"`
 	settings
@@ -89,7 +92,7 @@ type settings struct {
 	// "0" is for ever.
 	IdleTimeout value[string] `toml:"idle_timeout"`
 	// Autostart starts the jail with the host instead of at the first login.
-	// The default is false.
+	// The default is false, and true for a jail with services.
 	Autostart value[bool] `toml:"autostart"`
 	// ContainerRoot, with userns = false, lets set-uid programs inside work
 	// and uid 0 keep some capabilities. The default is false. Without
@@ -108,6 +111,9 @@ type settings struct {
 	// Hide are paths inside a cage of the host that are empty there. A jail's are
 	// added to those of [defaults].
 	Hide pathsKey `toml:"hide"`
+	// Fresh are directories that are empty at each start of the jail, in memory: "/run",
+	// "/tmp". The default is /run for a jail with services, and none otherwise.
+	Fresh listKey `toml:"fresh"`
 	// X11 lets sessions have the X11 display that their client forwards, if
 	// sshd forwards it ("jail-init check" says what sshd needs for that). The
 	// default is false.

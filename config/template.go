@@ -115,6 +115,9 @@ func (t *jailTable) expandFor(ps *problems, x *expansion) expanded {
 func (t *jailTable) from(tpl *jailTable) {
 	t.Rootfs = t.Rootfs.or(tpl.Rootfs)
 	t.UID = t.UID.or(tpl.UID)
+	if !t.Services.given() {
+		t.Services = tpl.Services
+	}
 	t.settings = t.settings.over(tpl.settings)
 }
 
@@ -174,6 +177,7 @@ func (v *validator) checkTemplate(t *jailTable) {
 		checkID(&sample.problems, t.UID)
 	}
 	v.settings(&sample.problems, &jail.Spec{}, &sample.set, t.origin)
+	v.services(sample)
 	t.errors = append(t.errors, sample.errors...)
 }
 

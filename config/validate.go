@@ -135,6 +135,7 @@ func (v *validator) addDraft(t *jailTable) {
 	v.users(d)
 	v.settings(&d.problems, &d.spec, &d.set, t.origin)
 	v.cage(d)
+	v.services(d)
 	v.usernsRange(d)
 	v.drafts = append(v.drafts, d)
 }
@@ -149,6 +150,7 @@ func (s settings) over(def settings) settings {
 	s.IdleTimeout = s.IdleTimeout.or(def.IdleTimeout)
 	s.Autostart = s.Autostart.or(def.Autostart)
 	s.ContainerRoot = s.ContainerRoot.or(def.ContainerRoot)
+	s.Fresh = s.Fresh.or(def.Fresh)
 	s.X11 = s.X11.or(def.X11)
 	s.OnDisconnect = s.OnDisconnect.or(def.OnDisconnect)
 	s.ResolvConf = s.ResolvConf.or(def.ResolvConf)

@@ -305,18 +305,29 @@ func (v *Voice) countSuppressed() {
 }
 
 func (v *Voice) readStderr() {
-	raw, err := v.stderr.SyscallConn()
+	err := ReadPieces(v.stderr, v.over, maxPieces, piecesPerSecond, func(piece []byte) { v.say("stderr: ", string(piece)) })
 	if err != nil {
-		return
+		v.say("", "reading its standard error: "+err.Error())
 	}
-	p := newPace(maxPieces, piecesPerSecond)
+}
+
+// ReadPieces reads what comes out of a jail through a pipe that does not block, in pieces of
+// 4097 bytes at most, until its end or deadline: most of them at once, and perSecond in
+// the long run. Whoever writes more waits. use must not keep the piece. After over is
+// closed the pace does not matter.
+func ReadPieces(f *os.File, over <-chan struct{}, most, perSecond int, use func(piece []byte)) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	p := newPace(most, perSecond)
 	for {
-		p.next(v.over)
-		if err := read(raw, func(piece []byte) { v.say("stderr: ", string(piece)) }); err != nil {
-			if !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded) {
-				v.say("", "reading its standard error: "+err.Error())
+		p.next(over)
+		if err := read(raw, use); err != nil {
+			if errors.Is(err, io.EOF) || errors.Is(err, os.ErrDeadlineExceeded) {
+				return nil
 			}
-			return
+			return err
 		}
 	}
 }

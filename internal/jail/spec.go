@@ -75,7 +75,50 @@ type Spec struct {
 	Timezone string
 	// Keys says where the keys may be kept by which somebody logs in.
 	Keys wire.Keys
+	// Services are started with the jail, in this order, wire.MaxServices at most.
+	Services []Service
+	// Fresh are the directories that are empty at each start.
+	Fresh wire.Fresh
 }
+
+// Service is a program that runs in a jail without a login.
+type Service struct {
+	// Name is what the log calls it; ValidName, and one of a name in a jail.
+	Name string
+	// Exec is the program, an absolute path inside, and its arguments.
+	Exec []string
+	// User is whose it runs as, by the jail's passwd; if it is "", UID says so. Uid 0 is
+	// the jail's root.
+	User string
+	UID  UID
+	// Restart says when it is started again, Backoff how long after its end: the first
+	// time, then twice as long each time.
+	Restart Restart
+	Backoff time.Duration
+}
+
+// Identity is who the service runs as, as PID 1 and package login know it: the program takes
+// the place of the shell.
+func (s *Service) Identity() wire.Identity {
+	id := wire.Identity{UID: uint32(s.UID), Shell: s.Exec[0]}
+	switch {
+	case s.User == "root":
+		id.UID, id.Name = 0, "root" // also where the rootfs has no passwd
+	case s.User != "":
+		id.UID, id.Name = wire.ByName, s.User
+	}
+	return id
+}
+
+// Restart says when a service that has ended is started again.
+type Restart uint8
+
+// The values of Restart.
+const (
+	RestartNo        Restart = iota // never
+	RestartOnFailure                // unless it ended with status 0
+	RestartAlways                   // whenever it has ended
+)
 
 // Source says where the root of a jail comes from, as data; package source knows what
 // that means.

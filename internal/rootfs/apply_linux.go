@@ -458,6 +458,8 @@ func (b *builder) do(op Op) error {
 		return b.file(op)
 	case Hide:
 		return b.hide(op)
+	case Fresh:
+		return b.fresh(op)
 	}
 	return errors.New("unknown step")
 }

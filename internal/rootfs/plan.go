@@ -28,6 +28,7 @@ const (
 	Server               // the built-in sftp server at Target
 	File                 // a file that everybody may read, in a tmpfs made before
 	Hide                 // cover Target, wherever it is, if it exists
+	Fresh                // a tmpfs over the directory Target, with its directories in it
 )
 
 // Op is one step.
@@ -142,6 +143,9 @@ func Plan(s *wire.Setup) []Op {
 		// namespace, and the host's own is full of knobs.
 		Op{Kind: Tmpfs, Target: "/sys", ReadOnly: true, Optional: true, Options: [][2]string{{"mode", "555"}, {"size", "4k"}, {"nr_inodes", "2"}}},
 	)
+	if s.Fresh != 0 {
+		ops = appendFresh(ops, s.Fresh)
+	}
 	if s.SFTPServer != wire.SFTPServerNone {
 		ops = append(ops, Op{Kind: Server, Target: wire.SFTPInside})
 	}
@@ -150,6 +154,20 @@ func Plan(s *wire.Setup) []Op {
 	}
 	if s.OwnRoot {
 		ops = appendHidden(ops, s)
+	}
+	return ops
+}
+
+// appendFresh appends the directories that are empty at each start. Who writes to them fills
+// memory, of which each has its share.
+//
+//go:noinline
+func appendFresh(ops []Op, fresh wire.Fresh) []Op {
+	if fresh&wire.FreshRun != 0 {
+		ops = append(ops, Op{Kind: Fresh, Target: "/run", Options: [][2]string{{"mode", "755"}, {"size", "64m"}, {"nr_inodes", "16k"}}})
+	}
+	if fresh&wire.FreshTmp != 0 {
+		ops = append(ops, Op{Kind: Fresh, Target: "/tmp", Options: [][2]string{{"mode", "1777"}, {"size", "256m"}, {"nr_inodes", "64k"}}})
 	}
 	return ops
 }

@@ -121,6 +121,20 @@ func TestPlan(t *testing.T) {
 				{Kind: Hide, Target: "/usr/src", Optional: true},
 			}),
 		},
+		"fresh directories, below the registry's mounts": {
+			wire.Setup{PtyMax: 256, Fresh: wire.FreshRun | wire.FreshTmp, Mounts: []wire.Mount{{Target: "/run/db"}}},
+			whole(procfs, dev, links, masks, pts(tty), rest, []Op{
+				{Kind: Fresh, Target: "/run", Options: [][2]string{{"mode", "755"}, {"size", "64m"}, {"nr_inodes", "16k"}}},
+				{Kind: Fresh, Target: "/tmp", Options: [][2]string{{"mode", "1777"}, {"size", "256m"}, {"nr_inodes", "64k"}}},
+				{Kind: Bind, Target: "/run/db"},
+			}),
+		},
+		"one fresh directory": {
+			wire.Setup{PtyMax: 256, Fresh: wire.FreshTmp},
+			whole(procfs, dev, links, masks, pts(tty), rest, []Op{
+				{Kind: Fresh, Target: "/tmp", Options: [][2]string{{"mode", "1777"}, {"size", "256m"}, {"nr_inodes", "64k"}}},
+			}),
+		},
 		"the registry's mounts": {
 			wire.Setup{PtyMax: 256, SFTPServer: wire.SFTPServerTree, Mounts: []wire.Mount{
 				{Target: "/srv/a", ReadOnly: true}, {Target: "/dev/shm", Source: "/host"},
@@ -139,7 +153,7 @@ func TestPlan(t *testing.T) {
 // TestPlanIsMadeAtOnce: the list has room for the longest plan from the beginning. The
 // smaller ones that a growing list leaves behind were thirty kilobytes of every idle jail.
 func TestPlanIsMadeAtOnce(t *testing.T) {
-	s := &wire.Setup{X11: true, SFTPServer: wire.SFTPServerTree}
+	s := &wire.Setup{X11: true, SFTPServer: wire.SFTPServerTree, Fresh: wire.FreshRun | wire.FreshTmp}
 	assert.LessOrEqual(t, len(Plan(s)), fixedOps)
 	s.Mounts = make([]wire.Mount, wire.MaxMounts)
 	assert.LessOrEqual(t, len(Plan(s)), fixedOps+wire.MaxMounts)

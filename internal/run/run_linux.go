@@ -23,6 +23,7 @@ import (
 	"jail/internal/inforce"
 	"jail/internal/jail"
 	"jail/internal/launch"
+	"jail/internal/service"
 	"jail/internal/source"
 	"jail/internal/supervise"
 	"jail/internal/sys"
@@ -185,7 +186,7 @@ func start(opt Options, spec jail.Spec, stay bool) error {
 			logins[uint32(lg.HostUID)] = strconv.FormatUint(uint64(lg.HostUID), 10)
 		}
 	}
-	return follow(opt, l, j, spec.Name, logins, sigs, resolver)
+	return follow(opt, l, j, &spec, logins, sigs, resolver)
 }
 
 // activated takes the listeners systemd passes (sd_listen_fds(3)); nil if there
@@ -230,8 +231,9 @@ func activated(runtimeDir string, spec *jail.Spec) ([]int, error) {
 
 // follow prints what the jail says until it ends, and ends it when told to, as serve
 // does: the same machine decides.
-func follow(opt Options, l *launch.Launcher, j *launch.Jail, name string, logins map[uint32]string, sigs <-chan os.Signal, resolver *hostfiles.Resolver) error {
+func follow(opt Options, l *launch.Launcher, j *launch.Jail, spec *jail.Spec, logins map[uint32]string, sigs <-chan os.Signal, resolver *hostfiles.Resolver) error {
 	var machine supervise.Jail
+	name := spec.Name
 	events := make(chan supervise.Event, 4)
 	say := func(text string) { fmt.Fprintf(opt.Stderr, "jail-init: jail %s: %s\n", name, text) }
 	told := func(e event.Event) { say(e.Line(logins[e.HostUID])) }
@@ -245,11 +247,13 @@ func follow(opt Options, l *launch.Launcher, j *launch.Jail, name string, logins
 			return true
 		})
 	}
+	services := service.Run(service.Options{RuntimeDir: opt.RuntimeDir, Jail: name, Services: spec.Services, Log: say})
 	stopped, began, reason := false, time.Now(), make(chan string, 1)
 	step := func(ev supervise.Event) {
 		for _, a := range machine.Step(sys.MonotonicMillis(), ev, nil) {
 			switch a.Do {
 			case supervise.TellStop:
+				services.Ends()
 				var m sys.MsgBuf
 				_ = sys.SendMsg(j.Conn, wire.AppendStop(nil, wire.Stop{GraceMillis: supervise.Grace}), nil, false, &m)
 			case supervise.Kill:
@@ -265,6 +269,7 @@ func follow(opt Options, l *launch.Launcher, j *launch.Jail, name string, logins
 			case supervise.Log:
 				fmt.Fprintf(opt.Stderr, "jail-init: jail %s%s\n", name, a.Text)
 			case supervise.Forget:
+				services.Over()
 				voice.Over(func(why string) { reason <- why })
 			}
 		}

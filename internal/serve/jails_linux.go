@@ -13,6 +13,7 @@ import (
 	"jail/internal/fdsock"
 	"jail/internal/jail"
 	"jail/internal/launch"
+	"jail/internal/service"
 	"jail/internal/supervise"
 	"jail/internal/sys"
 	"jail/internal/wire"
@@ -46,6 +47,7 @@ type jailState struct {
 	pid, pidfd int // -1 without
 	conn       int // read by voice, written here; -1 without
 	voice      *control.Voice
+	services   *service.Runner
 	ours       bool // PID 1 is our child
 	started    time.Time
 }
@@ -107,6 +109,7 @@ func (s *server) do(n int, j *jailState, a supervise.Action) {
 			s.listen(lg)
 		}
 	case supervise.TellStop:
+		j.services.Ends()
 		j.orders.Stop()
 		s.tell(n, j)
 	case supervise.Kill:
@@ -327,6 +330,19 @@ func (s *server) started(n int, j *jailState, lj *launch.Jail, given map[int]*lo
 	}
 	s.step(n, supervise.Event{Kind: supervise.Started})
 	s.tell(n, j)
+	s.serveIn(j, false)
+}
+
+// serveIn starts the services of a jail that runs, or finds those that do.
+func (s *server) serveIn(j *jailState, found bool) {
+	if j.machine.Stopping() {
+		return
+	}
+	name := j.name
+	j.services = service.Run(service.Options{
+		RuntimeDir: s.opt.RuntimeDir, Jail: name, Services: j.spec.Services, Found: found,
+		Log: func(text string) { s.log("jail %s: %s", name, text) },
+	})
 }
 
 // seek looks, beside the loop, whether a jail runs already, from before this process
@@ -370,6 +386,7 @@ func (s *server) found(n int, j *jailState, c *control.Conn) {
 	}
 	s.step(n, supervise.Event{Kind: supervise.Started})
 	s.tell(n, j)
+	s.serveIn(j, true)
 }
 
 // follow listens to a PID 1 and waits for its end.
@@ -462,6 +479,8 @@ func (s *server) forget(j *jailState) {
 	}
 	s.unwatch(j.conn)
 	end.Lived = time.Since(j.started)
+	j.services.Over()
+	j.services = nil
 	s.ends.Add(1)
 	j.voice.Over(func(reason string) {
 		end.Reason = reason
