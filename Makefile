@@ -13,6 +13,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 # Where a distribution wants the files of systemd, whatever PREFIX is.
 UNITDIR     ?= $(PREFIX)/lib/systemd/system
 TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
+SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
 
 # No cgo and no PIE: either would cost a login more than the rest of jail-enter
 # does. No VCS stamp: the version says it, and git refuses to answer root about
@@ -23,7 +24,7 @@ BUILD = $(GO) build -trimpath -buildvcs=false -buildmode=exe -ldflags '-s -w $(1
 PLAIN = ./cmd/... ./config/... ./internal/...
 PURE  = ./internal/wire ./internal/jail ./internal/passwd ./internal/authkeys ./internal/environ ./internal/confine ./internal/supervise ./internal/archive
 
-.PHONY: all build build-enter unit test race bite inject arm64 bench lint fuzz trees deps install \
+.PHONY: all build build-enter unit test race bite inject arm64 bench lint fuzz trees deps install deb rpm \
 	demo demo-shell demo-stop try-go try-upgrade try-systemd try-vm try-arm64 try-release clean
 
 all: build
@@ -129,7 +130,16 @@ deps:
 	packaging/deps.sh test
 
 install: build
-	packaging/install.sh '$(DESTDIR)' '$(PREFIX)' '$(UNITDIR)' '$(TMPFILESDIR)'
+	packaging/install.sh '$(DESTDIR)' '$(PREFIX)' '$(UNITDIR)' '$(TMPFILESDIR)' '$(SYSUSERSDIR)'
+
+# Packages, into dist: PACKAGE_VERSION= what git and CHANGELOG.md say, unless given.
+deb:
+	packaging/deps.sh deb
+	VERSION='$(PACKAGE_VERSION)' packaging/package.sh deb
+
+rpm:
+	packaging/deps.sh rpm
+	VERSION='$(PACKAGE_VERSION)' packaging/package.sh rpm
 
 demo: build
 	packaging/demo/demo.sh start

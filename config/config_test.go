@@ -533,6 +533,16 @@ func TestExampleLoads(t *testing.T) {
 	}
 }
 
+// What a package installs as the registry is in force, and has no jail.
+func TestPackagedRegistryLoads(t *testing.T) {
+	text, err := os.ReadFile("../packaging/jail.toml")
+	require.NoError(t, err)
+	reg, errs := load(t, testOptions(), string(text))
+	require.Empty(t, errs)
+	assert.Empty(t, reg.Warnings)
+	assert.Empty(t, reg.Jails)
+}
+
 // FuzzParse feeds arbitrary text through everything but the file system.
 func FuzzParse(f *testing.F) {
 	example, err := os.ReadFile(filepath.Join("examples", "jail.toml"))

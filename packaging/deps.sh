@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the Debian packages that a make target needs and that are not there:
 #
-#	deps.sh test | demo | race | systemd | vm | arm64 | arm64-vm
+#	deps.sh test | demo | race | systemd | deb | rpm | package | vm | arm64 | arm64-vm
 #
 # Nothing is done, and no root needed, when nothing is missing. An sshd that is
 # installed by this is not started, neither now nor at the next boot.
@@ -39,12 +39,18 @@ race) wanted=(gcc:gcc) ;;
 arm64) wanted=(qemu-aarch64:qemu-user) ;;
 arm64-vm) wanted=(qemu-system-aarch64:qemu-system-arm mmdebstrap:mmdebstrap busybox:busybox-static ssh-keygen:openssh-client) ;;
 systemd) wanted=(systemd-nspawn:systemd-container mmdebstrap:mmdebstrap busybox:busybox-static ssh-keygen:openssh-client) ;;
+deb) wanted=(dh:debhelper dpkg-buildpackage:dpkg-dev) ;;
+rpm) wanted=(rpmbuild:rpm) ;;
+package) wanted=(
+	dh:debhelper dpkg-buildpackage:dpkg-dev lintian:lintian rpmbuild:rpm rpmlint:rpmlint
+	systemd-nspawn:systemd-container mmdebstrap:mmdebstrap ip:iproute2 ssh:openssh-client
+) ;;
 vm) wanted=(
 	qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap busybox:busybox-static ssh-keygen:openssh-client
 	mke2fs:e2fsprogs mkswap:util-linux modprobe:kmod
 ) ;;
 *)
-	echo "usage: deps.sh test | demo | race | systemd | vm | arm64 | arm64-vm" >&2
+	echo "usage: deps.sh test | demo | race | systemd | deb | rpm | package | vm | arm64 | arm64-vm" >&2
 	exit 64
 	;;
 esac

@@ -1,8 +1,8 @@
 #!/bin/bash
-# make install: install.sh DESTDIR PREFIX UNITDIR TMPFILESDIR, from bin/.
+# make install: install.sh DESTDIR PREFIX UNITDIR TMPFILESDIR SYSUSERSDIR, from bin/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-destdir=$1 prefix=$2 unitdir=$3 tmpfilesdir=$4
+destdir=$1 prefix=$2 unitdir=$3 tmpfilesdir=$4 sysusersdir=$5
 [[ $prefix == /* ]] || { echo "install: PREFIX=$prefix: must be an absolute path" >&2; exit 64; }
 
 doc=$prefix/share/doc/jail
@@ -41,6 +41,7 @@ for f in packaging/systemd/*.{service,socket}; do
 	put "$f" "$unitdir/$(basename "$f")" 644
 done
 put packaging/tmpfiles.d/jail.conf "$tmpfilesdir/jail.conf" 644
+put packaging/sysusers.d/jail.conf "$sysusersdir/jail.conf" 644
 
 # What the administrator fills, and the home of every jailed account with what
 # sshd wants in it (packaging/tmpfiles.d/jail.conf).
