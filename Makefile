@@ -25,7 +25,7 @@ PLAIN = ./cmd/... ./config/... ./internal/...
 PURE  = ./internal/wire ./internal/jail ./internal/passwd ./internal/authkeys ./internal/environ ./internal/confine ./internal/supervise ./internal/archive
 
 .PHONY: all build build-enter unit test race bite inject arm64 bench lint fuzz trees deps install deb rpm \
-	demo demo-shell demo-stop try-go try-upgrade try-systemd try-vm try-arm64 try-release clean
+	demo demo-shell demo-stop try-go try-upgrade try-systemd try-package try-vm try-arm64 try-release clean
 
 all: build
 
@@ -153,6 +153,11 @@ demo-stop:
 # Both forms of the systemd units, on a Debian booted by systemd-nspawn.
 try-systemd: build
 	packaging/systemd/try-nspawn.sh
+
+# The packages: install, upgrade, removal, on the Debians SUITES booted by systemd-nspawn.
+SUITES ?= bookworm sid trixie
+try-package:
+	packaging/try-package.sh $(SUITES)
 
 # The limits, on a Debian booted by qemu, on two kernels.
 try-vm: build

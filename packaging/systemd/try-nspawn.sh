@@ -15,26 +15,13 @@ export PATH=$PATH:/usr/sbin:/sbin
 # shellcheck source=packaging/demo/trees.sh
 . "$top/packaging/demo/trees.sh"
 
-if [ "${1:-}" = boot ]; then
-	# In a mount namespace of its own: nspawn wants a cgroup file system as it is
-	# on a machine with systemd, and this one may have another or none.
-	mount --make-rprivate /
-	mount -t tmpfs -o mode=755 tmpfs /run # nspawn leaves directories there
-	umount -R /sys/fs/cgroup 2>/dev/null || :
-	mount -t cgroup2 cgroup2 /sys/fs/cgroup
-	mkdir -p /sys/fs/cgroup/jail-try
-	echo $$ >/sys/fs/cgroup/jail-try/cgroup.procs
-	# A host, not a container: nothing mounted over parts of /proc, no filter, all
-	# capabilities, no id map of its own.
-	export SYSTEMD_NSPAWN_API_VFS_WRITABLE=yes SYSTEMD_SECCOMP=0 SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
-	exec systemd-nspawn --quiet --directory="$root" --boot --register=no --keep-unit --machine=jailtry \
-		--private-users=no --capability=all --resolv-conf=off --link-journal=no --console=pipe
-fi
+# shellcheck source=packaging/systemd/booted.sh
+. "$top/packaging/systemd/booted.sh"
+if [ "${1:-}" = become ]; then become "$2"; fi
 
 [ "$(id -u)" = 0 ] || { echo "try-nspawn: root is needed" >&2; exit 1; }
 "$top/packaging/deps.sh" systemd
 
-nspawn='' leader=''
 finish() {
 	local status=$?
 	trap - EXIT
@@ -43,67 +30,16 @@ finish() {
 		[ -z "$leader" ] || inside journalctl --sync 2>/dev/null || :
 		journalctl -q -D "$root/var/log/journal" -u jail -u 'jail@*' -o short-precise >&2 || :
 	fi
-	[ -z "$nspawn" ] || kill -KILL "$leader" "$nspawn" 2>/dev/null || :
-	wait || :
-	for _ in {1..50}; do # what was killed takes a moment to go
-		find /sys/fs/cgroup -depth -type d -path '*/jail-try*' -exec rmdir {} \; 2>/dev/null || :
-		[ -n "$(find /sys/fs/cgroup -maxdepth 2 -name jail-try)" ] || break
-		sleep 0.1
-	done
+	end units
 	rm -rf --one-file-system "$dir"
 }
 trap finish EXIT
 
-failed=0
-# ok WHAT COMMAND... prints whether COMMAND succeeds.
-ok() {
-	local what=$1
-	shift
-	if "$@" >"$dir/out" 2>&1; then
-		echo "ok      $what"
-	else
-		echo "NOT OK  $what"
-		sed 's/^/        /' "$dir/out"
-		failed=1
-	fi
-}
-inside() { nsenter --target "$leader" --mount --pid --uts --ipc --root --wd -- "$@"; }
-sh_inside() { inside bash -c "$1"; }
 ssh_as() {
 	local login=$1
 	shift
 	inside ssh -F /root/ssh_config "$login@host" "$@"
 }
-says() { # says TEXT COMMAND...: the output of COMMAND is TEXT
-	local want=$1 got
-	shift
-	got=$("$@") || { echo "status $?"; return 1; }
-	[ "$got" = "$want" ] || { echo "\"$got\" instead of \"$want\""; return 1; }
-}
-eventually() {
-	for _ in {1..100}; do
-		if "$@"; then return 0; fi
-		sleep 0.1
-	done
-	return 1
-}
-# hold LOGIN opens a session that answers a line with "got" and that line, and
-# ends with status 9 after "end". Its PID is $held.
-hold() {
-	rm -f "$dir/in"
-	: >"$dir/said"
-	mkfifo "$dir/in"
-	ssh_as "$1" 'echo here; while read -r x; do [ "$x" = end ] && exit 9; echo "got $x"; done' <"$dir/in" >"$dir/said" 2>"$dir/held.err" &
-	held=$!
-	exec 8>"$dir/in"
-	eventually grep -q here "$dir/said"
-}
-answers() {
-	echo "$1" >&8
-	eventually grep -qx "got $1" "$dir/said"
-}
-# The PID of a jail's first process, on the booted host.
-first() { inside pgrep -xf "jail-init: $1"; }
 
 # ---- the machine ----------------------------------------------------------
 rm -rf --one-file-system "$dir"
@@ -112,9 +48,7 @@ mkdir -p "$dir"
 chmod 700 "$dir"
 cp -a --reflink=auto "$tree" "$root"
 make -C "$top" -s install DESTDIR="$root"
-for port in {2322..2399}; do
-	(exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
-done
+port=$(free_port)
 cp "$root/usr/share/doc/jail/examples/sshd_config.d/50-jail.conf" "$root/etc/ssh/sshd_config.d/"
 printf 'Port %d\nListenAddress 127.0.0.1\n' "$port" >"$root/etc/ssh/sshd_config.d/10-port.conf"
 ssh-keygen -q -t ed25519 -N '' -f "$root/root/id"
@@ -139,15 +73,7 @@ cat >"$root/etc/jail/jail.toml" <<-TOML
 TOML
 chroot "$root" systemctl --quiet enable jail.service
 
-setsid unshare --mount "$0" boot >"$dir/console" 2>&1 </dev/null &
-nspawn=$!
-for _ in {1..300}; do
-	leader=$(pgrep -P $nspawn -x systemd || :)
-	[ -z "$leader" ] || break
-	sleep 0.1
-done
-[ -n "$leader" ] || { cat "$dir/console"; echo "try-nspawn: the Debian does not boot" >&2; exit 1; }
-eventually sh_inside 'case $(systemctl is-system-running 2>&1) in running | degraded) ;; *) exit 1 ;; esac' || :
+boot units
 
 # ---- jail.service ---------------------------------------------------------
 echo "jail.service"
@@ -163,7 +89,7 @@ ok "su - centos lands in the same" says "jail-init: centos" inside su - centos -
 ok "ssh debian@host lands in another" says "work debian" ssh_as debian 'echo $(id -un) $(hostname)'
 ok "a command's status comes back" says 7 sh_inside 'ssh -F /root/ssh_config debian@host exit 7; echo $?'
 ok "the jails are in the cgroup of jail-all.service" sh_inside 'grep -q /jail-all.service/jail-debian /proc/$(pgrep -xf "jail-init: debian")/cgroup'
-hold debian
+hold ssh_as debian
 ok "a session is open" answers one
 pid=$(first debian)
 ok "systemctl restart jail" inside systemctl restart jail.service
@@ -225,7 +151,7 @@ ok "... in jail@61001.service" says active inside systemctl is-active jail@61001
 ok "... and in its cgroup" sh_inside 'grep -q "/jail@61001.service" /proc/$(pgrep -xf "jail-init: debian")/cgroup'
 ok "su - debian lands in the same" says "debian" inside su - debian -c hostname
 ok "another account has no jail" sh_inside '! su - centos -c true'
-hold debian
+hold ssh_as debian
 ok "a session is open" answers one
 ok "systemctl daemon-reload, and the session goes on" inside systemctl daemon-reload
 answers two || failed=1
@@ -280,14 +206,10 @@ inside jail stop --all
 # ---- the end --------------------------------------------------------------
 echo "power off"
 inside systemctl start jail.service
-hold debian
+hold ssh_as debian
 ok "a session is open" answers one
 inside systemctl poweroff
-for _ in {1..600}; do
-	kill -0 $nspawn 2>/dev/null || break
-	sleep 0.1
-done
-ok "the machine goes down within a minute" eval '! kill -0 $nspawn 2>/dev/null'
+ok "the machine goes down within a minute" down
 exec 8>&-
 wait $held || :
 ok "the jails were ended before" sh -c 'journalctl -q -D "$1/var/log/journal" -u jail | grep -q "jail debian ended"' - "$root"

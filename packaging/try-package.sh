@@ -1,0 +1,300 @@
+#!/bin/bash
+# Tries the packages for real, on Debians booted by systemd-nspawn:
+#
+#	try-package.sh bookworm | trixie | sid ...
+#
+# The packages are built, twice each and in two places, and have to be the same byte for
+# byte; lintian and rpmlint have nothing to say. On each Debian, without sshd at first, the
+# package is installed by apt-get, a login is made and used from outside, the package is
+# upgraded while a session is open, the machine boots again, the package is removed, comes
+# back, and is purged. One line is printed for every fact. What was typed on the last Debian,
+# and what was answered, becomes build/tour.md: docs/tour.md is that.
+#
+# Root is needed, a Debian mirror, and no systemd on this machine. sshd listens on a port of
+# the loopback address. Everything is made in build/package and removed again, but for the
+# trees in build/trees. KEEP=yes keeps it.
+# shellcheck disable=SC2016,SC2317,SC2034 # expanded inside, called by ok, used by what is sourced
+set -euo pipefail
+top=$(cd "$(dirname "$0")/.." && pwd -P)
+dir=$top/build/package/try
+root=$dir/root
+export PATH=$PATH:/usr/sbin:/sbin
+# shellcheck source=packaging/demo/trees.sh
+. "$top/packaging/demo/trees.sh"
+# shellcheck source=packaging/systemd/booted.sh
+. "$top/packaging/systemd/booted.sh"
+if [ "${1:-}" = become ]; then become "$2"; fi
+
+[ "$(id -u)" = 0 ] || { echo "try-package: root is needed" >&2; exit 1; }
+"$top/packaging/deps.sh" package
+
+finish() {
+	local status=$?
+	trap - EXIT
+	if [ "$status" != 0 ] && [ -d "$root/var/log/journal" ]; then
+		echo "try-package: something is wrong above; the log of the jails' units:" >&2
+		[ -z "$leader" ] || inside journalctl --sync 2>/dev/null || :
+		journalctl -q -D "$root/var/log/journal" -u jail -u 'jail@*' -o short-precise | tail -n 60 >&2 || :
+	fi
+	end package
+	[ -n "${KEEP:-}" ] || rm -rf --one-file-system "$top/build/package"
+}
+
+# on host|client TEXT COMMAND [FILTER] types COMMAND, as root on the Debian or on a machine
+# elsewhere, and adds it to the tour with its output, through FILTER. It is a fact, TEXT, that
+# the command succeeds.
+on() {
+	local where=$1 what=$2 command=$3 filter=${4:-cat} prompt='root@host:~# ' status=0
+	[ "$where" = host ] || prompt='client$ '
+	if [ "$where" = host ]; then
+		inside env -i HOME=/root TERM=dumb LANG=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+			DEBIAN_FRONTEND=noninteractive sh -c "cd; $command" >"$dir/typed" 2>&1 || status=$?
+	else
+		(cd "$dir/client" && bash -c "ssh() { command ssh -F $dir/client/config \"\$@\"; }; sftp() { command sftp -q -F $dir/client/config \"\$@\"; }; $command") >"$dir/typed" 2>&1 || status=$?
+	fi
+	sed -i 's/\r//g' "$dir/typed" # of dpkg on apt-get's terminal
+	{
+		printf '%s%s\n' "$prompt" "$command"
+		$filter <"$dir/typed"
+	} >>"$dir/tour"
+	ok "$what" same 0 $status
+}
+same() { [ "$1" = "$2" ] || { echo "$2 instead of $1"; cat "$dir/typed"; return 1; }; }
+# shows REGEXP: what was typed last has shown it.
+shows() { grep -qE -- "$1" "$dir/typed" || { cat "$dir/typed"; return 1; }; }
+# about TEXT: a line between two commands of the tour.
+about() { printf '\n# %s\n' "$1" >>"$dir/tour"; }
+
+# brief leaves of what apt-get says what is about this package.
+brief() { grep -E 'jail[ :(]|^  (accounts|the registry|files|sshd)|^E:' | grep -vE '^(Get:|Inst|Conf|The following|Note, selecting)' || :; }
+
+ssh_as() {
+	local login=$1
+	shift
+	ssh -F "$dir/client/config" "$login@host" "$@" </dev/null
+}
+# held_as is ssh_as, with standard input.
+held_as() { ssh -F "$dir/client/config" "$@"; }
+shell() { inside sh -c "$1"; }
+
+# builds makes the packages in two places, one with another umask, language and time zone.
+builds() {
+	local out v
+	for v in 1.0 1.1; do
+		nice -n 10 env VERSION=$v PACKAGE_WORK="$top/build/package/a" PACKAGE_DIST="$dir/packages" "$top/packaging/package.sh" deb >/dev/null
+	done
+	nice -n 10 env VERSION=1.1 PACKAGE_WORK="$top/build/package/a" PACKAGE_DIST="$dir/packages" "$top/packaging/package.sh" rpm >/dev/null
+	(
+		umask 077
+		out=$top/build/package/else/where
+		for v in deb rpm; do
+			nice -n 10 env LC_ALL=C TZ=Asia/Kathmandu VERSION=1.1 PACKAGE_WORK="$out" PACKAGE_DIST="$dir/again" "$top/packaging/package.sh" $v >/dev/null
+		done
+	)
+	ok "two builds are the same .deb, byte for byte" cmp "$dir"/packages/jail_1.1_*.deb "$dir"/again/jail_1.1_*.deb
+	ok "two builds are the same .rpm, byte for byte" cmp "$dir"/packages/jail-1.1-1.*.rpm "$dir"/again/jail-1.1-1.*.rpm
+	ok "another version is another package" sh -c '! cmp -s "$@"' - "$dir"/packages/jail_1.[01]_*.deb
+	ok "lintian has nothing to say" quiet lintian --allow-root --display-info --pedantic "$dir"/packages/jail_1.1_*.deb
+	ok "rpmlint has nothing to say" sh -c 'rpmlint -c "$1" "$2" | tee /dev/stderr | grep -q " 0 errors, 0 warnings"' - "$top/packaging/rpm/rpmlint.toml" "$dir"/packages/*.rpm
+	ok "the .rpm has the programs of the .deb" unpacked
+}
+quiet() { # quiet COMMAND...: it succeeds, and prints nothing
+	local out
+	out=$("$@" 2>&1) || { echo "$out"; return 1; }
+	[ -z "$out" ] || { echo "$out"; return 1; }
+}
+unpacked() {
+	mkdir -p "$dir"/un/{deb,rpm}
+	dpkg-deb -x "$dir"/packages/jail_1.1_*.deb "$dir/un/deb"
+	(cd "$dir/un/rpm" && rpm2cpio "$dir"/packages/jail-1.1-1.*.rpm | cpio --quiet -idm)
+	diff -r --no-dereference --exclude=doc --exclude=licenses "$dir/un/deb" "$dir/un/rpm"
+	(cd "$dir/un/deb" && find . -path ./usr/share -prune -o -printf '%m %y %p\n' | sort) >"$dir/un/deb.modes"
+	(cd "$dir/un/rpm" && find . -path ./usr/share -prune -o -printf '%m %y %p\n' | sort) >"$dir/un/rpm.modes"
+	diff "$dir"/un/{deb,rpm}.modes
+}
+
+# machine SUITE boots a Debian as it is before anybody thinks of jails: without sshd.
+machine() {
+	local tree options=()
+	[ "$1" != sid ] || options=(--aptopt='Acquire::Check-Valid-Until "false"')
+	suite=$1
+	tree=$(kept "package-$1" --include=systemd,systemd-sysv,libpam-systemd,dbus,procps,apt,ca-certificates "${options[@]}")
+	rm -rf --one-file-system "$root" "$dir/client"
+	cp -a --reflink=auto "$tree" "$root"
+	cp -L /etc/resolv.conf "$root/etc/resolv.conf"
+	echo host >"$root/etc/hostname"
+	echo '127.0.0.1 localhost host' >"$root/etc/hosts"
+	cp "$dir"/packages/jail_1.0_*.deb "$root/root/jail_1.0_amd64.deb"
+	cp "$dir"/packages/jail_1.1_*.deb "$root/root/jail_1.1_amd64.deb"
+	port=$(free_port)
+	mkdir -p "$root/etc/ssh/sshd_config.d" "$dir/client"
+	printf 'Port %d\nListenAddress 127.0.0.1\n' "$port" >"$root/etc/ssh/sshd_config.d/10-port.conf"
+	ssh-keygen -q -t ed25519 -N '' -C client -f "$dir/client/id"
+	cp "$dir/client/id.pub" "$root/root/key.pub"
+	printf '%s\n' 'Host host' 'HostName 127.0.0.1' "Port $port" "IdentityFile $dir/client/id" 'IdentitiesOnly yes' 'StrictHostKeyChecking no' \
+		'UserKnownHostsFile /dev/null' 'LogLevel ERROR' 'ConnectTimeout 20' 'BatchMode yes' >"$dir/client/config"
+	# An account of the host, with the same key, and what becomes the jail.
+	chroot "$root" useradd -m -s /bin/sh admin
+	install -d -o 1000 -g 1000 -m 700 "$root/home/admin/.ssh"
+	install -o 1000 -g 1000 -m 600 "$dir/client/id.pub" "$root/home/admin/.ssh/authorized_keys"
+	suite=bookworm
+	tree=$(kept demo-debian --include=procps)
+	tar -C "$tree" --numeric-owner -cf "$root/root/debian.tar" .
+	boot package
+	inside apt-get -qq update >/dev/null
+	: >"$dir/tour"
+}
+
+took() { # took SECONDS LIMIT
+	echo "$1 seconds"
+	[ "$1" -lt "$2" ]
+}
+
+# scenario SUITE
+scenario() {
+	local pid begun spent all
+	echo "$1"
+	machine "$1"
+
+	# ---- install ----------------------------------------------------------
+	about "A Debian as it comes from the installer, and the package. apt-get brings sshd, too."
+	begun=$(date +%s)
+	on host "apt-get installs it" 'apt-get install -y ./jail_1.0_amd64.deb' brief
+	spent=$(($(date +%s) - begun))
+	ok "... sshd came with it" inside sshd -t
+	inside systemctl --quiet start ssh.service
+	ok "... nothing is switched on: the service" says "disabled inactive" shell 'echo $(systemctl is-enabled jail.service) $(systemctl is-active jail.service)'
+	ok "... nor do jails have a place" says inactive shell 'systemctl is-active jail-all.service || :'
+	ok "... nor is sshd's block there" shell '! grep -rl jail-enter /etc/ssh'
+	ok "... the group is there, empty" shell 'getent group jailed | grep -q ":$"'
+	ok "... jail-enter is no shell to choose" shell '! grep jail-enter /etc/shells'
+	ok "... an account of the host logs in as before" says admin ssh_as admin id -un
+	ok "... the registry is a conffile" shell 'dpkg-query -W -f "\${Conffiles}" jail | grep -q " /etc/jail/jail.toml "'
+	ok "... the files are the package's" quiet inside dpkg --verify jail
+	ok "... the home of jailed accounts has sshd's modes" says "755 755 1777" shell 'echo $(stat -c %a /var/lib/jail/empty-home /var/lib/jail/empty-home/.ssh /var/lib/jail/empty-home/.ssh/agent)'
+	ok "... manual pages are found" shell 'ls /usr/share/man/man7/jail.7.gz /usr/share/man/man5/jail.toml.5.gz'
+	ok "... systemd takes the units without a warning" shell '! systemd-analyze --man=no verify /usr/lib/systemd/system/jail.service /usr/lib/systemd/system/jail@.service /usr/lib/systemd/system/jail@.socket 2>&1 | grep .'
+
+	about "A root file system for people to land in: here of an archive; or --mmdebstrap trixie"
+	on host "an image is imported" 'jail image import debian debian.tar'
+	on host "... and copied" 'mkdir -m 700 /srv/jails && jail image copy debian /srv/jails/debian'
+
+	about "The host is made ready: each thing that this does is shown."
+	begun=$(date +%s)
+	on host "jail setup" 'jail setup'
+	ok "... the service runs, and will" says "enabled active" shell 'echo $(systemctl is-enabled jail.service) $(systemctl is-active jail.service)'
+	about "A login, and it is tried."
+	on host "jail add" 'jail add debian --rootfs /srv/jails/debian --key key.pub'
+	about "From elsewhere"
+	on client "ssh lands" "ssh debian@host 'id -un; hostname; pwd; head -n 1 /etc/os-release'"
+	spent=$((spent + $(date +%s) - begun))
+	ok "... in the jail" shows '^/home/debian$'
+	echo "        four commands, from a Debian without sshd to ssh into a jail: $spent seconds without making the root file system"
+	ok "... within two minutes" took $spent 120
+	ok "... without a compiler" shell '! command -v cc && ! command -v go'
+	on client "a status comes back" "ssh debian@host 'exit 7'; echo \$?"
+	ok "... indeed" shows '^7$'
+	on client "sftp" "echo 'put id.pub note' | sftp debian@host"
+	ok "su lands in the same" says "note" inside su - debian -c 'ls'
+	on host "jail ps" 'jail ps'
+	ok "... has the jail" shows '^debian +(running|idle) '
+	if inside jail help 2>&1 | grep -q '^    doctor'; then
+		about "All of what ssh does, tried"
+		on host "jail doctor" 'jail doctor debian'
+	fi
+	ok "jail check finds nothing" shell '! jail check | grep -v -e ^note: -e "no pids controller"'
+	echo "        systemd-analyze security:$(inside systemd-analyze --no-pager security jail.service 2>/dev/null | sed -n 's/^→//p')"
+
+	# ---- upgrade -----------------------------------------------------------
+	about "Somebody is logged in while the package is upgraded."
+	echo '# ours' >>"$root/etc/jail/jail.toml"
+	hold held_as debian@host
+	ok "a session is open" answers one
+	pid=$(first debian)
+	all=$(inside systemctl show -P MainPID jail-all.service)
+	on host "upgrade" 'apt-get install -y ./jail_1.1_amd64.deb' brief
+	ok "... the version is the new one" says "jail-init 1.1" inside jail version
+	ok "... the session goes on" answers two
+	ok "... in the same jail" says "$pid" first debian
+	ok "... whose unit was left alone" says "$all" inside systemctl show -P MainPID jail-all.service
+	ok "... serve is the new program" shell 'cmp /proc/$(systemctl show -P MainPID jail.service)/exe /usr/sbin/jail-init'
+	ok "... a new login lands beside it" says debian ssh_as debian 'id -un'
+	ok "... what was written into the registry stayed" shell 'grep -q "^# ours" /etc/jail/jail.toml'
+	inside jail stop debian >/dev/null
+	exec 8>&-
+	wait "$held" || :
+	on host "a jail that starts now has the new programs" 'jail exec debian id'
+
+	# ---- reboot ------------------------------------------------------------
+	about "The machine boots."
+	printf 'root@host:~# systemctl reboot\n' >>"$dir/tour"
+	inside systemctl reboot
+	ok "it goes down" down
+	end package
+	boot package
+	eventually shell 'systemctl is-active --quiet ssh.service || systemctl is-active --quiet ssh.socket' || :
+	ok "the service runs after it" eventually says active inside systemctl is-active jail.service
+	on client "ssh lands" "ssh debian@host 'id -un; cat note | wc -l'"
+
+	# ---- remove ------------------------------------------------------------
+	about "The package is removed: jails end, everybody's things stay."
+	hold held_as debian@host
+	ok "a session is open" answers one
+	on host "remove" 'apt-get remove -y jail' brief
+	ok "... says what it keeps" shows '^  files of users: /srv/jails/debian '
+	ok "... no jail runs" says 0 shell 'pgrep -c jail-init || :'
+	exec 8>&-
+	wait "$held" || :
+	ok "... no process of a login is left" eventually shell '! pgrep -u debian'
+	ok "... its login is refused" shell '! su - debian -c true 2>/dev/null'
+	ok "... over ssh, too" sh -c '! ssh -F "$1" debian@host true' - "$dir/client/config"
+	ok "... sshd's configuration is sound" inside sshd -t
+	ok "... also for sshd that starts again" inside systemctl restart ssh.service
+	ok "... an account of the host logs in" eventually says admin ssh_as admin id -un
+	ok "... no unit has failed" says 0 shell 'systemctl --failed --no-legend "jail*" | wc -l'
+	about "And back"
+	on host "install again" 'apt-get install -y ./jail_1.1_amd64.deb' brief
+	ok "... is as it was: enabled, so it runs" says "enabled active" shell 'echo $(systemctl is-enabled jail.service) $(systemctl is-active jail.service)'
+	on client "ssh lands" "ssh debian@host 'id -un; cat note | wc -l'"
+	ok "... what was written into the registry is there" shell 'grep -q "^# ours" /etc/jail/jail.toml'
+
+	# ---- purge -------------------------------------------------------------
+	about "Purged: what is left is said."
+	on host "purge" 'apt-get purge -y jail' brief
+	ok "... the conffile is gone" shell '! ls /etc/jail/jail.toml 2>/dev/null'
+	ok "... so are the programs" shell '! ls /usr/bin/jail* /usr/sbin/jail* /usr/lib/jail /usr/lib/systemd/system/jail* /run/jail 2>/dev/null'
+	ok "... and links to the units" shell '! find /etc/systemd /var/lib/systemd/deb-systemd-helper* -name "jail*" | grep .'
+	ok "... the user's file is there" shell 'ls /srv/jails/debian/home/debian/note'
+	ok "... the registry's file of that jail, too" shell 'ls /etc/jail/jail.d/debian.toml'
+	ok "... both are named" shows '/etc/jail/jail.d/debian.toml'
+	ok "... with the accounts" shows 'cannot log in: debian$'
+	ok "... an account of the host logs in" says admin ssh_as admin id -un
+	inside systemctl poweroff
+	ok "the machine goes down" down
+	end package
+}
+
+main() {
+	mkdir -p "$top/build"
+	exec 9>"$top/build/package.lock"
+	flock -n 9 || { echo "try-package: it runs already" >&2; exit 1; }
+	trap finish EXIT
+	trap 'exit 1' HUP INT TERM
+	rm -rf --one-file-system "$top/build/package"
+	mkdir -p "$dir/packages"
+	chmod 700 "$top/build/package"
+	builds
+	for each in "$@"; do scenario "$each"; done
+	if [ $failed = 0 ]; then
+		{
+			printf '# A tour, from a bare Debian to a login and back\n\nThis is what `make try-package` types, and what is answered; of what apt-get says, the lines about this package.\n\n```\n'
+			sed 1d "$dir/tour"
+			printf '```\n'
+		} >"$top/build/tour.md"
+		echo "try-package: build/tour.md is the tour on $each; docs/tour.md is a copy of it"
+	fi
+	[ $failed = 0 ]
+}
+
+main "$@"
+exit
