@@ -97,7 +97,7 @@ func TestChild(t *testing.T) {
 		t.Run(claim, func(t *testing.T) {
 			c.spec.Name, c.spec.Logins = "name", login
 			c.launcher.exe, c.launcher.landlock, c.launcher.lastCap = 88, 77, 40
-			want, got := all(), c.launcher.child(&c.spec, 10, 11, 12, 13, nil)
+			want, got := all(), c.launcher.child(&c.spec, &ends{null: 10, itsConn: 11, itsStderr: 12, itsSync: 13}, nil)
 			c.want(want)
 			// What it executes is not a wall; the environment is tested with a real one.
 			want.Path, want.Argv, want.Envp, want.ExecMsg = got.Path, got.Argv, got.Envp, got.ExecMsg

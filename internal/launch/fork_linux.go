@@ -58,43 +58,14 @@ func (l *Launcher) fork(p *prepared) (f *forked, err error) {
 			group.Remove()
 		}
 	}()
-	null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+	e, err := newEnds(&ours, &inside)
 	if err != nil {
-		return nil, fmt.Errorf("open /dev/null: %w", err)
+		return nil, err
 	}
-	inside.add(null)
-	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("make socket pair: %w", err)
-	}
-	ours.add(pair[0])
-	inside.add(pair[1])
-	_ = sys.RefuseRights(pair[0]) // before 6.16 it fails; no descriptors come from inside
-	errR, errW, err := sys.Pipe()
-	if err != nil {
-		return nil, fmt.Errorf("make pipe: %w", err)
-	}
-	ours.add(errR)
-	inside.add(errW)
-	syncR, syncW, err := sys.Pipe()
-	if err != nil {
-		return nil, fmt.Errorf("make pipe: %w", err)
-	}
-	ours.add(syncW)
-	inside.add(syncR)
-	// Descriptors 0 to 3 of the child must come from above 3.
-	for _, fd := range []*int{&null, &pair[1], &errW, &syncR} {
-		if *fd > 3 {
-			continue
-		}
-		if *fd, err = sys.Fcntl(*fd, syscall.F_DUPFD_CLOEXEC, 4); err != nil {
-			return nil, fmt.Errorf("duplicate descriptor: %w", err)
-		}
-		inside.add(*fd)
-	}
-	f.conn, f.stderr, f.sync = pair[0], errR, syncW
+	_ = sys.RefuseRights(e.conn) // before 6.16 it fails; no descriptors come from inside
+	f.conn, f.stderr, f.sync = e.conn, e.stderr, e.sync
 
-	c := l.child(spec, null, pair[1], errW, syncR, f.group)
+	c := l.child(spec, &e, f.group)
 	if l.rootless {
 		// Another jail's child may have left us undumpable (credentials(7)); then
 		// its uid_map would belong to root.
@@ -240,7 +211,7 @@ func (f *forked) bury() syscall.WaitStatus {
 }
 
 // child describes the process that becomes PID 1.
-func (l *Launcher) child(spec *jail.Spec, null, conn, stderr, sync int, cg *cgroup.Group) *sys.Child {
+func (l *Launcher) child(spec *jail.Spec, e *ends, cg *cgroup.Group) *sys.Child {
 	c := sys.NewChild()
 	c.CloneFlags = syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
 	sets := confine.CapsFor(spec.Userns.Enabled, spec.ContainerRoot)
@@ -263,14 +234,14 @@ func (l *Launcher) child(spec *jail.Spec, null, conn, stderr, sync int, cg *cgro
 		}
 	}
 	c.CgroupFD, c.OwnCgroupRoot = cg.FD(), true
-	c.SyncFD = sync
+	c.SyncFD = e.itsSync
 	c.SetCaps, c.Bounding, c.Inheritable = true, sets.Bounding, sets.PID1|sets.Setup
 	c.LastCap = l.lastCap
 	c.NoNewPrivs = sets.NoNewPrivs
 	c.JoinKeyring = true
 	c.LandlockFD = l.landlock
 	c.Setsid = true
-	c.FDs = [4]int{null, null, stderr, conn}
+	c.FDs = [4]int{e.null, e.null, e.itsStderr, e.itsConn}
 	c.Umask = 0o022
 	c.ExecFD = l.exe
 	if l.rootless {

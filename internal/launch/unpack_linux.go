@@ -82,43 +82,15 @@ func Unpack(program string, dir, source int, order *wire.Unpack) (u *Unpacking, 
 		}
 		inside.add(source)
 	}
-	null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+	e, err := newEnds(&ours, &inside, &exe)
 	if err != nil {
-		return nil, fmt.Errorf("open /dev/null: %w", err)
-	}
-	inside.add(null)
-	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("make socket pair: %w", err)
-	}
-	ours.add(pair[0])
-	inside.add(pair[1])
-	errR, errW, err := sys.Pipe()
-	if err != nil {
-		return nil, fmt.Errorf("make pipe: %w", err)
-	}
-	ours.add(errR)
-	inside.add(errW)
-	syncR, syncW, err := sys.Pipe()
-	if err != nil {
-		return nil, fmt.Errorf("make pipe: %w", err)
-	}
-	inside.add(syncR, syncW)
-	// Descriptors 0 to 3 of the child must come from above 3, and so must the program.
-	for _, fd := range []*int{&null, &pair[1], &errW, &syncR, &exe} {
-		if *fd > 3 {
-			continue
-		}
-		if *fd, err = sys.Fcntl(*fd, syscall.F_DUPFD_CLOEXEC, 4); err != nil {
-			return nil, fmt.Errorf("duplicate descriptor: %w", err)
-		}
-		inside.add(*fd)
+		return nil, err
 	}
 	ids, err := freeUnpackIDs()
 	if err != nil {
 		return nil, err
 	}
-	u = &Unpacking{Conn: pair[0], Stderr: errR, child: unpackChild(ids, null, pair[1], errW, syncR, exe)}
+	u = &Unpacking{Conn: e.conn, Stderr: e.stderr, child: unpackChild(ids, &e, exe)}
 	if u.child.LandlockFD >= 0 {
 		inside.add(u.child.LandlockFD)
 	}
@@ -143,18 +115,19 @@ func Unpack(program string, dir, source int, order *wire.Unpack) (u *Unpacking, 
 	if err := sys.SendMsg(u.Conn, packet, []int{into, source}, true, &m); err != nil {
 		return nil, fmt.Errorf("give orders to jail-import: %w", err)
 	}
-	if _, err := sys.Write(syncW, []byte{1}); err != nil {
+	if _, err := sys.Write(e.sync, []byte{1}); err != nil {
 		return nil, fmt.Errorf("start jail-import: %w", err)
 	}
+	sys.Close(e.sync)
 	return u, nil
 }
 
 // unpackChild describes the process: each line is a wall.
-func unpackChild(ids jail.Userns, null, conn, stderr, sync, exe int) *sys.Child {
+func unpackChild(ids jail.Userns, e *ends, exe int) *sys.Child {
 	c := sys.NewChild()
 	c.CloneFlags = syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWNET | syscall.CLONE_NEWUTS
 	c.Owner, c.Processes = owner(ids), unpackThreads
-	c.SyncFD = sync
+	c.SyncFD = e.itsSync
 	c.EarlyCred = true
 	c.SetCaps, c.LastCap = true, lastCap()
 	// What making files of all ids takes, and to make the directory its root.
@@ -167,7 +140,7 @@ func unpackChild(ids jail.Userns, null, conn, stderr, sync, exe int) *sys.Child 
 		}
 	}
 	c.Setsid = true // ^C is the caller's
-	c.FDs = [4]int{null, null, stderr, conn}
+	c.FDs = [4]int{e.null, e.null, e.itsStderr, e.itsConn}
 	c.Umask = 0
 	c.ExecFD = exe
 	c.Argv = []*byte{cptr("jail-import"), nil}

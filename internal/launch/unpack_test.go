@@ -13,7 +13,7 @@ import (
 // TestUnpackChild compares what is asked of the process that reads an archive whole: each
 // line is a wall.
 func TestUnpackChild(t *testing.T) {
-	c := unpackChild(unpackIDs[1], 10, 11, 12, 13, 14)
+	c := unpackChild(unpackIDs[1], &ends{null: 10, itsConn: 11, itsStderr: 12, itsSync: 13}, 14)
 	if sys.LandlockABI() >= 6 {
 		assert.GreaterOrEqual(t, c.LandlockFD, 0)
 		sys.Close(c.LandlockFD)
