@@ -2,6 +2,7 @@ package session
 
 import (
 	"encoding/base64"
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -186,5 +187,45 @@ func TestSizeOfPasswd(t *testing.T) {
 		write(t, root, "etc/group", strings.Repeat("#", login.MaxDatabase+more))
 		_, _, refusal = j.Identify(&wire.Identity{UID: 7}, nil)
 		assert.Equal(t, ok, refusal == nil, "group")
+	}
+}
+
+// TestUnchangedPasswdIsNotReadAgain: and a changed one is, whatever has become of it.
+func TestUnchangedPasswdIsNotReadAgain(t *testing.T) {
+	const first, second = "work:x:7:7::/home/first:/bin/sh\n", "work:x:7:7::/home/other:/bin/sh\n"
+	id := &wire.Identity{UID: 7}
+	for claim, c := range map[string]struct {
+		young  bool
+		change func(path string) error
+		want   string // the home, "" if there is no session
+	}{
+		"unchanged":                {false, func(string) error { return nil }, "/home/memory"},
+		"it had just been changed": {true, func(string) error { return nil }, "/home/first"},
+		"written to":               {false, func(path string) error { return os.WriteFile(path, []byte(second), 0o644) }, "/home/other"},
+		"replaced": {false, func(path string) error {
+			return errors.Join(os.WriteFile(path+"-", []byte(second), 0o644), os.Rename(path+"-", path))
+		}, "/home/other"},
+		"another of the same times": {false, func(path string) error {
+			st, err := os.Stat(path)
+			return errors.Join(err, os.WriteFile(path+"-", []byte(second), 0o644), os.Chtimes(path+"-", st.ModTime(), st.ModTime()), os.Rename(path+"-", path))
+		}, "/home/other"},
+		"removed":   {false, os.Remove, ""},
+		"a FIFO":    {false, func(path string) error { return errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o644)) }, ""},
+		"too large": {false, func(path string) error { return os.Truncate(path, login.MaxDatabase+1) }, ""},
+	} {
+		j, root := tree(t, map[string]string{"etc/passwd": first})
+		u, _, refusal := j.Identify(id, nil)
+		require.Nil(t, refusal, claim)
+		require.Equal(t, "/home/first", u.Home, claim)
+		j.passwd.young = c.young
+		j.passwd.text = []byte("work:x:7:7::/home/memory:/bin/sh\n")
+		require.NoError(t, c.change(filepath.Join(root, "etc/passwd")), claim)
+		for range 2 { // what failed is no more known than before
+			u, _, refusal = j.Identify(id, nil)
+			assert.Equal(t, c.want == "", refusal != nil, claim)
+			if refusal == nil {
+				assert.Equal(t, c.want, u.Home, claim)
+			}
+		}
 	}
 }

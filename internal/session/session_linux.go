@@ -55,7 +55,8 @@ type Jail struct {
 	// Keys says where the keys of its logins may be kept.
 	Keys wire.Keys
 
-	passwd, group, keys []byte // read buffers
+	passwd, group database
+	keys          []byte // read buffer
 
 	own     ownFiles
 	text    []byte // read buffer
