@@ -70,6 +70,7 @@ const (
 	jailsDir    = "/srv/jails" // root's, 0700: no host user comes near set-uid files of a tree
 	debianRoot  = jailsDir + "/debian"
 	busyboxRoot = jailsDir + "/busybox"
+	serviceRoot = jailsDir + "/services"
 	oracleRoot  = "/srv/oracle"
 )
 

@@ -15,12 +15,13 @@ import (
 // treeMakers make the root file systems the tests start from, each once.
 
 var treeMakers = map[string]func(dir string) error{
-	"debian":  makeDebian,
-	"busybox": makeBusybox,
+	"debian":   makeDebian,
+	"busybox":  makeBusybox,
+	"services": makeServices,
 }
 
 // treeRecipes tell a tree from one that is made otherwise.
-var treeRecipes = map[string]string{"debian": debianPackages, "busybox": "2"}
+var treeRecipes = map[string]string{"debian": debianPackages, "busybox": "2", "services": servicePackages}
 
 // debianPackages are needed beyond the essential ones: ps, an sftp-server, a
 // terminal multiplexer, Python to ask the kernel directly, what the attacks and
@@ -178,12 +179,19 @@ func flock(f *os.File, how int) error {
 	}
 }
 
-func makeDebian(dir string) error {
+// servicePackages are daemons as Debian has them.
+const servicePackages = "cron,nginx-light,postfix"
+
+func makeDebian(dir string) error { return debootstrap(dir, debianPackages) }
+
+func makeServices(dir string) error { return debootstrap(dir, servicePackages) }
+
+func debootstrap(dir, packages string) error {
 	// It ends with whoever has asked for it, and not some minutes later, and what it mounts
 	// in the tree with it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	cmd := exec.Command("mmdebstrap", "--quiet", "--variant=essential", "--include="+debianPackages,
+	cmd := exec.Command("mmdebstrap", "--quiet", "--variant=essential", "--include="+packages,
 		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
 		"--dpkgopt=path-exclude=/usr/share/locale/*", "bookworm", dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Unshareflags: syscall.CLONE_NEWNS}

@@ -852,6 +852,7 @@ func (l *loop) exited(i int, ws syscall.WaitStatus) {
 	}
 	l.closeMaster(c) // with the client's copy this hangs up whatever is left on it
 	l.sessions--
+	pid := c.pid
 	c.pid = 0
 	e := wire.Exited{Code: uint8(ws.ExitStatus())}
 	if ws.Signaled() {
@@ -864,7 +865,7 @@ func (l *loop) exited(i int, ws syscall.WaitStatus) {
 	if c.service == 0 {
 		l.tellEnded(c, ws)
 	}
-	l.serviceEnded(c, e)
+	l.serviceEnded(c, pid, e)
 	l.drop(i)
 }
 

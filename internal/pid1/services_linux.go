@@ -77,11 +77,14 @@ func (l *loop) serviceBegun(c *conn) {
 }
 
 // serviceEnded is for a session that has ended, if it is a service. Its own connection
-// has been told.
-func (l *loop) serviceEnded(c *conn, how wire.Exited) {
+// has been told. What is left of it in its process group ends too, or the next one would find
+// its port taken: workers of a daemon that was killed.
+func (l *loop) serviceEnded(c *conn, pid int, how wire.Exited) {
 	if c.service == 0 {
 		return
 	}
+	_ = l.procs.kill(-pid, syscall.SIGTERM)
+	_ = l.procs.kill(-pid, syscall.SIGCONT)
 	s := &l.services[c.service-1]
 	s.conn, s.ended, s.how = nil, true, how
 	l.serving--

@@ -361,6 +361,7 @@ func (s *server) seek(n int, j *jailState) {
 			if !errors.Is(err, control.ErrNotRunning) {
 				s.log("%v", err)
 			}
+			service.Sweep(s.opt.RuntimeDir, j.name)
 			s.step(n, supervise.Event{Kind: supervise.Absent})
 			s.autostart(n, j)
 		})

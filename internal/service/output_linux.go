@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"jail/internal/control"
+	"jail/internal/fdsock"
 )
 
 const (
@@ -36,17 +37,19 @@ type output struct {
 	over chan struct{}
 }
 
-// dirOf is where the outputs are. Nobody but root gets there.
-func dirOf(runtimeDir string) string { return filepath.Join(runtimeDir, "out") }
+// Sweep removes what is left of the outputs of a jail that does not run.
+func Sweep(runtimeDir, jail string) {
+	left, _ := filepath.Glob(fdsock.ControlPath(runtimeDir, jail) + ".*")
+	for _, path := range left {
+		_ = os.Remove(path)
+	}
+}
 
 // openOutput makes the output of a service, or opens the one that is there if keep is true,
 // and reads it. say gets one line, quoted.
 func openOutput(runtimeDir, jail, service string, keep bool, say func(text string)) (*output, error) {
-	dir := dirOf(runtimeDir)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	o := &output{path: filepath.Join(dir, jail+"."+service), over: make(chan struct{})} // no name has a dot in it
+	// Beside the control socket nobody but root gets there. No name has a dot in it.
+	o := &output{path: fdsock.ControlPath(runtimeDir, jail) + "." + service, over: make(chan struct{})}
 	if !keep {
 		_ = os.Remove(o.path)
 	}

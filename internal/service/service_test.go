@@ -233,9 +233,8 @@ func TestRunnerOfAJailThatEnds(t *testing.T) {
 	p.mu.Lock()
 	assert.Equal(t, []string{"service cron started: pid 7", "service cron: last words"}, p.log)
 	p.mu.Unlock()
-	left, err := os.ReadDir(filepath.Join(p.dir, "out"))
-	require.NoError(t, err)
-	assert.Empty(t, left)
+	assert.NoFileExists(t, fdsock.ControlPath(p.dir, "web.cron"))
+	assert.FileExists(t, fdsock.ControlPath(p.dir, "web"))
 }
 
 // TestWhatIsNoAnswer: a PID 1 that has been taken over says anything.
@@ -302,11 +301,19 @@ func TestOutputIsBounded(t *testing.T) {
 // TestOutputIsAFIFO: what somebody else has put there is not read.
 func TestOutputIsAFIFO(t *testing.T) {
 	dir := t.TempDir()
-	require.NoError(t, os.Mkdir(filepath.Join(dir, "out"), 0o700))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "out/web.cron"), []byte("x"), 0o600))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "ctl"), 0o700))
+	for _, name := range []string{"web.cron", "web", "web2.cron"} {
+		require.NoError(t, os.WriteFile(fdsock.ControlPath(dir, name), []byte("x"), 0o600))
+	}
 	_, err := openOutput(dir, "web", "cron", true, func(string) {})
 	assert.ErrorContains(t, err, "is not a FIFO")
 	o, err := openOutput(dir, "web", "cron", false, func(string) {})
 	require.NoError(t, err, "a jail that starts has its own")
 	o.end()
+	_, err = openOutput(dir, "web", "nginx", false, func(string) {})
+	require.NoError(t, err)
+	Sweep(dir, "web")
+	left, err := filepath.Glob(fdsock.ControlPath(dir, "*"))
+	require.NoError(t, err)
+	assert.Equal(t, []string{fdsock.ControlPath(dir, "web"), fdsock.ControlPath(dir, "web2.cron")}, left, "only what is this jail's")
 }
