@@ -127,7 +127,7 @@ func (s *server) do(n int, j *jailState, a supervise.Action) {
 			})
 		}(j.pid, j.voice)
 	case supervise.Forget:
-		s.forget(j)
+		s.forget(n, j)
 	case supervise.Log:
 		s.log("jail %s%s", j.name, a.Text)
 	}
@@ -466,7 +466,7 @@ func (s *server) tell(n int, j *jailState) {
 
 // forget closes what was a jail's that has ended. With its PID 1 every process of it is
 // gone: a pidfd becomes readable only after the kernel has ended the namespace.
-func (s *server) forget(j *jailState) {
+func (s *server) forget(n int, j *jailState) {
 	var end event.End
 	if j.ours {
 		end = endOf(j.pid)
@@ -487,6 +487,9 @@ func (s *server) forget(j *jailState) {
 		end.Reason = reason
 		s.log("jail %s %v", j.name, &end)
 		s.ends.Done()
+		if reason == "" {
+			s.stepLater(n, j, supervise.Event{Kind: supervise.Crashed, Lived: end.Lived.Milliseconds()})
+		}
 	})
 	j.pidfd, j.conn, j.voice = -1, -1, nil
 	j.orders.Forget()

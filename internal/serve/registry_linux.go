@@ -115,6 +115,8 @@ func (s *server) apply(reg *config.Registry) (errs []error) {
 				s.log("jail %s is out of service: its sessions go on, and there are no new ones", name)
 			}
 		}
+		_, disabled := s.disabled.Jails[name]
+		j.machine.Keep = now == supervise.InForce && !disabled && j.spec.Autostart && len(j.spec.Services) > 0
 		s.step(n, supervise.Event{Kind: supervise.Judged, Standing: now})
 		if now == supervise.InForce {
 			s.autostart(n, j)

@@ -587,6 +587,30 @@ func TestForget(t *testing.T) {
 	_, _ = alive.Process.Wait()
 }
 
+// TestKeptForItsServices: a jail with services that has crashed is started again, by nobody's
+// login; others are not.
+func TestKeptForItsServices(t *testing.T) {
+	w := newWorld(t)
+	reg := registry("kept: 61001", "plain: 61002")
+	for i := range reg.Jails {
+		reg.Jails[i].Autostart = true
+	}
+	reg.Jails[0].Services = []jail.Service{{Name: "s", Exec: []string{"/s"}}}
+	w.apply(reg)
+	w.run()
+	kept, plain := w.pid1("kept"), w.pid1("plain")
+	kept.end()
+	plain.end()
+	w.logged("jail kept is started again in 1s")
+	w.until("it runs", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.first["kept"] != kept
+	})
+	w.pid1("kept")
+	assert.NotContains(t, w.out.String(), "jail plain is started again")
+}
+
 // turn is one turn of the loop, or as many as it takes for something to be posted.
 func (w *world) turn(posts int) error {
 	for end := time.Now().Add(deadline); posts > 0; {

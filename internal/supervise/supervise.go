@@ -31,6 +31,9 @@ const (
 	StartEvery   = 200
 	// CrowdedFor is the pause when there was no room to refuse all who wait.
 	CrowdedFor = 1_000
+	// Stable is how long a jail has to run for its next crash not to count as one more in
+	// a row.
+	Stable = 60_000
 )
 
 // State is what a jail is doing.
@@ -74,6 +77,7 @@ const (
 	Judged                // the registry has changed; Standing is the new one
 	StopAsked             // end it; asked once more, at once
 	Closing               // end it, and start it no more: the supervisor ends
+	Crashed               // its PID 1 is gone without having said why; Lived is how long it ran, in milliseconds
 	Crowded               // not all who wait could be refused, or watched for
 )
 
@@ -82,6 +86,7 @@ type Event struct {
 	Kind     Kind
 	Standing Standing
 	Text     string
+	Lived    int64
 	// Busy says of a failed start that the jail may be had any moment: something
 	// else runs on its rootfs.
 	Busy bool
@@ -115,6 +120,9 @@ type Action struct {
 type Jail struct {
 	State    State
 	Standing Standing
+	// Keep is the registry's word that the jail is to run without a login: it is started
+	// again when it has crashed, or could not be started.
+	Keep bool
 
 	watching  bool
 	closing   bool
@@ -125,7 +133,9 @@ type Jail struct {
 	paidOff   int64 // when no start until now counts any more
 	why       string
 
-	crowded, lookAt, killAt int64 // deadlines; 0 is none
+	crashes   int
+
+	crowded, lookAt, killAt, wantAt int64 // deadlines; 0 is none
 }
 
 // Stopping reports whether the jail has been told to end, or will be.
@@ -142,7 +152,7 @@ func (j *Jail) Over() bool { return j.Standing == Removed && j.State == Stopped 
 // Due is when the jail wants Clock, 0 if it does not.
 func (j *Jail) Due() int64 {
 	var due int64
-	for _, at := range [...]int64{j.crowded, j.lookAt, j.killAt} {
+	for _, at := range [...]int64{j.crowded, j.lookAt, j.killAt, j.wantAt} {
 		if at != 0 && (due == 0 || at < due) {
 			due = at
 		}
@@ -179,7 +189,7 @@ func (j *Jail) Step(now int64, ev Event, out []Action) []Action {
 		}
 	case Started:
 		if j.State == Starting {
-			j.State, j.failures, j.notBefore = Running, 0, 0
+			j.State, j.failures, j.notBefore, j.wantAt = Running, 0, 0, 0
 			if j.stopping || j.Standing != InForce {
 				j.stop(now, do)
 			}
@@ -199,6 +209,16 @@ func (j *Jail) Step(now int64, ev Event, out []Action) []Action {
 				do(Renew, "")
 			}
 			j.State, j.stopping, j.killed, j.lookAt, j.killAt = Stopped, false, false, 0, 0
+		}
+	case Crashed:
+		if j.State == Stopped && j.Keep && !j.closing {
+			if ev.Lived >= Stable {
+				j.crashes = 0
+			}
+			pause := min(int64(BackoffMin)<<j.crashes, BackoffMax)
+			j.crashes = min(j.crashes+1, 5)
+			j.wantAt = now + pause
+			do(Log, " is started again in "+strconv.FormatInt(pause/1000, 10)+"s")
 		}
 	case Lost:
 		if j.State == Running && j.lookAt == 0 {
@@ -267,6 +287,9 @@ func (j *Jail) failed(now int64, ev Event, do func(Do, string)) {
 	if ev.Busy {
 		j.notBefore, pause = 0, 0
 	}
+	if j.Keep && !j.closing {
+		j.wantAt = now + max(pause, BackoffMin)
+	}
 	do(Log, ": start failed, next try in "+strconv.FormatInt(pause/1000, 10)+"s at the earliest: "+ev.Text)
 	do(Refuse, ev.Text)
 }
@@ -307,6 +330,11 @@ func (j *Jail) clock(now int64, do func(Do, string)) {
 	}
 	if j.killAt != 0 && now >= j.killAt {
 		j.kill(now, do)
+	}
+	if j.wantAt != 0 && now >= j.wantAt {
+		if j.wantAt = 0; j.State == Stopped && j.Keep && !j.closing {
+			j.start(do)
+		}
 	}
 	if j.lookAt != 0 && now >= j.lookAt {
 		j.lookAt = 0

@@ -189,6 +189,53 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
+// TestKept: a jail that is to run without a login is started again when it has crashed, or
+// could not be started, ever more seldom; and not when it was told to end.
+func TestKept(t *testing.T) {
+	j := Jail{Keep: true}
+	now := int64(0)
+	crash := func(lived int64) (pause int64) {
+		j.Step(now, ev(Started), nil)
+		now += lived
+		j.Step(now, ev(Gone), nil)
+		assert.Equal(t, Stopped, j.State)
+		assert.Contains(t, text(j.Step(now, Event{Kind: Crashed, Lived: lived}, nil)), "log")
+		pause = j.Due() - now
+		now = j.Due()
+		assert.Contains(t, text(j.Step(now, ev(Clock), nil)), "start")
+		return pause
+	}
+	j.Step(now, ev(Wanted), nil)
+	for _, pause := range []int64{1000, 2000, 4000, 8000, 16000, 30000, 30000} {
+		assert.Equal(t, pause, crash(1))
+	}
+	assert.EqualValues(t, 1000, crash(Stable))
+
+	j.Step(now, said(Failed, "no"), nil)
+	assert.Equal(t, now+BackoffMin, j.Due())
+	now = j.Due()
+	assert.Contains(t, text(j.Step(now, ev(Clock), nil)), "start")
+	j.Step(now, Event{Kind: Failed, Text: "busy", Busy: true}, nil)
+	assert.Equal(t, now+BackoffMin, j.Due(), "not at once, whatever is in the way")
+
+	now = j.Due()
+	j.Step(now, ev(Clock), nil)
+	j.Step(now, ev(Started), nil)
+	j.Step(now, ev(Gone), nil)
+	assert.Zero(t, j.Due(), "it has said why")
+	j.Keep = false
+	j.Step(now, Event{Kind: Crashed}, nil)
+	assert.Zero(t, j.Due(), "the registry says otherwise by now")
+	j.Keep = true
+	j.Step(now, Event{Kind: Crashed}, nil)
+	j.Keep = false
+	assert.NotContains(t, text(j.Step(j.Due(), ev(Clock), nil)), "start")
+	j.Keep = true
+	j.Step(now, ev(Closing), nil)
+	j.Step(now, Event{Kind: Crashed}, nil)
+	assert.Zero(t, j.Due(), "the supervisor ends")
+}
+
 // TestStartsAreBounded: a jail that ends as soon as it runs is not started as often as its
 // clients come back. They wait, and are not refused.
 func TestStartsAreBounded(t *testing.T) {
@@ -237,6 +284,7 @@ func TestAnyOrder(t *testing.T) {
 			now += r.Int64N(6000)
 			e := Event{Kind: Kind(r.IntN(int(Crowded) + 1)), Standing: Standing(r.IntN(3)), Text: "x", Busy: r.IntN(2) == 0}
 			closing := j.closing
+			j.Keep = r.IntN(2) == 0
 			// What only follows from an action comes only then.
 			switch e.Kind {
 			case Started, Failed, Absent:
