@@ -14,6 +14,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 UNITDIR     ?= $(PREFIX)/lib/systemd/system
 TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+ZSHDIR      ?= $(PREFIX)/share/zsh/site-functions
 
 # No cgo and no PIE: either would cost a login more than the rest of jail-enter
 # does. No VCS stamp: the version says it, and git refuses to answer root about
@@ -130,7 +131,7 @@ deps:
 	packaging/deps.sh test
 
 install: build
-	packaging/install.sh '$(DESTDIR)' '$(PREFIX)' '$(UNITDIR)' '$(TMPFILESDIR)' '$(SYSUSERSDIR)'
+	packaging/install.sh '$(DESTDIR)' '$(PREFIX)' '$(UNITDIR)' '$(TMPFILESDIR)' '$(SYSUSERSDIR)' '$(ZSHDIR)'
 
 # Packages, into dist: PACKAGE_VERSION= what git and CHANGELOG.md say, unless given.
 deb:

@@ -24,7 +24,7 @@ test)
 		/usr/share/doc/ruby-net-ssh:ruby-net-ssh /usr/share/doc/ruby-net-sftp:ruby-net-sftp
 		java:default-jre-headless javac:default-jdk-headless /usr/share/java/jsch.jar:libjsch-java node:nodejs npm:npm
 		skopeo:skopeo xz:xz-utils zstd:zstd
-		zsh:zsh vim:vim nano:nano less:less man:man-db php:php-cli ruby:ruby gcc:gcc make:make gdb:gdb screen:screen
+		zsh:zsh fish:fish vim:vim nano:nano less:less man:man-db php:php-cli ruby:ruby gcc:gcc make:make gdb:gdb screen:screen
 		wget:wget openssl:openssl gpg:gpg zip:zip sqlite3:sqlite3 psql:postgresql-client crontab:cron
 		/usr/lib/libnss_extrausers.so.2:libnss-extrausers qemu-img:qemu-utils /usr/share/doc/qemu-block-extra:qemu-block-extra
 	)

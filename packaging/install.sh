@@ -1,8 +1,8 @@
 #!/bin/bash
-# make install: install.sh DESTDIR PREFIX UNITDIR TMPFILESDIR SYSUSERSDIR, from bin/.
+# make install: install.sh DESTDIR PREFIX UNITDIR TMPFILESDIR SYSUSERSDIR ZSHDIR, from bin/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-destdir=$1 prefix=$2 unitdir=$3 tmpfilesdir=$4 sysusersdir=$5
+destdir=$1 prefix=$2 unitdir=$3 tmpfilesdir=$4 sysusersdir=$5 zshdir=$6
 [[ $prefix == /* ]] || { echo "install: PREFIX=$prefix: must be an absolute path" >&2; exit 64; }
 
 doc=$prefix/share/doc/jail
@@ -42,6 +42,14 @@ for f in packaging/systemd/*.{service,socket}; do
 done
 put packaging/tmpfiles.d/jail.conf "$tmpfilesdir/jail.conf" 644
 put packaging/sysusers.d/jail.conf "$sysusersdir/jail.conf" 644
+
+# Where each shell looks for what completes a command of that name.
+shells=$prefix/share
+put packaging/completions/jail.bash "$shells/bash-completion/completions/jail" 644
+put packaging/completions/jail.fish "$shells/fish/vendor_completions.d/jail.fish" 644
+put packaging/completions/_jail "$zshdir/_jail" 644
+ln -sfn jail "$destdir$shells/bash-completion/completions/jail-init"
+ln -sfn jail.fish "$destdir$shells/fish/vendor_completions.d/jail-init.fish"
 
 # What the administrator fills, and the home of every jailed account with what
 # sshd wants in it (packaging/tmpfiles.d/jail.conf).

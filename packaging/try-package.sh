@@ -107,7 +107,7 @@ unpacked() {
 	mkdir -p "$dir"/un/{deb,rpm}
 	dpkg-deb -x "$dir"/packages/jail_1.1_*.deb "$dir/un/deb"
 	(cd "$dir/un/rpm" && rpm2cpio "$dir"/packages/jail-1.1-1.*.rpm | cpio --quiet -idm)
-	diff -r --no-dereference --exclude=doc --exclude=licenses "$dir/un/deb" "$dir/un/rpm"
+	diff -r --no-dereference --exclude=doc --exclude=licenses --exclude=zsh "$dir/un/deb" "$dir/un/rpm"
 	(cd "$dir/un/deb" && find . -path ./usr/share -prune -o -printf '%m %y %p\n' | sort) >"$dir/un/deb.modes"
 	(cd "$dir/un/rpm" && find . -path ./usr/share -prune -o -printf '%m %y %p\n' | sort) >"$dir/un/rpm.modes"
 	diff "$dir"/un/{deb,rpm}.modes
@@ -173,6 +173,7 @@ scenario() {
 	ok "... the files are the package's" quiet inside dpkg --verify jail
 	ok "... the home of jailed accounts has sshd's modes" says "755 755 1777" shell 'echo $(stat -c %a /var/lib/jail/empty-home /var/lib/jail/empty-home/.ssh /var/lib/jail/empty-home/.ssh/agent)'
 	ok "... manual pages are found" shell 'ls /usr/share/man/man7/jail.7.gz /usr/share/man/man5/jail.toml.5.gz'
+	ok "... bash completes it" says "jail setup" shell 'bash --norc -c '"'"'. /usr/share/bash-completion/completions/jail; COMP_WORDS=(jail setu); COMP_CWORD=1; _jail; echo jail $COMPREPLY'"'"
 	ok "... systemd takes the units without a warning" shell '! systemd-analyze --man=no verify /usr/lib/systemd/system/jail.service /usr/lib/systemd/system/jail@.service /usr/lib/systemd/system/jail@.socket 2>&1 | grep .'
 
 	about "A root file system for people to land in: here of an archive; or --mmdebstrap trixie"

@@ -25,7 +25,7 @@ const usage = `Usage: jail-init [--config FILE] [--runtime-dir DIR] VERB [ARGUME
 
     serve                     hold the sockets of every login, start jails on demand
     run NAME | UID            start one jail of the registry and stay with it
-    run -u UID -r ROOTFS [-g GID] [-n NAME] [-s SHELL] [-m JPATH=RPATH]... [-c]
+    run -u UID -r ROOTFS [-g GID] [-n USER] [-s SHELL] [-m JPATH=RPATH]... [-c]
         [--no-userns]         make a jail without a registry; -c stays with it
     check                     look for faults in the registry
     reload                    have serve read the registry again, and say what came of it
@@ -36,7 +36,7 @@ const usage = `Usage: jail-init [--config FILE] [--runtime-dir DIR] VERB [ARGUME
     stop NAME | --all         end a jail; --grace DURATION (default 5s)
     image VERB                keep root directories that are made of archives;
                               jail-init image help shows the verbs
-` + disableUsage + provisionUsage + `    version
+` + disableUsage + provisionUsage + `    version                   print it
 
 An ordinary user runs jails of their own, from $XDG_CONFIG_HOME/jail/jail.toml.
 See jail-init(8), jail.toml(5).
@@ -141,6 +141,8 @@ func command(args []string) int {
 		err = provision.Owner(os.Stdin, os.Stdout)
 	case lookVerb:
 		err = config.LookAtPlaces(os.Stdin, os.Stdout)
+	case completeVerb:
+		err = c.complete(rest)
 	case "version":
 		fmt.Println("jail-init", version)
 	case "help":

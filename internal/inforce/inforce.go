@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"jail/config"
 	"jail/internal/jail"
@@ -374,6 +375,27 @@ func (f *File) logins(r *jailRecord) error {
 		return errFile
 	}
 	return nil
+}
+
+// Names returns the names of the jails, or of the logins, that begin with prefix, sorted, those
+// out of service too. It reads the index alone.
+func (f *File) Names(logins bool, prefix string) ([]string, error) {
+	index := byJail
+	if logins {
+		index = byLogin
+	}
+	b := make([]byte, uint64(f.count[index])*entrySize)
+	if _, err := f.r.ReadAt(b, int64(f.start[index])); err != nil {
+		return nil, err
+	}
+	var names []string
+	for ; len(b) > 0; b = b[entrySize:] {
+		name := string(bytes.TrimRight(b[:keySize], "\x00"))
+		if strings.HasPrefix(name, prefix) && (len(names) == 0 || names[len(names)-1] != name) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
 }
 
 // Registry returns all of it, without the warnings.

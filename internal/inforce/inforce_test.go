@@ -188,6 +188,26 @@ func TestLookups(t *testing.T) {
 	all, err := f.Registry()
 	require.NoError(t, err)
 	assert.Equal(t, want, all)
+
+	// Each once, those out of service too.
+	var jails, logins []string
+	for i := range want.Jails {
+		jails = append(jails, want.Jails[i].Name)
+		for _, l := range want.Jails[i].Logins {
+			logins = append(logins, l.Name)
+		}
+	}
+	jails, logins = append(jails, "mail"), append(logins, "dan", "ghost", "eve")
+	for _, logs := range []bool{false, true} {
+		names, err := f.Names(logs, "")
+		require.NoError(t, err)
+		assert.True(t, slices.IsSorted(names))
+		assert.Subset(t, names, map[bool][]string{false: jails, true: logins}[logs])
+		assert.Equal(t, len(slices.Compact(slices.Clone(names))), len(names))
+	}
+	names, err := f.Names(true, "al")
+	require.NoError(t, err)
+	assert.Equal(t, []string{"alice"}, names)
 }
 
 // One that is published takes the place of the other at once, and an open one stays
@@ -367,6 +387,7 @@ func FuzzFile(f *testing.F) {
 		}
 		_, _, _, _ = file.HostUID(1001)
 		_, _ = file.Registry()
+		_, _ = file.Names(true, "")
 	})
 }
 
@@ -386,6 +407,22 @@ func BenchmarkLogin(b *testing.B) {
 				f.Close()
 			}
 		})
+	}
+}
+
+// What completion in a shell waits for.
+func BenchmarkNames(b *testing.B) {
+	dir := b.TempDir()
+	require.NoError(b, Publish(dir, regPath, many(10_000)))
+	for b.Loop() {
+		f, err := Open(dir, regPath)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if names, err := f.Names(true, "u7"); err != nil || len(names) == 0 {
+			b.Fatal(err)
+		}
+		f.Close()
 	}
 }
 
