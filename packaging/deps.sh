@@ -43,7 +43,8 @@ deb) wanted=(dh:debhelper dpkg-buildpackage:dpkg-dev) ;;
 rpm) wanted=(rpmbuild:rpm) ;;
 package) wanted=(
 	dh:debhelper dpkg-buildpackage:dpkg-dev lintian:lintian rpmbuild:rpm rpmlint:rpmlint
-	systemd-nspawn:systemd-container mmdebstrap:mmdebstrap ip:iproute2 ssh:openssh-client
+	systemd-nspawn:systemd-container mmdebstrap:mmdebstrap busybox:busybox-static ssh:openssh-client cpio:cpio
+	/usr/share/selinux/devel/Makefile:selinux-policy-dev
 ) ;;
 vm) wanted=(
 	qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap busybox:busybox-static ssh-keygen:openssh-client

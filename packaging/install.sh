@@ -27,6 +27,10 @@ ln -sfn ../sbin/jail-init "$destdir$prefix/bin/jail" # where ordinary users find
 
 put config/examples/jail.toml "$doc/examples/jail.toml" 644
 put config/examples/sshd_config.d/50-jail.conf "$doc/examples/sshd_config.d/50-jail.conf" 644
+put packaging/apparmor/jail-init "$doc/examples/apparmor.d/jail-init" 644
+for f in packaging/selinux/jail.{te,fc}; do
+	put "$f" "$doc/examples/selinux/${f##*/}" 644
+done
 for f in README.md SECURITY.md CHANGELOG.md LICENSE; do
 	[ ! -e $f ] || put $f "$doc/$f" 644
 done

@@ -66,7 +66,7 @@ shows() { grep -qE -- "$1" "$dir/typed" || { cat "$dir/typed"; return 1; }; }
 about() { printf '\n# %s\n' "$1" >>"$dir/tour"; }
 
 # brief leaves of what apt-get says what is about this package.
-brief() { grep -E 'jail[ :(]|^  (accounts|the registry|files|sshd)|^E:' | grep -vE '^(Get:|Inst|Conf|The following|Note, selecting)' || :; }
+brief() { grep -E '^(Unpacking|Setting up|Removing|Purging configuration files for) jail |^jail: |^  (accounts|the registry|files of|sshd)|^E:' || :; }
 
 ssh_as() {
 	local login=$1
@@ -96,12 +96,18 @@ builds() {
 	ok "another version is another package" sh -c '! cmp -s "$@"' - "$dir"/packages/jail_1.[01]_*.deb
 	ok "lintian has nothing to say" quiet lintian --allow-root --display-info --pedantic "$dir"/packages/jail_1.1_*.deb
 	ok "rpmlint has nothing to say" sh -c 'rpmlint -c "$1" "$2" | tee /dev/stderr | grep -q " 0 errors, 0 warnings"' - "$top/packaging/rpm/rpmlint.toml" "$dir"/packages/*.rpm
+	ok "SELinux's compiler takes the module" selinux
 	ok "the .rpm has the programs of the .deb" unpacked
 }
 quiet() { # quiet COMMAND...: it succeeds, and prints nothing
 	local out
 	out=$("$@" 2>&1) || { echo "$out"; return 1; }
 	[ -z "$out" ] || { echo "$out"; return 1; }
+}
+selinux() {
+	rm -rf "$dir/selinux"
+	cp -r "$top/packaging/selinux" "$dir/selinux"
+	make -C "$dir/selinux" -f /usr/share/selinux/devel/Makefile jail.pp && [ -s "$dir/selinux/jail.pp" ]
 }
 unpacked() {
 	mkdir -p "$dir"/un/{deb,rpm}
@@ -204,6 +210,11 @@ scenario() {
 		on host "jail doctor" 'jail doctor debian'
 	fi
 	ok "jail check finds nothing" shell '! jail check | grep -v -e ^note: -e "no pids controller"'
+	# Rules for user namespaces came with the parser of Debian 13.
+	if [ "$1" != bookworm ]; then
+		inside apt-get install -qq -y --no-install-recommends apparmor >/dev/null 2>&1
+		ok "AppArmor's parser takes the profile" quiet inside apparmor_parser -QTK /usr/share/doc/jail/examples/apparmor.d/jail-init
+	fi
 	echo "        systemd-analyze security:$(inside systemd-analyze --no-pager security jail.service 2>/dev/null | sed -n 's/^→//p')"
 
 	# ---- upgrade -----------------------------------------------------------
@@ -211,11 +222,14 @@ scenario() {
 	echo '# ours' >>"$root/etc/jail/jail.toml"
 	hold held_as debian@host
 	ok "a session is open" answers one
+	printf "client\$ ssh debian@host 'while read -r x; do echo got \$x; done'\none\ngot one\n" >>"$dir/tour"
 	pid=$(first debian)
 	all=$(inside systemctl show -P MainPID jail-all.service)
 	on host "upgrade" 'apt-get install -y ./jail_1.1_amd64.deb' brief
 	ok "... the version is the new one" says "jail-init 1.1" inside jail version
 	ok "... the session goes on" answers two
+	about "In that session"
+	printf 'two\ngot two\n\n' >>"$dir/tour"
 	ok "... in the same jail" says "$pid" first debian
 	ok "... whose unit was left alone" says "$all" inside systemctl show -P MainPID jail-all.service
 	ok "... serve is the new program" shell 'cmp /proc/$(systemctl show -P MainPID jail.service)/exe /usr/sbin/jail-init'

@@ -232,7 +232,7 @@ func (a *auditor) checkUserns(jails []string) {
 	}{
 		{"user.max_user_namespaces", 0, "65536", false, Error, "no user namespace can be made"},
 		{"kernel.unprivileged_userns_clone", 0, "1", true, Error, "no ordinary user can make a user namespace"},
-		{"kernel.apparmor_restrict_unprivileged_userns", 1, "0", true, Warning, "an ordinary user needs an AppArmor profile for jail-init to make a user namespace"},
+		{"kernel.apparmor_restrict_unprivileged_userns", 1, "0", true, Warning, "an ordinary user needs an AppArmor profile for jail-init to make a user namespace (one is in /usr/share/doc/jail/examples/apparmor.d)"},
 	} {
 		if n, ok := value(s.name); ok && n == s.bad && (a.opt.Rootless || !s.rootless) {
 			a.add(nil, s.sev, "sysctl "+s.name, fmt.Sprintf("is %d, so %s, without which these jails do not start: %s", n, s.cannot, list(jails)),
