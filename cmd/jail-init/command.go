@@ -36,7 +36,7 @@ const usage = `Usage: jail-init [--config FILE] [--runtime-dir DIR] VERB [ARGUME
     stop NAME | --all         end a jail; --grace DURATION (default 5s)
     image VERB                keep root directories that are made of archives;
                               jail-init image help shows the verbs
-` + disableUsage + provisionUsage + `    version                   print it
+` + seeUsage + disableUsage + provisionUsage + `    version                   print it
 
 An ordinary user runs jails of their own, from $XDG_CONFIG_HOME/jail/jail.toml.
 See jail-init(8), jail.toml(5).
@@ -133,6 +133,8 @@ func command(args []string) int {
 		err = c.stop(rest)
 	case "image":
 		err = c.image(rest)
+	case "who", "last":
+		err = seeing[verb](&c, rest)
 	case "disable", "enable":
 		err = c.disable(verb, rest)
 	case "setup", "add", "rm", "key", "edit":

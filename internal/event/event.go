@@ -120,6 +120,9 @@ var sessions = [...]string{
 	wire.SessionShell: "shell", wire.SessionCommand: "command", wire.SessionSFTP: "sftp", wire.SessionExec: "exec",
 }
 
+// SessionName is what the session is for: shell, command, sftp or exec; of a start.
+func (e *Event) SessionName() string { return sessions[e.Session] }
+
 // Reason is why the jail ends, "" of another event.
 func (e *Event) Reason() string {
 	switch e.Why {

@@ -23,6 +23,7 @@ import (
 	"jail/internal/inforce"
 	"jail/internal/jail"
 	"jail/internal/launch"
+	"jail/internal/record"
 	"jail/internal/service"
 	"jail/internal/source"
 	"jail/internal/supervise"
@@ -156,7 +157,13 @@ func start(opt Options, spec jail.Spec, stay bool) error {
 	signal.Notify(sigs, syscall.SIGTERM, syscall.SIGINT)
 	j, err := l.Start(&spec, fds, ctl)
 	sys.Close(ctl)
+	var records *record.Recorder
+	if stay { // or nobody would hear the end
+		records = record.New(record.Open(record.Dir(opt.RuntimeDir)), func(text string) { fmt.Fprintf(opt.Stderr, "jail-init: %s\n", text) })
+		defer records.Close()
+	}
 	if err != nil {
+		records.NotStarted(spec.Name, err.Error())
 		if !errors.Is(err, launch.ErrBusy) {
 			_ = os.Remove(ctlPath)
 		}
@@ -186,7 +193,7 @@ func start(opt Options, spec jail.Spec, stay bool) error {
 			logins[uint32(lg.HostUID)] = strconv.FormatUint(uint64(lg.HostUID), 10)
 		}
 	}
-	return follow(opt, l, j, &spec, logins, sigs, resolver)
+	return follow(opt, l, j, &spec, logins, sigs, resolver, records)
 }
 
 // activated takes the listeners systemd passes (sd_listen_fds(3)); nil if there
@@ -231,12 +238,17 @@ func activated(runtimeDir string, spec *jail.Spec) ([]int, error) {
 
 // follow prints what the jail says until it ends, and ends it when told to, as serve
 // does: the same machine decides.
-func follow(opt Options, l *launch.Launcher, j *launch.Jail, spec *jail.Spec, logins map[uint32]string, sigs <-chan os.Signal, resolver *hostfiles.Resolver) error {
+func follow(opt Options, l *launch.Launcher, j *launch.Jail, spec *jail.Spec, logins map[uint32]string, sigs <-chan os.Signal, resolver *hostfiles.Resolver, records *record.Recorder) error {
 	var machine supervise.Jail
 	name := spec.Name
 	events := make(chan supervise.Event, 4)
 	say := func(text string) { fmt.Fprintf(opt.Stderr, "jail-init: jail %s: %s\n", name, text) }
-	told := func(e event.Event) { say(e.Line(logins[e.HostUID])) }
+	life := records.Run(name, j.PID, false)
+	told := func(e event.Event) {
+		login := logins[e.HostUID]
+		say(e.Line(login))
+		life.Told(login, &e)
+	}
 	voice := control.Listen(j.Conn, j.Stderr, new(control.Notes), say, told, func() { events <- supervise.Event{Kind: supervise.Lost} })
 	readable(j.PIDFD, func() bool { events <- supervise.Event{Kind: supervise.Gone}; return false })
 	if resolver != nil {
@@ -300,6 +312,7 @@ func follow(opt Options, l *launch.Launcher, j *launch.Jail, spec *jail.Spec, lo
 	_, _ = syscall.Wait4(j.PID, &ws, syscall.WNOHANG, nil)
 	end := event.EndOf(ws)
 	end.Reason, end.OOM, end.Lived = why, l.KilledForMemory(name), time.Since(began)
+	life.Ended(&end)
 	if !stopped && end.Violent() {
 		return fmt.Errorf("jail %s %v", name, &end)
 	}

@@ -13,6 +13,7 @@ import (
 	"jail/internal/fdsock"
 	"jail/internal/jail"
 	"jail/internal/launch"
+	"jail/internal/record"
 	"jail/internal/service"
 	"jail/internal/supervise"
 	"jail/internal/sys"
@@ -48,6 +49,7 @@ type jailState struct {
 	conn       int // read by voice, written here; -1 without
 	voice      *control.Voice
 	services   *service.Runner
+	record     *record.Run
 	ours       bool // PID 1 is our child
 	started    time.Time
 }
@@ -253,6 +255,7 @@ func (s *server) start(n int, j *jailState) {
 			s.tidier.started()
 			switch {
 			case err != nil:
+				s.records.NotStarted(j.name, err.Error())
 				s.step(n, supervise.Event{Kind: supervise.Failed, Text: err.Error(), Busy: errors.Is(err, launch.ErrBusy) || errors.Is(err, errSilent)})
 			case c != nil:
 				s.found(n, j, c)
@@ -313,7 +316,7 @@ func (s *server) launchOrFind(spec *jail.Spec, fds []int) (*control.Conn, *launc
 // of its logins since.
 func (s *server) started(n int, j *jailState, lj *launch.Jail, given map[int]*login) {
 	j.ours = true
-	s.follow(n, j, lj.PID, lj.PIDFD, lj.Conn, lj.Stderr)
+	s.follow(n, j, lj.PID, lj.PIDFD, lj.Conn, lj.Stderr, false)
 	s.log("jail %s started: pid %d", j.name, j.pid)
 	if lj.Warning != "" {
 		s.log("warning: jail %s: %s", j.name, lj.Warning)
@@ -362,6 +365,7 @@ func (s *server) seek(n int, j *jailState) {
 				s.log("%v", err)
 			}
 			service.Sweep(s.opt.RuntimeDir, j.name)
+			s.records.Absent(j.name)
 			s.step(n, supervise.Event{Kind: supervise.Absent})
 			s.autostart(n, j)
 		})
@@ -378,7 +382,7 @@ func (s *server) autostart(n int, j *jailState) {
 // not asked for.
 func (s *server) found(n int, j *jailState, c *control.Conn) {
 	j.ours = false
-	s.follow(n, j, c.PID, c.PIDFD, c.FD, -1)
+	s.follow(n, j, c.PID, c.PIDFD, c.FD, -1, true)
 	s.log("jail %s runs already: pid %d, %d sessions", j.name, c.PID, c.Status.Sessions)
 	for i := range j.logins {
 		if lg := s.logins.at(i); lg.fd >= 0 {
@@ -390,18 +394,23 @@ func (s *server) found(n int, j *jailState, c *control.Conn) {
 	s.serveIn(j, true)
 }
 
-// follow listens to a PID 1 and waits for its end.
-func (s *server) follow(n int, j *jailState, pid, pidfd, conn, stderr int) {
+// follow listens to a PID 1, which was found running or has just been started, and waits
+// for its end.
+func (s *server) follow(n int, j *jailState, pid, pidfd, conn, stderr int, found bool) {
 	j.pid, j.pidfd, j.conn, j.started = pid, pidfd, conn, time.Now()
 	name, logins := j.name, &names{of: map[uint32]string{}}
 	j.names = logins
 	for i := range j.logins {
 		logins.add(&s.logins.at(i).spec)
 	}
+	run := s.records.Run(name, pid, found)
+	j.record = run
 	var voice *control.Voice
 	listening := make(chan struct{})
 	voice = control.Listen(conn, stderr, j.notes, func(text string) { s.log("jail %s: %s", name, text) }, func(e event.Event) {
-		s.log("jail %s: %s", name, e.Line(logins.name(e.HostUID)))
+		login := logins.name(e.HostUID)
+		s.log("jail %s: %s", name, e.Line(login))
+		run.Told(login, &e)
 	}, func() {
 		<-listening
 		s.post(func() {
@@ -482,16 +491,18 @@ func (s *server) forget(n int, j *jailState) {
 	end.Lived = time.Since(j.started)
 	j.services.Over()
 	j.services = nil
+	run := j.record
 	s.ends.Add(1)
 	j.voice.Over(func(reason string) {
 		end.Reason = reason
 		s.log("jail %s %v", j.name, &end)
+		run.Ended(&end)
 		s.ends.Done()
 		if reason == "" {
 			s.stepLater(n, j, supervise.Event{Kind: supervise.Crashed, Lived: end.Lived.Milliseconds()})
 		}
 	})
-	j.pidfd, j.conn, j.voice = -1, -1, nil
+	j.pidfd, j.conn, j.voice, j.record = -1, -1, nil, nil
 	j.orders.Forget()
 	_ = os.Remove(fdsock.ControlPath(s.opt.RuntimeDir, j.name))
 	if s.launcher != nil {

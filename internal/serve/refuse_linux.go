@@ -40,6 +40,7 @@ func (s *server) refuse(key int, name string, logins []int, text, why string) (a
 	var m sys.MsgBuf
 	for _, i := range logins {
 		lg := s.logins.at(i)
+		before := count
 		for all && lg.fd >= 0 {
 			if s.holding[key]+s.closer.Left(key) >= maxRefused {
 				all = false
@@ -62,6 +63,9 @@ func (s *server) refuse(key int, name string, logins []int, text, why string) (a
 			s.holding[key]++
 			s.timers.Set(timerRefused-fd, sys.MonotonicMillis()+lingerFor)
 			_ = s.watch(fd, syscall.EPOLLRDHUP, kindRefused, fd)
+		}
+		if count > before {
+			s.records.Refused(name, lg.spec.Name, id, count-before, why)
 		}
 	}
 	if count > 0 {

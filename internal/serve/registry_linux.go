@@ -16,6 +16,7 @@ import (
 	"jail/internal/inforce"
 	"jail/internal/jail"
 	"jail/internal/launch"
+	"jail/internal/record"
 	"jail/internal/source"
 	"jail/internal/supervise"
 	"jail/internal/sys"
@@ -364,6 +365,7 @@ func (s *server) loaded(reg *config.Registry, err error, answer func(lines []str
 		}
 		s.log("reloaded: %d jails", len(reg.Jails))
 	}
+	s.recordRegistry(err, len(lines))
 	answer(lines, verdict)
 	s.tidier.registry()
 	s.reloads.reading = false
@@ -374,6 +376,18 @@ func (s *server) loaded(reg *config.Registry, err error, answer func(lines []str
 				answer(lines, verdict)
 			}
 		})
+	}
+}
+
+// recordRegistry records what has come of reading the registry.
+func (s *server) recordRegistry(err error, faults int) {
+	switch {
+	case err != nil:
+		s.records.Registry(record.RegistryFailed, 0, strings.ReplaceAll(err.Error(), "\n", "; "))
+	case faults > 0:
+		s.records.Registry(record.RegistryFaulty, faults, "")
+	default:
+		s.records.Registry(record.RegistryTaken, 0, "")
 	}
 }
 

@@ -32,6 +32,7 @@ import (
 	"jail/internal/inforce"
 	"jail/internal/jail"
 	"jail/internal/launch"
+	"jail/internal/record"
 	"jail/internal/supervise"
 	"jail/internal/sys"
 )
@@ -77,6 +78,8 @@ type server struct {
 	verbs    int // listener; -1 without
 	signals  chan os.Signal
 	resolver *hostfiles.Resolver
+
+	records *record.Recorder
 
 	etcMu sync.Mutex
 	etc   *hostfiles.Etc // nil until a jail needs it
@@ -136,6 +139,7 @@ func Run(opt Options) error {
 		s.log("error: the registry cannot be used: %s", strings.ReplaceAll(err.Error(), "\n", "; "))
 		s.log("warning: what was in force before stays in force; mend the registry, then: jail reload")
 	}
+	refused := err
 	if err := fdsock.PrepareDir(opt.RuntimeDir); err != nil {
 		return err
 	}
@@ -148,6 +152,8 @@ func Run(opt Options) error {
 		return err
 	}
 	s.launch = s.launcher.Start
+	s.records = record.New(record.Open(record.Dir(opt.RuntimeDir)), func(text string) { s.log("%s", text) })
+	defer s.records.Close()
 	s.launcher.Sweep()
 	fdsock.Sweep(opt.RuntimeDir)
 	if s.resolver, err = hostfiles.OpenResolver(opt.RuntimeDir); err != nil {
@@ -184,6 +190,11 @@ func Run(opt Options) error {
 	s.tidier = newTidier(tidyAfter, s.rest)
 	s.prepare(reg)
 	defer s.unprepare()
+	s.recordRegistry(refused, len(reg.Faults))
+	s.records.Sweep(func(name string) bool {
+		_, err := os.Lstat(fdsock.ControlPath(opt.RuntimeDir, name))
+		return err == nil // it is sought, or another's
+	})
 	s.apply(reg)
 	if err := s.publish(reg); err != nil {
 		return err

@@ -133,7 +133,7 @@ type Jail struct {
 	paidOff   int64 // when no start until now counts any more
 	why       string
 
-	crashes   int
+	crashes int
 
 	crowded, lookAt, killAt, wantAt int64 // deadlines; 0 is none
 }

@@ -1,0 +1,97 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"jail/internal/record"
+)
+
+// sessionsBy is what a verb prints with --json.
+func sessionsBy(t *testing.T, args ...string) []record.Session {
+	t.Helper()
+	r := runCommand(t, exec.Command(initPath, append(args, "--json")...), nil)
+	require.Zero(t, r.status, r.stderr)
+	var list struct {
+		V        int
+		Sessions []record.Session
+	}
+	require.NoError(t, json.Unmarshal([]byte(r.stdout), &list), r.stdout)
+	require.Equal(t, record.Version, list.V)
+	return list.Sessions
+}
+
+// TestRecords: each session leaves a record, by sshd, su and exec; a session that goes on
+// is shown, also after serve has been killed, and one whose end nobody saw is marked.
+func TestRecords(t *testing.T) {
+	s := own(t, oneJail("traced", busyboxRoot, `users = ["centos"]`, fmt.Sprintf("uid = %d", centos.id)))
+	l := open(t, forced, ask{as: centos, cmd: "read x; exit 5"})
+	var who []record.Session
+	eventually(t, "it is shown", func() bool { who = sessionsBy(t, "who"); return len(who) == 1 })
+	assert.Equal(t, [4]string{"traced", centos.login, "command", record.StateOpen}, [4]string{who[0].Jail, who[0].Login, who[0].Kind, who[0].State})
+	require.NotNil(t, who[0].UID)
+	assert.EqualValues(t, centos.id, *who[0].UID)
+	assert.WithinDuration(t, time.Now(), *who[0].Started, time.Minute)
+	assert.Contains(t, runCommand(t, exec.Command(initPath, "who"), nil).stdout, who[0].Session)
+
+	s.kill(syscall.SIGKILL)
+	require.Equal(t, 3, runCommand(t, exec.Command("su", "-", centos.login, "-c", "exit 3"), nil).status)
+	require.NoError(t, s.start())
+	require.Equal(t, 4, runCommand(t, exec.Command(initPath, "exec", "traced", "sh", "-c", "exit 4"), nil).status)
+	l.send("x\n")
+	assert.Equal(t, 5, l.wait().status)
+	var last []record.Session
+	eventually(t, "all have ended", func() bool {
+		last = sessionsBy(t, "last", "-n", "3")
+		return len(last) == 3 && last[0].Status != nil && last[1].Status != nil && last[2].Status != nil
+	})
+	for i, want := range []struct {
+		kind, login string
+		status      int
+	}{{"exec", "", 4}, {"command", centos.login, 3}, {"command", centos.login, 5}} {
+		assert.Equal(t, want.kind, last[i].Kind)
+		assert.Equal(t, want.login, last[i].Login)
+		assert.Equal(t, want.status, *last[i].Status)
+		assert.Equal(t, record.StateEnded, last[i].State)
+	}
+	assert.Equal(t, who[0].Session, last[2].Session)
+	assert.Len(t, sessionsBy(t, "last", centos.login), 2)
+	assert.Empty(t, sessionsBy(t, "who"))
+
+	// Nobody sees this one end.
+	l = open(t, login, ask{as: centos, cmd: "sleep 1000"})
+	eventually(t, "it is shown", func() bool { who = sessionsBy(t, "who"); return len(who) == 1 })
+	s.kill(syscall.SIGKILL)
+	for _, pid := range jailPIDs("traced") {
+		require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+	}
+	l.wait()
+	eventually(t, "the jail is gone", func() bool { return len(jailPIDs("traced")) == 0 })
+	assert.Empty(t, sessionsBy(t, "who"))
+	assert.Equal(t, record.Unseen, sessionsBy(t, "last", "-n", "1")[0].End)
+	require.NoError(t, s.start())
+	eventually(t, "it is written", func() bool { return sessionsBy(t, "last", "-n", "1")[0].Ended != nil })
+	assert.Equal(t, record.Unseen, sessionsBy(t, "last", "-n", "1")[0].End)
+
+	// What a disk does that takes nothing is nobody's business who logs in.
+	info, err := os.Stat("/var/log/jail/jails/traced.jsonl")
+	require.NoError(t, err)
+	assert.Equal(t, os.FileMode(0o600), info.Mode())
+	require.NoError(t, os.RemoveAll("/var/log/jail"))
+	require.NoError(t, os.WriteFile("/var/log/jail", nil, 0o600))
+	from := int64(len(contents(world.log("serve.log"))))
+	require.Equal(t, 6, run(t, forced, ask{as: centos, cmd: "exit 6"}).status)
+	eventually(t, "it is said", func() bool {
+		return strings.Contains(logSince(t, "serve.log", from), "error: records cannot be written")
+	})
+	require.NoError(t, os.Remove("/var/log/jail"))
+}

@@ -1,0 +1,120 @@
+package admin
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"jail/internal/event"
+	"jail/internal/login"
+	"jail/internal/record"
+	"jail/internal/wire"
+)
+
+// kept is a host with records of a jail: a session that has ended, one that was
+// refused, and, in lines of its own, what a file may say that somebody else has written.
+func kept(t *testing.T, lines string) Options {
+	t.Helper()
+	opt := Options{RuntimeDir: t.TempDir(), Stdout: new(strings.Builder), Stderr: new(strings.Builder)}
+	dir := record.Dir(opt.RuntimeDir)
+	r := record.New(record.Open(dir), func(text string) { t.Error(text) })
+	run := r.Run("web", os.Getpid(), false)
+	at := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	run.Told("alice", &event.Event{Kind: wire.EventStarted, At: at, ID: login.ID([]byte("k7qmw2ab")), HostUID: 7, Session: wire.SessionShell, UID: 1000, TTY: "pts/3"})
+	run.Told("alice", &event.Event{Kind: wire.EventEnded, At: at.Add(time.Minute), ID: login.ID([]byte("k7qmw2ab")), HostUID: 7, Status: 3, Lived: time.Minute})
+	run.Told("bob", &event.Event{Kind: wire.EventRefused, At: at.Add(time.Hour), ID: login.ID([]byte("k7qmw2ac")), HostUID: 8, Text: event.Quote("no\x1b[31m")})
+	r.Close()
+	f, err := os.OpenFile(filepath.Join(dir, "jails", "web.jsonl"), os.O_WRONLY|os.O_APPEND, 0)
+	require.NoError(t, err)
+	_, err = f.WriteString(lines)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	return opt
+}
+
+func said(opt Options) (out, err string) {
+	return opt.Stdout.(*strings.Builder).String(), opt.Stderr.(*strings.Builder).String()
+}
+
+func TestLast(t *testing.T) {
+	zone := time.Local
+	time.Local = time.UTC
+	defer func() { time.Local = zone }()
+	const (
+		head  = "SESSION   LOGIN  JAIL  KIND   BY  FROM  STARTED              DURATION  END\n"
+		bob   = `k7qmw2ac  bob    web   -      -   -     2026-11-28 13:00:00  -         refused: no\x1b[31m` + "\n"
+		alice = "k7qmw2ab  alice  web   shell  -   -     2026-11-28 12:00:00  1m0s      status 3\n"
+	)
+	for _, tt := range []struct {
+		login string
+		n     int
+		want  string
+	}{
+		{"", 0, head + bob + alice}, {"", 2, head + bob + alice},
+		{"alice", 0, head + alice}, {"nobody", 0, "SESSION  LOGIN  JAIL  KIND  BY  FROM  STARTED  DURATION  END\n"},
+	} {
+		opt := kept(t, "")
+		require.NoError(t, Last(opt, tt.login, tt.n, false))
+		out, err := said(opt)
+		assert.Equal(t, tt.want, out)
+		assert.Empty(t, err)
+	}
+	opt := kept(t, "")
+	require.NoError(t, Last(opt, "", 1, false))
+	out, _ := said(opt)
+	assert.Equal(t, 2, strings.Count(out, "\n"))
+	assert.Contains(t, out, "k7qmw2ac")
+}
+
+// TestRecordsOfSomebodyElse: whatever is in a file, what is printed has nothing in it that a
+// terminal obeys, damage is named, and the rest is there.
+func TestRecordsOfSomebodyElse(t *testing.T) {
+	hostile := `{"v":1,"time":"2026-11-28T15:00:00Z","event":"session-refused","session":"\u001b[2J","login":"\u202eroot","kind":"a\nb","reason":"\u001b]0;x\u0007","caller":{"pid":1,"service":"\u0000","address":"\u009b"}}` + "\n"
+	opt := kept(t, hostile+strings.Repeat("{{{\n", 7))
+	require.NoError(t, Last(opt, "", 0, false))
+	out, err := said(opt)
+	for _, text := range []string{out, err} {
+		assert.False(t, strings.ContainsFunc(text, func(r rune) bool { return r < ' ' && r != '\n' || r > '~' }), "%q", text)
+	}
+	assert.Contains(t, out, `\u202eroot`)
+	assert.Contains(t, out, "alice")
+	assert.Equal(t, 4, strings.Count(out, "\n"))
+	assert.Contains(t, err, "web.jsonl:6: is no entry; the rest is read\n")
+	assert.Contains(t, err, "jail-init: and 2 lines more cannot be read\n")
+}
+
+// TestJSON: a program finds what docs/records.md says.
+func TestJSON(t *testing.T) {
+	text, err := os.ReadFile("../../docs/records.md")
+	require.NoError(t, err)
+	_, section, _ := strings.Cut(string(text), "\n## `--json`\n")
+	list := reflect.TypeFor[sessionList]()
+	for i := range list.NumField() {
+		name, _, _ := strings.Cut(list.Field(i).Tag.Get("json"), ",")
+		assert.Contains(t, section, "| `"+name+"` |")
+	}
+	for claim, show := range map[string]func(opt Options) error{
+		"last": func(opt Options) error { return Last(opt, "", 0, true) },
+		"who":  func(opt Options) error { return Who(opt, true) },
+	} {
+		opt := kept(t, "{\n")
+		require.NoError(t, show(opt))
+		out, _ := said(opt)
+		var got map[string]any
+		require.NoError(t, json.Unmarshal([]byte(out), &got))
+		assert.EqualValues(t, 1, got["v"])
+		assert.Len(t, got["sessions"], map[string]int{"last": 2, "who": 0}[claim], "nothing runs")
+		if claim == "last" {
+			assert.Len(t, got["damage"], 1)
+			first := got["sessions"].([]any)[0].(map[string]any)
+			assert.Equal(t, map[string]any{"jail": "web", "login": "bob", "session": "k7qmw2ac", "state": "refused", "ended": "2026-11-28T13:00:00Z", "reason": `no\x1b[31m`}, first)
+		}
+	}
+}

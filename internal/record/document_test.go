@@ -1,0 +1,65 @@
+package record
+
+import (
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestDocument: docs/records.md has every field with its type, and every event, and no
+// other.
+func TestDocument(t *testing.T) {
+	text, err := os.ReadFile("../../docs/records.md")
+	require.NoError(t, err)
+	var tables []map[string]string
+	for block := range strings.SplitSeq(string(text), "\n\n") {
+		if !strings.HasPrefix(block, "| field | JSON |") && !strings.HasPrefix(block, "| event |") {
+			continue
+		}
+		m := map[string]string{}
+		for line := range strings.SplitSeq(block, "\n") {
+			if cells := strings.Split(line, "|"); len(cells) > 3 && strings.HasPrefix(strings.TrimSpace(cells[1]), "`") {
+				m[strings.Trim(cells[1], " `")] = strings.TrimSpace(cells[2])
+			}
+		}
+		tables = append(tables, m)
+	}
+	require.Len(t, tables, 6)
+	assert.Equal(t, fields(Entry{}), tables[0])
+	events := map[string]string{}
+	for _, e := range []Event{SessionStarted, SessionEnded, SessionRefused, JailStarted, JailFound, JailEnded, JailRefused, RegistryTaken, RegistryFaulty, RegistryFailed, Lost} {
+		events[string(e)] = tables[1][string(e)]
+	}
+	assert.Equal(t, events, tables[1])
+	assert.Equal(t, fields(Caller{}), tables[2])
+	assert.Equal(t, fields(Init{}), tables[3])
+	assert.Equal(t, fields(Session{}), tables[5])
+}
+
+// fields are those of a structure in JSON, with their types.
+func fields(v any) map[string]string {
+	m := map[string]string{}
+	typ := reflect.TypeOf(v)
+	for i := range typ.NumField() {
+		f := typ.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		of := f.Type
+		if of.Kind() == reflect.Pointer {
+			of = of.Elem()
+		}
+		switch {
+		case of == reflect.TypeFor[time.Time](), of.Kind() == reflect.String:
+			m[name] = "string"
+		case of.Kind() == reflect.Struct:
+			m[name] = "object"
+		default:
+			m[name] = "number"
+		}
+	}
+	return m
+}
