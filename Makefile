@@ -102,7 +102,7 @@ try-upgrade: deps
 	JAIL_TEST_OLD='$(CURDIR)/build/old/bin' JAIL_TEST_MUST_RUN=1 $(GO) test -count=1 -v -run '^TestUpgrade$$' ./e2e
 
 bench: deps
-	$(GO) run ./e2e/bench $(BENCHFLAGS)
+	$(GO) run ./e2e/bench $(or $(BENCHFLAGS),-plot docs/performance.svg)
 
 lint:
 	@out=$$(gofmt -l cmd config internal e2e); test -z "$$out" || { echo "gofmt -w" $$out; exit 1; }

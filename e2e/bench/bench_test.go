@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/xml"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -96,4 +97,23 @@ func TestProcessorTime(t *testing.T) {
 	}
 	assert.Less(t, last-before, 20*10*time.Millisecond)
 	assert.Equal(t, 20, steps)
+}
+
+// TestPlot: what can be compared is drawn, what was not measured and what is no time is not.
+func TestPlot(t *testing.T) {
+	var table table
+	table.add(line{what: "warm <entry>", value: "1.20 ms", met: "yes"})
+	table.add(line{what: "floor", value: "150.0 µs", below: true})
+	table.add(line{what: "lxc", value: "–", below: true, note: "is not there"})
+	table.add(line{what: "memory", value: "700 KiB"})
+	table.add(line{what: "of it", value: "1 KiB", below: true})
+	table.add(line{what: "alone", value: "3.00 ms"})
+	assert.Equal(t, []comparison{{"warm <entry>", []bar{{"jail", "1.20 ms", 1.2}, {"floor", "150.0 µs", 0.15}}}}, comparisons(table.String()))
+	svg := plot(table.String())
+	assert.Contains(t, svg, "warm &lt;entry&gt;")
+	assert.Contains(t, svg, `width="380.0"`)
+	assert.Contains(t, svg, `width="47.5"`)
+	assert.NotContains(t, svg, "lxc")
+	var any struct{}
+	assert.NoError(t, xml.Unmarshal([]byte(svg), &any))
 }

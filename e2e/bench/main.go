@@ -14,6 +14,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
@@ -51,6 +52,7 @@ type options struct {
 	only  *regexp.Regexp
 	out   string
 	bin   string
+	plot  string
 }
 
 func main() { os.Exit(run()) }
@@ -61,6 +63,7 @@ func run() int {
 	flag.BoolVar(&o.quick, "quick", false, "fewer runs, less than a minute")
 	flag.StringVar(&only, "only", "", "measure the rows whose name matches this `regexp`")
 	flag.StringVar(&o.out, "o", "", "write the table to `file` too")
+	flag.StringVar(&o.plot, "plot", "", "draw what the rows compare into `file`, as SVG")
 	flag.StringVar(&o.bin, "bin", "", "measure the programs in `dir` instead of building them")
 	flag.Parse()
 	var err error
@@ -115,15 +118,17 @@ func outerStage(o options) (status int, err error) {
 	signal.Ignore(syscall.SIGINT, syscall.SIGQUIT) // those inside end, then it is cleaned up
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	if o.out != "" {
-		// Standard output is the table and nothing else.
-		f, err := os.Create(o.out)
-		if err != nil {
-			return 0, err
+	// Standard output is the table and nothing else.
+	var table bytes.Buffer
+	cmd.Stdout = io.MultiWriter(os.Stdout, &table)
+	defer func() {
+		if o.out != "" {
+			err = errors.Join(err, os.WriteFile(o.out, table.Bytes(), 0o644))
 		}
-		defer f.Close()
-		cmd.Stdout = io.MultiWriter(os.Stdout, f)
-	}
+		if o.plot != "" {
+			err = errors.Join(err, os.WriteFile(o.plot, []byte(plot(table.String())), 0o644))
+		}
+	}()
 	cmd.Env = append(os.Environ(), stageEnv+"="+stageInit, scratchEnv+"="+scratch)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL}
 	err = cmd.Run()
