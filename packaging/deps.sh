@@ -45,6 +45,7 @@ package) wanted=(
 	dh:debhelper dpkg-buildpackage:dpkg-dev lintian:lintian rpmbuild:rpm rpmlint:rpmlint
 	systemd-nspawn:systemd-container mmdebstrap:mmdebstrap busybox:busybox-static ssh:openssh-client cpio:cpio
 	/usr/share/selinux/devel/Makefile:selinux-policy-dev
+	qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs mkswap:util-linux modprobe:kmod
 ) ;;
 vm) wanted=(
 	qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap busybox:busybox-static ssh-keygen:openssh-client

@@ -1,7 +1,10 @@
 #!/bin/bash
-# Tries the packages for real, on Debians booted by systemd-nspawn:
+# Tries the packages for real, on Debians booted by systemd-nspawn and in qemu:
 #
-#	try-package.sh bookworm | trixie | sid ...
+#	try-package.sh bookworm | trixie | sid | vm ...
+#
+# vm is a Debian 12 in qemu, with its own kernel and without KVM; the others have this machine's
+# kernel.
 #
 # The packages are built, twice each and in two places, and have to be the same byte for
 # byte; lintian and rpmlint have nothing to say. On each Debian, without sshd at first, the
@@ -23,6 +26,8 @@ export PATH=$PATH:/usr/sbin:/sbin
 . "$top/packaging/demo/trees.sh"
 # shellcheck source=packaging/systemd/booted.sh
 . "$top/packaging/systemd/booted.sh"
+# shellcheck source=packaging/vm/machine.sh
+. "$top/packaging/vm/machine.sh"
 if [ "${1:-}" = become ]; then become "$2"; fi
 
 [ "$(id -u)" = 0 ] || { echo "try-package: root is needed" >&2; exit 1; }
@@ -31,7 +36,10 @@ if [ "${1:-}" = become ]; then become "$2"; fi
 finish() {
 	local status=$?
 	trap - EXIT
-	if [ "$status" != 0 ] && [ -d "$root/var/log/journal" ]; then
+	if [ "$status" != 0 ] && [ "$kind" = vm ]; then
+		echo "try-package: something is wrong above; the end of the machine's console:" >&2
+		tail -n 40 "$dir/console" >&2 || :
+	elif [ "$status" != 0 ] && [ -d "$root/var/log/journal" ]; then
 		echo "try-package: something is wrong above; the log of the jails' units:" >&2
 		[ -z "$leader" ] || inside journalctl --sync 2>/dev/null || :
 		journalctl -q -D "$root/var/log/journal" -u jail -u 'jail@*' -o short-precise | tail -n 60 >&2 || :
@@ -77,6 +85,44 @@ ssh_as() {
 held_as() { ssh -F "$dir/client/config" "$@"; }
 shell() { inside sh -c "$1"; }
 
+# What is done to a Debian, whichever it is.
+kind=''
+inside() {
+	if [ "$kind" != vm ]; then
+		nsenter --target "$leader" --mount --pid --uts --ipc --root --wd -- "$@"
+	else # the shell there takes it apart again
+		ssh -F "$dir/client/config" -o ControlMaster=auto -o ControlPersist=600 -o "ControlPath=$dir/client/root" root@host "$(printf '%q ' "$@")" </dev/null
+	fi
+}
+# up boots it.
+up() {
+	if [ "$kind" != vm ]; then
+		boot package
+		return
+	fi
+	# Nothing but that port leads in, and nothing out.
+	nice -n 5 qemu-system-x86_64 -accel tcg,tb-size=128 -cpu max -smp 1 -m 1024 -nodefaults -no-reboot -display none \
+		-kernel "$dir/linux-6.1" -initrd "$dir/initrd-6.1" -append "console=ttyS0 root=/dev/vda panic=-1 quiet random.trust_cpu=on" \
+		-drive "file=$dir/disk,format=raw,if=virtio" -serial "file:$dir/console" \
+		-netdev "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:$port-10.0.2.15:22" -device virtio-net-pci,netdev=net,romfile= &
+	nspawn=$! leader=$!
+	for _ in {1..100}; do
+		kill -0 "$nspawn" || break
+		if inside true 2>/dev/null; then return; fi
+		sleep 3
+	done
+	echo "try-package: nobody answers in the virtual machine" >&2
+	exit 1
+}
+# off COMMAND ends it by that, and waits until it has gone down.
+off() {
+	inside systemctl --no-block "$1" || :
+	rm -f "$dir/client/root"
+	ok "it goes down" eventually_down
+	end package
+}
+eventually_down() { down || { [ "$kind" = vm ] && down; } || { [ "$kind" = vm ] && down; }; }
+
 # builds makes the packages in two places, one with another umask, language and time zone.
 builds() {
 	local out v
@@ -119,22 +165,33 @@ unpacked() {
 	diff "$dir"/un/{deb,rpm}.modes
 }
 
-# machine SUITE boots a Debian as it is before anybody thinks of jails: without sshd.
+# machine SUITE boots a Debian as it is before anybody thinks of jails: without sshd, but for
+# the virtual machine, which cannot fetch it.
 machine() {
 	local tree options=()
-	[ "$1" != sid ] || options=(--aptopt='Acquire::Check-Valid-Until "false"')
-	suite=$1
-	tree=$(kept "package-$1" --include=systemd,systemd-sysv,libpam-systemd,dbus,procps,apt,ca-certificates "${options[@]}")
+	kind=nspawn suite=$1
+	port=$(free_port)
 	rm -rf --one-file-system "$root" "$dir/client"
+	case $1 in
+	vm)
+		kind=vm suite=bookworm
+		tree=$(kept vm --include=systemd,systemd-sysv,libpam-systemd,dbus,udev,openssh-server,openssh-client,procps)
+		;;
+	*)
+		[ "$1" != sid ] || options=(--aptopt='Acquire::Check-Valid-Until "false"')
+		tree=$(kept "package-$1" --include=systemd,systemd-sysv,libpam-systemd,dbus,procps,apt,ca-certificates "${options[@]}")
+		;;
+	esac
 	cp -a --reflink=auto "$tree" "$root"
-	cp -L /etc/resolv.conf "$root/etc/resolv.conf"
+	mkdir -p "$root/etc/ssh/sshd_config.d" "$dir/client"
+	if [ "$kind" = nspawn ]; then
+		cp -L /etc/resolv.conf "$root/etc/resolv.conf"
+		printf 'Port %d\nListenAddress 127.0.0.1\n' "$port" >"$root/etc/ssh/sshd_config.d/10-port.conf"
+	fi
 	echo host >"$root/etc/hostname"
 	echo '127.0.0.1 localhost host' >"$root/etc/hosts"
 	cp "$dir"/packages/jail_1.0_*.deb "$root/root/jail_1.0_amd64.deb"
 	cp "$dir"/packages/jail_1.1_*.deb "$root/root/jail_1.1_amd64.deb"
-	port=$(free_port)
-	mkdir -p "$root/etc/ssh/sshd_config.d" "$dir/client"
-	printf 'Port %d\nListenAddress 127.0.0.1\n' "$port" >"$root/etc/ssh/sshd_config.d/10-port.conf"
 	ssh-keygen -q -t ed25519 -N '' -C client -f "$dir/client/id"
 	cp "$dir/client/id.pub" "$root/root/key.pub"
 	printf '%s\n' 'Host host' 'HostName 127.0.0.1' "Port $port" "IdentityFile $dir/client/id" 'IdentitiesOnly yes' 'StrictHostKeyChecking no' \
@@ -146,8 +203,19 @@ machine() {
 	suite=bookworm
 	tree=$(kept demo-debian --include=procps)
 	tar -C "$tree" --numeric-owner -cf "$root/root/debian.tar" .
-	boot package
-	inside apt-get -qq update >/dev/null
+	if [ "$kind" = vm ]; then
+		install -d -m 700 "$root/root/.ssh"
+		cp "$dir/client/id.pub" "$root/root/.ssh/authorized_keys"
+		printf '%s\n' '[Match]' 'Type=ether' '[Network]' 'Address=10.0.2.15/24' >"$root/etc/systemd/network/80-net.network"
+		chroot "$root" systemctl --quiet enable systemd-networkd.service
+		chroot "$root" systemctl --quiet mask systemd-timesyncd.service getty@tty1.service serial-getty@ttyS0.service \
+			apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer systemd-networkd-wait-online.service
+		kernel 6.1 --include=linux-image-cloud-amd64
+		rm -rf "$root/var/cache/apt"/*.bin
+		image
+	fi
+	up
+	[ "$kind" = vm ] || inside apt-get -qq update >/dev/null
 	: >"$dir/tour"
 }
 
@@ -197,7 +265,7 @@ scenario() {
 	spent=$((spent + $(date +%s) - begun))
 	ok "... in the jail" shows '^/home/debian$'
 	echo "        four commands, from a Debian without sshd to ssh into a jail: $spent seconds without making the root file system"
-	ok "... within two minutes" took $spent 120
+	[ "$kind" = vm ] || ok "... within two minutes" took $spent 120 # with a processor that is emulated, it is what it is
 	ok "... without a compiler" shell '! command -v cc && ! command -v go'
 	on client "a status comes back" "ssh debian@host 'exit 7'; echo \$?"
 	ok "... indeed" shows '^7$'
@@ -211,7 +279,7 @@ scenario() {
 	fi
 	ok "jail check finds nothing" shell '! jail check | grep -v -e ^note: -e "no pids controller"'
 	# Rules for user namespaces came with the parser of Debian 13.
-	if [ "$1" != bookworm ]; then
+	if [ "$1" != bookworm ] && [ "$kind" != vm ]; then
 		inside apt-get install -qq -y --no-install-recommends apparmor >/dev/null 2>&1
 		ok "AppArmor's parser takes the profile" quiet inside apparmor_parser -QTK /usr/share/doc/jail/examples/apparmor.d/jail-init
 	fi
@@ -219,7 +287,7 @@ scenario() {
 
 	# ---- upgrade -----------------------------------------------------------
 	about "Somebody is logged in while the package is upgraded."
-	echo '# ours' >>"$root/etc/jail/jail.toml"
+	shell 'echo "# ours" >>/etc/jail/jail.toml'
 	hold held_as debian@host
 	ok "a session is open" answers one
 	printf "client\$ ssh debian@host 'while read -r x; do echo got \$x; done'\none\ngot one\n" >>"$dir/tour"
@@ -243,10 +311,8 @@ scenario() {
 	# ---- reboot ------------------------------------------------------------
 	about "The machine boots."
 	printf 'root@host:~# systemctl reboot\n' >>"$dir/tour"
-	inside systemctl reboot
-	ok "it goes down" down
-	end package
-	boot package
+	off reboot
+	up
 	eventually shell 'systemctl is-active --quiet ssh.service || systemctl is-active --quiet ssh.socket' || :
 	ok "the service runs after it" eventually says active inside systemctl is-active jail.service
 	on client "ssh lands" "ssh debian@host 'id -un; cat note | wc -l'"
@@ -284,9 +350,7 @@ scenario() {
 	ok "... both are named" shows '/etc/jail/jail.d/debian.toml'
 	ok "... with the accounts" shows 'cannot log in: debian$'
 	ok "... an account of the host logs in" says admin ssh_as admin id -un
-	inside systemctl poweroff
-	ok "the machine goes down" down
-	end package
+	off poweroff
 }
 
 main() {

@@ -17,6 +17,8 @@ root=$dir/root
 export PATH=$PATH:/usr/sbin:/sbin
 # shellcheck source=packaging/demo/trees.sh
 . "$top/packaging/demo/trees.sh"
+# shellcheck source=packaging/vm/machine.sh
+. "$top/packaging/vm/machine.sh"
 
 # Seconds a machine may take from power on to power off.
 bound=1800
@@ -35,44 +37,6 @@ finish() {
 	if [ -f "$dir/console" ] && [ -n "${VM_LOG:-}" ]; then cp "$dir/console" "$VM_LOG"; fi
 	rm -rf --one-file-system "$dir"
 	exit $status
-}
-
-# kernel NAME MMDEBSTRAP-ARGUMENT... makes $dir/linux-NAME and $dir/initrd-NAME, and
-# puts its modules into the machine. No initramfs of Debian's: it takes longer to unpack, without KVM, than all the
-# rest to boot.
-kernel() {
-	local name=$1 tree modules work=$dir/initrd m
-	shift
-	tree=$(kept "vm-kernel-$name" --variant=extract "$@")
-	cp "$tree"/boot/vmlinuz-* "$dir/linux-$name"
-	modules=$(echo "$tree"/lib/modules/*)
-	mkdir -p "$work"/{bin,dev,proc,new}
-	cp "$(command -v busybox)" "$work/bin/busybox"
-	{
-		echo '#!/bin/busybox sh'
-		for m in $(modules_for "$tree" "${modules##*/}" virtio_pci virtio_blk ext4); do
-			cp "$m" "$work/"
-			echo "/bin/busybox insmod /${m##*/}"
-		done
-		echo '/bin/busybox mount -t devtmpfs devtmpfs /dev'
-		echo '/bin/busybox mount -t ext4 /dev/vda /new || exec /bin/busybox poweroff -f'
-		echo '/bin/busybox mount --move /dev /new/dev'
-		echo 'exec /bin/busybox switch_root /new /sbin/init'
-	} >"$work/init"
-	chmod 755 "$work/init"
-	(cd "$work" && find . | busybox cpio -o -H newc | gzip -1) >"$dir/initrd-$name" 2>/dev/null
-	rm -rf "$work"
-	mkdir -p "$root/lib/modules"
-	cp -a "$modules" "$root/lib/modules/"
-}
-
-# modules_for TREE RELEASE MODULE... prints the files to load, in order. What is
-# built into the kernel has none.
-modules_for() {
-	local tree=$1 release=$2
-	shift 2
-	[ -e "$tree/lib/modules/$release/modules.dep.bin" ] || depmod -b "$tree" "$release"
-	modprobe -d "$tree" -S "$release" --show-depends -a "$@" | awk '$1 == "insmod" && !seen[$2]++ { print $2 }'
 }
 
 # machine makes the tree of the machine's disk.
@@ -120,13 +84,6 @@ machine() {
 	)
 	cp "$top"/bin/jail-* "$root/root/tests/bin/"
 	for name in debian busybox; do cp -a --reflink=auto "$top/build/trees/$name"{,.recipe} "$root/root/tests/trees/"; done
-}
-
-# image makes the disk of the tree.
-image() {
-	mke2fs -q -t ext4 -E root_owner=0:0 -d "$root" "$dir/disk" 2G
-	truncate -s 256M "$dir/swap"
-	mkswap -q "$dir/swap" 2>/dev/null || mkswap "$dir/swap" >/dev/null
 }
 
 # boot KERNEL runs the machine and shows what inside.sh says. The disk is not
