@@ -345,6 +345,7 @@ scenario() {
 	ok "... the conffile is gone" shell '! ls /etc/jail/jail.toml 2>/dev/null'
 	ok "... so are the programs" shell '! ls /usr/bin/jail* /usr/sbin/jail* /usr/lib/jail /usr/lib/systemd/system/jail* /run/jail 2>/dev/null'
 	ok "... and links to the units" shell '! find /etc/systemd /var/lib/systemd/deb-systemd-helper* -name "jail*" | grep .'
+	ok "... and the log, and what serve remembers" says "images" shell '! ls /var/log/jail 2>/dev/null && ls -A /var/lib/jail'
 	ok "... the user's file is there" shell 'ls /srv/jails/debian/home/debian/note'
 	ok "... the registry's file of that jail, too" shell 'ls /etc/jail/jail.d/debian.toml'
 	ok "... both are named" shows '/etc/jail/jail.d/debian.toml'
