@@ -155,8 +155,8 @@ demo-stop:
 try-systemd: build
 	packaging/systemd/try-nspawn.sh
 
-# The packages: install, upgrade, removal, on the Debians SUITES booted by systemd-nspawn.
-SUITES ?= bookworm sid trixie
+# The packages: install, upgrade, removal, on Debians booted by systemd-nspawn and, vm, by qemu.
+SUITES ?= bookworm sid rpm vm trixie
 try-package:
 	packaging/try-package.sh $(SUITES)
 

@@ -1,17 +1,18 @@
 #!/bin/bash
 # Tries the packages for real, on Debians booted by systemd-nspawn and in qemu:
 #
-#	try-package.sh bookworm | trixie | sid | vm ...
+#	try-package.sh bookworm | trixie | sid | vm | rpm ...
 #
 # vm is a Debian 12 in qemu, with its own kernel and without KVM; the others have this machine's
-# kernel.
+# kernel. rpm is the other package, by rpm on a Debian 12: its scriptlets, files and modes are
+# tried, while what it requires is not looked at.
 #
 # The packages are built, twice each and in two places, and have to be the same byte for
 # byte; lintian and rpmlint have nothing to say. On each Debian, without sshd at first, the
 # package is installed by apt-get, a login is made and used from outside, the package is
 # upgraded while a session is open, the machine boots again, the package is removed, comes
-# back, and is purged. One line is printed for every fact. What was typed on the last Debian,
-# and what was answered, becomes build/tour.md: docs/tour.md is that.
+# back, and is purged. One line is printed for every fact. What was typed on trixie, if it is
+# the last one, and what was answered, becomes build/tour.md: docs/tour.md is that.
 #
 # Root is needed, a Debian mirror, and no systemd on this machine. sshd listens on a port of
 # the loopback address. Everything is made in build/package and removed again, but for the
@@ -70,8 +71,11 @@ on() {
 same() { [ "$1" = "$2" ] || { echo "$2 instead of $1"; cat "$dir/typed"; return 1; }; }
 # shows REGEXP: what was typed last has shown it.
 shows() { grep -qE -- "$1" "$dir/typed" || { cat "$dir/typed"; return 1; }; }
-# about TEXT: a line between two commands of the tour.
-about() { printf '\n# %s\n' "$1" >>"$dir/tour"; }
+# about TEXT: what stands between two commands of the tour.
+about() {
+	[ ! -s "$dir/tour" ] || printf '```\n\n' >>"$dir/tour"
+	printf '%s\n\n```\n' "$1" >>"$dir/tour"
+}
 
 # brief leaves of what apt-get says what is about this package.
 brief() { grep -E '^(Unpacking|Setting up|Removing|Purging configuration files for) jail |^jail: |^  (accounts|the registry|files of|sshd)|^E:' || :; }
@@ -127,9 +131,10 @@ eventually_down() { down || { [ "$kind" = vm ] && down; } || { [ "$kind" = vm ] 
 builds() {
 	local out v
 	for v in 1.0 1.1; do
-		nice -n 10 env VERSION=$v PACKAGE_WORK="$top/build/package/a" PACKAGE_DIST="$dir/packages" "$top/packaging/package.sh" deb >/dev/null
+		for out in deb rpm; do
+			nice -n 10 env VERSION=$v PACKAGE_WORK="$top/build/package/a" PACKAGE_DIST="$dir/packages" "$top/packaging/package.sh" $out >/dev/null
+		done
 	done
-	nice -n 10 env VERSION=1.1 PACKAGE_WORK="$top/build/package/a" PACKAGE_DIST="$dir/packages" "$top/packaging/package.sh" rpm >/dev/null
 	(
 		umask 077
 		out=$top/build/package/else/where
@@ -141,7 +146,7 @@ builds() {
 	ok "two builds are the same .rpm, byte for byte" cmp "$dir"/packages/jail-1.1-1.*.rpm "$dir"/again/jail-1.1-1.*.rpm
 	ok "another version is another package" sh -c '! cmp -s "$@"' - "$dir"/packages/jail_1.[01]_*.deb
 	ok "lintian has nothing to say" quiet lintian --allow-root --display-info --pedantic "$dir"/packages/jail_1.1_*.deb
-	ok "rpmlint has nothing to say" sh -c 'rpmlint -c "$1" "$2" | tee /dev/stderr | grep -q " 0 errors, 0 warnings"' - "$top/packaging/rpm/rpmlint.toml" "$dir"/packages/*.rpm
+	ok "rpmlint has nothing to say" sh -c 'rpmlint -c "$1" "$2" | tee /dev/stderr | grep -q " 0 errors, 0 warnings"' - "$top/packaging/rpm/rpmlint.toml" "$dir"/packages/jail-1.1-1.*.rpm
 	ok "SELinux's compiler takes the module" selinux
 	ok "the .rpm has the programs of the .deb" unpacked
 }
@@ -173,6 +178,10 @@ machine() {
 	port=$(free_port)
 	rm -rf --one-file-system "$root" "$dir/client"
 	case $1 in
+	rpm)
+		suite=bookworm
+		tree=$(kept package-bookworm --include=systemd,systemd-sysv,libpam-systemd,dbus,procps,apt,ca-certificates)
+		;;
 	vm)
 		kind=vm suite=bookworm
 		tree=$(kept vm --include=systemd,systemd-sysv,libpam-systemd,dbus,udev,openssh-server,openssh-client,procps)
@@ -231,7 +240,7 @@ scenario() {
 	machine "$1"
 
 	# ---- install ----------------------------------------------------------
-	about "A Debian as it comes from the installer, and the package. apt-get brings sshd, too."
+	about "A Debian as it comes from the installer, and the package. apt-get brings sshd, too:"
 	begun=$(date +%s)
 	on host "apt-get installs it" 'apt-get install -y ./jail_1.0_amd64.deb' brief
 	spent=$(($(date +%s) - begun))
@@ -250,17 +259,17 @@ scenario() {
 	ok "... bash completes it" says "jail setup" shell 'bash --norc -c '"'"'. /usr/share/bash-completion/completions/jail; COMP_WORDS=(jail setu); COMP_CWORD=1; _jail; echo jail $COMPREPLY'"'"
 	ok "... systemd takes the units without a warning" shell '! systemd-analyze --man=no verify /usr/lib/systemd/system/jail.service /usr/lib/systemd/system/jail@.service /usr/lib/systemd/system/jail@.socket 2>&1 | grep .'
 
-	about "A root file system for people to land in: here of an archive; or --mmdebstrap trixie"
+	about "A root file system for people to land in, here of an archive (\`--mmdebstrap trixie\` makes one):"
 	on host "an image is imported" 'jail image import debian debian.tar'
 	on host "... and copied" 'mkdir -m 700 /srv/jails && jail image copy debian /srv/jails/debian'
 
-	about "The host is made ready: each thing that this does is shown."
+	about "The host is made ready, and each thing that this does is shown:"
 	begun=$(date +%s)
 	on host "jail setup" 'jail setup'
 	ok "... the service runs, and will" says "enabled active" shell 'echo $(systemctl is-enabled jail.service) $(systemctl is-active jail.service)'
-	about "A login, and it is tried."
+	about "A login is made, and tried:"
 	on host "jail add" 'jail add debian --rootfs /srv/jails/debian --key key.pub'
-	about "From elsewhere"
+	about "From elsewhere:"
 	on client "ssh lands" "ssh debian@host 'id -un; hostname; pwd; head -n 1 /etc/os-release'"
 	spent=$((spent + $(date +%s) - begun))
 	ok "... in the jail" shows '^/home/debian$'
@@ -274,7 +283,7 @@ scenario() {
 	on host "jail ps" 'jail ps'
 	ok "... has the jail" shows '^debian +(running|idle) '
 	if inside jail help 2>&1 | grep -q '^    doctor'; then
-		about "All of what ssh does, tried"
+		about "All of what ssh does is tried:"
 		on host "jail doctor" 'jail doctor debian'
 	fi
 	ok "jail check finds nothing" shell '! jail check | grep -v -e ^note: -e "no pids controller"'
@@ -286,7 +295,7 @@ scenario() {
 	echo "        systemd-analyze security:$(inside systemd-analyze --no-pager security jail.service 2>/dev/null | sed -n 's/^→//p')"
 
 	# ---- upgrade -----------------------------------------------------------
-	about "Somebody is logged in while the package is upgraded."
+	about "Somebody is logged in while the package is upgraded:"
 	shell 'echo "# ours" >>/etc/jail/jail.toml'
 	hold held_as debian@host
 	ok "a session is open" answers one
@@ -296,8 +305,9 @@ scenario() {
 	on host "upgrade" 'apt-get install -y ./jail_1.1_amd64.deb' brief
 	ok "... the version is the new one" says "jail-init 1.1" inside jail version
 	ok "... the session goes on" answers two
-	about "In that session"
-	printf 'two\ngot two\n\n' >>"$dir/tour"
+	about "In that session:"
+	printf 'two\ngot two\n' >>"$dir/tour"
+	about "Who logs in now is in the same jail, which has the new programs when it starts the next time."
 	ok "... in the same jail" says "$pid" first debian
 	ok "... whose unit was left alone" says "$all" inside systemctl show -P MainPID jail-all.service
 	ok "... serve is the new program" shell 'cmp /proc/$(systemctl show -P MainPID jail.service)/exe /usr/sbin/jail-init'
@@ -309,7 +319,7 @@ scenario() {
 	on host "a jail that starts now has the new programs" 'jail exec debian id'
 
 	# ---- reboot ------------------------------------------------------------
-	about "The machine boots."
+	about "The machine boots:"
 	printf 'root@host:~# systemctl reboot\n' >>"$dir/tour"
 	off reboot
 	up
@@ -318,7 +328,7 @@ scenario() {
 	on client "ssh lands" "ssh debian@host 'id -un; cat note | wc -l'"
 
 	# ---- remove ------------------------------------------------------------
-	about "The package is removed: jails end, everybody's things stay."
+	about "The package is removed. Jails end, and everybody's things stay:"
 	hold held_as debian@host
 	ok "a session is open" answers one
 	on host "remove" 'apt-get remove -y jail' brief
@@ -333,14 +343,14 @@ scenario() {
 	ok "... also for sshd that starts again" inside systemctl restart ssh.service
 	ok "... an account of the host logs in" eventually says admin ssh_as admin id -un
 	ok "... no unit has failed" says 0 shell 'systemctl --failed --no-legend "jail*" | wc -l'
-	about "And back"
+	about "It comes back:"
 	on host "install again" 'apt-get install -y ./jail_1.1_amd64.deb' brief
 	ok "... is as it was: enabled, so it runs" says "enabled active" shell 'echo $(systemctl is-enabled jail.service) $(systemctl is-active jail.service)'
 	on client "ssh lands" "ssh debian@host 'id -un; cat note | wc -l'"
 	ok "... what was written into the registry is there" shell 'grep -q "^# ours" /etc/jail/jail.toml'
 
 	# ---- purge -------------------------------------------------------------
-	about "Purged: what is left is said."
+	about "It is purged, and what is left is said:"
 	on host "purge" 'apt-get purge -y jail' brief
 	ok "... the conffile is gone" shell '! ls /etc/jail/jail.toml 2>/dev/null'
 	ok "... so are the programs" shell '! ls /usr/bin/jail* /usr/sbin/jail* /usr/lib/jail /usr/lib/systemd/system/jail* /run/jail 2>/dev/null'
@@ -354,6 +364,47 @@ scenario() {
 	off poweroff
 }
 
+# by_rpm is what the other package has of its own.
+by_rpm() {
+	local pid all
+	echo "rpm"
+	machine rpm
+	cp "$dir"/packages/*.rpm "$root/root/"
+	inside env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends rpm openssh-server openssh-client >/dev/null 2>&1
+	inside systemctl --quiet start ssh.service
+	on host "rpm installs it" 'rpm -i --nodeps jail-1.0-1.x86_64.rpm'
+	ok "... nothing is switched on" says "disabled inactive" shell 'echo $(systemctl is-enabled jail.service) $(systemctl is-active jail.service)'
+	ok "... the group is there, empty" shell 'getent group jailed | grep -q ":$"'
+	ok "... the files are the package's" quiet inside rpm -V --nodeps jail
+	ok "... the registry is a configuration file" says /etc/jail/jail.toml inside rpm -qc jail
+	on host "an image" 'jail image import debian debian.tar && mkdir -m 700 /srv/jails && jail image copy debian /srv/jails/debian'
+	on host "jail setup" 'jail setup'
+	on host "jail add" 'jail add debian --rootfs /srv/jails/debian --key key.pub'
+	on client "ssh lands" "ssh debian@host 'id -un; touch note'"
+	shell 'echo "# ours" >>/etc/jail/jail.toml'
+	hold held_as debian@host
+	ok "a session is open" answers one
+	pid=$(first debian)
+	all=$(inside systemctl show -P MainPID jail-all.service)
+	on host "upgrade" 'rpm -U --nodeps jail-1.1-1.x86_64.rpm'
+	ok "... the version is the new one" says "jail-init 1.1" inside jail version
+	ok "... the session goes on" answers two
+	ok "... in the same jail" says "$pid" first debian
+	ok "... whose unit was left alone" says "$all" inside systemctl show -P MainPID jail-all.service
+	ok "... serve is the new program" shell 'cmp /proc/$(systemctl show -P MainPID jail.service)/exe /usr/sbin/jail-init'
+	ok "... a new login lands beside it" says debian ssh_as debian 'id -un'
+	ok "... what was written into the registry stayed" shell 'grep -q "^# ours" /etc/jail/jail.toml'
+	on host "erase" 'rpm -e jail'
+	ok "... no jail runs" says 0 shell 'pgrep -c jail-init || :'
+	exec 8>&-
+	wait "$held" || :
+	ok "... the units are gone" shell '! systemctl cat jail.service jail-all.service 2>/dev/null'
+	ok "... its login is refused" shell '! su - debian -c true 2>/dev/null'
+	ok "... an account of the host logs in" says admin ssh_as admin id -un
+	ok "... the user's file is there, and the registry" shell 'ls /srv/jails/debian/home/debian/note /etc/jail/jail.d/debian.toml /etc/jail/jail.toml.rpmsave'
+	off poweroff
+}
+
 main() {
 	mkdir -p "$top/build"
 	exec 9>"$top/build/package.lock"
@@ -364,14 +415,16 @@ main() {
 	mkdir -p "$dir/packages"
 	chmod 700 "$top/build/package"
 	builds
-	for each in "$@"; do scenario "$each"; done
-	if [ $failed = 0 ]; then
+	for each in "$@"; do
+		if [ "$each" = rpm ]; then by_rpm; else scenario "$each"; fi
+	done
+	if [ $failed = 0 ] && [ "$each" = trixie ]; then
 		{
-			printf '# A tour, from a bare Debian to a login and back\n\nThis is what `make try-package` types, and what is answered; of what apt-get says, the lines about this package.\n\n```\n'
-			sed 1d "$dir/tour"
+			printf '# A tour, from a bare Debian to a login and back\n\nThis is what `make try-package` types, and what is answered; of what apt-get says, the lines about this package.\n\n'
+			cat "$dir/tour"
 			printf '```\n'
 		} >"$top/build/tour.md"
-		echo "try-package: build/tour.md is the tour on $each; docs/tour.md is a copy of it"
+		echo "try-package: build/tour.md is the tour; docs/tour.md is a copy of it"
 	fi
 	[ $failed = 0 ]
 }
