@@ -90,6 +90,13 @@ func (v *validator) cage(d *draft) {
 			break
 		}
 	}
+	if acct, ok := v.host.user(u.login); ok {
+		src.Groups = v.host.groupsOf(acct)
+	}
+	if most := root.MaxGroups; len(src.Groups) > most {
+		d.warnf(u.origin, "login %q is in %d groups besides its own, a cage has the first %d", u.login, len(src.Groups), most)
+		src.Groups = src.Groups[:most]
+	}
 	src.Show = v.cagePaths(d, d.set.Show, home, func(p string) string {
 		switch {
 		case slices.ContainsFunc(root.Programs(), func(dir string) bool { return contains(dir, p) }):
@@ -116,16 +123,9 @@ func (v *validator) cage(d *draft) {
 // home. The account's files have the host's ids, so it has them inside as well.
 func (v *validator) cageLogin(d *draft, u *userTable) (home string, ok bool) {
 	acct, _ := v.host.user(u.login)
-	for _, id := range []struct {
-		is   value[int64]
-		want uint32
-	}{{u.UID.or(d.UID), acct.uid}, {u.GID.or(d.set.GID), acct.gid}} {
-		if id.is.usable() && id.is.v != int64(id.want) {
-			u.errorf(id.is.origin, "must be the account's own, %d, in a cage of the host: its home has the host's ids; remove it", id.want)
-			return "", false
-		}
+	if !v.ownIDs(u, d, acct, "in a cage of the host: its home has the host's ids; remove it") {
+		return "", false
 	}
-	u.spec.GID, u.spec.HasGID = jail.GID(acct.gid), true
 	if u.spec.JailName == "" {
 		u.spec.JailName = u.login
 	}

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -8,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"jail/internal/jail"
+	root "jail/internal/source"
 )
 
 // cageText is a registry with one cage, and lines added to it.
@@ -23,7 +26,7 @@ func TestCage(t *testing.T) {
 	require.Empty(t, errs)
 	cage := reg.Jail("web")
 	assert.Equal(t, jail.Source{
-		Kind: jail.Host, Home: "/home/alice", Group: "alice", Prepared: "/run/jail/host/root",
+		Kind: jail.Host, Home: "/home/alice", Group: "alice", Groups: []jail.Group{{Name: "users", GID: 100}}, Prepared: "/run/jail/host/root",
 		Show: []string{"/run/postgresql", "/var/cache/man", "/var/lib/dpkg"}, Hide: []string{"/usr/games"},
 	}, cage.Source)
 	assert.Equal(t, []jail.Login{{Name: "alice", HostUID: 1501, UID: 1501, GID: 1501, HasGID: true, JailName: "alice", Home: "/home/alice"}}, cage.Logins)
@@ -143,4 +146,77 @@ func TestCagesOfAGroup(t *testing.T) {
 	}
 	assert.Len(t, homes, len(reg.Jails))
 	assert.True(t, homes["/srv/homes/cat"])
+}
+
+// TestGroupsOfACage: a cage's login has the groups that list its account, each once and
+// under the host's name, and a bounded number of them.
+func TestGroupsOfACage(t *testing.T) {
+	opt := testOptions()
+	opt.Group = append(opt.Group, "\nproject:x:70001:bob,alice\nagain:x:70001:alice\nown:x:1501:alice\nodd name:x:70002:alice\nother:x:70003:alicea\n"...)
+	reg, errs := load(t, opt, cageText(""))
+	require.Empty(t, errs)
+	assert.Equal(t, []jail.Group{{Name: "users", GID: 100}, {Name: "project", GID: 70001}}, reg.Jail("web").Source.Groups)
+	assert.Empty(t, reg.Warnings)
+
+	for i := range root.MaxGroups {
+		opt.Group = append(opt.Group, fmt.Sprintf("g%d:x:%d:alice\n", i, 71_000+i)...)
+	}
+	reg, errs = load(t, opt, cageText(""))
+	require.Empty(t, errs)
+	assert.Len(t, reg.Jail("web").Source.Groups, root.MaxGroups)
+	assert.Contains(t, fmt.Sprint(reg.Warnings), fmt.Sprintf(`login "alice" is in %d groups besides its own, a cage has the first %d`, root.MaxGroups+2, root.MaxGroups))
+}
+
+// TestHighIDs: an account of a directory service, whose uid is beyond the range, is nothing
+// odd in a cage, unless the range leaves it no place.
+func TestHighIDs(t *testing.T) {
+	text := "version = 1\n[jail.x]\nrootfs = \"host\"\n[jail.x.users.high]\nhome = \"/home/high\"\n"
+	reg, errs := load(t, testOptions(), text)
+	require.Empty(t, errs)
+	assert.Equal(t, []jail.Login{{Name: "high", HostUID: 90000, UID: 90000, GID: 90000, HasGID: true, JailName: "high", Home: "/home/high"}}, reg.Jails[0].Logins)
+	_, errs = load(t, testOptions(), strings.Replace(text, "[jail.x.users", "userns = { base = 200000, size = 1000 }\n[jail.x.users", 1))
+	assert.ErrorContains(t, errs, `uid 90000 of login "high" is outside the jail's id map`)
+}
+
+// TestKeep: with userns = "keep" a jail's login is its account, and nothing else.
+func TestKeep(t *testing.T) {
+	reg, errs := load(t, testOptions(), "version = 1\n[jail.x]\nrootfs = \"/srv/x\"\nusers = [\"high\"]\nuserns = \"keep\"\n"+
+		"[defaults]\nuserns = \"keep\"\n[jail.y]\nrootfs = \"/srv/y\"\nusers = [\"bob\", \"carol\"]\nuserns = \"auto\"\n")
+	require.Empty(t, errs)
+	assert.True(t, reg.Jail("x").Userns.Keep)
+	assert.EqualValues(t, 1<<16, reg.Jail("x").Userns.Size)
+	assert.Equal(t, []jail.Login{{Name: "high", HostUID: 90000, UID: 90000, GID: 90000, HasGID: true}}, reg.Jail("x").Logins)
+	assert.False(t, reg.Jail("y").Userns.Keep)
+
+	for lines, want := range map[string]string{
+		"users = [\"bob\", \"carol\"]":        `users: are 2 logins, with userns = "keep" a jail is one login's`,
+		"users = [\"bob\"]\nuid = 1000":       "uid: must be the account's own, 1502, with userns",
+		"users = [\"bob\"]\ngid = 1000":       "gid: must be the account's own, 1502, with userns",
+		"[jail.x.users.bob]\nuid = 1000":      "uid: must be the account's own, 1502, with userns",
+		"users = [\"nosuch\"]":                `login "nosuch" is not in the host's passwd`,
+		"users = [\"bob\"]\nuserns = \"kept\"": `"kept" is not a mode, must be "auto", "keep", false`,
+	} {
+		_, errs := load(t, testOptions(), "version = 1\n[defaults]\nuserns = \"keep\"\n[jail.x]\nrootfs = \"/srv/x\"\n"+lines)
+		assert.ErrorContains(t, errs, want, lines)
+	}
+	opt := testOptions()
+	euid := uint32(1501)
+	opt.Rootless, opt.euid = true, &euid
+	_, errs = load(t, opt, "version = 1\n[jail.x]\nrootfs = \"/srv/x\"\nusers = [\"alice\"]\nuserns = \"keep\"\n")
+	assert.ErrorContains(t, errs, `"keep" is for jails that root starts`)
+}
+
+// TestShownByTemplate: what a template shows and hides has the account's name in it.
+func TestShownByTemplate(t *testing.T) {
+	opt := schoolOptions()
+	reg, errs := load(t, opt, "version = 1\n[template.s]\nrootfs = \"host\"\nshow = [\"/srv/grades/{user}\", \"/srv/all\"]\nhide = [\"/srv/all/{uid}\"]\n"+
+		"[[match]]\nuser = \"cs-ann\"\ntemplate = \"s\"\n[[match]]\nuser = \"cs-ben\"\ntemplate = \"s\"\n")
+	require.Empty(t, errs)
+	for _, name := range []string{"cs-ann", "cs-ben"} {
+		j := reg.Jail(name)
+		assert.Equal(t, []string{"/srv/all", "/srv/grades/" + name}, j.Source.Show)
+		assert.Equal(t, []string{fmt.Sprintf("/srv/all/%d", j.Logins[0].HostUID)}, j.Source.Hide)
+	}
+	_, errs = load(t, opt, "version = 1\n[template.s]\nrootfs = \"host\"\nshow = [\"/srv/{group}\"]\n[[match]]\nuser = \"cs-ann\"\ntemplate = \"s\"\n")
+	assert.ErrorContains(t, errs, "has a brace that belongs to none of {user}")
 }

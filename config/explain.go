@@ -119,6 +119,8 @@ func (d *draft) explainSettings(e *Explanation) {
 	switch u := e.Spec.Userns; {
 	case s.Userns.off:
 		add("userns", "false: ids inside are ids of the host", s.Userns.origin)
+	case u.Enabled && u.Keep:
+		add("userns", fmt.Sprintf("ids 0 to %d inside are %d to %d on the host, but for the login's own, which it keeps", u.Size-1, u.Base, uint64(u.Base)+uint64(u.Size)-1), s.Userns.origin)
 	case u.Enabled:
 		add("userns", fmt.Sprintf("ids 0 to %d inside are %d to %d on the host", u.Size-1, u.Base, uint64(u.Base)+uint64(u.Size)-1), s.Userns.origin)
 	default:

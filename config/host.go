@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"jail/internal/jail"
 )
 
 // host is what the host's account files say.
@@ -26,6 +28,7 @@ type host struct {
 	byUID      map[uint32][]string
 	privileged map[uint32]string   // gid of a privileged group: its name
 	near       map[string][]string // account: the privileged groups that list it
+	lists      map[string][]int    // account: the groups that list it, by their place
 }
 
 type account struct {
@@ -152,7 +155,11 @@ func (h *host) index() {
 			}
 		}
 	}
-	for _, g := range h.groups {
+	h.lists = make(map[string][]int)
+	for i, g := range h.groups {
+		for _, member := range g.members {
+			h.lists[member] = append(h.lists[member], i)
+		}
 		// By gid as well as by name: two groups can share a gid.
 		if name, ok := h.privileged[g.gid]; ok {
 			for _, member := range g.members {
@@ -191,6 +198,28 @@ func (h *host) privilege(u account) (string, bool) {
 		return groups[0], true
 	}
 	return "", false
+}
+
+// groupsOf are the groups that list an account, as far as they are known and have usable
+// names, without its primary one: those of the files, and of the others those that a
+// [[match]] names. For the rest the name service would have to be asked account by account.
+func (h *host) groupsOf(u account) (list []jail.Group) {
+	seen := map[uint32]bool{0: true, u.gid: true}
+	add := func(g group) {
+		if !seen[g.gid] && isGroupName(g.name) {
+			seen[g.gid] = true
+			list = append(list, jail.Group{Name: g.name, GID: jail.GID(g.gid)})
+		}
+	}
+	for _, i := range h.lists[u.name] {
+		add(h.groups[i])
+	}
+	return list
+}
+
+// isGroupName reports whether a name can stand in group(5) and in an answer.
+func isGroupName(name string) bool {
+	return name != "" && !strings.ContainsAny(name, ":,*?! ") && !hasControl(name) && name[0] != '-'
 }
 
 // accountIn returns a host uid or gid that lies in r.

@@ -123,7 +123,7 @@ func (v *validator) checkCriterion(m *matchTable) {
 		switch {
 		case slices.Contains(privilegedGroups, m.Group.v):
 			m.errorf(m.Group.origin, "the members of %s are nearly root, whom no jail can hold; use another group", m.Group.v)
-		case m.Group.v == "" || strings.ContainsAny(m.Group.v, ":,*?! ") || hasControl(m.Group.v) || m.Group.v[0] == '-':
+		case !isGroupName(m.Group.v):
 			m.errorf(m.Group.origin, "%s is no name of a group, write one", shown(m.Group.v))
 		}
 	case m.User.usable():

@@ -84,8 +84,9 @@ type settings struct {
 	Hostname value[string] `toml:"hostname"`
 	// Userns is the id map: "auto" (the default) maps ids 0 to 65535 to a
 	// range of host ids that nothing else uses, { base = N, size = N } to the
-	// range given, and false not at all: a uid inside is then that very uid
-	// on the host.
+	// range given, "keep" is "auto" with a login that has its own uid and gid of the
+	// host, for file systems that cannot be mounted with mapped ids, and false not at
+	// all: a uid inside is then that very uid on the host.
 	Userns usernsKey `toml:"userns"`
 	// IdleTimeout is how long a jail without a session and without a process
 	// of its own keeps running, as "90s", "15m" (the default) or "1h30m";
@@ -278,15 +279,16 @@ type usernsKey struct {
 	origin
 	broken bool         // given, but none of the forms
 	off    bool         // false
+	keep   bool         // "keep"
 	fixed  *usernsTable // { base, size }
 }
 
 func (u *usernsKey) decode(ps *problems, o origin, p *position, v any) {
 	u.origin = o
-	const want = `"auto", false or { base = N, size = N }`
+	const want = `"auto", "keep", false or { base = N, size = N }`
 	switch v := v.(type) {
 	case string:
-		if v != "auto" {
+		if u.keep = v == "keep"; !u.keep && v != "auto" {
 			u.broken = true
 			ps.errorf(o, "%q is not a mode, must be %s", v, want)
 		}

@@ -64,6 +64,12 @@ func (t *jailTable) expandable(f func(x *value[string], place bool)) {
 		f(&t.Mounts[i].Source, true)
 		f(&t.Mounts[i].Target, false)
 	}
+	for i := range t.Show {
+		f(&t.Show[i], true)
+	}
+	for i := range t.Hide {
+		f(&t.Hide[i], false)
+	}
 }
 
 // expanded is a template's keys for one account.
@@ -79,6 +85,7 @@ func (t *jailTable) expandFor(ps *problems, x *expansion) expanded {
 	c := *t
 	c.problems = problems{}
 	c.Env, c.Mounts = maps.Clone(t.Env), slices.Clone(t.Mounts)
+	c.Show, c.Hide = slices.Clone(t.Show), slices.Clone(t.Hide)
 	e := expanded{jailTable: &c, says: map[string]bool{}}
 	c.expandable(func(val *value[string], place bool) {
 		if !val.usable() {
@@ -160,7 +167,7 @@ func (v *validator) checkTemplate(t *jailTable) {
 		t.errorf(t.Users.origin, "belongs to a jail; whose jails are made by this template, [[match]] says")
 	}
 	if t.Userns.fixed != nil {
-		t.errorf(t.Userns.origin, `cannot be one range for all jails of a template, write "auto" or false`)
+		t.errorf(t.Userns.origin, `cannot be one range for all jails of a template, write "auto", "keep" or false`)
 		t.Userns = usernsKey{}
 	}
 	e := t.expandFor(&t.problems, &expansion{"somebody", "1000", "/home/somebody"})

@@ -177,6 +177,48 @@ func (v *validator) assignRanges() {
 		}
 		checkCovered(d, r)
 	}
+	for _, d := range v.drafts {
+		d.spec.Userns.Keep = d.set.Userns.keep && d.spec.Userns.Enabled
+	}
+}
+
+// keep makes the login of a jail with userns = "keep" what its account is on the host.
+func (v *validator) keep(d *draft) {
+	k := d.set.Userns
+	if !k.keep {
+		return
+	}
+	if v.opt.Rootless {
+		d.errorf(k.origin, `"keep" is for jails that root starts; in a jail of your own your uid is kept anyway, remove it`)
+		return
+	}
+	if n := len(d.Users.list); n > 1 {
+		// Root inside can be any of them, and so on those file systems.
+		d.errorf(d.Users.origin, `are %d logins, with userns = "keep" a jail is one login's; give each a jail of its own`, n)
+	}
+	if len(d.Users.list) != 1 || !d.Users.list[0].known {
+		return
+	}
+	u := d.Users.list[0]
+	if acct, ok := v.host.user(u.login); ok {
+		v.ownIDs(u, d, acct, `with userns = "keep": it is the same on the host; remove it`)
+	}
+}
+
+// ownIDs gives a login the ids of its account, and reports whether the registry says
+// nothing else.
+func (v *validator) ownIDs(u *userTable, d *draft, acct account, why string) bool {
+	for _, id := range []struct {
+		is   value[int64]
+		want uint32
+	}{{u.UID.or(d.UID), acct.uid}, {u.GID.or(d.set.GID), acct.gid}} {
+		if id.is.usable() && id.is.v != int64(id.want) {
+			u.errorf(id.is.origin, "must be the account's own, %d, %s", id.want, why)
+			return false
+		}
+	}
+	u.spec.GID, u.spec.HasGID = jail.GID(acct.gid), true
+	return true
 }
 
 // explicitClaims returns the host ids that the registry names itself.

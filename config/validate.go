@@ -136,6 +136,7 @@ func (v *validator) addDraft(t *jailTable) {
 	v.settings(&d.problems, &d.spec, &d.set, t.origin)
 	v.cage(d)
 	v.services(d)
+	v.keep(d)
 	v.usernsRange(d)
 	v.drafts = append(v.drafts, d)
 }
@@ -666,6 +667,10 @@ func (v *validator) usernsRange(d *draft) {
 // checkCovered reports ids inside that the range has no host id for.
 func checkCovered(d *draft, r span) {
 	size := r.end - r.base
+	// An id of its own beyond it has a place at the end of the range (launch.idMap).
+	if d.isCage() && size >= slotSize || d.set.Userns.keep {
+		return
+	}
 	for _, u := range d.Users.list {
 		if !u.known {
 			continue

@@ -95,6 +95,23 @@ func TestCage(t *testing.T) {
 	})
 }
 
+// TestCageOnFUSE: a home that is a FUSE mount, whose ids cannot be mapped, is one where the
+// login keeps its own.
+func TestCageOnFUSE(t *testing.T) {
+	cage(t, `userns = "keep"`)
+	const behind = "/srv/people/behind"
+	server := filepath.Join(t.TempDir(), "server")
+	require.NoError(t, os.Rename(cageHome, behind))
+	require.NoError(t, os.Mkdir(cageHome, 0o755))
+	require.NoError(t, os.WriteFile(server, fmt.Appendf(nil, "#!/bin/sh\nexec setpriv --reuid=%[1]d --regid=%[1]d --clear-groups /usr/lib/openssh/sftp-server\n", centos.id), 0o755))
+	require.NoError(t, command("sshfs", "-o", "allow_other,default_permissions,ssh_command="+server, "any:"+behind, cageHome))
+	t.Cleanup(func() {
+		require.NoError(t, errors.Join(command(initPath, "stop", "cage"), command("fusermount3", "-u", cageHome), os.RemoveAll(behind)))
+	})
+	assert.Equal(t, result{stdout: "centos\nmine\n"}, run(t, forced, ask{as: centos, cmd: "echo mine >file; stat -c %U file; cat file"}))
+	assert.Equal(t, "mine\n", contents(behind+"/file"))
+}
+
 func contentsOf(t *testing.T, cmd string) string {
 	t.Helper()
 	return runCommand(t, exec.Command("sh", "-c", cmd), nil).stdout

@@ -88,6 +88,10 @@ func (a *auditor) checkPing() {
 // hostGIDs are the groups on the host that a jail's logins have, from the first to the
 // last.
 func hostGIDs(j *jail.Spec) (first, last uint64) {
+	if j.Userns.Keep {
+		gid := uint64(j.Logins[0].GID)
+		return min(gid, uint64(j.Userns.Base)), max(gid, uint64(j.Userns.Base)+uint64(j.Userns.Size)-1)
+	}
 	if j.Userns.Enabled {
 		return uint64(j.Userns.Base), uint64(j.Userns.Base) + uint64(j.Userns.Size) - 1
 	}

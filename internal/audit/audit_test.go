@@ -274,6 +274,13 @@ func TestFindings(t *testing.T) {
 			[]want{{Note, "sysctl net.ipv4.ping_group_range", "is 1 to 0 and leaves out the groups of these jails, so ping does not work in them: web", `sysctl -w net.ipv4.ping_group_range="0 2147483647"`}}, nil},
 		{"ping is open for half a jail", func(w *world) { w.files["/proc/sys/net/ipv4/ping_group_range"] = fakeFile{text: "0 265534\n"} },
 			[]want{{Note, "sysctl net.ipv4.ping_group_range", "is 0 to 265534", `sysctl -w net.ipv4.ping_group_range="0 2147483647"`}}, nil},
+		{"kept ids are worth a note, and are in the groups for ping", func(w *world) {
+			w.jails[0].Userns.Keep, w.jails[0].Logins[0].GID = true, 1500
+			w.files["/proc/sys/net/ipv4/ping_group_range"] = fakeFile{text: "200000 265535\n"}
+		}, []want{
+			{Note, "userns", `"keep" makes the sessions of these jails their accounts to the host's kernel, to sockets and to what is counted by uid: web`, `write userns = "auto" where home and mounts are on ext4, xfs or btrfs`},
+			{Note, "sysctl net.ipv4.ping_group_range", "leaves out the groups of these jails", `sysctl -w net.ipv4.ping_group_range="0 2147483647"`},
+		}, nil},
 		{"ping is open", func(w *world) { w.files["/proc/sys/net/ipv4/ping_group_range"] = fakeFile{text: "200000 265535\n"} }, nil, []string{"ping"}},
 
 		// Controllers, and whose they are.

@@ -111,12 +111,19 @@ func (a *auditor) checkKernel() {
 		a.add(nil, Warning, "sysctl kernel.core_pattern", "begins with @, so each crash in a jail is told to a program of the host, whatever the limit on core files",
 			"sysctl -w kernel.core_pattern=core, or a pattern that begins with |, which jails do not reach")
 	}
-	var userns []string
+	var userns, kept []string
 	for i := range a.jails {
 		j := &a.jails[i]
 		if j.Userns.Enabled {
 			userns = append(userns, j.Name)
 		}
+		if j.Userns.Keep {
+			kept = append(kept, j.Name)
+		}
+	}
+	if len(kept) > 0 {
+		a.add(nil, Note, "userns", `"keep" makes the sessions of these jails their accounts to the host's kernel, to sockets and to what is counted by uid: `+list(kept),
+			`write userns = "auto" where home and mounts are on ext4, xfs or btrfs`)
 	}
 	if len(userns) > 0 {
 		a.checkUserns(userns)

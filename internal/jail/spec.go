@@ -129,12 +129,20 @@ type Source struct {
 	// Home is the home directory of the jail's one login, on the host and inside, for
 	// Host; Group is the name of its primary group.
 	Home, Group string
+	// Groups are the groups of the login besides, by the host's names, for Host.
+	Groups []Group
 	// Prepared is the directory in which package hostfiles keeps what is seen of the
 	// host's own files, for Host.
 	Prepared string
 	// Show are paths of the host that are seen besides, read-only, and Hide what of all
 	// that is seen is empty, for Host. Both are absolute, clean and sorted.
 	Show, Hide []string
+}
+
+// Group is a group by the host's name and id.
+type Group struct {
+	Name string
+	GID  GID
 }
 
 // SourceKind is a kind of Source.
@@ -169,6 +177,9 @@ type Userns struct {
 	Base uint32
 	// Size is the number of ids mapped.
 	Size uint32
+	// Keep leaves the one login its own ids, uid and gids, which are its ids on the host
+	// inside and outside; the range is for all others.
+	Keep bool
 }
 
 // Mount is one bind mount.

@@ -152,26 +152,108 @@ func TestHomeIsTheLogins(t *testing.T) {
 	}
 }
 
+// TestCageOfADirectorysAccount: ids beyond the range, as accounts of a directory service
+// have, are the login's inside and on the disk, and its groups count where something of
+// theirs is mounted.
+func TestCageOfADirectorysAccount(t *testing.T) {
+	for name, keep := range map[string]bool{"auto": false, "keep": true} {
+		t.Run(name, func(t *testing.T) {
+			const uid, gid, project = 1_234_567, 2_234_567, 65_534 - 1
+			spec := newCage(t, true)
+			spec.Userns.Keep = keep
+			spec.Logins[0] = jail.Login{HostUID: uid, UID: uid, GID: gid, HasGID: true, JailName: "alice", Home: spec.Source.Home}
+			spec.Source.Groups = []jail.Group{{Name: "project", GID: project}, {Name: "staff", GID: 50}, {Name: "high", GID: 3_234_567}}
+			require.NoError(t, os.Chown(spec.Source.Home, uid, gid))
+			shared := t.TempDir()
+			require.NoError(t, os.Chown(shared, 0, project))
+			require.NoError(t, os.Chmod(shared, os.ModeSetgid|0o770))
+			spec.Mounts = []jail.Mount{{Source: shared, Target: "/srv/shared"}}
+			j := mustStart(t, spec)
+			assert.Equal(t, fmt.Sprintf("uid=%d(alice) gid=%d(alice) groups=%d(alice),50(staff),%d(project),3234567(high)\n", uid, gid, gid, project), j.out("id"))
+			assert.Equal(t, "ok\n", j.out("echo ok >~/file; cat ~/file; : >/srv/shared/file"))
+			is := func(path string) (ids [2]uint32) {
+				var st syscall.Stat_t
+				require.NoError(t, syscall.Lstat(path, &st))
+				return [2]uint32{st.Uid, st.Gid}
+			}
+			assert.Equal(t, [2]uint32{uid, gid}, is(filepath.Join(spec.Source.Home, "file")))
+			assert.Equal(t, [2]uint32{uid, project}, is(filepath.Join(shared, "file")))
+			var st syscall.Stat_t
+			require.NoError(t, syscall.Stat(fmt.Sprintf("/proc/%d", j.PID), &st))
+			assert.Equal(t, spec.Userns.Base, st.Uid, "root inside is not the login")
+			// On the host the login has its own uid only if it keeps it (user_namespaces(7)).
+			host := map[bool]uint32{true: uid, false: spec.Userns.Base + 65_534}[keep]
+			assert.Regexp(t, fmt.Sprintf(`(?m)^ +%d +%d +1$`, uid, host), j.out("cat /proc/self/uid_map"))
+		})
+	}
+}
+
+// TestIdsThatAreNotKept: a jail keeps the ids of one account, and root's never.
+func TestIdsThatAreNotKept(t *testing.T) {
+	for claim, odd := range map[string]func(s *jail.Spec){
+		"another uid inside": func(s *jail.Spec) { s.Logins[0].HostUID++ },
+		"no gid":             func(s *jail.Spec) { s.Logins[0].HasGID = false },
+		"two logins":         func(s *jail.Spec) { s.Logins = append(s.Logins, jail.Login{HostUID: testUID + 1, UID: testUID + 1}) },
+		"root":               func(s *jail.Spec) { s.Logins[0].HostUID, s.Logins[0].UID = 0, 0; os.Chown(s.Source.Home, 0, 0) },
+		"root's group":       func(s *jail.Spec) { s.Logins[0].GID = 0 },
+		"a group of root's":  func(s *jail.Spec) { s.Source.Groups = []jail.Group{{Name: "root", GID: 0}} },
+	} {
+		t.Run(claim, func(t *testing.T) {
+			spec := newCage(t, true)
+			spec.Userns.Keep = true
+			odd(&spec)
+			_, err := start(t, spec)
+			assert.ErrorContains(t, err, "cannot keep")
+		})
+	}
+}
+
 // TestHomeThatCannotBeMapped: a home on a file system without mapped ids is a reason, and
-// will do in root mode.
+// will do in root mode, or where the login keeps its ids.
 func TestHomeThatCannotBeMapped(t *testing.T) {
-	bothModes(t, func(t *testing.T, userns bool) {
-		spec := newCage(t, userns)
-		home, parts := spec.Source.Home, t.TempDir()
-		for _, d := range []string{"lower", "upper", "work"} {
-			require.NoError(t, os.Mkdir(filepath.Join(parts, d), 0o755))
-			require.NoError(t, os.Chown(filepath.Join(parts, d), testUID, testUID))
-		}
-		require.NoError(t, syscall.Mount("overlay", home, "overlay", 0, fmt.Sprintf("lowerdir=%s/lower,upperdir=%s/upper,workdir=%s/work", parts, parts, parts)))
-		t.Cleanup(func() { assert.NoError(t, syscall.Unmount(home, 0)) })
-		j, err := start(t, spec)
-		if userns {
-			assert.ErrorContains(t, err, home+": its file system cannot be mounted with mapped ids; set userns = false for jail test")
-			return
-		}
-		require.NoError(t, err)
-		assert.Equal(t, "x\n", j.out("echo x >~/file; cat ~/file"))
-	})
+	for name, mode := range map[string]jail.Userns{"auto": testRange(0), "keep": testRange(0), "off": {}} {
+		t.Run(name, func(t *testing.T) {
+			spec := newCage(t, true)
+			spec.Userns = mode
+			spec.Userns.Keep = name == "keep"
+			home, parts := spec.Source.Home, t.TempDir()
+			for _, d := range []string{"lower", "upper", "work"} {
+				require.NoError(t, os.Mkdir(filepath.Join(parts, d), 0o755))
+				require.NoError(t, os.Chown(filepath.Join(parts, d), testUID, testUID))
+			}
+			require.NoError(t, os.WriteFile(filepath.Join(parts, "lower/others"), []byte("secret\n"), 0o640))
+			require.NoError(t, syscall.Mount("overlay", home, "overlay", 0, fmt.Sprintf("lowerdir=%s/lower,upperdir=%s/upper,workdir=%s/work", parts, parts, parts)))
+			t.Cleanup(func() { assert.NoError(t, syscall.Unmount(home, 0)) })
+			j, err := start(t, spec)
+			if name == "auto" {
+				assert.ErrorContains(t, err, home+`: its file system cannot be mounted with mapped ids; set userns = "keep" for jail test`)
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, "x\nalice\n", j.out("echo x >~/file; cat ~/file; stat -c %U ~/file"))
+			assert.NotZero(t, j.run("cat ~/others").exited.Code)
+			var st syscall.Stat_t
+			require.NoError(t, syscall.Lstat(filepath.Join(home, "file"), &st))
+			assert.EqualValues(t, testUID, st.Uid)
+		})
+	}
+}
+
+// TestRootThatCannotBeMapped: a root directory has files of many ids, so one without
+// mapped ids is no start with kept ids either.
+func TestRootThatCannotBeMapped(t *testing.T) {
+	needRoot(t)
+	lower, root, parts := newRootfs(t), t.TempDir(), t.TempDir()
+	for _, d := range []string{"upper", "work"} {
+		require.NoError(t, os.Mkdir(filepath.Join(parts, d), 0o755))
+	}
+	require.NoError(t, syscall.Mount("overlay", root, "overlay", 0, fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work", lower, parts, parts)))
+	t.Cleanup(func() { assert.NoError(t, syscall.Unmount(root, 0)) })
+	spec := newSpec(root, true)
+	spec.Userns.Keep = true
+	spec.Logins[0] = jail.Login{HostUID: testUID, UID: testUID, GID: testUID, HasGID: true, JailName: "work", Shell: "/bin/sh", Home: "/"}
+	_, err := start(t, spec)
+	assert.ErrorContains(t, err, root+": its file system cannot be mounted with mapped ids; set userns = false for jail test")
 }
 
 // TestHiddenLink: what is to be hidden and is a link is no start, not something that is seen.

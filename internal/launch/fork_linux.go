@@ -307,7 +307,11 @@ func waitExec(c *sys.Child) {
 func (l *Launcher) writeMaps(pid int, spec *jail.Spec, set *wire.Setup) error {
 	dir := "/proc/" + strconv.Itoa(pid) + "/"
 	if !l.rootless {
-		return mapRange(pid, spec.Userns)
+		uids, gids, err := mapsOf(spec)
+		if err != nil {
+			return err
+		}
+		return writeMap(pid, uids, gids)
 	}
 	uid, gid := os.Getuid(), os.Getgid()
 	inUID := uint32(spec.Logins[0].UID)
@@ -372,14 +376,21 @@ func shift(pid int, p *prepared) error {
 		case source.NoIDs:
 			continue
 		case source.OneID:
-			if as, err = oneID(p.spec.Userns, tree.UID, tree.GID); err != nil {
+			if as, err = oneID(p.spec, tree.UID, tree.GID); err != nil {
 				return fmt.Errorf("map ids of %s: %w", tree.Name, err)
 			}
 			defer sys.Close(as)
 		}
 		err := sys.MountSetattr(tree.FD, 0, as, false)
+		if err == syscall.EINVAL && p.spec.Userns.Keep && tree.FD != p.fds.Rootfs {
+			continue // the login's ids are its own on the host, and so they are on this file system
+		}
 		if err == syscall.EINVAL {
-			return fmt.Errorf("%s: its file system cannot be mounted with mapped ids; set userns = false for jail %s, or move it to ext4, xfs or btrfs", tree.Name, p.spec.Name)
+			fix := "set userns = false for jail " + p.spec.Name
+			if tree.FD != p.fds.Rootfs && len(p.spec.Logins) == 1 {
+				fix = `set userns = "keep" for jail ` + p.spec.Name
+			}
+			return fmt.Errorf("%s: its file system cannot be mounted with mapped ids; %s, or move it to ext4, xfs or btrfs", tree.Name, fix)
 		}
 		if err != nil {
 			return fmt.Errorf("map ids of %s: %w", tree.Name, err)
@@ -388,11 +399,17 @@ func shift(pid int, p *prepared) error {
 	return nil
 }
 
-// oneID returns a user namespace that has no process and one uid and gid, mapped as a
-// jail's range maps them. It is for mount_setattr(2) only.
-func oneID(u jail.Userns, uid, gid uint32) (int, error) {
-	if uid >= u.Size || gid >= u.Size {
-		return -1, fmt.Errorf("the jail's range of %d ids does not have uid %d and gid %d", u.Size, uid, gid)
+// oneID returns a user namespace that has no process and one uid and gid, mapped as the
+// jail's own maps them. It is for mount_setattr(2) only.
+func oneID(spec *jail.Spec, uid, gid uint32) (int, error) {
+	uids, gids, err := mapsOf(spec)
+	if err != nil {
+		return -1, err
+	}
+	hostUID, ok1 := hostID(uids, uid)
+	hostGID, ok2 := hostID(gids, gid)
+	if !ok1 || !ok2 {
+		return -1, fmt.Errorf("the jail's range of %d ids does not have uid %d and gid %d", spec.Userns.Size, uid, gid)
 	}
 	r, w, err := sys.Pipe()
 	if err != nil {
@@ -411,11 +428,8 @@ func oneID(u jail.Userns, uid, gid uint32) (int, error) {
 		waitExec(c)
 		sys.Close(pidfd)
 	}()
-	dir := "/proc/" + strconv.Itoa(pid) + "/"
-	for file, id := range map[string]uint32{"uid_map": uid, "gid_map": gid} {
-		if err := os.WriteFile(dir+file, fmt.Appendf(nil, "%d %d 1\n", id, u.Base+id), 0); err != nil {
-			return -1, err
-		}
+	if err := writeMap(pid, []extent{{uid, hostUID, 1}}, []extent{{gid, hostGID, 1}}); err != nil {
+		return -1, err
 	}
-	return syscall.Open(dir+"ns/user", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	return syscall.Open("/proc/"+strconv.Itoa(pid)+"/ns/user", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
 }

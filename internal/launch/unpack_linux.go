@@ -105,7 +105,8 @@ func Unpack(program string, dir, source int, order *wire.Unpack) (u *Unpacking, 
 			waitExec(u.child)
 		}
 	}()
-	if err := mapRange(u.pid, ids); err != nil {
+	whole := idMap(ids, nil)
+	if err := writeMap(u.pid, whole, whole); err != nil {
 		return nil, err
 	}
 	if err := idmapFor(u.pid, into, source, order.Dir); err != nil {
@@ -175,17 +176,6 @@ func freeUnpackIDs() (jail.Userns, error) {
 		}
 	}
 	return jail.Userns{}, fmt.Errorf("%d imports run already; wait for one of them", len(unpackIDs))
-}
-
-// mapRange gives a new user namespace the ids of u.
-func mapRange(pid int, u jail.Userns) error {
-	m := []byte(fmt.Sprintf("0 %d %d\n", u.Base, u.Size))
-	for _, f := range []string{"gid_map", "uid_map"} {
-		if err := os.WriteFile("/proc/"+strconv.Itoa(pid)+"/"+f, m, 0); err != nil {
-			return fmt.Errorf("map ids: %w", err)
-		}
-	}
-	return nil
 }
 
 // idmapFor makes the new directory, and the source if it is one, show the ids of the

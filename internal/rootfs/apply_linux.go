@@ -422,8 +422,8 @@ func (b *builder) do(op Op) error {
 		if err := sys.Mkdirat(dir, base, 0o700); err != nil && err != syscall.EEXIST {
 			return err
 		}
-		if op.Owner != 0 {
-			if err := syscall.Fchownat(dir, base, int(op.Owner), int(op.Owner), sys.AtSymlinkNofollow); err != nil {
+		if op.UID != 0 || op.GID != 0 {
+			if err := syscall.Fchownat(dir, base, int(op.UID), int(op.GID), sys.AtSymlinkNofollow); err != nil {
 				return err
 			}
 		}

@@ -39,11 +39,11 @@ type Op struct {
 	Options [][2]string
 	// Major and Minor are a Node's device.
 	Major, Minor uint32
-	// Owner is the uid and gid of a Dir, Mode are its permissions, 0755 if 0.
-	Owner uint32
-	Mode  uint16
-	Index uint16 // Bind: which of the set-up's mounts it is
-	Kind  Kind
+	// UID and GID are the owner of a Dir, Mode are its permissions, 0755 if 0.
+	UID, GID uint32
+	Mode     uint16
+	Index    uint16 // Bind: which of the set-up's mounts it is
+	Kind     Kind
 	// ReadOnly is a Tmpfs that nobody writes to.
 	ReadOnly bool
 	// Optional steps are left out where their target is missing.
@@ -180,7 +180,7 @@ func appendEntries(ops []Op, s *wire.Setup) []Op {
 	for i := range s.Entries {
 		switch e := &s.Entries[i]; e.Kind {
 		case wire.EntryDir:
-			ops = append(ops, Op{Kind: Dir, Target: e.Path, Mode: uint16(e.Mode), Owner: e.Owner})
+			ops = append(ops, Op{Kind: Dir, Target: e.Path, Mode: uint16(e.Mode), UID: e.UID, GID: e.GID})
 		case wire.EntryLink:
 			ops = append(ops, Op{Kind: Link, Target: e.Path, Source: e.Text})
 		case wire.EntryFile:

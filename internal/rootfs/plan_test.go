@@ -107,13 +107,13 @@ func TestPlan(t *testing.T) {
 			wire.Setup{PtyMax: 256, Userns: true, OwnRoot: true, Mounts: []wire.Mount{{Target: "/usr", ReadOnly: true}}, Entries: []wire.Entry{
 				{Kind: wire.EntryTmpfs, Path: "/run", Mode: 0o755, Bytes: 1 << 20},
 				{Kind: wire.EntryHide, Path: "/usr/src"},
-				{Kind: wire.EntryDir, Path: "/run/user", Mode: 0o700, Owner: 7},
+				{Kind: wire.EntryDir, Path: "/run/user", Mode: 0o700, UID: 7, GID: 8},
 				{Kind: wire.EntryLink, Path: "/bin", Text: "usr/bin"},
 				{Kind: wire.EntryFile, Path: "/dev/jail/f", Text: "text"},
 			}},
 			whole(procfs, dev, links, []Op{
 				{Kind: Tmpfs, Target: "/run", Options: [][2]string{{"mode", "755"}, {"size", "1048576"}, {"nr_inodes", "256"}}},
-				{Kind: Dir, Target: "/run/user", Mode: 0o700, Owner: 7},
+				{Kind: Dir, Target: "/run/user", Mode: 0o700, UID: 7, GID: 8},
 				{Kind: Link, Target: "/bin", Source: "usr/bin"},
 				{Kind: File, Target: "/dev/jail/f", Source: "text"},
 			}, masks, pts(tty), rest, []Op{

@@ -50,6 +50,9 @@ const (
 	MaxOwnMounts = 64
 	// MaxListed bounds what a cage shows besides, and what it hides.
 	MaxListed = 32
+	// MaxGroups is how many groups a login has in a cage besides its primary one: each may
+	// be a line of an id map, which is a page at most (user_namespaces(7)).
+	MaxGroups = 32
 )
 
 // Prepared is the directory of a runtime directory in which package hostfiles keeps what
@@ -205,9 +208,9 @@ const (
 
 // entries are what PID 1 makes, without the links to where programs are.
 func (h *host) entries() []wire.Entry {
-	uid := uint32(h.spec.Logins[0].UID)
-	dir := func(p string, mode, owner uint32) wire.Entry {
-		return wire.Entry{Kind: wire.EntryDir, Path: p, Mode: mode, Owner: owner}
+	uid, gid := uint32(h.spec.Logins[0].UID), uint32(h.spec.Logins[0].GID)
+	dir := func(p string, mode uint32) wire.Entry {
+		return wire.Entry{Kind: wire.EntryDir, Path: p, Mode: mode}
 	}
 	link := func(p, to string) wire.Entry { return wire.Entry{Kind: wire.EntryLink, Path: p, Text: to} }
 	memory := func(p string, mode uint32, bytes uint64) wire.Entry {
@@ -217,15 +220,15 @@ func (h *host) entries() []wire.Entry {
 		return wire.Entry{Kind: wire.EntryFile, Path: OwnFiles + "/" + name, Text: text}
 	}
 	return []wire.Entry{
-		dir("/sys", 0o555, 0), dir("/root", 0o700, 0), dir("/home", 0o755, 0), dir("/srv", 0o755, 0), dir("/mnt", 0o755, 0),
-		dir("/opt", 0o755, 0), dir("/media", 0o755, 0),
-		dir("/var", 0o755, 0), dir("/var/cache", 0o755, 0), dir("/var/lib", 0o755, 0), dir("/var/local", 0o755, 0),
-		dir("/var/log", 0o755, 0), dir("/var/opt", 0o755, 0), dir("/var/spool", 0o755, 0), dir("/var/spool/mail", 0o755, 0),
+		dir("/sys", 0o555), dir("/root", 0o700), dir("/home", 0o755), dir("/srv", 0o755), dir("/mnt", 0o755),
+		dir("/opt", 0o755), dir("/media", 0o755),
+		dir("/var", 0o755), dir("/var/cache", 0o755), dir("/var/lib", 0o755), dir("/var/local", 0o755),
+		dir("/var/log", 0o755), dir("/var/opt", 0o755), dir("/var/spool", 0o755), dir("/var/spool/mail", 0o755),
 		link("/var/run", "/run"), link("/var/lock", "/run/lock"), link("/var/mail", "spool/mail"),
 		memory("/tmp", 0o1777, tmpBytes), memory("/var/tmp", 0o1777, tmpBytes), memory("/run", 0o755, runBytes),
-		dir("/run/lock", 0o1777, 0), dir("/run/screen", 0o1777, 0), dir("/run/user", 0o755, 0),
-		dir("/run/user/"+strconv.FormatUint(uint64(uid), 10), 0o700, uid),
-		dir(OwnFiles, 0o755, 0),
+		dir("/run/lock", 0o1777), dir("/run/screen", 0o1777), dir("/run/user", 0o755),
+		{Kind: wire.EntryDir, Path: "/run/user/" + strconv.FormatUint(uint64(uid), 10), Mode: 0o700, UID: uid, GID: gid},
+		dir(OwnFiles, 0o755),
 		file("passwd", h.passwd()), file("group", h.group()), file("hostname", h.spec.Hostname+"\n"),
 		file("hosts", "127.0.0.1\tlocalhost\n127.0.1.1\t"+h.spec.Hostname+"\n::1\tlocalhost ip6-localhost ip6-loopback\n"),
 	}
@@ -263,12 +266,25 @@ func (h *host) passwd() string {
 	return accounts + fmt.Sprintf("%s:x:%d:%d::%s:%s\n", lg.JailName, lg.UID, lg.GID, h.Home, shell)
 }
 
+// group has the login's groups under the host's names, as far as it is not one of those
+// every system has.
 func (h *host) group() string {
-	gid := strconv.FormatUint(uint64(h.spec.Logins[0].GID), 10)
-	if strings.Contains(groups, ":"+gid+":\n") {
-		return groups
+	lg := &h.spec.Logins[0]
+	lines := strings.SplitAfter(groups, "\n")
+	have := func(gid jail.GID) int {
+		return slices.IndexFunc(lines, func(line string) bool { return strings.Contains(line, fmt.Sprintf(":x:%d:", gid)) })
 	}
-	return groups + h.Group + ":x:" + gid + ":\n"
+	if have(lg.GID) < 0 {
+		lines = append(lines, fmt.Sprintf("%s:x:%d:\n", h.Group, lg.GID))
+	}
+	for _, g := range h.Groups {
+		if i := have(g.GID); i >= 0 {
+			lines[i] = strings.TrimSuffix(lines[i], "\n") + lg.JailName + "\n"
+		} else {
+			lines = append(lines, fmt.Sprintf("%s:x:%d:%s\n", g.Name, g.GID, lg.JailName))
+		}
+	}
+	return strings.Join(lines, "")
 }
 
 // below returns the mount points in a directory, those above others first.

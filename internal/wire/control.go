@@ -230,8 +230,8 @@ type Entry struct {
 	Text string
 	// Mode are the permissions of a directory or file system.
 	Mode uint32
-	// Owner is the uid and gid of a directory, as the jail knows them.
-	Owner uint32
+	// UID and GID are the owner of a directory, as the jail knows them.
+	UID, GID uint32
 	// Bytes bounds a file system, in bytes; it has a file for each 4 KiB at most.
 	Bytes uint64
 }
@@ -441,7 +441,7 @@ func appendSetup(dst []byte, s *Setup) ([]byte, error) {
 	dst = putU16(dst, uint16(len(s.Entries)))
 	for _, e := range s.Entries {
 		dst = putString(putString(append(dst, byte(e.Kind)), e.Path), e.Text)
-		dst = putU64(putU32(putU32(dst, e.Mode), e.Owner), e.Bytes)
+		dst = putU64(putU32(putU32(putU32(dst, e.Mode), e.UID), e.GID), e.Bytes)
 	}
 	if len(dst) > MaxPacket {
 		return nil, ErrTooLong
@@ -489,7 +489,7 @@ func DecodeSetup(body []byte) (*Setup, error) {
 	}
 	s.Locked, s.Devices, s.OwnRoot = in.boolean(), in.boolean(), in.boolean()
 	for n := int(in.u16()); n > 0 && !in.bad; n-- {
-		e := Entry{Kind: EntryKind(in.u8()), Path: in.str(maxPath), Text: in.str(MaxString), Mode: in.u32(), Owner: in.u32(), Bytes: in.u64()}
+		e := Entry{Kind: EntryKind(in.u8()), Path: in.str(maxPath), Text: in.str(MaxString), Mode: in.u32(), UID: in.u32(), GID: in.u32(), Bytes: in.u64()}
 		if e.Kind > EntryHide {
 			return nil, ErrMalformed
 		}

@@ -217,7 +217,7 @@ func TestOtherMessagesRoundTrip(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []int{3, 4, 5, 6, 8, 9, 10}, fds, "PID 1 opens the sftp server itself")
 	own := &Setup{OwnRoot: true, Entries: []Entry{
-		{Kind: EntryDir, Path: "/run/user/5", Mode: 0o700, Owner: 5}, {Kind: EntryLink, Path: "/bin", Text: "usr/bin"},
+		{Kind: EntryDir, Path: "/run/user/5", Mode: 0o700, UID: 5, GID: 6}, {Kind: EntryLink, Path: "/bin", Text: "usr/bin"},
 		{Kind: EntryTmpfs, Path: "/tmp", Mode: 0o1777, Bytes: 1 << 33}, {Kind: EntryHide, Path: "/usr/src"},
 	}}
 	p, err = AppendSetup(nil, own)
