@@ -49,7 +49,7 @@ func extrausers(t *testing.T, home func(i int) string) (people func(to int)) {
 // sixLines is what the README says.
 func sixLines(t *testing.T) string {
 	t.Helper()
-	_, text, found := strings.Cut(contents("../README.md"), "Or six, a cage of the host")
+	_, text, found := strings.Cut(contents("../README.md"), "With six lines in `/etc/jail/jail.toml`")
 	require.True(t, found)
 	_, text, _ = strings.Cut(text, "```toml\n")
 	text, _, _ = strings.Cut(text, "```")
