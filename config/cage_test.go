@@ -189,11 +189,11 @@ func TestKeep(t *testing.T) {
 	assert.False(t, reg.Jail("y").Userns.Keep)
 
 	for lines, want := range map[string]string{
-		"users = [\"bob\", \"carol\"]":        `users: are 2 logins, with userns = "keep" a jail is one login's`,
-		"users = [\"bob\"]\nuid = 1000":       "uid: must be the account's own, 1502, with userns",
-		"users = [\"bob\"]\ngid = 1000":       "gid: must be the account's own, 1502, with userns",
-		"[jail.x.users.bob]\nuid = 1000":      "uid: must be the account's own, 1502, with userns",
-		"users = [\"nosuch\"]":                `login "nosuch" is not in the host's passwd`,
+		"users = [\"bob\", \"carol\"]":         `users: are 2 logins, with userns = "keep" a jail is one login's`,
+		"users = [\"bob\"]\nuid = 1000":        "uid: must be the account's own, 1502, with userns",
+		"users = [\"bob\"]\ngid = 1000":        "gid: must be the account's own, 1502, with userns",
+		"[jail.x.users.bob]\nuid = 1000":       "uid: must be the account's own, 1502, with userns",
+		"users = [\"nosuch\"]":                 `login "nosuch" is not in the host's passwd`,
 		"users = [\"bob\"]\nuserns = \"kept\"": `"kept" is not a mode, must be "auto", "keep", false`,
 	} {
 		_, errs := load(t, testOptions(), "version = 1\n[defaults]\nuserns = \"keep\"\n[jail.x]\nrootfs = \"/srv/x\"\n"+lines)
