@@ -12,7 +12,7 @@ import (
 
 	"jail/config"
 	"jail/internal/admin"
-	"jail/internal/image"
+	"jail/internal/imagestore"
 	"jail/internal/inforce"
 )
 
@@ -192,7 +192,7 @@ func readsCommand(g *grammar) *grammar {
 }
 
 func imageNames(prefix string) []string {
-	dirs, _ := filepath.Glob(filepath.Join(image.DefaultDir, "[a-z_]*"))
+	dirs, _ := filepath.Glob(filepath.Join(imagestore.DefaultDir, "[a-z_]*"))
 	var found []string
 	for _, d := range dirs {
 		if name := filepath.Base(d); strings.HasPrefix(name, prefix) {

@@ -12,6 +12,7 @@ import (
 
 	"jail/internal/event"
 	"jail/internal/image"
+	"jail/internal/imagestore"
 )
 
 const imageUsage = `Usage: jail-init image [--images DIR] VERB [ARGUMENT...]
@@ -35,7 +36,7 @@ See jail-init(8).
 
 // image runs a verb of images.
 func (c *common) image(args []string) error {
-	dir := image.DefaultDir
+	dir := imagestore.DefaultDir
 	fs := c.flags("image")
 	fs.Usage = func() { fmt.Fprint(os.Stderr, imageUsage) }
 	fs.StringVar(&dir, "images", dir, "")
@@ -122,7 +123,7 @@ func about(name string, err error) error {
 	return fmt.Errorf("image %s: %w", name, err)
 }
 
-func removed(gone []image.Image, err error) error {
+func removed(gone []imagestore.Image, err error) error {
 	for _, i := range gone {
 		fmt.Printf("%s/%s: removed, %s\n", i.Name, i.ID, image.Size(i.Bytes))
 	}

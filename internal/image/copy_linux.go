@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"jail/internal/imagestore"
 )
 
 // copyMark is in the names of copies that are being made.
@@ -34,7 +36,7 @@ func (s *Store) Copy(ref, to string) (id string, err error) {
 	}
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), "."+base+copyMark) {
-			_ = removeUnlocked(filepath.Join(dir, e.Name()))
+			_ = imagestore.RemoveUnlocked(filepath.Join(dir, e.Name()))
 		}
 	}
 	stop, err := catch()
@@ -61,7 +63,7 @@ func (s *Store) Copy(ref, to string) (id string, err error) {
 		return "", err
 	}
 	defer into.Close()
-	if err := flock(into, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := unix.Flock(int(into.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return "", err
 	}
 	// cp follows no link of the image's (-a) and knows hard links, holes, attributes and
@@ -87,5 +89,5 @@ func (s *Store) Copy(ref, to string) (id string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("rename to %s: %w", to, err)
 	}
-	return id, syncDir(dir)
+	return id, imagestore.SyncDir(dir)
 }

@@ -1,3 +1,8 @@
+// Package image makes images: of archives, of what tools of the host make, and root
+// directories of images. Package imagestore keeps them.
+//
+// What is in an archive, and so in an image, is hostile. It is opened by nobody here but
+// cp(1), which follows no link.
 package image
 
 import (
@@ -18,12 +23,25 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"jail/internal/imagestore"
 	"jail/internal/jail"
 	"jail/internal/launch"
 	"jail/internal/sys"
 	"jail/internal/tty"
 	"jail/internal/wire"
 )
+
+// Store is a store in which images are made.
+type Store struct{ *imagestore.Store }
+
+// OpenStore returns the store in dir, which it makes where it is missing.
+func OpenStore(dir string) (*Store, error) {
+	s, err := imagestore.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{s}, nil
+}
 
 // Import says what is to become an image.
 type Import struct {
@@ -80,14 +98,14 @@ func (s *Store) Import(o *Import) error {
 		}
 	}
 	defer source.Close()
-	fresh, err := s.begin(o.Name)
+	fresh, err := s.Begin(o.Name)
 	if err != nil {
 		return err
 	}
-	made, err := o.unpack(program, source, fresh.lock, stop)
+	made, err := o.unpack(program, source, fresh.File(), stop)
 	if err == nil {
 		// Everything, in one go: not a file after the other.
-		if err = unix.Syncfs(int(fresh.lock.Fd())); err != nil {
+		if err = unix.Syncfs(int(fresh.File().Fd())); err != nil {
 			err = fmt.Errorf("write to the disk: %w", err)
 		}
 	}
@@ -96,81 +114,13 @@ func (s *Store) Import(o *Import) error {
 	}
 	var id string
 	if err == nil {
-		id, err = s.finish(o.Name, fresh, About{Source: from, Imported: time.Now(), Entries: made.Entries, Bytes: made.Bytes})
+		id, err = s.Finish(o.Name, fresh, imagestore.About{Source: from, Imported: time.Now(), Entries: made.Entries, Bytes: made.Bytes})
 	}
 	if err != nil {
-		left := dispose([]retired{fresh})
-		s.tidy(o.Name)
-		return errors.Join(err, left)
+		return errors.Join(err, s.Abandon(o.Name, fresh))
 	}
-	fresh.lock.Close()
 	fmt.Fprintf(o.Stdout, "%s/%s: %d entries, %s, now the current one\n", o.Name, id, made.Entries, Size(made.Bytes))
 	return nil
-}
-
-// begin makes the directory that becomes the image, and locks it.
-func (s *Store) begin(name string) (fresh retired, err error) {
-	unlock, err := s.lock()
-	if err != nil {
-		return fresh, err
-	}
-	defer unlock()
-	dir := filepath.Join(s.dir, name)
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fresh, err
-	}
-	s.sweep(name)
-	path, err := os.MkdirTemp(dir, newPrefix)
-	if err == nil {
-		err = os.Chmod(path, 0o755)
-	}
-	if err != nil {
-		_ = os.Remove(dir)
-		return fresh, err
-	}
-	f, err := os.Open(path)
-	if err == nil {
-		if err = flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
-			f.Close()
-		}
-	}
-	if err != nil {
-		_ = os.Remove(path)
-		return fresh, err
-	}
-	return retired{path, f}, nil
-}
-
-// finish gives the new directory its name.
-func (s *Store) finish(name string, fresh retired, a About) (id string, err error) {
-	unlock, err := s.lock()
-	if err != nil {
-		return "", err
-	}
-	defer unlock()
-	second := a.Imported.UTC().Format("20060102-150405")
-	id = second
-	for n := 2; s.has(filepath.Join(name, id)); n++ {
-		id = second + "-" + strconv.Itoa(n)
-	}
-	if !validID.MatchString(id) {
-		return "", fmt.Errorf("no name is left for an image of %s", second)
-	}
-	if err := s.note(name, id, &a); err != nil {
-		return "", err
-	}
-	to := filepath.Join(s.dir, name, id)
-	err = os.Rename(fresh.path, to)
-	if err == nil {
-		if err = s.use(name, id); err != nil {
-			err = errors.Join(err, os.Rename(to, fresh.path))
-		}
-	}
-	if err != nil {
-		_ = os.Remove(to + about)
-		return "", err
-	}
-	return id, syncDir(s.dir)
 }
 
 // registry matches what skopeo(1) calls a transport.

@@ -175,7 +175,7 @@ func TestHostileArchives(t *testing.T) {
 // nothingLeft: the store is as it was before the first import.
 func nothingLeft(t *testing.T, s *Store) {
 	t.Helper()
-	entries, err := os.ReadDir(s.dir)
+	entries, err := os.ReadDir(s.Dir())
 	require.NoError(t, err)
 	for _, e := range entries {
 		assert.Equal(t, ".lock", e.Name())
@@ -312,7 +312,7 @@ func TestInterrupted(t *testing.T) {
 func half(t *testing.T, s *Store, name string) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		made, _ := filepath.Glob(filepath.Join(s.dir, name, newPrefix+"*", "half"))
+		made, _ := filepath.Glob(filepath.Join(s.Dir(), name, ".new-"+"*", "half"))
 		return len(made) == 1
 	}, 20*time.Second, 5*time.Millisecond)
 }
@@ -331,7 +331,7 @@ func TestKilled(t *testing.T) {
 	s := store(t)
 	o := endless(t, "slow")
 	victim := exec.Command(os.Args[0], "-test.run=^TestKilledVictim$")
-	victim.Env = append(os.Environ(), "JAIL_TEST_KILLED="+s.dir, "JAIL_TEST_SOURCE="+o.Source, "JAIL_TEST_PROGRAM="+o.Program)
+	victim.Env = append(os.Environ(), "JAIL_TEST_KILLED="+s.Dir(), "JAIL_TEST_SOURCE="+o.Source, "JAIL_TEST_PROGRAM="+o.Program)
 	require.NoError(t, victim.Start())
 	half(t, s, "slow")
 	pid := unpackerOf(t, o.Program)
@@ -343,7 +343,7 @@ func TestKilled(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, gone)
 	left := func() []string {
-		made, _ := filepath.Glob(filepath.Join(s.dir, "slow", newPrefix+"*"))
+		made, _ := filepath.Glob(filepath.Join(s.Dir(), "slow", ".new-"+"*"))
 		return made
 	}
 	assert.Len(t, left(), 1, "it goes on")
@@ -421,7 +421,7 @@ func TestSources(t *testing.T) {
 	for _, name := range []string{"", "..", "a/b", "Debian", ".lock", "-x"} {
 		assert.ErrorContains(t, s.Import(job(t, name, empty)), "an image is called by lower-case letters")
 	}
-	_, err := os.Stat(filepath.Join(s.dir, "x"))
+	_, err := os.Stat(filepath.Join(s.Dir(), "x"))
 	assert.ErrorIs(t, err, fs.ErrNotExist)
 }
 

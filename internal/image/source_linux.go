@@ -19,9 +19,9 @@ import (
 // scratch returns a file in the store that has no name, and so is gone with its last
 // descriptor.
 func scratch(s *Store) (*os.File, error) {
-	fd, err := unix.Open(s.dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	fd, err := unix.Open(s.Dir(), unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("make a file in %s: %w", s.dir, err)
+		return nil, fmt.Errorf("make a file in %s: %w", s.Dir(), err)
 	}
 	return os.NewFile(uintptr(fd), "archive"), nil
 }

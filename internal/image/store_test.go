@@ -8,6 +8,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"jail/internal/imagestore"
 )
 
 // three imports three images of one name and returns their ids, the oldest first.
@@ -69,8 +71,8 @@ func TestPrune(t *testing.T) {
 	a, b := three(t, s, "a"), three(t, s, "b")
 	used, _, err := s.Open("a/" + a[0])
 	require.NoError(t, err)
-	require.NoError(t, os.MkdirAll(filepath.Join(s.dir, "b", b[1]+pins), 0o700))
-	require.NoError(t, os.WriteFile(filepath.Join(s.dir, "b", b[1]+pins, "alice"), nil, 0o600))
+	require.NoError(t, os.MkdirAll(filepath.Join(s.Dir(), "b", b[1]+".pins"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(s.Dir(), "b", b[1]+".pins", "alice"), nil, 0o600))
 	gone, err := s.Prune("")
 	require.NoError(t, err)
 	assert.Len(t, gone, 2)
@@ -91,7 +93,7 @@ func TestPrune(t *testing.T) {
 	gone, err = s.Prune("a")
 	require.NoError(t, err)
 	assert.Len(t, gone, 1)
-	require.NoError(t, os.Remove(filepath.Join(s.dir, "b", b[1]+pins, "alice")))
+	require.NoError(t, os.Remove(filepath.Join(s.Dir(), "b", b[1]+".pins", "alice")))
 	gone, err = s.Remove("b/" + b[1])
 	require.NoError(t, err)
 	assert.Len(t, gone, 1)
@@ -110,11 +112,11 @@ func TestMountedInAnImage(t *testing.T) {
 	ids := three(t, s, "deb")
 	outside := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(outside, "mine"), nil, 0o600))
-	at := filepath.Join(s.dir, "deb", ids[0], "etc")
+	at := filepath.Join(s.Dir(), "deb", ids[0], "etc")
 	require.NoError(t, unix.Mount(outside, at, "", unix.MS_BIND, ""))
 	defer unix.Unmount(at, unix.MNT_DETACH)
-	for _, remove := range []func() ([]Image, error){
-		func() ([]Image, error) { return s.Remove("deb/" + ids[0]) }, func() ([]Image, error) { return s.Prune("") },
+	for _, remove := range []func() ([]imagestore.Image, error){
+		func() ([]imagestore.Image, error) { return s.Remove("deb/" + ids[0]) }, func() ([]imagestore.Image, error) { return s.Prune("") },
 	} {
 		_, err := remove()
 		assert.ErrorContains(t, err, at+" is mounted in image deb/"+ids[0]+"; unmount it first")
@@ -139,7 +141,7 @@ func TestCopy(t *testing.T) {
 	busy, err := os.Open(filepath.Join(at, ".deb"+copyMark+"2"))
 	require.NoError(t, err)
 	defer busy.Close()
-	require.NoError(t, flock(busy, unix.LOCK_EX))
+	require.NoError(t, unix.Flock(int(busy.Fd()), unix.LOCK_EX))
 
 	id, err := s.Copy("deb", to)
 	require.NoError(t, err)
@@ -180,15 +182,15 @@ func TestCopyToAFullDisk(t *testing.T) {
 func TestStoreOfOthers(t *testing.T) {
 	s := store(t)
 	for claim, change := range map[string]func() error{
-		"open to others": func() error { return os.Chmod(s.dir, 0o755) },
-		"another's":      func() error { return os.Chown(s.dir, 1000, 0) },
+		"open to others": func() error { return os.Chmod(s.Dir(), 0o755) },
+		"another's":      func() error { return os.Chown(s.Dir(), 1000, 0) },
 	} {
-		require.NoError(t, os.Chmod(s.dir, 0o700))
-		require.NoError(t, os.Chown(s.dir, 0, 0))
-		_, err := OpenStore(s.dir)
+		require.NoError(t, os.Chmod(s.Dir(), 0o700))
+		require.NoError(t, os.Chown(s.Dir(), 0, 0))
+		_, err := OpenStore(s.Dir())
 		require.NoError(t, err)
 		require.NoError(t, change())
-		_, err = OpenStore(s.dir)
+		_, err = OpenStore(s.Dir())
 		assert.ErrorContains(t, err, "must be a directory of root's that nobody else can enter", claim)
 	}
 }

@@ -1,4 +1,4 @@
-// Package image keeps root directories that are there to be copied or shared: images.
+// Package imagestore keeps root directories that are there to be copied or shared: images.
 //
 // An image is a directory, DIR/NAME/ID, whose name comes to be by a rename when all of it
 // is on the disk; the link DIR/NAME/current says which of a name's is used. Nothing in it
@@ -9,7 +9,7 @@
 // Everything below DIR but the images themselves is root's alone. What is in an image is
 // an archive's, hostile: it is opened by nobody here but those who remove or copy it, which
 // follow no link.
-package image
+package imagestore
 
 import (
 	"bufio"
@@ -53,8 +53,8 @@ const (
 // second apart.
 var validID = regexp.MustCompile(`^[0-9]{8}-[0-9]{6}(-[0-9]{1,4})?$`)
 
-// OpenStore returns the store in dir, which it makes where it is missing.
-func OpenStore(dir string) (*Store, error) {
+// Open returns the store in dir, which it makes where it is missing.
+func Open(dir string) (*Store, error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return nil, err
 	}
@@ -70,6 +70,9 @@ func OpenStore(dir string) (*Store, error) {
 	}
 	return &Store{dir}, nil
 }
+
+// Dir is the store's directory.
+func (s *Store) Dir() string { return s.dir }
 
 // lock keeps other processes from changing what there is. It is held for moments only.
 func (s *Store) lock() (unlock func(), err error) {
@@ -242,6 +245,78 @@ func (s *Store) noSuch(ref string) error {
 	return fmt.Errorf("there is no image %s in %s; jail image ls shows those that are there", ref, s.dir)
 }
 
+// Begin makes the directory that becomes an image of name, and locks it.
+func (s *Store) Begin(name string) (fresh Unnamed, err error) {
+	unlock, err := s.lock()
+	if err != nil {
+		return fresh, err
+	}
+	defer unlock()
+	dir := filepath.Join(s.dir, name)
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fresh, err
+	}
+	s.sweep(name)
+	path, err := os.MkdirTemp(dir, newPrefix)
+	if err == nil {
+		err = os.Chmod(path, 0o755)
+	}
+	if err != nil {
+		_ = os.Remove(dir)
+		return fresh, err
+	}
+	f, err := os.Open(path)
+	if err == nil {
+		if err = flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			f.Close()
+		}
+	}
+	if err != nil {
+		_ = os.Remove(path)
+		return fresh, err
+	}
+	return Unnamed{path, f}, nil
+}
+
+// Finish makes an image of the new directory, the current one of its name.
+func (s *Store) Finish(name string, fresh Unnamed, a About) (id string, err error) {
+	unlock, err := s.lock()
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	second := a.Imported.UTC().Format("20060102-150405")
+	id = second
+	for n := 2; s.has(filepath.Join(name, id)); n++ {
+		id = second + "-" + strconv.Itoa(n)
+	}
+	if !validID.MatchString(id) {
+		return "", fmt.Errorf("no name is left for an image of %s", second)
+	}
+	if err := s.note(name, id, &a); err != nil {
+		return "", err
+	}
+	to := filepath.Join(s.dir, name, id)
+	err = os.Rename(fresh.path, to)
+	if err == nil {
+		if err = s.use(name, id); err != nil {
+			err = errors.Join(err, os.Rename(to, fresh.path))
+		}
+	}
+	if err != nil {
+		_ = os.Remove(to + about)
+		return "", err
+	}
+	return id, errors.Join(fresh.lock.Close(), SyncDir(s.dir))
+}
+
+// Abandon removes a directory that does not become one.
+func (s *Store) Abandon(name string, fresh Unnamed) error {
+	err := dispose([]Unnamed{fresh})
+	s.tidy(name)
+	return err
+}
+
 // use makes an image the current one of its name. The store is locked.
 func (s *Store) use(name, id string) error {
 	dir := filepath.Join(s.dir, name)
@@ -255,7 +330,7 @@ func (s *Store) use(name, id string) error {
 	if err := os.Rename(link, filepath.Join(dir, currentName)); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return SyncDir(dir)
 }
 
 // Use makes an image the current one of its name.
@@ -363,7 +438,7 @@ func (s *Store) Prune(name string) ([]Image, error) {
 		s.sweep(n)
 	}
 	list = slices.DeleteFunc(list, func(i Image) bool { return i.Current || i.InUse || i.Pinned })
-	var gone []retired
+	var gone []Unnamed
 	if err == nil {
 		gone, err = s.retire(list)
 	}
@@ -371,15 +446,18 @@ func (s *Store) Prune(name string) ([]Image, error) {
 	return list[:len(gone)], errors.Join(err, dispose(gone))
 }
 
-// retired is an image that is there no more and on the disk still. It is locked.
-type retired struct {
+// Unnamed is a directory of the store that is no image: not yet, or no more. It is locked.
+type Unnamed struct {
 	path string
 	lock *os.File
 }
 
+// File is the open directory.
+func (u Unnamed) File() *os.File { return u.lock }
+
 // retire renames images, each of which it has locked, so that they are there no more. The
 // store is locked. What it returns are the first of list.
-func (s *Store) retire(list []Image) (gone []retired, err error) {
+func (s *Store) retire(list []Image) (gone []Unnamed, err error) {
 	for _, i := range list {
 		dir := filepath.Join(s.dir, i.Name)
 		path := filepath.Join(dir, i.ID)
@@ -399,10 +477,10 @@ func (s *Store) retire(list []Image) (gone []retired, err error) {
 			f.Close()
 			return gone, err
 		}
-		gone = append(gone, retired{to, f})
+		gone = append(gone, Unnamed{to, f})
 		_ = os.Remove(filepath.Join(dir, i.ID+about))
 		_ = os.Remove(filepath.Join(dir, i.ID+pins))
-		if err := syncDir(dir); err != nil {
+		if err := SyncDir(dir); err != nil {
 			return gone, err
 		}
 	}
@@ -410,7 +488,7 @@ func (s *Store) retire(list []Image) (gone []retired, err error) {
 }
 
 // dispose removes what is retired from the disk.
-func dispose(gone []retired) error {
+func dispose(gone []Unnamed) error {
 	var errs []error
 	for _, r := range gone {
 		errs = append(errs, os.RemoveAll(r.path))
@@ -428,7 +506,7 @@ func (s *Store) sweep(name string) {
 		path := filepath.Join(dir, e.Name())
 		switch {
 		case strings.HasPrefix(e.Name(), newPrefix), strings.HasPrefix(e.Name(), oldPrefix):
-			_ = removeUnlocked(path)
+			_ = RemoveUnlocked(path)
 		case strings.HasPrefix(e.Name(), linkPrefix):
 			_ = os.Remove(path)
 		case strings.HasSuffix(e.Name(), about):
@@ -439,8 +517,8 @@ func (s *Store) sweep(name string) {
 	}
 }
 
-// removeUnlocked removes a directory that nobody has locked.
-func removeUnlocked(path string) error {
+// RemoveUnlocked removes a directory that nobody has locked, with all that is in it.
+func RemoveUnlocked(path string) error {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
 	if err != nil {
 		return err
@@ -480,8 +558,8 @@ func mountedBelow(dir string) (string, error) {
 	return "", nil
 }
 
-// syncDir makes the names in a directory lasting.
-func syncDir(dir string) error {
+// SyncDir makes the names in a directory lasting.
+func SyncDir(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {
 		return err
