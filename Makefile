@@ -36,6 +36,7 @@ build: build-enter
 	$(call BUILD,,jail-keys)
 	$(call BUILD,,jail-sftp-server)
 	$(call BUILD,,jail-import)
+	$(call BUILD,,jail-net)
 
 # On amd64 with an entry point of its own, before the Go runtime's (internal/early),
 # unless EARLY is empty: it is where the release of Go is none that try-go has passed

@@ -36,6 +36,9 @@ type Options struct {
 	Passwd, Group, SubUID, SubGID []byte
 	// LoginDefs is the text of the host's login.defs(5); nil reads it from /etc.
 	LoginDefs []byte
+	// PortRange and ReservedPorts are the text of ip_local_port_range and
+	// ip_local_reserved_ports; nil reads them from /proc/sys/net/ipv4.
+	PortRange, ReservedPorts []byte
 	// FilesOnly leaves out accounts and groups that are not in those files.
 	FilesOnly bool
 	// AccountsWithin is how long the name service may take for them; 0 is 5 seconds.
@@ -77,6 +80,8 @@ type Registry struct {
 	Blocks map[string]Block
 	// Accounts are the accounts of the registry that are not in /etc/passwd.
 	Accounts []Account
+	// Reserved are the ports that no jail may bind.
+	Reserved []jail.Ports
 	// Explained is the jail of Options.Explain, nil if there is none.
 	Explained *Explanation
 }
@@ -95,6 +100,8 @@ type Fault struct {
 	Block string
 	// Userns is the range the jail would have, which nobody else gets meanwhile.
 	Userns jail.Userns
+	// Network is the ID of its network that the jail would have, 0 for none.
+	Network uint16
 	// Logins are out of service by it, as far as they can be named.
 	Logins []FaultyLogin
 	// Errors are the reasons; at least one.

@@ -164,6 +164,7 @@ func (d *draft) explainSettings(e *Explanation) {
 	}
 	text("sftp", s.SFTP, "auto")
 	d.explainServices(e)
+	d.explainNetwork(&e.Spec.Network, add)
 }
 
 // templateKey is the key that names the jail's template.

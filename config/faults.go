@@ -69,6 +69,7 @@ type held struct {
 	match      string // what its [[match]] says
 	logins     []FaultyLogin
 	userns     jail.Userns
+	network    uint16
 	errors     Errors
 }
 
@@ -84,7 +85,7 @@ func (v *validator) hold() {
 		}
 		for i := range before.Jails {
 			if spec := &before.Jails[i]; before.Files[spec.Name] == doc.path {
-				h := held{jail: spec.Name, file: doc.path, match: before.Blocks[spec.Name].Match, userns: spec.Userns, errors: doc.errors}
+				h := held{jail: spec.Name, file: doc.path, match: before.Blocks[spec.Name].Match, userns: spec.Userns, network: spec.Network.ID, errors: doc.errors}
 				for _, l := range spec.Logins {
 					h.logins = append(h.logins, FaultyLogin{l.Name, l.HostUID})
 				}
@@ -93,7 +94,7 @@ func (v *validator) hold() {
 		}
 		for i := range before.Faults {
 			if f := &before.Faults[i]; f.File == doc.path && (f.Jail != "" || len(f.Logins) > 0) {
-				v.held = append(v.held, held{f.Jail, doc.path, f.Match, f.Logins, f.Userns, doc.errors})
+				v.held = append(v.held, held{f.Jail, doc.path, f.Match, f.Logins, f.Userns, f.Network, doc.errors})
 			}
 		}
 	}
@@ -110,6 +111,7 @@ func (v *validator) finish(reg *Registry) {
 	v.hold()
 	v.checkLogins()
 	v.assignRanges()
+	v.assignNetworks()
 	v.checkPlaces()
 
 	reg.Files = make(map[string]string, len(v.drafts))
@@ -133,7 +135,7 @@ func (v *validator) finish(reg *Registry) {
 		reg.Faults = append(reg.Faults, faults...)
 	}
 	for _, h := range v.held {
-		reg.Faults = append(reg.Faults, Fault{Jail: h.jail, File: h.file, Match: h.match, Logins: h.logins, Userns: h.userns, Errors: h.errors})
+		reg.Faults = append(reg.Faults, Fault{Jail: h.jail, File: h.file, Match: h.match, Logins: h.logins, Userns: h.userns, Network: h.network, Errors: h.errors})
 	}
 	for _, doc := range v.lost {
 		if !slices.ContainsFunc(v.held, func(h held) bool { return h.file == doc.path }) {
@@ -161,7 +163,7 @@ func (d *draft) block() Block {
 // split returns the logins in force of the jail that drafts describe, more than one
 // if its name is taken twice, and its faults. Without a login it is out of service.
 func (d *draft) split(drafts []*draft) (logins []jail.Login, faults []Fault) {
-	whole := Fault{File: d.source(), Match: d.block().Match, Userns: d.spec.Userns}
+	whole := Fault{File: d.source(), Match: d.block().Match, Userns: d.spec.Userns, Network: d.spec.Network.ID}
 	if jail.ValidName(d.name) {
 		whole.Jail = d.name
 	}
@@ -176,7 +178,7 @@ func (d *draft) split(drafts []*draft) (logins []jail.Login, faults []Fault) {
 				logins = append(logins, u.spec)
 			case jail.ValidName(u.login):
 				faults = append(faults, Fault{
-					Jail: whole.Jail, File: d.source(), Match: whole.Match, Userns: whole.Userns,
+					Jail: whole.Jail, File: d.source(), Match: whole.Match, Userns: whole.Userns, Network: whole.Network,
 					Logins: []FaultyLogin{{u.login, u.spec.HostUID}}, Errors: u.errors.Sorted(),
 				})
 			default: // nobody is called that

@@ -58,6 +58,8 @@ func (opt Options) complete(ps *problems) Options {
 		{&opt.SubUID, "/etc/subuid", false},
 		{&opt.SubGID, "/etc/subgid", false},
 		{&opt.LoginDefs, "/etc/login.defs", false},
+		{&opt.PortRange, "/proc/sys/net/ipv4/ip_local_port_range", false},
+		{&opt.ReservedPorts, "/proc/sys/net/ipv4/ip_local_reserved_ports", false},
 	} {
 		if *f.text != nil {
 			continue
@@ -96,6 +98,7 @@ func build(ps problems, path string, sources []source, opt Options) (*Registry, 
 	reg := &Registry{}
 	v.finish(reg)
 	reg.Accounts = v.host.elsewhere
+	reg.Reserved = v.reservedPorts()
 	reg.Warnings = v.warnings.Sorted()
 	if len(v.errors) > 0 {
 		errs := append(v.errors, reg.Errors()...)

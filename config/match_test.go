@@ -172,6 +172,7 @@ func TestEveryKeyOfATemplate(t *testing.T) {
 		"keys": `"anywhere"`, "limits": `{ memory = "1G", cpu = "50%", pids = 9 }`, "sftp": `"off"`,
 		"service": `[ { name = "s", exec = [ "/s" ] } ]`, "fresh": `[ "/tmp" ]`,
 		"show": `[ "/var/lib/x" ]`, "hide": `[ "/usr/x" ]`,
+		"ports": `[]`, "loopback": `[ 5432 ]`, "unowned": `"refuse"`, "network": `"none"`,
 	}
 	for key := range fieldsOf(reflect.TypeFor[jailTable]()) {
 		if key == "users" || key == "template" {
@@ -184,6 +185,8 @@ func TestEveryKeyOfATemplate(t *testing.T) {
 		case "rootfs":
 		case "show", "hide": // a cage's
 			rest += "rootfs = \"host\"\n"
+		case "unowned":
+			rest += "rootfs = \"/srv/own\"\nports = []\nloopback = []\n"
 		default:
 			rest += "rootfs = \"/srv/own\"\n"
 		}

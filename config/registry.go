@@ -26,6 +26,8 @@ type document struct {
 	// Matches give every account of a group, a pattern or a range of uids a jail of its
 	// own, [[match]].
 	Matches matchTables `toml:"match"`
+	// Host is what the host keeps for itself. It belongs in the main file.
+	Host hostTable `toml:"host"`
 }
 
 // defaultsTable is [defaults].
@@ -154,6 +156,20 @@ type settings struct {
 	// jail otherwise, "builtin" always the latter, "rootfs" only the former,
 	// "off" neither. It is no protection: who may run commands can copy files.
 	SFTP value[string] `toml:"sftp"`
+	// Ports are the ports of the host's addresses that are this jail's, and the only ones
+	// it may bind: 25, "8000-8099", "53/udp"; without a protocol TCP and UDP. Low ones need
+	// no privilege then. "any" (the default) is every port that nobody owns, by the host's
+	// rules.
+	Ports portsKey `toml:"ports"`
+	// Loopback are ports of the host's 127.0.0.1 and ::1 that the jail reaches, which has a
+	// loopback of its own otherwise: [] is none. "host" (the default) is the host's loopback.
+	Loopback portsKey `toml:"loopback"`
+	// Unowned says what becomes of a TCP listener on all addresses for a port that is not
+	// the jail's: "private" (the default where it has its own loopback) puts it there,
+	// "refuse" refuses it. On an address of the host it is refused in any case.
+	Unowned value[string] `toml:"unowned"`
+	// Network is "host" (the default), or "none": no network but the jail's own loopback.
+	Network value[string] `toml:"network"`
 }
 
 // userTable is one entry of [jail.NAME.users].

@@ -43,6 +43,7 @@ type validator struct {
 	matches   []*matchTable
 	before    map[string][]string // accounts by the criterion of a [[match]] that was in force
 	left      []Fault             // what of a [[match]] has no jail
+	hostPorts portsKey            // [host].reserved
 }
 
 // draft is one jail being validated. What is wrong in it has been reported
@@ -89,6 +90,7 @@ func (v *validator) addTop(doc *document, main bool) {
 			v.checkDefaults()
 		}
 	}
+	v.reserved(doc, main)
 	switch {
 	case main:
 		v.errors = append(v.errors, doc.errors...)
@@ -166,6 +168,10 @@ func (s settings) over(def settings) settings {
 
 	s.SFTP = s.SFTP.or(def.SFTP)
 	s.Keys = s.Keys.or(def.Keys)
+	s.Ports = s.Ports.or(def.Ports)
+	s.Loopback = s.Loopback.or(def.Loopback)
+	s.Unowned = s.Unowned.or(def.Unowned)
+	s.Network = s.Network.or(def.Network)
 
 	env := make(envKey, len(s.Env)+len(def.Env))
 	for name, val := range def.Env {
@@ -431,6 +437,7 @@ func (v *validator) settings(ps *problems, spec *jail.Spec, s *settings, owner o
 	checkLimits(ps, spec, s.Limits)
 	checkSFTP(ps, spec, s.SFTP)
 	checkKeys(ps, spec, s.Keys)
+	v.network(ps, spec, s, owner)
 }
 
 // checkKeys says where the keys of logins may be kept.

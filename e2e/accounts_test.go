@@ -65,6 +65,7 @@ const (
 	pid1Path   = "/usr/lib/jail/pid1"
 	sftpPath   = "/usr/lib/jail/sftp-server"
 	importPath = "/usr/lib/jail/import"
+	netPath    = "/usr/lib/jail/net"
 	argvPath   = "/usr/local/bin/argv"
 
 	jailsDir    = "/srv/jails" // root's, 0700: no host user comes near set-uid files of a tree
@@ -78,11 +79,12 @@ const (
 func programs() map[string]string {
 	return map[string]string{
 		"jail-enter": enterPath, "jail-init": initPath, "jail-pid1": pid1Path, "jail-keys": keysPath, "jail-sftp-server": sftpPath, "jail-import": importPath,
+		"jail-net": netPath,
 	}
 }
 
 func programNames() []string {
-	return []string{"jail-enter", "jail-init", "jail-pid1", "jail-keys", "jail-sftp-server", "jail-import"}
+	return []string{"jail-enter", "jail-init", "jail-pid1", "jail-keys", "jail-sftp-server", "jail-import", "jail-net"}
 }
 
 // extraGroups are in the Debian tree and on the oracle.

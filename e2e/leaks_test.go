@@ -61,7 +61,7 @@ func watch(t *testing.T) {
 	})
 }
 
-var serveFiles = []string{"/run/jail", "/run/jail/ctl", "/run/jail/serve.lock", "/run/jail/host", "/run/jail/host/resolv.conf", "/run/jail/registry"}
+var serveFiles = []string{"/run/jail", "/run/jail/ctl", "/run/jail/serve.lock", "/run/jail/host", "/run/jail/host/resolv.conf", "/run/jail/registry", "/run/jail/network.lock"}
 
 // lockFiles are empty, one for each rootfs that a jail has run on since the machine was
 // booted: a lock's file that is removed is no lock.

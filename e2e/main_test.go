@@ -117,7 +117,11 @@ func outerMain() (int, error) {
 		if err := os.Mkdir(filepath.Join(scratch, "old"), 0o755); err != nil {
 			return 0, err
 		}
-		if err := copyPrograms(old, filepath.Join(scratch, "old"), programNames()); err != nil {
+		names := slices.DeleteFunc(programNames(), func(name string) bool { // a program of later
+			_, err := os.Stat(filepath.Join(old, name))
+			return name == "jail-net" && err != nil
+		})
+		if err := copyPrograms(old, filepath.Join(scratch, "old"), names); err != nil {
 			return 0, err
 		}
 	}

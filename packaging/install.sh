@@ -12,7 +12,7 @@ put() {
 	install -D -m "$3" "$1" "$destdir$2"
 	case $1 in
 	packaging/* | */50-jail.conf | docs/man/*)
-		[ "$prefix" = /usr ] || sed -i -E "s,/usr/(bin/jail-enter|sbin/jail-init|lib/jail/jail-keys|lib/jail/pid1|lib/jail/sftp-server|lib/jail/import|share/doc/jail),$prefix/\1,g" "$destdir$2"
+		[ "$prefix" = /usr ] || sed -i -E "s,/usr/(bin/jail-enter|sbin/jail-init|lib/jail/jail-keys|lib/jail/pid1|lib/jail/sftp-server|lib/jail/import|lib/jail/net|share/doc/jail),$prefix/\1,g" "$destdir$2"
 		;;
 	esac
 }
@@ -23,6 +23,7 @@ put bin/jail-keys "$prefix/lib/jail/jail-keys" 755
 put bin/jail-pid1 "$prefix/lib/jail/pid1" 755
 put bin/jail-sftp-server "$prefix/lib/jail/sftp-server" 755
 put bin/jail-import "$prefix/lib/jail/import" 755
+put bin/jail-net "$prefix/lib/jail/net" 755
 ln -sfn ../sbin/jail-init "$destdir$prefix/bin/jail" # where ordinary users find it
 
 put config/examples/jail.toml "$doc/examples/jail.toml" 644

@@ -27,6 +27,7 @@ const usage = `Usage: jail-init [--config FILE] [--runtime-dir DIR] VERB [ARGUME
     run NAME | UID            start one jail of the registry and stay with it
     run -u UID -r ROOTFS [-g GID] [-n USER] [-s SHELL] [-m JPATH=RPATH]... [-c]
         [--no-userns]         make a jail without a registry; -c stays with it
+    net-load                  load what jails own of the network; serve does so too
     check                     look for faults in the registry
     reload                    have serve read the registry again, and say what came of it
     ps [NAME]                 show the jails
@@ -107,6 +108,10 @@ func command(args []string) int {
 		}
 	case "run":
 		err = c.run(rest)
+	case "net-load":
+		if rest, err = c.parse(verb, rest, 0); err == nil {
+			err = c.netLoad()
+		}
 	case "check":
 		if rest, err = c.parse(verb, rest, 0); err == nil {
 			return admin.Check(c.admin())
@@ -153,6 +158,13 @@ func command(args []string) int {
 		err = usageError("unknown verb " + strconv.Quote(verb) + "; jail-init help lists them")
 	}
 	return report(err)
+}
+
+func (c *common) netLoad() error {
+	if c.rootless {
+		return errors.New("net-load is for root: jails of others have no network of their own")
+	}
+	return run.LoadNetwork(run.Options{ConfigPath: c.config, RuntimeDir: c.runtimeDir, Stderr: os.Stderr})
 }
 
 func (c *common) admin() admin.Options {

@@ -7,6 +7,7 @@
 //	attack [KEY=VALUE...] ATTACK...   run attacks, each in a process of its own
 //	attack weak ROOT pivot|chroot     be PID 1 of the weak container
 //	attack canary FILE                be a process of the host worth attacking
+//	attack sockets                    do what standard input says (sockets.go)
 //	attack hold KIND                  use up a resource and keep it (storm.go)
 //
 // It changes nothing: what would do harm is opened and not written, given back
@@ -49,6 +50,8 @@ func main() {
 		os.Exit(1)
 	case "canary":
 		canary(args[1])
+	case "sockets":
+		os.Exit(sockets(os.Stdin, os.Stdout))
 	case "hold":
 		os.Exit(hold(args[1]))
 	}

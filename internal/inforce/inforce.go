@@ -73,6 +73,7 @@ type loginRecord struct {
 type summary struct {
 	Path     string // of the registry's main file
 	Accounts []config.Account
+	Reserved []jail.Ports
 }
 
 var shape = shapeOf(jailRecord{}, loginRecord{}, summary{}, config.Fault{})
@@ -103,7 +104,7 @@ func compile(path string, reg *config.Registry) []byte {
 		records = appendRecord(records, v)
 		return off, uint32(uint64(len(records)) - off)
 	}
-	sumOff, sumLen := add(summary{path, reg.Accounts})
+	sumOff, sumLen := add(summary{path, reg.Accounts, reg.Reserved})
 	for i := range reg.Jails {
 		r := jailRecord{Spec: reg.Jails[i], File: reg.Files[reg.Jails[i].Name], Block: reg.Blocks[reg.Jails[i].Name], Logins: uint64(len(records))}
 		r.Spec.Logins = nil
@@ -406,7 +407,7 @@ func (f *File) Registry() (*config.Registry, error) {
 	}
 	whole := *f
 	whole.r = bytes.NewReader(all)
-	reg := &config.Registry{Files: map[string]string{}, Blocks: map[string]config.Block{}, Accounts: f.sum.Accounts}
+	reg := &config.Registry{Files: map[string]string{}, Blocks: map[string]config.Block{}, Accounts: f.sum.Accounts, Reserved: f.sum.Reserved}
 	for n := range f.count[byJail] {
 		e, err := whole.entry(byJail, n)
 		if err != nil {

@@ -79,6 +79,8 @@ type Spec struct {
 	Services []Service
 	// Fresh are the directories that are empty at each start.
 	Fresh wire.Fresh
+	// Network is what of the host's network is the jail's own.
+	Network Network
 }
 
 // Service is a program that runs in a jail without a login.

@@ -30,3 +30,7 @@ func isProgram(path string) bool {
 	fi, err := os.Stat(path)
 	return err == nil && fi.Mode().IsRegular() && fi.Mode().Perm()&0o111 == 0o111
 }
+
+// NetworkProgram returns the path of jail-net that belongs to the jail-init at exe, and
+// whether it is there.
+func NetworkProgram(exe string) (path string, ok bool) { return companion(exe, "net", "jail-net") }

@@ -23,6 +23,7 @@ import (
 	"jail/internal/inforce"
 	"jail/internal/jail"
 	"jail/internal/launch"
+	"jail/internal/netkeep"
 	"jail/internal/record"
 	"jail/internal/service"
 	"jail/internal/source"
@@ -56,7 +57,36 @@ func Named(opt Options, name string) error {
 		}
 		return fmt.Errorf("no jail %q in %s, and no login with that uid; jail-init check lists them", name, opt.ConfigPath)
 	}
+	if spec.Network.Owned() {
+		network := netkeep.New(opt.RuntimeDir)
+		if err := fdsock.PrepareDir(opt.RuntimeDir); err != nil {
+			return err
+		}
+		_ = network.Apply(reg) // Refused says why
+		if err := network.Refused(spec); err != nil {
+			return fmt.Errorf("jail %s: %w", spec.Name, err)
+		}
+	}
 	return start(opt, *spec, true)
+}
+
+// LoadNetwork puts what the registry's jails own of the network into the kernel, which
+// needs no process of ours from then on: an sshd that comes later forwards no ports that
+// are somebody else's.
+func LoadNetwork(opt Options) error {
+	reg, err := inforce.Load(opt.ConfigPath, config.Options{RuntimeDir: opt.RuntimeDir, SkipPlaces: true})
+	if err != nil {
+		last, lastErr := inforce.Last(opt.RuntimeDir, opt.ConfigPath)
+		if lastErr != nil {
+			return err
+		}
+		fmt.Fprintf(opt.Stderr, "jail-init: warning: the registry cannot be used (jail-init check), what was in force before is loaded\n")
+		reg = last
+	}
+	if err := fdsock.PrepareDir(opt.RuntimeDir); err != nil {
+		return err
+	}
+	return netkeep.New(opt.RuntimeDir).Apply(reg)
 }
 
 // Letters starts a jail that no registry knows. Without stay it goes on by

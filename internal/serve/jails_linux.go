@@ -244,6 +244,9 @@ func (s *server) start(n int, j *jailState) {
 		var c *control.Conn
 		var lj *launch.Jail
 		if err == nil {
+			err = s.network.Refused(&spec)
+		}
+		if err == nil {
 			var done func()
 			if done, err = s.starts.take(); err == nil {
 				c, lj, err = s.launchOrFind(&spec, fds)
@@ -508,6 +511,20 @@ func (s *server) forget(n int, j *jailState) {
 	if s.launcher != nil {
 		s.launcher.Ended(j.name)
 	}
+	s.networkAgain()
+}
+
+// networkAgain has the jails' network loaded anew, beside the loop, if the end of a jail or
+// other name servers of the host make a difference to it.
+func (s *server) networkAgain() {
+	go func() {
+		if !s.network.Stale() {
+			return
+		}
+		if err := s.network.Again(); err != nil {
+			s.log("error: no jail with keys about the network can start: %v", err)
+		}
+	}()
 }
 
 // endOf collects a child that has ended and says how, as far as it is known.

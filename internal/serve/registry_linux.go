@@ -210,9 +210,13 @@ func (s *server) wanted(reg *config.Registry) map[jail.HostUID]login {
 	return want
 }
 
-// sameJail reports whether two descriptions differ in nothing but logins.
+// sameJail reports whether two descriptions differ in nothing but logins, and in what a jail
+// with a network of its own has of it: that is in force for whatever it binds from now on.
 func sameJail(a, b *jail.Spec) bool {
 	x, y := *a, *b
+	if x.Network.ID == y.Network.ID {
+		x.Network = y.Network
+	}
 	x.Logins, y.Logins = nil, nil
 	return fmt.Sprint(x) == fmt.Sprint(y)
 }
@@ -300,7 +304,7 @@ func (s *server) reload(answer func(lines []string, verdict uint8)) {
 		s.reloads.again = append(s.reloads.again, answer)
 		return
 	case s.reloads.stuck >= maxStuck:
-		s.loaded(nil, errors.New("the registry could not be read several times, and that still hangs; mend the file system, or restart jail-init serve"), answer)
+		s.loaded(nil, errors.New("the registry could not be read several times, and that still hangs; mend the file system, or restart jail-init serve"), nil, answer)
 		return
 	}
 	s.reloads.reading = true
@@ -310,6 +314,7 @@ func (s *server) reload(answer func(lines []string, verdict uint8)) {
 			err error
 		}
 		done := make(chan result, 1)
+		var network error
 		go func() {
 			reg, err := s.load()
 			if err == nil {
@@ -319,11 +324,14 @@ func (s *server) reload(answer func(lines []string, verdict uint8)) {
 		}()
 		select {
 		case r := <-done:
-			s.post(func() { s.loaded(r.reg, r.err, answer) })
+			if r.err == nil {
+				network = s.network.Apply(r.reg) // before anybody lands by it
+			}
+			s.post(func() { s.loaded(r.reg, r.err, network, answer) })
 		case <-time.After(s.reloadWait):
 			s.post(func() {
 				s.reloads.stuck++
-				s.loaded(nil, fmt.Errorf("reading it takes longer than %v: does a file system not answer?", s.reloadWait), answer)
+				s.loaded(nil, fmt.Errorf("reading it takes longer than %v: does a file system not answer?", s.reloadWait), nil, answer)
 			})
 			<-done
 			s.post(func() { s.reloads.stuck-- })
@@ -331,8 +339,9 @@ func (s *server) reload(answer func(lines []string, verdict uint8)) {
 	}()
 }
 
-// loaded takes what was read into force.
-func (s *server) loaded(reg *config.Registry, err error, answer func(lines []string, verdict uint8)) {
+// loaded takes what was read into force. network is why what jails own of it could not be
+// loaded.
+func (s *server) loaded(reg *config.Registry, err, network error, answer func(lines []string, verdict uint8)) {
 	var lines []string
 	verdict := uint8(wire.VerdictTaken)
 	if err != nil {
@@ -353,6 +362,11 @@ func (s *server) loaded(reg *config.Registry, err error, answer func(lines []str
 			}
 		}
 		errs := s.apply(reg)
+		if network != nil {
+			err := fmt.Errorf("no jail with keys about the network can start: %w", network)
+			s.log("error: %v", err)
+			errs = append(errs, err)
+		}
 		if err := s.publish(reg); err != nil {
 			s.log("%v", err)
 			errs = append(errs, err)

@@ -32,6 +32,7 @@ import (
 	"jail/internal/inforce"
 	"jail/internal/jail"
 	"jail/internal/launch"
+	"jail/internal/netkeep"
 	"jail/internal/record"
 	"jail/internal/supervise"
 	"jail/internal/sys"
@@ -78,6 +79,7 @@ type server struct {
 	verbs    int // listener; -1 without
 	signals  chan os.Signal
 	resolver *hostfiles.Resolver
+	network  *netkeep.Keeper
 
 	records *record.Recorder
 
@@ -189,6 +191,9 @@ func Run(opt Options) error {
 	}()
 	s.tidier = newTidier(tidyAfter, s.rest)
 	s.prepare(reg)
+	if err := s.network.Apply(reg); err != nil {
+		s.log("error: no jail with keys about the network can start: %v", err)
+	}
 	defer s.unprepare()
 	s.recordRegistry(refused, len(reg.Faults))
 	s.records.Sweep(func(name string) bool {
@@ -214,6 +219,7 @@ func newServer(opt Options) *server {
 		asking: make(chan struct{}, 64), reloadWait: reloadWait,
 		maxLogins: descriptors() - spareFDs,
 		starts:    newTurns(startsAtOnce(), turnPatience, sys.RoomForThread),
+		network:   netkeep.New(opt.RuntimeDir),
 	}
 	s.load = func() (*config.Registry, error) {
 		return inforce.Load(opt.ConfigPath, config.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir})
@@ -347,6 +353,7 @@ func (s *server) event(k kind, i int) {
 		if err := s.resolver.Changed(); err != nil {
 			s.log("jails do not see the new /etc/resolv.conf: %v", err)
 		}
+		s.networkAgain()
 	case kindVerb:
 		s.verb()
 	}

@@ -161,6 +161,7 @@ furnish() {
 	install -D -m 755 "$top/bin/jail-pid1" /usr/lib/jail/pid1
 	install -D -m 755 "$top/bin/jail-sftp-server" /usr/lib/jail/sftp-server
 	install -D -m 755 "$top/bin/jail-import" /usr/lib/jail/import
+	install -D -m 755 "$top/bin/jail-net" /usr/lib/jail/net
 	ln -sfn ../sbin/jail-init /usr/bin/jail
 	mount --bind "$dir/mem/etc" /etc
 	exec 3>"$dir/log" 4>"$dir/ready" # before what they lie in may be covered

@@ -1,0 +1,219 @@
+// Package netkeep keeps what jails own of the network in the kernel, as the registry says
+// it: it has jail-net do so, and knows which jails may start by that. It is for who
+// supervises, and for the host's start.
+package netkeep
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"jail/config"
+	"jail/internal/jail"
+	"jail/internal/launch"
+	"jail/internal/network"
+)
+
+const (
+	// bpffs is where the BPF file system is mounted, by systemd as a rule.
+	bpffs = "/sys/fs/bpf"
+	// within is how long jail-net may take: the kernel checks its programs for some tenths
+	// of a second.
+	within = 20 * time.Second
+	// resolvConf is the host's.
+	resolvConf = "/etc/resolv.conf"
+)
+
+// Keeper keeps the network of a runtime directory's jails.
+type Keeper struct {
+	lock, pins string
+	ask        func(*network.Request) (network.Answer, error)
+	resolvConf string
+
+	applying sync.Mutex // one at a time, in the order of the registries
+
+	mu        sync.Mutex
+	jails     []jail.Spec
+	reserved  []jail.Ports
+	resolvers []netip.Addr
+	ids       map[string]uint16 // of those that are in the kernel
+	refused   map[string]string
+	err       error
+	unsettled bool
+}
+
+// New returns a Keeper.
+func New(runtimeDir string) *Keeper {
+	return &Keeper{lock: filepath.Join(runtimeDir, "network.lock"), pins: Pins(runtimeDir), ask: askProgram, resolvConf: resolvConf}
+}
+
+// Pins is the directory of the pins that belong to a runtime directory.
+func Pins(runtimeDir string) string {
+	dir := filepath.Clean(runtimeDir)
+	if dir == config.DefaultRuntimeDir {
+		return filepath.Join(bpffs, "jail")
+	}
+	h := fnv.New32a()
+	h.Write([]byte(dir))
+	return filepath.Join(bpffs, fmt.Sprintf("jail-%08x", h.Sum32()))
+}
+
+// Apply makes the kernel's state that of a registry. It runs a program, which may take
+// some tenths of a second, and 20 seconds at most. With an error no jail that has keys about
+// the network may start; the others are no worse for it.
+func (k *Keeper) Apply(reg *config.Registry) error {
+	var jails []jail.Spec
+	for _, j := range reg.Jails {
+		if j.Network.ID != 0 {
+			jails = append(jails, j)
+		}
+	}
+	k.applying.Lock()
+	defer k.applying.Unlock()
+	return k.apply(jails, reg.Reserved)
+}
+
+// Again does what Apply did last: jails have ended, or the host's name servers are others.
+func (k *Keeper) Again() error {
+	k.applying.Lock()
+	defer k.applying.Unlock()
+	k.mu.Lock()
+	jails, reserved := k.jails, k.reserved
+	k.mu.Unlock()
+	return k.apply(jails, reserved)
+}
+
+func (k *Keeper) apply(jails []jail.Spec, reserved []jail.Ports) error {
+	var resolvers []netip.Addr
+	if len(jails) > 0 {
+		text, _ := os.ReadFile(k.resolvConf) // without it there are none to reach
+		resolvers = network.Resolvers(text)
+	}
+	plan := network.Make(jails, reserved, resolvers)
+	var a network.Answer
+	var err error
+	if len(plan.Jails) > 0 || somethingIn(k.pins) {
+		a, err = k.ask(&network.Request{Pins: k.pins, Lock: k.lock, Plan: plan})
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.jails, k.reserved, k.resolvers, k.err, k.ids = jails, reserved, resolvers, err, map[string]uint16{}
+	if err != nil {
+		return err
+	}
+	k.refused, k.unsettled = a.Refused, a.Unsettled
+	for i := range jails {
+		k.ids[jails[i].Name] = jails[i].Network.ID
+	}
+	return nil
+}
+
+func somethingIn(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	return len(entries) > 0 || err != nil && !errors.Is(err, os.ErrNotExist)
+}
+
+// Stale reports whether Again would change something: a jail has ended whose network was
+// still there, or the host's name servers are others.
+func (k *Keeper) Stale() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.unsettled {
+		return true
+	}
+	if len(k.jails) == 0 {
+		return false
+	}
+	text, _ := os.ReadFile(k.resolvConf)
+	return !slices.Equal(network.Resolvers(text), k.resolvers)
+}
+
+// Refused says why a jail must not start: what of the network is to be its own would not
+// be. It is nil for jails without such keys.
+func (k *Keeper) Refused(spec *jail.Spec) error {
+	if !spec.Network.Owned() {
+		return nil
+	}
+	k.mu.Lock()
+	err, why, id := k.err, k.refused[spec.Name], k.ids[spec.Name]
+	k.mu.Unlock()
+	switch {
+	case err != nil:
+	case why != "":
+		err = errors.New(why)
+	case id == 0 || id != spec.Network.ID:
+		err = errors.New("it is not loaded yet; jail reload")
+	default:
+		err = intact(k.pins)
+	}
+	if err != nil {
+		return fmt.Errorf("its network (ports, loopback, network) cannot be its own: %w", err)
+	}
+	return nil
+}
+
+// intact reports whether all links are pinned where jail-net has put them: without them
+// jails would have the host's network as it is.
+func intact(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("%w; jail reload loads it again", err)
+	}
+	for _, e := range entries {
+		layout, _, _ := strings.Cut(e.Name(), "-")
+		if n, err := strconv.Atoi(layout); err != nil || n != network.Layout {
+			continue
+		}
+		links, err := filepath.Glob(filepath.Join(dir, e.Name(), network.LinkPrefix+"*"))
+		if err == nil && len(links) == network.Programs {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s: programs are missing there; jail reload loads them again", dir)
+}
+
+// askProgram runs jail-net.
+func askProgram(q *network.Request) (network.Answer, error) {
+	own, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return network.Answer{}, err
+	}
+	program, ok := launch.NetworkProgram(own)
+	if !ok {
+		return network.Answer{}, fmt.Errorf("%s: the program that loads it is missing; install it as make install does", program)
+	}
+	in, err := json.Marshal(q)
+	if err != nil {
+		return network.Answer{}, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program)
+	var out, said bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Dir, cmd.Env = bytes.NewReader(in), &out, &said, "/", []string{}
+	cmd.WaitDelay = time.Second
+	if err := cmd.Run(); err != nil {
+		first, _, _ := strings.Cut(said.String(), "\n")
+		return network.Answer{}, fmt.Errorf("jail-net: %w: %s", err, first)
+	}
+	var a network.Answer
+	if err := json.Unmarshal(out.Bytes(), &a); err != nil {
+		return network.Answer{}, fmt.Errorf("jail-net: %w", err)
+	}
+	if a.Error != "" {
+		return network.Answer{}, errors.New(a.Error)
+	}
+	return a, nil
+}

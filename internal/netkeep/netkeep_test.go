@@ -1,0 +1,124 @@
+package netkeep
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"jail/config"
+	"jail/internal/jail"
+	"jail/internal/network"
+)
+
+// kept is a Keeper whose jail-net answers as it is told, and the requests it gets.
+func kept(t *testing.T, answer func() (network.Answer, error)) (*Keeper, *[]*network.Request) {
+	t.Helper()
+	var asked []*network.Request
+	k := New(t.TempDir())
+	k.resolvConf = filepath.Join(t.TempDir(), "resolv.conf")
+	k.pins = filepath.Join(t.TempDir(), "pins")
+	k.ask = func(q *network.Request) (network.Answer, error) {
+		asked = append(asked, q)
+		return answer()
+	}
+	return k, &asked
+}
+
+func registry(jails ...jail.Spec) *config.Registry {
+	return &config.Registry{Jails: jails, Reserved: []jail.Ports{{First: 9, Last: 9, TCP: true}}}
+}
+
+var (
+	plain = jail.Spec{Name: "plain"}
+	web   = jail.Spec{Name: "web", Network: jail.Network{ID: 5, OwnLoopback: true}}
+	mail  = jail.Spec{Name: "mail", Network: jail.Network{ID: 6, OwnPorts: true}}
+)
+
+// pinned makes what jail-net leaves.
+func pinned(t *testing.T, k *Keeper, layout string, links int) {
+	t.Helper()
+	dir := filepath.Join(k.pins, layout)
+	require.NoError(t, os.MkdirAll(dir, 0o700))
+	for i := range links {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, network.LinkPrefix+string(rune('a'+i))), nil, 0o600))
+	}
+}
+
+func TestNobodyHasKeys(t *testing.T) {
+	k, asked := kept(t, func() (network.Answer, error) { return network.Answer{}, errors.New("not asked") })
+	require.NoError(t, k.Apply(registry(plain)))
+	assert.Empty(t, *asked, "most hosts")
+	assert.NoError(t, k.Refused(&plain))
+	assert.False(t, k.Stale())
+
+	pinned(t, k, "1-1", 1) // of a time when there were some
+	assert.ErrorContains(t, k.Apply(registry(plain)), "not asked")
+	require.Len(t, *asked, 1)
+	assert.Empty(t, (*asked)[0].Plan)
+	assert.NoError(t, k.Refused(&plain), "is no worse for it")
+}
+
+// A jail with keys starts only if all that they promise is in the kernel.
+func TestFailClosed(t *testing.T) {
+	var err error
+	a := network.Answer{}
+	k, _ := kept(t, func() (network.Answer, error) { return a, err })
+	assert.ErrorContains(t, k.Refused(&web), "it is not loaded yet; jail reload")
+
+	err = errors.New("no BPF here")
+	assert.ErrorIs(t, k.Apply(registry(web, plain)), err)
+	assert.ErrorContains(t, k.Refused(&web), "its network (ports, loopback, network) cannot be its own: no BPF here")
+	assert.NoError(t, k.Refused(&plain))
+
+	err = nil
+	require.NoError(t, k.Apply(registry(web, plain)))
+	assert.ErrorContains(t, k.Refused(&web), "jail reload loads it again", "nothing is pinned")
+	pinned(t, k, "1-2", network.Programs-1)
+	assert.ErrorContains(t, k.Refused(&web), "programs are missing there; jail reload")
+	pinned(t, k, "1-2", network.Programs)
+	assert.NoError(t, k.Refused(&web))
+	assert.ErrorContains(t, k.Refused(&mail), "not loaded yet")
+	other := web
+	other.Network.ID = 7
+	assert.ErrorContains(t, k.Refused(&other), "not loaded yet", "the addresses are another's")
+
+	a.Refused = map[string]string{"web": "somebody has its addresses"}
+	require.NoError(t, k.Apply(registry(web, mail)))
+	assert.ErrorContains(t, k.Refused(&web), "somebody has its addresses")
+	assert.NoError(t, k.Refused(&mail))
+
+	require.NoError(t, os.RemoveAll(filepath.Join(k.pins, "1-2")))
+	pinned(t, k, "2-1", network.Programs)
+	assert.ErrorContains(t, k.Refused(&mail), "programs are missing", "of another layout")
+}
+
+func TestStale(t *testing.T) {
+	a := network.Answer{Unsettled: true}
+	k, asked := kept(t, func() (network.Answer, error) { return a, nil })
+	require.NoError(t, k.Apply(registry(web)))
+	assert.True(t, k.Stale(), "somebody is still there")
+	a.Unsettled = false
+	require.NoError(t, k.Again())
+	assert.False(t, k.Stale())
+	require.NoError(t, os.WriteFile(k.resolvConf, []byte("nameserver 127.0.0.53\n"), 0o600))
+	assert.True(t, k.Stale(), "the host's name server is another")
+	require.NoError(t, k.Again())
+	assert.False(t, k.Stale())
+	require.Len(t, *asked, 3)
+	last := (*asked)[2]
+	require.Len(t, last.Plan.Jails, 1)
+	assert.Equal(t, "127.0.0.53", last.Plan.Jails[0].Opened[0].Address.String())
+	assert.Equal(t, registry().Reserved, last.Plan.Reserved)
+	assert.Equal(t, k.pins, last.Pins)
+}
+
+func TestPins(t *testing.T) {
+	assert.Equal(t, "/sys/fs/bpf/jail", Pins("/run/jail/"))
+	a, b := Pins("/run/a"), Pins("/run/b")
+	assert.NotEqual(t, a, b)
+	assert.Regexp(t, `^/sys/fs/bpf/jail-[0-9a-f]{8}$`, a)
+}

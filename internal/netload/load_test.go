@@ -1,0 +1,291 @@
+package netload
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"jail/internal/jail"
+	"jail/internal/needs"
+	"jail/internal/network"
+)
+
+// apart gives the test a network namespace and a BPF file system of its own, which the
+// kernel takes away with its thread: what is attached to the machine's root cgroup leaves
+// everybody else alone, and does not outlive it.
+func apart(t *testing.T) {
+	t.Helper()
+	needs.Root(t, "BPF programs")
+	_, err := cgroupRoot()
+	needs.Machine(t, err == nil, "the unified hierarchy of cgroups")
+	runtime.LockOSThread() // and never unlocked: the thread ends with the test
+	require.NoError(t, unix.Unshare(unix.CLONE_NEWNET|unix.CLONE_NEWNS))
+	require.NoError(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+	require.NoError(t, unix.Mount("bpf", bpffs, "bpf", 0, "mode=700"))
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer unix.Close(fd)
+	ifr, err := unix.NewIfreq("lo")
+	require.NoError(t, err)
+	ifr.SetUint16(unix.IFF_UP)
+	require.NoError(t, unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr))
+}
+
+var dir = filepath.Join(bpffs, "test")
+
+const base = 0x71230000 // of the first jail of a plan; 65536 more for each
+
+// plan has a jail for each list of ports; its number is its ID.
+func plan(ports ...[]jail.Ports) *network.Plan {
+	var jails []jail.Spec
+	for i, list := range ports {
+		n := jail.Network{ID: uint16(i + 1), OwnPorts: true, OwnLoopback: true, PrivateUnowned: true, Ports: list}
+		jails = append(jails, jail.Spec{Name: string(rune('a' + i)), Userns: jail.Userns{Enabled: true, Base: base + uint32(i)<<16, Size: 65536}, Network: n})
+	}
+	p := network.Make(jails, nil, nil)
+	return &p
+}
+
+var http = []jail.Ports{{First: 80, Last: 80, TCP: true, UDP: true}}
+
+func apply(t *testing.T, p *network.Plan) network.Answer {
+	t.Helper()
+	a, err := Apply(dir, p)
+	require.NoError(t, err)
+	return a
+}
+
+// pinned are the generations, and how many links each has.
+func pinned(t *testing.T) map[string]int {
+	t.Helper()
+	all := map[string]int{}
+	generations, err := generationsIn(dir)
+	require.NoError(t, err)
+	for _, g := range generations {
+		links, err := filepath.Glob(filepath.Join(g, network.LinkPrefix+"*"))
+		require.NoError(t, err)
+		all[filepath.Base(g)] = len(links)
+	}
+	return all
+}
+
+// as binds a TCP socket as some uid, and returns the error.
+func as(t *testing.T, uid uint32, address string) error {
+	t.Helper()
+	require.NoError(t, setRealUID(int(uid)))
+	defer func() { require.NoError(t, setRealUID(0)) }()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer unix.Close(fd)
+	a, err := net.ResolveTCPAddr("tcp4", address)
+	require.NoError(t, err)
+	return unix.Bind(fd, &unix.SockaddrInet4{Port: a.Port, Addr: [4]byte(a.IP.To4())})
+}
+
+// setRealUID changes the real uid of this thread alone, which is what the programs see.
+func setRealUID(uid int) error {
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), 0, 0); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+func TestApply(t *testing.T) {
+	apart(t)
+	require.Equal(t, network.Programs, len(hooks))
+	require.NoError(t, as(t, base+1000, "0.0.0.0:80"))
+
+	assert.Equal(t, network.Answer{Refused: map[string]string{}}, apply(t, plan(http, nil)))
+	assert.Equal(t, map[string]int{"1-1": network.Programs}, pinned(t))
+	info, err := os.Stat(dir)
+	require.NoError(t, err)
+	assert.Equal(t, os.FileMode(0o700), info.Mode().Perm())
+	assert.NoError(t, as(t, base+1000, "0.0.0.0:80"), "its own")
+	assert.Equal(t, syscall.EADDRINUSE, as(t, base+65536+1000, "0.0.0.0:80"), "another's")
+	assert.Equal(t, syscall.EACCES, as(t, 4242, "0.0.0.0:80"), "a user's of the host")
+	assert.NoError(t, as(t, 0, "0.0.0.0:80"), "root")
+	assert.Equal(t, syscall.EADDRNOTAVAIL, as(t, base, "127.9.9.9:9000"))
+	assert.NoError(t, as(t, 4242, "127.9.9.9:9000"))
+	nl, err := openNetlink()
+	require.NoError(t, err)
+	defer unix.Close(nl.fd)
+	there, err := nl.addresses()
+	require.NoError(t, err)
+	assert.Len(t, there, 2)
+	assert.True(t, there[network.Address6(1)] && there[network.Address6(2)])
+
+	// A second time nothing is made anew.
+	before := programIDs(t)
+	apply(t, plan(nil, http))
+	assert.Equal(t, before, programIDs(t))
+	assert.NoError(t, as(t, base+65536, "0.0.0.0:80"), "it has moved")
+	assert.Equal(t, syscall.EADDRINUSE, as(t, base, "0.0.0.0:80"))
+
+	assert.Equal(t, network.Answer{}, apply(t, &network.Plan{}))
+	assert.NoDirExists(t, dir)
+	eventually(t, func() bool { return as(t, base, "127.9.9.9:9000") == nil })
+	there, err = nl.addresses()
+	require.NoError(t, err)
+	assert.Empty(t, there)
+}
+
+// eventually waits for what the kernel does by a worker of its own, as it detaches what has
+// no pin any more (bpf_link_put).
+func eventually(t *testing.T, cond func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !cond(); time.Sleep(5 * time.Millisecond) {
+		require.False(t, time.Now().After(end))
+	}
+}
+
+// programIDs are the kernel's numbers of the programs, by link.
+func programIDs(t *testing.T) map[string]ebpf.ProgramID {
+	t.Helper()
+	all := map[string]ebpf.ProgramID{}
+	links, err := filepath.Glob(filepath.Join(dir, "*", network.LinkPrefix+"*"))
+	require.NoError(t, err)
+	for _, pin := range links {
+		l, err := link.LoadPinnedLink(pin, nil)
+		require.NoError(t, err)
+		info, err := l.Info()
+		require.NoError(t, err)
+		all[filepath.Base(pin)] = info.Program
+		l.Close()
+	}
+	return all
+}
+
+// What another build has attached is replaced, and what is in its way is not let through in
+// between.
+func TestUpgrade(t *testing.T) {
+	apart(t)
+	apply(t, plan(http, nil))
+	kernel, err := probe()
+	require.NoError(t, err)
+	root, err := cgroupRoot()
+	require.NoError(t, err)
+	generations, err := generationsIn(dir)
+	require.NoError(t, err)
+	l, err := open(dir, generations)
+	require.NoError(t, err)
+	defer l.close()
+
+	// Another build's: the same programs, but for one instruction.
+	ours := hooks
+	hooks = append([]hook(nil), ours...)
+	for i := range hooks {
+		write := ours[i].write
+		hooks[i].write = func(p *program) { p.do(asm.Mov.Imm(asm.R0, 7)); write(p) }
+	}
+	t.Cleanup(func() { hooks = ours })
+	before := programIDs(t)
+	namespace, err := os.Open(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()))
+	require.NoError(t, err)
+	defer namespace.Close()
+	stop, done := make(chan bool), make(chan int)
+	go func() { // binds all the while, in this network namespace
+		runtime.LockOSThread()
+		let := 0
+		defer func() { done <- let }()
+		defer setRealUID(0) // the process's first thread stays when its goroutine has ended
+		if !assert.NoError(t, unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET)) || !assert.NoError(t, setRealUID(base+65536)) {
+			return
+		}
+		for {
+			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			if err != nil || unix.Bind(fd, &unix.SockaddrInet4{Port: 80}) != unix.EADDRINUSE {
+				let++
+			}
+			unix.Close(fd)
+			select {
+			case <-stop:
+				return
+			default:
+			}
+		}
+	}()
+	require.NoError(t, l.attach(kernel, root))
+	other := programIDs(t)
+	require.Len(t, other, network.Programs)
+	for pin, id := range other {
+		assert.NotEqual(t, before[pin], id, pin)
+	}
+	hooks = ours
+	apply(t, plan(http, nil))
+	stop <- true
+	assert.Zero(t, <-done, "binds that were let through")
+	assert.Equal(t, map[string]int{"1-1": network.Programs}, pinned(t))
+
+	// One of another layout, and one that somebody has taken a map from.
+	require.NoError(t, os.Rename(filepath.Join(dir, "1-1"), filepath.Join(dir, "0-3")))
+	apply(t, plan(http, nil))
+	assert.Equal(t, map[string]int{"1-4": network.Programs}, pinned(t))
+	require.NoError(t, os.Remove(filepath.Join(dir, "1-4", "map_open")))
+	apply(t, plan(http, nil))
+	assert.Equal(t, map[string]int{"1-5": network.Programs}, pinned(t))
+	require.NoError(t, os.Remove(filepath.Join(dir, "1-5", "link_bind4")))
+	apply(t, plan(http, nil))
+	assert.Equal(t, map[string]int{"1-5": network.Programs}, pinned(t))
+	assert.Equal(t, syscall.EADDRINUSE, as(t, base+65536, "0.0.0.0:80"))
+}
+
+// Who is no more in the plan keeps what he had while he has processes.
+func TestWhoStillRuns(t *testing.T) {
+	apart(t)
+	apply(t, plan(http, nil))
+	cmd := exec.Command("sleep", "60")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: base + 500, Gid: base + 500}}
+	require.NoError(t, cmd.Start())
+	defer func() { cmd.Process.Kill(); cmd.Wait() }()
+
+	assert.Equal(t, network.Answer{Refused: map[string]string{}, Unsettled: true}, apply(t, &network.Plan{}))
+	assert.NoError(t, as(t, base+1000, "0.0.0.0:80"))
+	assert.Equal(t, syscall.EADDRNOTAVAIL, as(t, base+1000, "127.9.9.9:9000"), "also a process that comes later")
+	assert.Equal(t, syscall.EACCES, as(t, 4242, "0.0.0.0:80"), "its ports too")
+	assert.NoError(t, as(t, base+65536, "127.9.9.9:9000"), "who has none is forgotten")
+
+	other := plan(nil)
+	other.Jails[0].Name, other.Jails[0].UIDs = "other", []network.Prefix{{Base: base + 5<<16, Bits: 16}}
+	a := apply(t, other)
+	assert.Contains(t, a.Refused["other"], "still have its addresses")
+	assert.True(t, a.Unsettled)
+
+	cmd.Process.Kill()
+	cmd.Wait()
+	assert.Equal(t, network.Answer{Refused: map[string]string{}}, apply(t, other))
+	assert.Equal(t, network.Answer{}, apply(t, &network.Plan{}))
+	assert.NoDirExists(t, dir)
+}
+
+func TestWithoutAFileSystem(t *testing.T) {
+	apart(t)
+	require.NoError(t, unix.Unmount(bpffs, 0))
+	_, err := Apply(dir, plan(http))
+	assert.ErrorContains(t, err, "is no BPF file system; mount -t bpf bpf /sys/fs/bpf")
+	_, err = Apply(dir, &network.Plan{})
+	assert.NoError(t, err, "nobody needs it")
+}
+
+func TestAnswer(t *testing.T) {
+	var out strings.Builder
+	assert.Error(t, Answer(strings.NewReader("{"), &out))
+	require.NoError(t, Answer(strings.NewReader(`{"Pins":"/nowhere","Lock":"/nowhere/lock"}`), &out))
+	assert.Contains(t, out.String(), `"Error":"open /nowhere/lock: no such file or directory"`)
+	out.Reset()
+	require.NoError(t, Answer(strings.NewReader(`{"Pins":"/nowhere","Lock":"`+filepath.Join(t.TempDir(), "lock")+`"}`), &out))
+	assert.Contains(t, out.String(), `"Error":""`)
+}
