@@ -37,7 +37,7 @@ const usage = `Usage: jail-init [--config FILE] [--runtime-dir DIR] VERB [ARGUME
     stop NAME | --all         end a jail; --grace DURATION (default 5s)
     image VERB                keep root directories that are made of archives;
                               jail-init image help shows the verbs
-` + seeUsage + disableUsage + provisionUsage + `    version                   print it
+` + restartUsage + seeUsage + disableUsage + provisionUsage + `    version                   print it
 
 An ordinary user runs jails of their own, from $XDG_CONFIG_HOME/jail/jail.toml.
 See jail-init(8), jail.toml(5).
@@ -136,6 +136,10 @@ func command(args []string) int {
 		}
 	case "stop":
 		err = c.stop(rest)
+	case "start":
+		err = c.start(rest)
+	case "restart":
+		err = c.restart(rest)
 	case "image":
 		err = c.image(rest)
 	case "who", "last":

@@ -497,7 +497,7 @@ func wake(opt Options, name string) error {
 		c.Close()
 		return nil
 	}
-	if !errors.Is(err, control.ErrNotRunning) {
+	if !errors.Is(err, control.ErrNotRunning) && !gone(err) {
 		return err
 	}
 	spec, err := find(opt, name)
@@ -519,19 +519,54 @@ func wake(opt Options, name string) error {
 			}
 		}
 	}
-	// To be waiting on a login's socket is all it takes.
-	fd, err := fdsock.Dial(fdsock.LoginPath(opt.RuntimeDir, spec.Logins[0].HostUID))
-	if err != nil {
-		return fmt.Errorf("jail %s is not running, and neither is jail-init serve: %w", name, err)
-	}
-	defer sys.Close(fd)
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	// To be waiting on a login's socket is all it takes. One that has just ended may have
+	// closed it, and serve makes it anew.
+	fd := -1
+	defer func() { sys.Close(fd) }()
+	start := time.Now()
+	for ; time.Since(start) < 20*time.Second; time.Sleep(20 * time.Millisecond) {
+		if fd >= 0 {
+			why, closed := refusalOf(fd)
+			if why != "" {
+				return fmt.Errorf("jail %s does not start: %s", name, why)
+			}
+			if closed {
+				sys.Close(fd)
+				fd = -1
+			}
+		}
+		if fd < 0 {
+			if fd, err = fdsock.Dial(fdsock.LoginPath(opt.RuntimeDir, spec.Logins[0].HostUID)); err != nil && time.Since(start) > 2*time.Second {
+				return fmt.Errorf("jail %s is not running, and neither is jail-init serve: %w", name, err)
+			}
+		}
 		if c, err := control.Open(opt.RuntimeDir, name, false); err == nil {
 			c.Close()
 			return nil
 		}
 	}
 	return fmt.Errorf("jail %s does not start; the reason is in the log of jail-init", name)
+}
+
+// refusalOf returns why a connection was refused, "" if it was not, and whether its other
+// end is closed.
+func refusalOf(fd int) (why string, closed bool) {
+	if n, err := sys.Poll([]sys.PollFD{{FD: int32(fd), Events: sys.PollIn}}, 0); n == 0 || err != nil {
+		return "", false
+	}
+	var m sys.MsgBuf
+	buf := make([]byte, 1024)
+	n, err := sys.RecvMsg(fd, buf, false, &m)
+	sys.CloseForeign(m.FDs)
+	if err != nil || n == 0 {
+		return "", true
+	}
+	if typ, _, body, err := wire.Header(buf[:n]); err == nil && typ == wire.TypeRefused {
+		if r, err := wire.DecodeRefused(body); err == nil {
+			return control.Quote(r.Text), true
+		}
+	}
+	return "", true
 }
 
 // Running returns the names of the jails that have a control socket.

@@ -129,7 +129,7 @@ func (c *Conn) identify(wantLog bool) error {
 // hello asks PID 1 for its status. What it logs meanwhile is passed over, which does
 // not give it more time.
 func (c *Conn) hello(wantLog bool, deadline int64) error {
-	if err := sys.SendMsg(c.FD, wire.AppendHello(nil, wantLog), nil, true, &c.m); err != nil {
+	if err := sys.SendMsg(c.FD, wire.AppendHelloBuild(nil, wantLog), nil, true, &c.m); err != nil {
 		return err
 	}
 	for {

@@ -62,6 +62,7 @@ type Launcher struct {
 	rootless   bool
 	life       cgroup.Life
 	exe        int    // read-only detached clone of PID 1's program; -1 if rootless
+	build      string // of PID 1's program
 	exePath    string // for the rootless child, which clones it itself
 	landlock   int    // ruleset, -1 if the kernel has none that will do
 	landlockOK uint8  // its ABI
@@ -145,6 +146,9 @@ func New(life cgroup.Life, program string) (*Launcher, error) {
 		if program, ok = companion(own, "pid1", "jail-pid1"); !ok {
 			return nil, fmt.Errorf("%s: the program of the jails' first process is missing; install it as make install does", program)
 		}
+	}
+	if l.build, err = buildOf(program); err != nil {
+		return nil, err
 	}
 	if l.rootless {
 		l.exePath = program

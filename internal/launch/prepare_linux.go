@@ -144,7 +144,7 @@ func (l *Launcher) openDevices(p *prepared) error {
 // setup turns a Spec into the message for PID 1.
 func (l *Launcher) setup(spec *jail.Spec) *wire.Setup {
 	s := &wire.Setup{
-		Name: spec.Name, Hostname: spec.Hostname,
+		Name: spec.Name, Hostname: spec.Hostname, Build: l.build,
 		Userns: spec.Userns.Enabled, ContainerRoot: spec.ContainerRoot,
 		Landlock: l.landlockOK, IdleMillis: uint64(spec.IdleTimeout.Milliseconds()),
 		PtyMax: ptyMax, HardFiles: l.hardFiles, Env: spec.Env,

@@ -81,6 +81,9 @@ func (l *loop) order(c *conn, typ wire.Type, flags uint16, body []byte, fds *[]i
 			Name: l.setup.Name, Sessions: uint32(l.sessions - l.serving), Served: l.served,
 			Processes: l.children, Stopping: l.stopping,
 		}
+		if flags&wire.FlagWantBuild != 0 {
+			st.Build = l.setup.Build
+		}
 		return sys.SendMsg(c.fd, wire.AppendStatus(nil, &st), nil, false, &l.m)
 	case wire.TypeStop:
 		stop, err := wire.DecodeStop(body)

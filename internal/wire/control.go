@@ -45,6 +45,21 @@ func AppendHello(dst []byte, wantLog bool) []byte {
 	return header(dst, TypeHello, 0)
 }
 
+// FlagWantBuild in a Hello asks for the Build in the Status. A PID 1 of before 2026-11-29
+// does not know it, and gives none.
+const FlagWantBuild uint16 = 1 << 2
+
+// MaxBuild bounds the build of a program, in bytes.
+const MaxBuild = 64
+
+// AppendHelloBuild is AppendHello for the Status of which build PID 1 is of.
+func AppendHelloBuild(dst []byte, wantLog bool) []byte {
+	if wantLog {
+		return header(dst, TypeHello, FlagWantLog|FlagWantBuild)
+	}
+	return header(dst, TypeHello, FlagWantBuild)
+}
+
 // Status describes a running jail.
 type Status struct {
 	Name      string
@@ -52,13 +67,20 @@ type Status struct {
 	Served    uint64 // sessions since the start
 	Processes bool   // there are processes besides PID 1
 	Stopping  bool   // the jail is on its way down
+	// Build is of which build its PID 1 is, as the launcher has told it; "" if it does not
+	// say. Sent to who has asked for it.
+	Build string
 }
 
 // AppendStatus encodes s.
 func AppendStatus(dst []byte, s *Status) []byte {
 	dst = putString(header(dst, TypeStatus, 0), s.Name)
 	dst = putU64(putU32(dst, s.Sessions), s.Served)
-	return putBool(putBool(dst, s.Processes), s.Stopping)
+	dst = putBool(putBool(dst, s.Processes), s.Stopping)
+	if s.Build != "" {
+		dst = putString(dst, s.Build)
+	}
+	return dst
 }
 
 // DecodeStatus decodes the body of a TypeStatus packet.
@@ -67,6 +89,10 @@ func DecodeStatus(body []byte) (Status, error) {
 	s := Status{
 		Name: in.str(maxPath), Sessions: in.u32(), Served: in.u64(),
 		Processes: in.boolean(), Stopping: in.boolean(),
+	}
+	if len(in.b) > 0 {
+		s.Build = in.str(MaxBuild)
+		in.bad = in.bad || s.Build == ""
 	}
 	return s, in.done()
 }
@@ -254,6 +280,8 @@ const (
 type Setup struct {
 	Name     string
 	Hostname string
+	// Build is of which build PID 1 is, for a Status; MaxBuild bytes at most.
+	Build string
 	// Rootfs is the path PID 1 has to clone itself, in rootless mode; Dev and
 	// Ino are what the opened directory must be.
 	Rootfs   string
@@ -412,7 +440,7 @@ func AppendSetup(dst []byte, s *Setup) ([]byte, error) {
 }
 
 func appendSetup(dst []byte, s *Setup) ([]byte, error) {
-	dst = putString(putString(putString(header(dst, TypeSetup, 0), s.Name), s.Hostname), s.Rootfs)
+	dst = putString(putString(putString(putString(header(dst, TypeSetup, 0), s.Name), s.Hostname), s.Build), s.Rootfs)
 	dst = putU64(putU64(dst, s.Dev), s.Ino)
 	dst = putBool(putBool(putBool(dst, s.Userns), s.ContainerRoot), s.NoSetgroups)
 	dst = append(dst, s.Landlock)
@@ -453,7 +481,7 @@ func appendSetup(dst []byte, s *Setup) ([]byte, error) {
 func DecodeSetup(body []byte) (*Setup, error) {
 	in := reader{b: body}
 	s := &Setup{
-		Name: in.str(maxPath), Hostname: in.str(maxPath), Rootfs: in.str(maxPath),
+		Name: in.str(maxPath), Hostname: in.str(maxPath), Build: in.str(MaxBuild), Rootfs: in.str(maxPath),
 		Dev: in.u64(), Ino: in.u64(),
 		Userns: in.boolean(), ContainerRoot: in.boolean(), NoSetgroups: in.boolean(),
 		Landlock:   in.u8(),

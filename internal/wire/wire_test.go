@@ -244,10 +244,16 @@ func TestOtherMessagesRoundTrip(t *testing.T) {
 		_, err = DecodeSetup(body(p, TypeSetup))
 		assert.ErrorIs(t, err, ErrMalformed, claim)
 	}
-	status := Status{Name: "n", Sessions: 3, Served: 1 << 33, Processes: true}
-	gotStatus, err := DecodeStatus(body(AppendStatus(nil, &status), TypeStatus))
-	require.NoError(t, err)
-	assert.Equal(t, status, gotStatus)
+	for _, build := range []string{"", "x", strings.Repeat("x", MaxBuild)} {
+		status := Status{Name: "n", Sessions: 3, Served: 1 << 33, Processes: true, Build: build}
+		gotStatus, err := DecodeStatus(body(AppendStatus(nil, &status), TypeStatus))
+		require.NoError(t, err)
+		assert.Equal(t, status, gotStatus)
+	}
+	_, err = DecodeStatus(body(AppendStatus(nil, &Status{Name: "n", Build: strings.Repeat("x", MaxBuild+1)}), TypeStatus))
+	assert.ErrorIs(t, err, ErrMalformed)
+	_, err = DecodeStatus(putString(body(AppendStatus(nil, &Status{Name: "n"}), TypeStatus), ""))
+	assert.ErrorIs(t, err, ErrMalformed, "what decodes has one encoding")
 }
 
 func TestService(t *testing.T) {

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"jail/internal/admin"
+	"jail/internal/jail"
+)
+
+const restartUsage = `    start NAME                have a jail run, as a login would
+    restart NAME | --old      end a jail and have it run again, or all that run an older
+                              program; --when-idle waits until nobody is in it,
+                              --wait DURATION bounds that; --grace as of stop
+`
+
+func (c *common) start(args []string) error {
+	names, err := c.parse("start", args, 1)
+	if err != nil {
+		return err
+	}
+	if !jail.ValidName(names[0]) {
+		return usageError("start takes the name of a jail")
+	}
+	return admin.Start(c.admin(), names[0])
+}
+
+func (c *common) restart(args []string) error {
+	fs := c.flags("restart")
+	old := fs.Bool("old", false, "")
+	whenIdle := fs.Bool("when-idle", false, "")
+	wait := fs.Duration("wait", 0, "")
+	grace := fs.Duration("grace", 5*time.Second, "")
+	names, err := c.finish(fs, "restart", args, -1)
+	if err != nil {
+		return err
+	}
+	switch {
+	case *wait < 0, *wait > 0 && !*whenIdle:
+		return usageError("--wait bounds how long --when-idle waits, as in --wait 1h")
+	case *old && len(names) == 0:
+		if names, err = admin.Old(c.admin()); err != nil {
+			return err
+		}
+		if len(names) == 0 {
+			fmt.Fprintln(os.Stdout, "no jail runs an older program")
+		}
+	case *old || len(names) != 1 || !jail.ValidName(names[0]):
+		return usageError("restart takes the name of one jail, or --old")
+	}
+	return admin.Restart(c.admin(), names, admin.RestartOptions{Grace: *grace, WhenIdle: *whenIdle, Wait: *wait})
+}
