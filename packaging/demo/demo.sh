@@ -1,5 +1,5 @@
 #!/bin/bash
-# The demo: two jails and an sshd of its own on a loopback port, in mount, PID
+# The demo: three kinds of jails and an sshd of its own on a loopback port, in mount, PID
 # and UTS namespaces where /etc is a copy, /usr an overlay, and /run, /var/lib,
 # /var/log, /root and /tmp are empty. The machine's accounts, programs and sshd
 # are neither used nor changed.
@@ -67,10 +67,10 @@ free_port() {
 # write_etc DIR PORT makes a copy of /etc with the demo's accounts, registry,
 # and set-up of sshd and ssh in it.
 write_etc() {
-	local etc=$1 port=$2 login uid
+	local etc=$1 port=$2 login uid home
 	cp -a /etc/. "$etc"
-	for login in centos:61000 debian:61001; do
-		uid=${login#*:} login=${login%:*}
+	for login in centos:61000:/var/lib/jail/empty-home debian:61001:/var/lib/jail/empty-home anna:61002:/home/anna ben:61003:/home/ben; do
+		IFS=: read -r login uid home <<<"$login"
 		# The machine may have an account of that name or uid, and it in groups
 		# that no jailed account may be in.
 		for file in passwd shadow group gshadow; do
@@ -87,11 +87,11 @@ write_etc() {
 			cat "$etc/$file.new" >"$etc/$file"
 			rm "$etc/$file.new"
 		done
-		printf '%s:x:%d:%d::/var/lib/jail/empty-home:/usr/bin/jail-enter\n' "$login" "$uid" "$uid" >>"$etc/passwd"
+		printf '%s:x:%d:%d::%s:/usr/bin/jail-enter\n' "$login" "$uid" "$uid" "$home" >>"$etc/passwd"
 		printf '%s:*:19000:0:99999:7:::\n' "$login" >>"$etc/shadow"
 		printf '%s:x:%d:\n' "$login" "$uid" >>"$etc/group"
 	done
-	printf 'jailed:x:61999:centos,debian\n' >>"$etc/group"
+	printf 'jailed:x:61999:centos,debian,anna,ben\nguests:x:61998:anna,ben\n' >>"$etc/group"
 	echo host >"$etc/hostname"
 	echo "127.0.0.1 host" >>"$etc/hosts"
 	rm -rf "$etc/update-motd.d" "$etc/motd" "$etc/nologin" "$etc/jail"
@@ -107,6 +107,12 @@ write_etc() {
 		[jail.debian]
 		rootfs = "/srv/jails/debian"
 		users  = ["debian"]
+
+		[template.guest]
+		rootfs = "host"
+		[[match]]
+		group = "guests"
+		template = "guest"
 	TOML
 	chmod 755 "$etc/jail"
 	chmod 644 "$etc/jail/jail.toml"
@@ -154,6 +160,7 @@ furnish() {
 	write_etc "$dir/mem/etc" "$port"
 	# Sources below a place that is covered are opened first, by mounting them.
 	mount --bind "$dir/srv" /srv
+	mount --bind "$dir/home" /home
 	mount -t overlay -o "lowerdir=/usr,upperdir=$dir/mem/upper,workdir=$dir/mem/work" overlay /usr
 	install -D -m 755 "$top/bin/jail-enter" /usr/bin/jail-enter
 	install -D -m 755 "$top/bin/jail-init" /usr/sbin/jail-init
@@ -170,7 +177,11 @@ furnish() {
 	done
 	chmod 1777 /tmp
 	chmod 700 /root
-	mkdir -p /run/sshd /run/lock /var/lib/jail/empty-home/.ssh
+	mkdir -p /run/sshd /run/lock /var/lib/jail/empty-home/.ssh /var/lib/jail/images
+	mount --bind /srv/images /var/lib/jail/images
+	jail image import debian /srv/debian.tar >&3 2>&1
+	jail image copy debian /srv/jails/debian >&3 2>&1
+	add_user /srv/jails/debian 61001 /bin/bash /srv/id.pub
 	mkdir -m 1777 /var/lib/jail/empty-home/.ssh/agent
 	touch /run/utmp /var/log/{wtmp,btmp,lastlog}
 	cd /
@@ -178,7 +189,7 @@ furnish() {
 	jail-init serve >&3 2>&1 </dev/null 4>&- &
 	/usr/sbin/sshd -D -e >&3 2>&1 </dev/null 4>&- &
 	for _ in {1..100}; do
-		if [ -S /run/jail/61000/sock ] && [ -S /run/jail/61001/sock ] && (exec 5<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+		if [ -S /run/jail/61000/sock ] && [ -S /run/jail/61003/sock ] && (exec 5<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
 			echo ready >&4
 			break
 		fi
@@ -203,17 +214,22 @@ start() {
 		say "root's alone must be the way to the jails, and it is not here: using $fallback (make demo-stop removes it)"
 	fi
 	say "making the jails in $dir"
-	mkdir -p "$dir"/{mem,srv/jails}
+	mkdir -p "$dir"/{mem,srv/jails,home}
+	mkdir -m 700 "$dir/srv/images"
 	chmod 700 "$dir"
 	chmod 700 "$dir/srv/jails" # no account of the host comes near set-uid files of a tree
 	ssh-keygen -q -t ed25519 -N '' -C demo -f "$dir/id"
 	make_busybox "$dir/srv/jails/centos" 61000 "$dir/id.pub"
-	make_debian "$dir/srv/jails/debian" 61001 "$dir/id.pub"
+	tree=$(kept demo-debian --include=procps)
+	tar -C "$tree" --numeric-owner -cf "$dir/srv/debian.tar" .
+	make_home "$dir/home/anna" 61002 "$dir/id.pub"
+	make_home "$dir/home/ben" 61003 "$dir/id.pub"
+	cp "$dir/id.pub" "$dir/srv"
 	port=$(free_port)
 	: >"$dir/ready"
 	setsid unshare --mount --pid --uts --fork --mount-proc --kill-child --propagation private \
 		"$here/demo.sh" furnish "$dir" "$port" >"$dir/furnish.log" 2>&1 </dev/null &
-	for _ in {1..300}; do
+	for _ in {1..900}; do
 		[ ! -s "$dir/ready" ] || break
 		kill -0 $! 2>/dev/null || break
 		sleep 0.1
@@ -236,6 +252,7 @@ start() {
 
 		    make demo-shell LOGIN=debian
 		    make demo-shell LOGIN=centos
+		    make demo-shell LOGIN=anna      a cage of the host
 		    make demo-shell LOGIN=root      the host: su - centos, jail ps
 
 		and end it with: make demo-stop

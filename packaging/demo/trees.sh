@@ -47,6 +47,14 @@ make_debian() {
 	add_user "$1" "$2" /bin/bash "$3"
 }
 
+# make_home DIR UID KEY: a home on the host.
+make_home() {
+	mkdir -p "$1/.ssh"
+	cp "$3" "$1/.ssh/authorized_keys"
+	chmod 700 "$1" "$1/.ssh"
+	chown -R "$2:$2" "$1"
+}
+
 # make_busybox TREE UID KEY
 make_busybox() {
 	mkdir -p "$1"/{bin,dev,etc,home,proc,root,run,sys,tmp,usr/bin,var/tmp}
