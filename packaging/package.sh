@@ -75,7 +75,7 @@ deb() {
 	printf 'jail (%s) unstable; urgency=medium\n\n  * See changelog.gz, which is for administrators.\n\n -- %s  %s\n' "$version" \
 		"$(sed -n 's/^Maintainer: //p' packaging/debian/control)" "$(date -R -d "@$SOURCE_DATE_EPOCH")" >"$dir/debian/changelog"
 	# -d: which Go it is, go.mod says and go checks; Debian 12 has none that is new enough.
-	(cd "$dir" && PATH=$PATH:/usr/sbin:/sbin dpkg-buildpackage --build=binary --host-arch "$GOARCH" -us -uc -d >../log 2>&1) || {
+	(cd "$dir" && DEB_BUILD_OPTIONS=nocheck PATH=$PATH:/usr/sbin:/sbin dpkg-buildpackage --build=binary --host-arch "$GOARCH" -us -uc -d >../log 2>&1) || {
 		cat "$work/deb/log" >&2
 		exit 1
 	}
