@@ -33,11 +33,12 @@ func sessionsBy(t *testing.T, args ...string) []record.Session {
 // TestRecords: each session leaves a record, by sshd, su and exec; a session that goes on
 // is shown, also after serve has been killed, and one whose end nobody saw is marked.
 func TestRecords(t *testing.T) {
-	s := own(t, oneJail("traced", busyboxRoot, `users = ["centos"]`, fmt.Sprintf("uid = %d", centos.id)))
+	require.NoError(t, os.RemoveAll("/var/log/jail"))
+	s := own(t, oneJail("recorded", busyboxRoot, `users = ["centos"]`, fmt.Sprintf("uid = %d", centos.id)))
 	l := open(t, forced, ask{as: centos, cmd: "read x; exit 5"})
 	var who []record.Session
 	eventually(t, "it is shown", func() bool { who = sessionsBy(t, "who"); return len(who) == 1 })
-	assert.Equal(t, [4]string{"traced", centos.login, "command", record.StateOpen}, [4]string{who[0].Jail, who[0].Login, who[0].Kind, who[0].State})
+	assert.Equal(t, [4]string{"recorded", centos.login, "command", record.StateOpen}, [4]string{who[0].Jail, who[0].Login, who[0].Kind, who[0].State})
 	require.NotNil(t, who[0].UID)
 	assert.EqualValues(t, centos.id, *who[0].UID)
 	assert.WithinDuration(t, time.Now(), *who[0].Started, time.Minute)
@@ -46,7 +47,7 @@ func TestRecords(t *testing.T) {
 	s.kill(syscall.SIGKILL)
 	require.Equal(t, 3, runCommand(t, exec.Command("su", "-", centos.login, "-c", "exit 3"), nil).status)
 	require.NoError(t, s.start())
-	require.Equal(t, 4, runCommand(t, exec.Command(initPath, "exec", "traced", "sh", "-c", "exit 4"), nil).status)
+	require.Equal(t, 4, runCommand(t, exec.Command(initPath, "exec", "recorded", "sh", "-c", "exit 4"), nil).status)
 	l.send("x\n")
 	assert.Equal(t, 5, l.wait().status)
 	var last []record.Session
@@ -71,11 +72,11 @@ func TestRecords(t *testing.T) {
 	l = open(t, login, ask{as: centos, cmd: "sleep 1000"})
 	eventually(t, "it is shown", func() bool { who = sessionsBy(t, "who"); return len(who) == 1 })
 	s.kill(syscall.SIGKILL)
-	for _, pid := range jailPIDs("traced") {
+	for _, pid := range jailPIDs("recorded") {
 		require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
 	}
 	l.wait()
-	eventually(t, "the jail is gone", func() bool { return len(jailPIDs("traced")) == 0 })
+	eventually(t, "the jail is gone", func() bool { return len(jailPIDs("recorded")) == 0 })
 	assert.Empty(t, sessionsBy(t, "who"))
 	assert.Equal(t, record.Unseen, sessionsBy(t, "last", "-n", "1")[0].End)
 	require.NoError(t, s.start())
@@ -83,7 +84,7 @@ func TestRecords(t *testing.T) {
 	assert.Equal(t, record.Unseen, sessionsBy(t, "last", "-n", "1")[0].End)
 
 	// What a disk does that takes nothing is nobody's business who logs in.
-	info, err := os.Stat("/var/log/jail/jails/traced.jsonl")
+	info, err := os.Stat("/var/log/jail/jails/recorded.jsonl")
 	require.NoError(t, err)
 	assert.Equal(t, os.FileMode(0o600), info.Mode())
 	require.NoError(t, os.RemoveAll("/var/log/jail"))

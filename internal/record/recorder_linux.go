@@ -405,7 +405,8 @@ func initOf(pid int) *Init {
 	return &Init{pid, ticks, strings.TrimSpace(string(boot))}
 }
 
-// startTicks is when a process started (proc_pid_stat(5), field 22).
+// startTicks is when a process started (proc_pid_stat(5), field 22). One that has ended has
+// none, although nobody has waited for it.
 func startTicks(pid int) (uint64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -415,6 +416,9 @@ func startTicks(pid int) (uint64, error) {
 	fields := strings.Fields(string(text[max(strings.LastIndexByte(string(text), ')'), 0):]))
 	if len(fields) < 21 {
 		return 0, errors.New("its stat file has too few fields")
+	}
+	if fields[1] == "Z" || fields[1] == "X" {
+		return 0, errors.New("it has ended")
 	}
 	return strconv.ParseUint(fields[20], 10, 64)
 }

@@ -3,6 +3,7 @@ package record
 import (
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -295,6 +296,23 @@ func TestSessions(t *testing.T) {
 	// The PID 1 is gone, and nobody was there to say so.
 	require.NoError(t, s.Append("web", (&Entry{Version: Version, Time: noon, Event: JailFound, Init: &Init{PID: os.Getpid(), Ticks: 1, Boot: "x"}}).append(nil)))
 	assert.Equal(t, StateEnded+Unseen, states()["k7qmw2ac"])
+}
+
+// TestWhoLives: a process that has ended and that nobody has waited for is none.
+func TestWhoLives(t *testing.T) {
+	var none *Init
+	assert.False(t, none.Alive())
+	assert.True(t, initOf(os.Getpid()).Alive())
+	cmd := exec.Command("cat")
+	in, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	init := initOf(cmd.Process.Pid)
+	assert.True(t, init.Alive())
+	require.NoError(t, in.Close())
+	assert.Eventually(t, func() bool { return !init.Alive() }, 10*time.Second, time.Millisecond)
+	require.NoError(t, cmd.Wait())
+	assert.False(t, init.Alive())
 }
 
 // TestClocksThatJump: the order is that of the clock; a session ends when it ends.
