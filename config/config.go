@@ -82,6 +82,9 @@ type Registry struct {
 	Accounts []Account
 	// Reserved are the ports that no jail may bind.
 	Reserved []jail.Ports
+	// Acknowledged are ids of findings that need not be told, by the jail they are about;
+	// "" is any of them, and the host. What is in force does not have them.
+	Acknowledged map[string][]string
 	// Explained is the jail of Options.Explain, nil if there is none.
 	Explained *Explanation
 }

@@ -204,7 +204,7 @@ func TestFaultIsReportedWithItsLineAndKey(t *testing.T) {
 	}{
 		"misspelt key":                       {`hostnam = "x"`, []string{main + `:5: jail.web.hostnam: unknown key "hostnam", did you mean "hostname"?`}},
 		"misspelt key of a mount":            {`mounts = [ { source = "/a", target = "/b", readonyl = true } ]`, []string{`:5: jail.web.mounts[0].readonyl: unknown key "readonyl", did you mean "readonly"?`}},
-		"key without a likeness":             {`zoo = true`, []string{`:5: jail.web.zoo: unknown key "zoo", remove it; known here: autostart, `}},
+		"key without a likeness":             {`zoo = true`, []string{`:5: jail.web.zoo: unknown key "zoo", remove it; known here: acknowledge, autostart, `}},
 		"unknown top-level key":              {"version = 1\njails = 1", []string{`:2: jails: unknown key "jails", did you mean "jail"?`}},
 		"sftp that is true":                  {"sftp = true", []string{`:5: jail.web.sftp: is true or false, must be a string in quotes`}},
 		"keys that are nowhere":              {`keys = "host"`, []string{`:5: jail.web.keys: "host" is not a place for keys, write "inside" or "anywhere"`}},

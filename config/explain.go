@@ -134,6 +134,9 @@ func (d *draft) explainSettings(e *Explanation) {
 	for _, name := range keysOf(s.Env) {
 		add("env."+quoteKey(name), shown(s.Env[name].v), s.Env[name].origin)
 	}
+	for _, id := range s.Acknowledge {
+		add("acknowledge", id.v, id.origin)
+	}
 	for _, p := range s.EnvAccept {
 		add("env_accept", shown(p.v), p.origin)
 	}

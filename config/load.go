@@ -97,6 +97,7 @@ func build(ps problems, path string, sources []source, opt Options) (*Registry, 
 	v.addMatched()
 	reg := &Registry{}
 	v.finish(reg)
+	reg.Acknowledged = v.acknowledged()
 	reg.Accounts = v.host.elsewhere
 	reg.Reserved = v.reservedPorts()
 	reg.Warnings = v.warnings.Sorted()

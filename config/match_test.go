@@ -171,8 +171,8 @@ func TestEveryKeyOfATemplate(t *testing.T) {
 		"on_disconnect": `"kill"`, "env_accept": `[ "EDITOR" ]`, "resolv_conf": `"rootfs"`, "hosts": `"rootfs"`, "timezone": `"Europe/Paris"`,
 		"keys": `"anywhere"`, "limits": `{ memory = "1G", cpu = "50%", pids = 9 }`, "sftp": `"off"`,
 		"service": `[ { name = "s", exec = [ "/s" ] } ]`, "fresh": `[ "/tmp" ]`,
-		"show": `[ "/var/lib/x" ]`, "hide": `[ "/usr/x" ]`,
 		"ports": `[]`, "loopback": `[ 5432 ]`, "unowned": `"refuse"`, "network": `"none"`,
+		"show": `[ "/var/lib/x" ]`, "hide": `[ "/usr/x" ]`, "acknowledge": `[ "x" ]`,
 	}
 	for key := range fieldsOf(reflect.TypeFor[jailTable]()) {
 		if key == "users" || key == "template" {
@@ -199,7 +199,12 @@ func TestEveryKeyOfATemplate(t *testing.T) {
 		require.Empty(t, errs, key)
 		assert.Equal(t, own.Jails, reg.Jails, key)
 		assert.Contains(t, fmt.Sprint(reg.Explained), ":3 template.t."+key, "plan says where it comes from")
-		assert.NotEqual(t, none.Jails, reg.Jails, key)
+		if key == "acknowledge" { // which no jail has
+			assert.Equal(t, own.Acknowledged, reg.Acknowledged)
+			assert.NotEqual(t, none.Acknowledged, reg.Acknowledged)
+		} else {
+			assert.NotEqual(t, none.Jails, reg.Jails, key)
+		}
 		if key == "rootfs" || key == "uid" || key == "service" {
 			continue
 		}

@@ -15,19 +15,6 @@ import (
 // entries in the kernel.
 const maxOpened = 256
 
-// hostTable is [host].
-type hostTable struct {
-	origin
-	// Reserved are ports that no jail may bind, not on its own loopback either: those of
-	// services of the host.
-	Reserved portsKey `toml:"reserved"`
-}
-
-func (t *hostTable) decode(ps *problems, o origin, p *position, v any) {
-	t.origin = o
-	decodeTable(ps, o, p, v, t)
-}
-
 // portsKey is an array of ports, or one word.
 type portsKey struct {
 	origin
@@ -155,21 +142,12 @@ func (v *validator) network(ps *problems, spec *jail.Spec, s *settings, owner or
 	}
 }
 
-// reserved checks [host].reserved, of the main file.
-func (v *validator) reserved(doc *document, main bool) {
-	h := doc.Host
-	if !h.given() {
-		return
+// checkHost checks [host].
+func (v *validator) checkHost() {
+	if k := v.hostTable.Reserved; k.usable() && k.word != "" {
+		v.errorf(k.origin, `is a word, must be an array of ports such as [ 3306, "9000-9099" ]`)
+		v.hostTable.Reserved = portsKey{}
 	}
-	if !main {
-		doc.errorf(h.origin, "belongs in the main file %s, move it there", v.registry)
-		return
-	}
-	if k := h.Reserved; k.usable() && k.word != "" {
-		doc.errorf(k.origin, `is a word, must be an array of ports such as [ 3306, "9000-9099" ]`)
-		return
-	}
-	v.hostPorts = h.Reserved
 }
 
 // assignNetworks gives jails their IDs, and finds ports that are somebody else's.
@@ -192,7 +170,7 @@ func (v *validator) assignNetworks() {
 			if !d.spec.Network.OwnPorts || d.twin {
 				break
 			}
-			for _, r := range v.hostPorts.list {
+			for _, r := range v.hostTable.Reserved.list {
 				if n, both := common(p.Ports, r.Ports); both {
 					d.errorf(p.origin, "port %d is reserved for the host at %s:%d, remove one of the two", n, r.file, r.line)
 				}
@@ -364,4 +342,4 @@ func (d *draft) explainNetwork(n *jail.Network, add func(key, value string, o or
 }
 
 // reservedPorts are those of [host].
-func (v *validator) reservedPorts() []jail.Ports { return slices.Clip(v.hostPorts.ports()) }
+func (v *validator) reservedPorts() []jail.Ports { return slices.Clip(v.hostTable.Reserved.ports()) }

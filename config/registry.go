@@ -41,6 +41,23 @@ func (t *defaultsTable) decode(ps *problems, o origin, p *position, v any) {
 	decodeTable(ps, o, p, v, t)
 }
 
+// hostTable is [host]: what is said of the host itself.
+type hostTable struct {
+	origin
+	// Acknowledge are the ids of findings of "jail check" about the host or any jail that
+	// are not told any more, as "sshd-password"; jail-check(7) has them all. What is an
+	// error is told nevertheless.
+	Acknowledge ackKey `toml:"acknowledge"`
+	// Reserved are ports that no jail may bind, not on its own loopback either: those of
+	// services of the host.
+	Reserved portsKey `toml:"reserved"`
+}
+
+func (t *hostTable) decode(ps *problems, o origin, p *position, v any) {
+	t.origin = o
+	decodeTable(ps, o, p, v, t)
+}
+
 // jailTable is [jail.NAME], or [template.NAME].
 type jailTable struct {
 	origin
@@ -131,6 +148,9 @@ type settings struct {
 	// A jail's are added to those of [defaults]. sshd's AcceptEnv has to let
 	// them in as well.
 	EnvAccept acceptKey `toml:"env_accept"`
+	// Acknowledge are the ids of findings of "jail check" about this jail and its logins
+	// that are not told any more. A jail's are added to those of [defaults].
+	Acknowledge ackKey `toml:"acknowledge"`
 	// ResolvConf is whose /etc/resolv.conf the jail has: "host" (the default)
 	// shows the host's, read-only and as it changes; "rootfs" leaves the
 	// jail's own.

@@ -29,21 +29,21 @@ const (
 // those that make the whole unsafe; a jail's, a login's and a file's are kept with it.
 type validator struct {
 	problems
-	opt      Options
-	host     *host
-	registry string // path of the main file
-	defaults defaultsTable
-	drafts   []*draft // in the order of the files
-	byName   map[string]*draft
-	lost     []*document // drop-ins nothing is known of but that they are there
-	held     []held
+	opt       Options
+	host      *host
+	registry  string // path of the main file
+	defaults  defaultsTable
+	hostTable hostTable
+	drafts    []*draft // in the order of the files
+	byName    map[string]*draft
+	lost      []*document // drop-ins nothing is known of but that they are there
+	held      []held
 
 	templates map[string]*jailTable
 	ordered   []*jailTable // the templates, in the order of the files
 	matches   []*matchTable
 	before    map[string][]string // accounts by the criterion of a [[match]] that was in force
 	left      []Fault             // what of a [[match]] has no jail
-	hostPorts portsKey            // [host].reserved
 }
 
 // draft is one jail being validated. What is wrong in it has been reported
@@ -90,7 +90,13 @@ func (v *validator) addTop(doc *document, main bool) {
 			v.checkDefaults()
 		}
 	}
-	v.reserved(doc, main)
+	switch {
+	case doc.Host.given() && !main:
+		doc.errorf(doc.Host.origin, "belongs in the main file %s, move it there", v.registry)
+	case doc.Host.given():
+		v.hostTable = doc.Host
+		v.checkHost()
+	}
 	switch {
 	case main:
 		v.errors = append(v.errors, doc.errors...)
@@ -160,6 +166,7 @@ func (s settings) over(def settings) settings {
 	s.Hosts = s.Hosts.or(def.Hosts)
 	s.Timezone = s.Timezone.or(def.Timezone)
 	s.EnvAccept = append(slices.Clone(def.EnvAccept), s.EnvAccept...)
+	s.Acknowledge = append(slices.Clone(def.Acknowledge), s.Acknowledge...)
 	s.Show = append(slices.Clone(def.Show), s.Show...)
 	s.Hide = append(slices.Clone(def.Hide), s.Hide...)
 	s.Limits.Memory = s.Limits.Memory.or(def.Limits.Memory)
