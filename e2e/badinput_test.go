@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -26,18 +27,44 @@ func check(t *testing.T, text string) (file string, r result) {
 	return file, runCommand(t, exec.Command(initPath, "--config", file, "check"), nil)
 }
 
+// TestCheckAcceptsTheStandardRegistry: nothing is wrong with it, but inside with those logins
+// that are made for it, and that nothing runs.
 func TestCheckAcceptsTheStandardRegistry(t *testing.T) {
 	alone(t)
-	_, r := check(t, standardRegistry().text)
-	var rest []string
-	for _, line := range strings.SplitAfter(r.stdout+r.stderr, "\n") {
-		if strings.HasPrefix(line, "warning: /sys/fs/cgroup: is not the unified hierarchy") {
-			r.status -= 2 // as it is on this machine
-		} else {
-			rest = append(rest, line)
-		}
+	file, r := check(t, standardRegistry().text)
+	want := []string{
+		"error [serve-down]",
+		"error: badshell: jail debian [inside-shell]",
+		"error: nologin: jail debian [inside-shell]",
+		"error: noshell: jail debian [inside-shell]",
+		"error: shuthome: jail debian [inside-keys]",
+		"warning: nohome: jail debian [inside-home]",
+		"warning: shuthome: jail debian [inside-home]",
 	}
-	assert.Zero(t, r.status, "%s", rest)
+	found := func(text string) (all []string) {
+		for line := range strings.Lines(text) {
+			switch f := strings.SplitN(strings.TrimSpace(line), ": ", 4); {
+			case strings.HasPrefix(line, "note: "), strings.HasPrefix(line, "warning: /sys/fs/cgroup: is not the unified hierarchy"):
+			case strings.HasSuffix(f[len(f)-1], "[serve-down]"):
+				all = append(all, f[0]+" [serve-down]")
+			default:
+				all = append(all, strings.Join(f[:3], ": ")+" "+line[strings.LastIndexByte(line, '['):len(line)-1])
+			}
+		}
+		return all
+	}
+	assert.Equal(t, want, found(r.stdout+r.stderr))
+
+	r = runCommand(t, exec.Command(initPath, "--config", file, "check", "noshell"), nil)
+	assert.Equal(t, []string{want[0], want[3]}, found(r.stdout), "of one login")
+	var said struct {
+		Status   int
+		Findings []struct{ ID, Severity, Fix string }
+	}
+	r = runCommand(t, exec.Command(initPath, "--config", file, "check", "--json", "centos"), nil)
+	require.NoError(t, json.Unmarshal([]byte(r.stdout), &said), r.stdout)
+	assert.Equal(t, 1, said.Status)
+	assert.Equal(t, "serve-down", said.Findings[0].ID)
 }
 
 // badRegistries are faults, each on the line that says "HERE", with the key it

@@ -109,7 +109,7 @@ func TestX11(t *testing.T) {
 		check := func() string { return runCommand(t, exec.Command(initPath, "check"), nil).stdout }
 		text := check()
 		for _, line := range x11Lines(work) {
-			assert.Contains(t, text, "fix: "+line+"\n")
+			assert.Contains(t, text, "fix: "+line+" [sshd-")
 		}
 		argv := variant(t, forced, x11Lines(work)...)
 		for i, a := range argv {

@@ -14,6 +14,7 @@ import (
 	"jail/internal/admin"
 	"jail/internal/control"
 	"jail/internal/fdsock"
+	"jail/internal/inside"
 	"jail/internal/jail"
 	"jail/internal/provision"
 	"jail/internal/run"
@@ -28,7 +29,8 @@ const usage = `Usage: jail-init [--config FILE] [--runtime-dir DIR] VERB [ARGUME
     run -u UID -r ROOTFS [-g GID] [-n USER] [-s SHELL] [-m JPATH=RPATH]... [-c]
         [--no-userns]         make a jail without a registry; -c stays with it
     net-load                  load what jails own of the network; serve does so too
-    check                     look for faults in the registry
+    check [--json] [JAIL | LOGIN]
+                              look for faults in the registry, on the host, in the jails
     reload                    have serve read the registry again, and say what came of it
     ps [NAME]                 show the jails
     plan NAME                 what a start of a jail would do, and what says so
@@ -48,6 +50,9 @@ var version = "development"
 
 // lookVerb is what config has this program run for it; it is not for people.
 const lookVerb = "look-at-places"
+
+// insideVerb is what check has this program run for it.
+const insideVerb = "look-inside"
 
 // Exit statuses, of jail-init(8).
 const (
@@ -91,6 +96,7 @@ func command(args []string) int {
 	defer fdsock.Removed()
 	c := defaults()
 	config.Look = []string{"/proc/self/exe", lookVerb}
+	admin.LookInside = []string{"/proc/self/exe", insideVerb}
 	fs := c.flags("jail-init")
 	if status, stop := parsed(fs.Parse(args)); stop {
 		return status
@@ -113,8 +119,9 @@ func command(args []string) int {
 			err = c.netLoad()
 		}
 	case "check":
-		if rest, err = c.parse(verb, rest, 0); err == nil {
-			return admin.Check(c.admin())
+		var status int
+		if status, err = c.check(rest); err == nil {
+			return status
 		}
 	case "ps":
 		err = c.ps(rest)
@@ -154,6 +161,8 @@ func command(args []string) int {
 		err = config.LookAtPlaces(os.Stdin, os.Stdout)
 	case completeVerb:
 		err = c.complete(rest)
+	case insideVerb:
+		err = inside.Serve(os.Stdin, os.Stdout)
 	case "version":
 		fmt.Println("jail-init", version)
 	case "help":
@@ -260,6 +269,19 @@ func (c *common) exec(args []string) (int, error) {
 		id.Name = "root" // also where the rootfs has no passwd
 	}
 	return admin.Exec(c.admin(), rest[0], id, rest[1:])
+}
+
+func (c *common) check(args []string) (int, error) {
+	fs := c.flags("check")
+	asJSON := fs.Bool("json", false, "")
+	names, err := c.finish(fs, "check", args, -1)
+	if err != nil {
+		return 0, err
+	}
+	if len(names) > 1 || len(names) == 1 && !jail.ValidName(names[0]) {
+		return 0, usageError("check takes the name of one jail or login, or nothing")
+	}
+	return admin.Check(c.admin(), append(names, "")[0], *asJSON), nil
 }
 
 func (c *common) ps(args []string) error {

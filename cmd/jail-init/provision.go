@@ -98,7 +98,7 @@ func (c *common) setup(args []string) error {
 		return err
 	}
 	// What it cannot do itself is for the administrator to decide.
-	if admin.Check(c.admin()) == 0 {
+	if admin.Check(c.admin(), "", false) == 0 {
 		fmt.Println("jail check finds nothing")
 	}
 	fmt.Println("next: jail add LOGIN --rootfs DIR --key FILE")

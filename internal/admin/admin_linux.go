@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"jail/config"
-	"jail/internal/audit"
 	"jail/internal/control"
 	"jail/internal/enter"
 	"jail/internal/fdsock"
@@ -35,57 +34,6 @@ type Options struct {
 	RuntimeDir     string
 	Rootless       bool
 	Stdout, Stderr io.Writer
-}
-
-// Check reads the registry and prints every fault and what is out of service by it;
-// unless nothing can be used, it then looks at what the host leaves open around the
-// accounts. It returns the exit status: 0 if nothing has to be done, 1 with errors,
-// 2 with warnings only.
-func Check(opt Options) int {
-	reg, err := inforce.Load(opt.ConfigPath, config.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir})
-	status := 0
-	for _, w := range reg.Warnings {
-		fmt.Fprintf(opt.Stdout, "warning: %s\n", w.Error())
-		status = 2
-	}
-	var faults config.Errors
-	outages := reg.Outages()
-	if !errors.As(err, &faults) {
-		for _, o := range outages {
-			faults = append(faults, o.Errors...)
-		}
-		faults = faults.Sorted()
-	}
-	for _, e := range faults {
-		fmt.Fprintf(opt.Stdout, "error: %s\n", e.Error())
-		status = 1
-	}
-	if err != nil {
-		fmt.Fprintln(opt.Stdout, "note: nothing new of the registry is used: what was in force stays in force")
-		return 1
-	}
-	for _, o := range outages {
-		fmt.Fprintf(opt.Stdout, "note: out of service by this: %s\n", o.What)
-		if o.Jails > 0 {
-			fmt.Fprintf(opt.Stdout, "note: what is wrong with the first of these %d jails is shown; jail ps shows all\n", o.Jails)
-		}
-	}
-	for _, line := range made(reg) {
-		fmt.Fprintf(opt.Stdout, "note: %s\n", line)
-	}
-	if len(reg.Faults) > 0 {
-		fmt.Fprintf(opt.Stdout, "note: everything else goes on: %d jails\n", len(reg.Jails))
-	}
-	for _, f := range audit.Run(reg, audit.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir}) {
-		fmt.Fprintln(opt.Stdout, f.String())
-		switch {
-		case f.Severity == audit.Error:
-			status = 1
-		case f.Severity == audit.Warning && status == 0:
-			status = 2
-		}
-	}
-	return status
 }
 
 // made says how many jails each [[match]] has made.

@@ -68,7 +68,7 @@ func TestCheckOfAMainFileThatIsNoTOML(t *testing.T) {
 	var out bytes.Buffer
 	opt := Options{ConfigPath: filepath.Join(dir, "jail.toml"), RuntimeDir: filepath.Join(dir, "run"), Rootless: true, Stdout: &out, Stderr: io.Discard}
 	require.NoError(t, os.WriteFile(opt.ConfigPath, []byte("version = 1\n[jail.two\n"), 0o644))
-	assert.Equal(t, 1, Check(opt))
+	assert.Equal(t, 1, Check(opt, "", false))
 	assert.Contains(t, out.String(), "error: "+opt.ConfigPath+":2: not valid TOML")
 	assert.Contains(t, out.String(), "note: nothing new of the registry is used: what was in force stays in force\n")
 }

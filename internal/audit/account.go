@@ -137,27 +137,27 @@ func (a *auditor) owner(uid uint32, l *login) string {
 
 func (a *auditor) checkHome(l *login) {
 	const where = "/etc/passwd, home directory"
-	move := "usermod -d " + emptyHome + " " + loginName
+	move := "usermod -d " + emptyHome + " " + LoginName
 	switch h := &l.home; {
 	case strings.HasPrefix(h.inside, "the cage"):
-		a.add(l, Warning, where, fmt.Sprintf("%s is %s, whose tenant writes what host programs read there as the login: %s; before the account gets another, give the login home = %q in the registry",
+		a.add(l, Warning, "home-in-jail", where, fmt.Sprintf("%s is %s, whose tenant writes what host programs read there as the login: %s; before the account gets another, give the login home = %q in the registry",
 			l.Home, h.inside, a.homeReads(l), l.Home), move)
 	case h.inside != "":
-		a.add(l, Warning, where, fmt.Sprintf("%s is in %s, whose tenants write what host programs read there as the login: %s",
+		a.add(l, Warning, "home-in-jail", where, fmt.Sprintf("%s is in %s, whose tenants write what host programs read there as the login: %s",
 			l.Home, h.inside, a.homeReads(l)), move)
 	case h.writer != "":
-		a.add(l, Warning, where, fmt.Sprintf("%s can be changed by %s, and with it what host programs read there as the login: %s",
+		a.add(l, Warning, "home-writable", where, fmt.Sprintf("%s can be changed by %s, and with it what host programs read there as the login: %s",
 			l.Home, h.writer, a.homeReads(l)), move)
 	case h.trail.missing():
 		fix := move
 		if l.Home == emptyHome {
 			fix = "install -d -m 0755 " + emptyHome
 		}
-		a.add(l, Note, where, l.Home+" does not exist, which sshd and su complain about at every login", fix)
+		a.add(l, Note, "home-missing", where, l.Home+" does not exist, which sshd and su complain about at every login", fix)
 	case h.trail.err != nil:
-		a.add(l, Warning, where, fmt.Sprintf("%s cannot be judged (%v)", l.Home, h.trail.err), move)
+		a.add(l, Warning, "home-unknown", where, fmt.Sprintf("%s cannot be judged (%v)", l.Home, h.trail.err), move)
 	case !h.trail.end().isDir():
-		a.add(l, Note, where, l.Home+" is not a directory, which sshd and su complain about at every login", move)
+		a.add(l, Note, "home-missing", where, l.Home+" is not a directory, which sshd and su complain about at every login", move)
 	}
 }
 
@@ -260,26 +260,26 @@ func (a *auditor) checkShell(l *login) {
 	if shell == "" {
 		shell = "/bin/sh"
 	}
-	change := "usermod -s " + a.opt.JailEnter[0] + " " + loginName
+	change := "usermod -s " + a.opt.JailEnter[0] + " " + LoginName
 	forced := l.ssh != nil && l.ssh.forced() == forcedJail
 	switch {
 	case l.kind == shellJail:
 	case l.kind == shellNone && forced:
-		a.add(l, Error, where, shell+" refuses to run the ForceCommand, so no login works", change)
+		a.add(l, Error, "shell-refuses", where, shell+" refuses to run the ForceCommand, so no login works", change)
 	case l.kind == shellNone:
-		a.add(l, Warning, where, shell+" leads into no jail", change)
+		a.add(l, Warning, "shell-no-jail", where, shell+" leads into no jail", change)
 	case l.ssh == nil && !a.sshdMissing:
-		a.add(l, Warning, where, fmt.Sprintf("%s is what su and console logins get on the host, and ssh as well, unless sshd has a ForceCommand", shell), change)
+		a.add(l, Warning, "shell-on-host", where, fmt.Sprintf("%s is what su and console logins get on the host, and ssh as well, unless sshd has a ForceCommand", shell), change)
 	case l.ssh == nil || l.ssh.forced() == forcedNone:
-		a.add(l, Error, where, fmt.Sprintf("every login gets %s on the host, outside the jail", shell), change)
+		a.add(l, Error, "shell-on-host", where, fmt.Sprintf("every login gets %s on the host, outside the jail", shell), change)
 	case l.kind.startFile() != "":
-		a.add(l, Warning, where, fmt.Sprintf("%s runs the ForceCommand and reads %s on the host first; su and console logins get it on the host, outside the jail",
+		a.add(l, Warning, "shell-on-host", where, fmt.Sprintf("%s runs the ForceCommand and reads %s on the host first; su and console logins get it on the host, outside the jail",
 			shell, l.kind.startFile()), change)
 	default:
-		a.add(l, Warning, where, fmt.Sprintf("su and console logins get %s on the host, outside the jail", shell), change)
+		a.add(l, Warning, "shell-on-host", where, fmt.Sprintf("su and console logins get %s on the host, outside the jail", shell), change)
 	}
 	if l.password == passwordEmpty {
-		a.add(l, Warning, "/etc/shadow", "the password is empty, so every user of the host may become the login with su", "passwd -l "+loginName)
+		a.add(l, Warning, "password-empty", "/etc/shadow", "the password is empty, so every user of the host may become the login with su", "passwd -l "+LoginName)
 	}
 }
 
@@ -292,7 +292,7 @@ func (a *auditor) checkShells() {
 	for line := range strings.SplitSeq(string(text), "\n") {
 		line = strings.TrimSpace(line)
 		if strings.HasPrefix(line, "/") && a.shellKind(line) == shellJail {
-			a.add(nil, Note, "/etc/shells", line+" counts as an ordinary shell, so chsh lets a login with a password choose another",
+			a.add(nil, Note, "shells-listed", "/etc/shells", line+" counts as an ordinary shell, so chsh lets a login with a password choose another",
 				`sed -i '\|^`+line+`$|d' /etc/shells`)
 		}
 	}
@@ -302,11 +302,11 @@ func (a *auditor) checkShells() {
 // errors of the registry.
 func (a *auditor) checkGroups(l *login) {
 	for _, g := range l.groups {
-		if slices.Contains(a.matches.groups, g.name) {
-			continue // sshd knows the logins by it
+		if g.name == a.opt.BlockGroup || slices.Contains(a.matches.groups, g.name) {
+			continue // sshd knows the logins by it, or will
 		}
-		a.add(l, Note, "/etc/group, "+g.name, "sshd and jail-enter run with this group on the host, and with the access it gives; it is not known inside",
-			"gpasswd -d "+loginName+" "+g.name)
+		a.add(l, Note, "group", "/etc/group, "+g.name, "sshd and jail-enter run with this group on the host, and with the access it gives; it is not known inside",
+			"gpasswd -d "+LoginName+" "+g.name)
 	}
 }
 
@@ -327,7 +327,7 @@ func (a *auditor) checkJobs(l *login) {
 		allow, deny := "/etc/"+job.name+".allow", "/etc/"+job.name+".deny"
 		if lines := a.linesOf(allow); lines != nil {
 			if lines[l.Name] {
-				a.add(l, Note, allow, job.name+what, `sed -i "/^`+loginName+`\$/d" `+allow)
+				a.add(l, Note, "job-allowed", allow, job.name+what, `sed -i "/^`+LoginName+`\$/d" `+allow)
 			}
 			continue
 		}
@@ -335,16 +335,16 @@ func (a *auditor) checkJobs(l *login) {
 		if lines == nil && !job.without || lines[l.Name] {
 			continue
 		}
-		a.add(l, Note, deny, job.name+what, "echo "+loginName+" >>"+deny)
+		a.add(l, Note, "job-allowed", deny, job.name+what, "echo "+LoginName+" >>"+deny)
 	}
 	for _, dir := range []string{"/var/spool/cron/crontabs/", "/var/spool/cron/tabs/", "/var/spool/cron/"} {
 		if st, err := a.files.lstat(dir + l.Name); err == nil && st.isRegular() {
-			a.add(l, Warning, dir+l.Name, "there is a crontab, whose commands run on the host, outside the jail", "crontab -r -u "+loginName)
+			a.add(l, Warning, "crontab", dir+l.Name, "there is a crontab, whose commands run on the host, outside the jail", "crontab -r -u "+LoginName)
 		}
 	}
 	if _, err := a.files.lstat("/var/lib/systemd/linger/" + l.Name); err == nil {
-		a.add(l, Warning, "/var/lib/systemd/linger", "systemd --user runs on the host from boot on, with the units of the login's home directory",
-			"loginctl disable-linger "+loginName)
+		a.add(l, Warning, "linger", "/var/lib/systemd/linger", "systemd --user runs on the host from boot on, with the units of the login's home directory",
+			"loginctl disable-linger "+LoginName)
 	}
 }
 

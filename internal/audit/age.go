@@ -11,17 +11,20 @@ import (
 // age is what shadow(5) says of how old a password may be, in days.
 type age struct {
 	change, max int64
-	known       bool // there is a day of the last change
+	// inactive is how long after max the account is shut, expires when it is whatever
+	// its password; -1 is never.
+	inactive, expires int64
+	known             bool // there is a day of the last change
 }
 
-// ageOf reads NAME:HASH:CHANGE:MIN:MAX of shadow(5). An empty field, and -1, switch
+// ageOf reads NAME:HASH:CHANGE:MIN:MAX:WARN:INACTIVE:EXPIRE of shadow(5). An empty field, and -1, switch
 // that part off.
 func ageOf(f []string) age {
 	if len(f) < 5 {
-		return age{}
+		return age{inactive: -1, expires: -1}
 	}
 	day, err := strconv.ParseInt(f[2], 10, 64)
-	a := age{change: day, known: err == nil && day >= 0}
+	a := age{change: day, known: err == nil && day >= 0, inactive: shadowDay(f, 6), expires: shadowDay(f, 7)}
 	if a.max, err = strconv.ParseInt(f[4], 10, 64); err != nil || a.max < 0 || a.max >= 10000 {
 		a.max = -1 // chage(1) and pam_unix(8) take 10000 days for never
 	}
@@ -38,12 +41,12 @@ func (a *auditor) checkAge(l *login) {
 	const what = "so sshd runs the host's passwd(1) at every login, of one with a key too, and no session in the jail"
 	switch {
 	case l.age.change == 0:
-		a.add(l, Error, "/etc/shadow, last change", "the password has to be changed at the next login (chage -d 0), "+what, "chage -d -1 "+loginName)
+		a.add(l, Error, "password-must-change", "/etc/shadow, last change", "the password has to be changed at the next login (chage -d 0), "+what, "chage -d -1 "+LoginName)
 	case l.age.max >= 0 && a.opt.Today > l.age.change+l.age.max:
-		a.add(l, Error, "/etc/shadow, maximum age", "the password is too old, "+what, "chage -M -1 "+loginName)
+		a.add(l, Error, "password-too-old", "/etc/shadow, maximum age", "the password is too old, "+what, "chage -M -1 "+LoginName)
 	case l.age.max >= 0:
-		a.add(l, Note, "/etc/shadow, maximum age", "the password has an age, past which sshd runs the host's passwd(1) at every login, of one with a key too",
-			"chage -M -1 "+loginName)
+		a.add(l, Note, "password-age", "/etc/shadow, maximum age", "the password has an age, past which sshd runs the host's passwd(1) at every login, of one with a key too",
+			"chage -M -1 "+LoginName)
 	}
 }
 
@@ -53,8 +56,8 @@ const dynamicMin, dynamicMax = 61184, 65519
 // checkUID finds a uid that may be a service's at the same time.
 func (a *auditor) checkUID(l *login) {
 	if l.UID >= dynamicMin && l.UID <= dynamicMax {
-		a.add(l, Note, "/etc/passwd, uid", fmt.Sprintf("uids from %d to %d are those systemd gives to services with DynamicUser=, one of which may have it by now",
-			dynamicMin, dynamicMax), "usermod -u UID "+loginName)
+		a.add(l, Note, "uid-dynamic", "/etc/passwd, uid", fmt.Sprintf("uids from %d to %d are those systemd gives to services with DynamicUser=, one of which may have it by now",
+			dynamicMin, dynamicMax), "usermod -u UID "+LoginName)
 	}
 }
 
@@ -80,7 +83,7 @@ func (a *auditor) checkPing() {
 		}
 	}
 	if len(shut) > 0 {
-		a.add(nil, Note, "sysctl net.ipv4.ping_group_range", fmt.Sprintf("is %d to %d and leaves out the groups of these jails, so ping does not work in them: %s", low, high, list(shut)),
+		a.add(nil, Note, "ping", "sysctl net.ipv4.ping_group_range", fmt.Sprintf("is %d to %d and leaves out the groups of these jails, so ping does not work in them: %s", low, high, list(shut)),
 			`sysctl -w net.ipv4.ping_group_range="0 2147483647"`)
 	}
 }

@@ -33,8 +33,12 @@ func (s Severity) String() string { return [...]string{"note", "warning", "error
 // Finding is one thing the host opens.
 type Finding struct {
 	Severity Severity
+	// ID is what kind of finding it is, one of IDs: an administrator acknowledges it by that.
+	ID string
 	// Login is whom it concerns, several as "alice, bob"; "" is everybody.
 	Login string
+	// Logins are all of these, and Jails the jails it concerns; empty is the host.
+	Logins, Jails []string
 	// Where is the file, and the line or option in it.
 	Where string
 	// What says in one sentence what it opens.
@@ -54,6 +58,7 @@ func (f Finding) String() string {
 	if f.Fix != "" {
 		b.WriteString("; fix: " + f.Fix)
 	}
+	b.WriteString(" [" + f.ID + "]")
 	return printable(b.String())
 }
 
@@ -102,10 +107,24 @@ type Options struct {
 	// Kernel is what the kernel offers; nil asks it.
 	Kernel *Kernel
 
+	// BlockGroup is the group that sshd's block for jails is for, as it is installed.
+	BlockGroup string
+	// Remarks are what others have found, in the jails and of what runs.
+	Remarks []Remark
+	// Acknowledged reports whether a note or warning about a jail need not be told; jail
+	// is "" where it is about the host.
+	Acknowledged func(id, jail string) bool
+
 	files files // nil: those below Root
 	// groupsFrom is what other sources than the files say of logins' groups; nil asks
 	// the name service.
 	groupsFrom func(sources, names []string) (map[string]string, error)
+}
+
+// Remark is a finding about one login, one jail, or, without either, the host.
+type Remark struct {
+	Severity                          Severity
+	ID, Login, Jail, Where, What, Fix string
 }
 
 // Kernel is what a jail needs of the kernel.
@@ -138,6 +157,7 @@ func Run(reg *config.Registry, opt Options) []Finding {
 			a.checkHome(l)
 			a.checkShell(l)
 			a.checkAge(l)
+			a.checkAdmission(l)
 			a.checkUID(l)
 			a.checkSSH(l)
 			a.checkPAM(l)
@@ -148,6 +168,9 @@ func Run(reg *config.Registry, opt Options) []Finding {
 		for _, p := range a.opt.AsRoot {
 			a.checkProgram(nil, p, "as root", false)
 		}
+		if len(a.logins) > 0 {
+			a.checkShut()
+		}
 		a.checkSFTP()
 		a.checkMatches()
 		a.checkShells()
@@ -157,6 +180,7 @@ func Run(reg *config.Registry, opt Options) []Finding {
 	}
 	a.checkShown()
 	a.checkKernel()
+	a.drafts = append(a.drafts, opt.Remarks...)
 	return a.grouped()
 }
 
@@ -175,8 +199,8 @@ type auditor struct {
 	pam       []pamLine
 	// matches is what sshd_config makes depend on more than the login.
 	matches matches
-	drafts  []Finding // each about one login
-	asked   string    // what sshd said of its version
+	drafts  []Remark
+	asked   string // what sshd said of its version
 	// sshdMissing is that there is no sshd.
 	sshdMissing bool
 	writers     map[uint32]groupWriters
@@ -191,6 +215,7 @@ type login struct {
 	// groups are those that list the login as a member, without its primary one.
 	groups   []group
 	password password
+	locked   bool // with !, which sshd without PAM goes by
 	age      age
 	home     home
 	kind     shellKind
@@ -212,15 +237,25 @@ const (
 	passwordEmpty
 )
 
-// loginName stands in the fix of a draft for the login's name.
-const loginName = "\x00"
+// LoginName stands in a Remark's Fix for the login's name, JailName in Where or Fix for the
+// jail's, so that what is the same of many is told once.
+const (
+	LoginName = "\x00"
+	JailName  = "\x01"
+)
 
-func (a *auditor) add(l *login, sev Severity, where, what, fix string) {
-	name := ""
+// add takes a finding; l is nil if it is about no login.
+func (a *auditor) add(l *login, sev Severity, id, where, what, fix string) {
+	d := Remark{Severity: sev, ID: id, Where: where, What: what, Fix: fix}
 	if l != nil {
-		name = l.Name
+		d.Login, d.Jail = l.Name, l.jail.Name
 	}
-	a.drafts = append(a.drafts, Finding{sev, name, where, what, fix})
+	a.drafts = append(a.drafts, d)
+}
+
+// addJail takes a finding about one jail.
+func (a *auditor) addJail(j *jail.Spec, sev Severity, id, where, what, fix string) {
+	a.drafts = append(a.drafts, Remark{sev, id, "", j.Name, where, what, fix})
 }
 
 // load finds the account of every login: in the files, else as package config has
@@ -265,6 +300,7 @@ func (a *auditor) load() {
 				}
 			}
 			l.password = passwordOf(hashes[e.Name], shadow[e.Name])
+			l.locked = hashOf(hashes[e.Name], shadow[e.Name]) == "!"
 			l.age = ageOf(shadow[e.Name])
 			l.kind = a.shellKind(e.Shell)
 			a.logins = append(a.logins, l)
@@ -315,44 +351,72 @@ func passwordOf(passwd, shadow []string) password {
 	return passwordSet
 }
 
-// grouped makes one Finding of drafts that differ only in the login.
-func (a *auditor) grouped() []Finding {
-	type group struct {
-		Finding
-		logins []string
+// hashOf is the first letter of the password field of an account.
+func hashOf(passwd, shadow []string) string {
+	if len(passwd) > 1 && passwd[1] == "x" {
+		passwd = shadow
 	}
-	var groups []*group
-	index := map[Finding]*group{}
+	if len(passwd) < 2 {
+		return ""
+	}
+	return passwd[1][:min(1, len(passwd[1]))]
+}
+
+// grouped makes one Finding of drafts that differ only in the login, or the jail. What has
+// been acknowledged for a login's jail is in none.
+func (a *auditor) grouped() []Finding {
+	type key struct {
+		sev                  Severity
+		id, where, what, fix string
+	}
+	var found []*Finding
+	index := map[key]*Finding{}
 	for _, d := range a.drafts {
-		key := d
-		key.Login = ""
-		g := index[key]
-		if g == nil {
-			g = &group{Finding: key}
-			index[key] = g
-			groups = append(groups, g)
+		if d.Severity < Error && a.opt.Acknowledged != nil && a.opt.Acknowledged(d.ID, d.Jail) {
+			continue
+		}
+		k := key{d.Severity, d.ID, d.Where, d.What, d.Fix}
+		f := index[k]
+		if f == nil {
+			f = &Finding{Severity: d.Severity, ID: d.ID, Where: d.Where, What: d.What, Fix: d.Fix}
+			index[k] = f
+			found = append(found, f)
 		}
 		if d.Login != "" {
-			g.logins = append(g.logins, d.Login)
+			f.Logins = append(f.Logins, d.Login)
+		}
+		if d.Jail != "" {
+			f.Jails = append(f.Jails, d.Jail)
 		}
 	}
-	found := make([]Finding, 0, len(groups))
-	for _, g := range groups {
-		slices.Sort(g.logins)
-		g.logins = slices.Compact(g.logins)
-		f := g.Finding
-		f.Login = list(g.logins)
-		if strings.Contains(f.Fix, loginName) {
-			if len(g.logins) == 1 {
-				f.Fix = strings.ReplaceAll(f.Fix, loginName, g.logins[0])
-			} else {
-				f.Fix = "for u in " + strings.Join(g.logins, " ") + "; do " + strings.ReplaceAll(f.Fix, loginName, "$u") + "; done"
-			}
+	out := make([]Finding, 0, len(found))
+	for _, f := range found {
+		for _, names := range []*[]string{&f.Logins, &f.Jails} {
+			slices.Sort(*names)
+			*names = slices.Compact(*names)
 		}
-		found = append(found, f)
+		f.Login = list(f.Logins)
+		switch whose, names := f.Logins, f.Jails; {
+		case strings.Contains(f.Fix, LoginName):
+			f.Fix = forEach(f.Fix, LoginName, whose)
+		case strings.Contains(f.Fix, JailName):
+			f.Fix = forEach(f.Fix, JailName, names)
+		}
+		if strings.Contains(f.Where, JailName) {
+			f.Where = strings.ReplaceAll(f.Where, JailName, list(f.Jails))
+		}
+		out = append(out, *f)
 	}
-	sort.SliceStable(found, func(i, j int) bool { return found[i].Severity > found[j].Severity })
-	return found
+	sort.SliceStable(out, func(i, j int) bool { return out[i].Severity > out[j].Severity })
+	return out
+}
+
+// forEach is a command for each of some names; of it stands for a name.
+func forEach(command, it string, names []string) string {
+	if len(names) == 1 {
+		return strings.ReplaceAll(command, it, names[0])
+	}
+	return "for u in " + strings.Join(names, " ") + "; do " + strings.ReplaceAll(command, it, "$u") + "; done"
 }
 
 // list is names for people: all of a few, the first of many.

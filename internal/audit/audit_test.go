@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -94,6 +96,7 @@ type world struct {
 	shell  string
 	hash   string
 	age    string // change, min and max of shadow; "" is well within its age
+	expire string // the day an account expires; ":" if age has warn and inactive
 	group  string
 	ssh    string // output of sshd -T
 	sshErr error
@@ -167,12 +170,16 @@ func (w *world) run() []Finding {
 		w.age = "19000:0:99999"
 	}
 	o.Today = 20000
-	o.Shadow = []byte("alice:" + w.hash + ":" + w.age + ":7:::\nbob:" + w.hash + ":" + w.age + ":7:::\n")
+	rest := ":7::" + w.expire + ":\n"
+	if w.expire == ":" {
+		rest = "::\n"
+	}
+	o.Shadow = []byte("alice:" + w.hash + ":" + w.age + rest + "bob:" + w.hash + ":" + w.age + rest)
 	o.Effective = func(string) (string, error) { return w.ssh, w.sshErr }
 	o.Version = func() string { return w.vers }
 	o.Kernel = &w.kernel
 	o.files = w.files
-	o.JailEnter = []string{"/usr/bin/jail-enter"}
+	o.JailEnter, o.BlockGroup = []string{"/usr/bin/jail-enter"}, "jailed"
 	o.JailKeys = "/usr/lib/jail/jail-keys"
 	return Run(&config.Registry{Jails: w.jails}, o)
 }
@@ -188,8 +195,8 @@ func lines(found []Finding) string {
 func TestTheRecommendedHostIsFreeOfErrorsAndWarnings(t *testing.T) {
 	w := newWorld(t)
 	assert.Equal(t, ""+
-		"note: alice: sshd_config, PasswordAuthentication yes: the account's password is locked, so only a PAM module that asks elsewhere lets somebody in without a key; fix: AuthenticationMethods publickey in their Match block\n"+
-		"note: alice: /etc/pam.d/sshd:6: ~/.pam_environment sets any variable of what the host runs at a login, should somebody be able to write it; fix: session required pam_env.so user_readenv=0 envfile=/etc/default/locale\n",
+		"note: alice: sshd_config, PasswordAuthentication yes: the account's password is locked, so only a PAM module that asks elsewhere lets somebody in without a key; fix: AuthenticationMethods publickey in their Match block [sshd-password]\n"+
+		"note: alice: /etc/pam.d/sshd:6: ~/.pam_environment sets any variable of what the host runs at a login, should somebody be able to write it; fix: session required pam_env.so user_readenv=0 envfile=/etc/default/locale [pam-user-env]\n",
 		lines(w.run()))
 
 	w.set("authenticationmethods", "publickey")
@@ -461,12 +468,14 @@ func TestFindings(t *testing.T) {
 		}, []want{{Note, "sshd_config, ForceCommand none", "keep sshd's own sftp server", fcLine}}, nil},
 		{"keys from elsewhere and no ForceCommand is a warning", func(w *world) {
 			w.sshd("debian")
+			w.set("authorizedkeyscommand", "/usr/lib/jail/jail-keys -- %u %t %k")
 		}, []want{
 			{Warning, "sshd_config, ForceCommand none", `a key with command="internal-sftp"`, fcLine},
 			{Warning, "sshd_config, AuthorizedKeysFile .ssh/authorized_keys .ssh/authorized_keys2", "a key that gets into the host's home", "AuthorizedKeysFile none"},
 		}, nil},
 		{"a tenant's keys and no ForceCommand is an error", func(w *world) {
 			w.sshd("debian")
+			w.set("authorizedkeyscommand", "/usr/lib/jail/jail-keys -- %u %t %k")
 			inRootfs(w)
 		}, []want{
 			{Error, "sshd_config, AuthorizedKeysFile .ssh/authorized_keys .ssh/authorized_keys2", "keys a tenant can write", "AuthorizedKeysFile none"},
@@ -774,6 +783,55 @@ func TestFindings(t *testing.T) {
 			w.files["/sys/fs/cgroup/cgroup.controllers"] = fakeFile{text: "cpu memory pids\n"}
 			w.jails[0].Limits = jail.Limits{MemoryBytes: 1 << 30, Pids: 10}
 		}, []want{{Error, "/sys/fs/cgroup/x/cgroup.controllers", "no memory controller", "Delegate=yes in the unit"}}, []string{"no pids"}},
+		{"an sshd without the block is one error", func(w *world) {
+			w.sshd("debian")
+			w.group = "jailed:x:77:alice\n"
+		}, []want{{Error, "sshd_config", "the block for jails is not installed", "jail setup, and usermod -aG jailed alice"}},
+			[]string{"gpasswd", "sshd_config, "}},
+		{"a login outside the block's group is one error", func(w *world) {
+			w.sshd("debian")
+			w.files["/etc/ssh/sshd_config"] = fakeFile{text: "Match Group jailed\n\tForceCommand exec /usr/bin/jail-enter --forced\n"}
+		}, []want{{Error, "/etc/ssh/sshd_config:2", "sends members of group jailed", "usermod -aG jailed alice"}}, []string{"sshd_config, "}},
+		{"a block that is for the login and not followed", func(w *world) {
+			w.sshd("debian")
+			w.group = "jailed:x:77:alice\n"
+			w.files["/etc/ssh/sshd_config"] = fakeFile{text: "ForceCommand none\nMatch Group a,jailed\n\tForceCommand exec /usr/bin/jail-enter --forced\n"}
+		}, []want{{Error, "/etc/ssh/sshd_config:3", "another ForceCommand comes first", "sshd -T -C " + connection("alice")}}, nil},
+		{"a block for others", func(w *world) {
+			w.sshd("debian")
+			w.files["/etc/ssh/sshd_config"] = fakeFile{text: "Match User bob\n\tForceCommand exec /usr/bin/jail-enter --forced\n"}
+		}, []want{{Error, "/etc/ssh/sshd_config:2", "not this login", "have its Match apply to alice"}}, nil},
+		{"the group of the block is not one to leave", func(w *world) { w.group = "jailed:x:77:alice\n" }, nil, []string{"gpasswd"}},
+		{"DenyUsers", func(w *world) { w.set("denyusers", "bob a*") },
+			[]want{{Error, "sshd_config, DenyUsers", "refuses", "take alice out of DenyUsers"}}, nil},
+		{"DenyUsers of a place", func(w *world) { w.set("denyusers", "alice@10.0.0.1") }, nil, []string{"DenyUsers"}},
+		{"AllowUsers without the login", func(w *world) { w.set("allowusers", "bob") },
+			[]want{{Error, "sshd_config, AllowUsers", "does not list", "AllowUsers bob alice"}}, nil},
+		{"AllowUsers with the login from a place", func(w *world) { w.set("allowusers", "bob ali?e@10.*") }, nil, []string{"AllowUsers"}},
+		{"AllowGroups without one of the login's", func(w *world) { w.set("allowgroups", "staff") },
+			[]want{{Error, "sshd_config, AllowGroups", "none of the login's groups", "AllowGroups staff jailed"}}, nil},
+		{"AllowGroups with the primary one", func(w *world) { w.set("allowgroups", "staff al*") }, nil, []string{"AllowGroups"}},
+		{"AllowGroups where a directory has groups", func(w *world) {
+			w.set("allowgroups", "staff")
+			w.files["/etc/nsswitch.conf"] = fakeFile{text: "passwd: files\ngroup: files [SUCCESS=merge] ldap # x\n"}
+		}, nil, []string{"AllowGroups"}},
+		{"AllowGroups where systemd has those of services", func(w *world) {
+			w.set("allowgroups", "staff")
+			w.files["/etc/nsswitch.conf"] = fakeFile{text: "passwd: files systemd\ngroup: files [SUCCESS=merge] systemd\n"}
+		}, []want{{Error, "sshd_config, AllowGroups", "none of the login's groups", "AllowGroups staff jailed"}}, nil},
+		{"DenyGroups", func(w *world) { w.set("denygroups", "st*"); w.group = "staffs:x:51:alice\n" },
+			[]want{{Error, "sshd_config, DenyGroups", "refuses a group", "sshd -T -C " + connection("alice") + " | grep -i denygroups; id alice"}}, nil},
+		{"a locked account without PAM", func(w *world) { w.set("usepam", "no") },
+			[]want{{Error, "/etc/shadow, password", "is locked with !", "usermod -p '*' alice"}}, nil},
+		{"an account with no password without PAM", func(w *world) { w.set("usepam", "no"); w.hash = "*" }, nil, []string{"is locked with"}},
+		{"an expired account", func(w *world) { w.expire = "19999" },
+			[]want{{Error, "/etc/shadow, expiry", "has expired (day 19999", "chage -E -1 alice"}}, nil},
+		{"an account that expires today", func(w *world) { w.expire = "20000" }, nil, []string{"expired"}},
+		{"an account shut for its password", func(w *world) { w.age, w.expire = "19000:0:900:7:99", ":" },
+			[]want{{Error, "/etc/shadow, inactive", "the account is shut", "chage -I -1 -M -1 alice"}}, nil},
+		{"a password too old by less", func(w *world) { w.age, w.expire = "19000:0:900:7:100", ":" }, nil, []string{"is shut"}},
+		{"a host that is shut", func(w *world) { w.files["/run/nologin"] = fakeFile{} },
+			[]want{{Error, "/run/nologin", "nobody but root", "rm /run/nologin"}}, nil},
 		{"the kernel is all that a rootless registry depends on", func(w *world) {
 			w.opt.Rootless = true
 			w.sshd("open")
@@ -814,8 +872,8 @@ func TestFindingsOfSeveralLoginsAreOne(t *testing.T) {
 }
 
 func TestALineStaysALine(t *testing.T) {
-	f := Finding{Error, "alice", "/srv/\x1b[2J\n", `a "word" and a \`, ""}
-	assert.Equal(t, `error: alice: /srv/\x1b[2J\n: a "word" and a \`, f.String())
+	f := Finding{Severity: Error, ID: "x", Login: "alice", Where: "/srv/\x1b[2J\n", What: `a "word" and a \`}
+	assert.Equal(t, `error: alice: /srv/\x1b[2J\n: a "word" and a \ [x]`, f.String())
 }
 
 func TestARegistryWithFaultsHasNoLogins(t *testing.T) {
@@ -898,4 +956,35 @@ func FuzzPAM(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What can be acknowledged has a name that stays, and somewhere to read what it is.
+func TestEveryFindingHasAnIDThatIsDocumented(t *testing.T) {
+	used := map[string]bool{}
+	var sources []string
+	for _, dir := range []string{".", "../inside", "../admin"} {
+		found, err := filepath.Glob(dir + "/*.go")
+		require.NoError(t, err)
+		sources = append(sources, found...)
+	}
+	for _, f := range sources {
+		if strings.HasSuffix(f, "_test.go") {
+			continue
+		}
+		text, err := os.ReadFile(f)
+		require.NoError(t, err)
+		for _, m := range regexp.MustCompile(`(?:\.add(?:Jail)?\(\w+, [\w.]+, |say\(audit\.\w+, |remark\(audit\.\w+, |ID: |r\.ID = audit\.\w+, )"([a-z0-9-]+[a-z0-9])"`).FindAllStringSubmatch(string(text), -1) {
+			used[m[1]] = true
+		}
+	}
+	for _, r := range sshRules() {
+		used["sshd-"+strings.ToLower(r.option)] = true
+	}
+	manual, err := os.ReadFile("../../docs/man/jail-check.7")
+	require.NoError(t, err)
+	for _, m := range regexp.MustCompile(`(?m)^\.It Cm (\S+)$`).FindAllStringSubmatch(string(manual), -1) {
+		assert.True(t, used[m[1]], "jail-check(7) has %s, which is no finding", m[1])
+		delete(used, m[1])
+	}
+	assert.Empty(t, used, "not in jail-check(7)")
 }

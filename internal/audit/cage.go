@@ -49,7 +49,7 @@ func (a *auditor) checkShown() {
 	if n := len(found) - maxNamed; n > 0 {
 		names += " and " + strconv.Itoa(n) + " more"
 	}
-	a.add(nil, Warning, found[0], "is seen in cages of the host and readable by everybody, and has the name of a secret (all: "+names+")",
+	a.add(nil, Warning, "cage-secret", found[0], "is seen in cages of the host and readable by everybody, and has the name of a secret (all: "+names+")",
 		"chmod o-r "+found[0])
 }
 

@@ -98,17 +98,17 @@ func (a *auditor) checkKernel() {
 	k := a.opt.Kernel
 	where := "kernel " + k.Release
 	if !k.atLeast(5, 14) {
-		a.add(nil, Error, where, "cannot make a jail, which takes Linux 5.14", "boot Linux 5.14 or later, best 6.12")
+		a.add(nil, Error, "kernel-too-old", where, "cannot make a jail, which takes Linux 5.14", "boot Linux 5.14 or later, best 6.12")
 	}
 	if k.LandlockABI < 6 {
 		fix := "boot Linux 6.12 or later"
 		if k.LandlockABI == 0 && k.atLeast(6, 12) {
 			fix = "add landlock to lsm= on the kernel's command line"
 		}
-		a.add(nil, Warning, where, "has no Landlock scopes, so jails connect to abstract unix sockets of the host (containerd, X11, D-Bus) and of one another", fix)
+		a.add(nil, Warning, "kernel-no-scopes", where, "has no Landlock scopes, so jails connect to abstract unix sockets of the host (containerd, X11, D-Bus) and of one another", fix)
 	}
 	if pattern, err := a.files.read("/proc/sys/kernel/core_pattern"); err == nil && launch.CrashesReachTheHost(string(pattern)) {
-		a.add(nil, Warning, "sysctl kernel.core_pattern", "begins with @, so each crash in a jail is told to a program of the host, whatever the limit on core files",
+		a.add(nil, Warning, "core-pattern", "sysctl kernel.core_pattern", "begins with @, so each crash in a jail is told to a program of the host, whatever the limit on core files",
 			"sysctl -w kernel.core_pattern=core, or a pattern that begins with |, which jails do not reach")
 	}
 	var userns, kept []string
@@ -122,7 +122,7 @@ func (a *auditor) checkKernel() {
 		}
 	}
 	if len(kept) > 0 {
-		a.add(nil, Note, "userns", `"keep" makes the sessions of these jails their accounts to the host's kernel, to sockets and to what is counted by uid: `+list(kept),
+		a.add(nil, Note, "userns-keep", "userns", `"keep" makes the sessions of these jails their accounts to the host's kernel, to sockets and to what is counted by uid: `+list(kept),
 			`write userns = "auto" where home and mounts are on ext4, xfs or btrfs`)
 	}
 	if len(userns) > 0 {
@@ -163,10 +163,10 @@ func (a *auditor) checkLimits() {
 	const noLimit = "so these jails start without a limit on their processes, and a fork bomb in one takes the host along: "
 	if k.Cgroups == "" {
 		if len(limited) > 0 {
-			a.add(nil, Error, "/sys/fs/cgroup", k.NoCgroups+", so limits cannot be kept and these jails do not start: "+list(limited), k.CgroupsFix)
+			a.add(nil, Error, "cgroup-no-limits", "/sys/fs/cgroup", k.NoCgroups+", so limits cannot be kept and these jails do not start: "+list(limited), k.CgroupsFix)
 		}
 		if len(bare) > 0 {
-			a.add(nil, Warning, "/sys/fs/cgroup", k.NoCgroups+", "+noLimit+list(bare), k.CgroupsFix)
+			a.add(nil, Warning, "cgroup-no-pids", "/sys/fs/cgroup", k.NoCgroups+", "+noLimit+list(bare), k.CgroupsFix)
 		}
 		return
 	}
@@ -176,12 +176,12 @@ func (a *auditor) checkLimits() {
 		jails []string
 	}{{"memory", memory}, {"cpu", cpu}, {"pids", pids}} {
 		if len(c.jails) > 0 && !slices.Contains(k.Controllers, c.name) {
-			a.add(nil, Error, where, fmt.Sprintf("there is no %s controller, so limits.%s cannot be kept and these jails do not start: %s",
+			a.add(nil, Error, "cgroup-no-limits", where, fmt.Sprintf("there is no %s controller, so limits.%s cannot be kept and these jails do not start: %s",
 				c.name, c.name, list(c.jails)), a.addController(c.name))
 		}
 	}
 	if len(bare) > 0 && !slices.Contains(k.Controllers, "pids") {
-		a.add(nil, Warning, where, "there is no pids controller, "+noLimit+list(bare), a.addController("pids"))
+		a.add(nil, Warning, "cgroup-no-pids", where, "there is no pids controller, "+noLimit+list(bare), a.addController("pids"))
 	}
 }
 
@@ -242,7 +242,7 @@ func (a *auditor) checkUserns(jails []string) {
 		{"kernel.apparmor_restrict_unprivileged_userns", 1, "0", true, Warning, "an ordinary user needs an AppArmor profile for jail-init to make a user namespace (one is in /usr/share/doc/jail/examples/apparmor.d)"},
 	} {
 		if n, ok := value(s.name); ok && n == s.bad && (a.opt.Rootless || !s.rootless) {
-			a.add(nil, s.sev, "sysctl "+s.name, fmt.Sprintf("is %d, so %s, without which these jails do not start: %s", n, s.cannot, list(jails)),
+			a.add(nil, s.sev, "sysctl-userns", "sysctl "+s.name, fmt.Sprintf("is %d, so %s, without which these jails do not start: %s", n, s.cannot, list(jails)),
 				"sysctl -w "+s.name+"="+s.good)
 		}
 	}

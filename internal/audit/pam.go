@@ -132,22 +132,22 @@ func (a *auditor) checkPAM(l *login) {
 		case p.readsUserEnv():
 			fix := strings.Join(strings.Fields(strings.Replace(p.text, "user_readenv=1", "user_readenv=0", 1)), " ")
 			if l.home.exposed() {
-				a.add(l, Error, p.where, "~/.pam_environment, which a tenant can write, sets any variable, LD_PRELOAD too, of what the host runs at a login before the jail", fix)
+				a.add(l, Error, "pam-user-env", p.where, "~/.pam_environment, which a tenant can write, sets any variable, LD_PRELOAD too, of what the host runs at a login before the jail", fix)
 			} else {
-				a.add(l, Note, p.where, "~/.pam_environment sets any variable of what the host runs at a login, should somebody be able to write it", fix)
+				a.add(l, Note, "pam-user-env", p.where, "~/.pam_environment sets any variable of what the host runs at a login, should somebody be able to write it", fix)
 			}
 		case p.module == "pam_systemd" && l.home.exposed() && !a.userManagerMasked(l):
-			a.add(l, Warning, p.where, "a login starts systemd --user on the host, which runs whatever ~/.config/systemd/user, which a tenant can write, tells it to",
-				"systemctl mask user@$(id -u "+loginName+").service")
+			a.add(l, Warning, "pam-systemd", p.where, "a login starts systemd --user on the host, which runs whatever ~/.config/systemd/user, which a tenant can write, tells it to",
+				"systemctl mask user@$(id -u "+LoginName+").service")
 		case p.module == "pam_mkhomedir" || p.module == "pam_oddjob_mkhomedir":
 			if l.home.trail.missing() {
-				a.add(l, Warning, p.where, "the next login makes "+l.Home+" and gives it to the login, who then says what host programs read there",
-					"usermod -d "+emptyHome+" "+loginName)
+				a.add(l, Warning, "pam-mkhomedir", p.where, "the next login makes "+l.Home+" and gives it to the login, who then says what host programs read there",
+					"usermod -d "+emptyHome+" "+LoginName)
 			} else {
-				a.add(l, Note, p.where, p.module+" makes a missing home directory and gives it to the login", skip)
+				a.add(l, Note, "pam-mkhomedir", p.where, p.module+" makes a missing home directory and gives it to the login", skip)
 			}
 		case homeFile(p.module) != "":
-			a.add(l, Note, p.where, p.module+" uses ~/"+homeFile(p.module)+" on the host, not in the jail", skip)
+			a.add(l, Note, "pam-home-file", p.where, p.module+" uses ~/"+homeFile(p.module)+" on the host, not in the jail", skip)
 		}
 	}
 }

@@ -33,7 +33,7 @@ func (a *auditor) checkSFTP() {
 	wanted := slices.ContainsFunc(a.jails, func(j jail.Spec) bool { return j.SFTP.Builtin() })
 	if p := a.opt.SFTPServer; wanted && p != "" {
 		if t := walk(a.files, p); t.missing() {
-			a.add(nil, Warning, p, "does not exist, so sftp and scp work only in jails whose root file system has an sftp-server", a.reinstall())
+			a.add(nil, Warning, "sftp-server-missing", p, "does not exist, so sftp and scp work only in jails whose root file system has an sftp-server", a.reinstall())
 			return
 		}
 		a.checkProgram(nil, p, "as a login that uses sftp", false)
@@ -58,41 +58,41 @@ func (a *auditor) checkProgram(l *login, p, acts string, safePath bool) {
 		if !t.missing() {
 			what = fmt.Sprintf("cannot be judged (%v)", t.err)
 		}
-		a.add(l, Error, p, what, a.reinstall())
+		a.add(l, Error, "program-missing", p, what, a.reinstall())
 		return
 	}
 	for i, s := range t.steps {
 		last := i == len(t.steps)-1
 		fix := func(cmd string) string { return cmd + " " + s.path }
 		if s.uid != 0 {
-			a.add(l, Error, s.path, fmt.Sprintf("belongs to uid %d, who can replace %s and then acts %s", s.uid, base, acts), fix("chown root"))
+			a.add(l, Error, "program-owner", s.path, fmt.Sprintf("belongs to uid %d, who can replace %s and then acts %s", s.uid, base, acts), fix("chown root"))
 		}
 		// In a sticky directory only its owner replaces a file.
 		guarded := s.isDir() && s.sticky() && !safePath && !last
 		if s.mode&0o002 != 0 && !guarded {
-			a.add(l, Error, s.path, fmt.Sprintf("is writable by everybody, who can replace %s and then acts %s", base, acts), fix("chmod o-w"))
+			a.add(l, Error, "program-writable", s.path, fmt.Sprintf("is writable by everybody, who can replace %s and then acts %s", base, acts), fix("chmod o-w"))
 		}
 		if s.mode&0o020 != 0 && !guarded {
 			if name, any := a.groupWriters(s.gid); any {
-				a.add(l, Error, s.path, fmt.Sprintf("is writable by group %s, who can replace %s and then acts %s", name, base, acts), fix("chmod g-w"))
+				a.add(l, Error, "program-writable", s.path, fmt.Sprintf("is writable by group %s, who can replace %s and then acts %s", name, base, acts), fix("chmod g-w"))
 			} else if safePath {
-				a.add(l, Warning, s.path, fmt.Sprintf("is writable by its group, for which sshd refuses %s, except where the distribution has changed that", base), fix("chmod g-w"))
+				a.add(l, Warning, "program-writable", s.path, fmt.Sprintf("is writable by its group, for which sshd refuses %s, except where the distribution has changed that", base), fix("chmod g-w"))
 			}
 		}
 	}
 	end := t.end()
 	if !end.isRegular() {
-		a.add(l, Error, p, "is not a regular file, so no login works", a.reinstall())
+		a.add(l, Error, "program-kind", p, "is not a regular file, so no login works", a.reinstall())
 		return
 	}
 	if end.mode&0o6000 != 0 {
-		a.add(l, Error, end.path, "is set-uid or set-gid, so every login gets rights it is not made for", "chmod u-s,g-s "+end.path)
+		a.add(l, Error, "program-setuid", end.path, "is set-uid or set-gid, so every login gets rights it is not made for", "chmod u-s,g-s "+end.path)
 	}
 	if a.files.hasCaps(end.path) {
-		a.add(l, Error, end.path, "has file capabilities, so every login gets rights it is not made for", "setcap -r "+end.path)
+		a.add(l, Error, "program-caps", end.path, "has file capabilities, so every login gets rights it is not made for", "setcap -r "+end.path)
 	}
 	if end.mode&0o111 != 0o111 || end.mode&0o444 != 0o444 {
-		a.add(l, Error, end.path, fmt.Sprintf("has mode %04o and cannot be run by everybody, so logins fail", end.mode&0o7777), "chmod 0755 "+end.path)
+		a.add(l, Error, "program-mode", end.path, fmt.Sprintf("has mode %04o and cannot be run by everybody, so logins fail", end.mode&0o7777), "chmod 0755 "+end.path)
 	}
 }
 

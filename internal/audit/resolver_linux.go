@@ -34,6 +34,6 @@ func (a *auditor) checkResolver(j *jail.Spec) {
 	} else {
 		what = "cannot be used (" + err.Error() + ")"
 	}
-	a.add(nil, Note, "jail "+j.Name+", "+rootfs.ResolvConf, what+" in the rootfs, so the host's cannot be shown over it and names may not be found inside",
-		"jail exec "+j.Name+" sh -c 'rm -f "+rootfs.ResolvConf+"; : >"+rootfs.ResolvConf+"'; jail stop "+j.Name)
+	a.addJail(j, Note, "resolv-conf", "jail "+JailName+", "+rootfs.ResolvConf, what+" in the rootfs, so the host's cannot be shown over it and names may not be found inside",
+		"jail exec "+JailName+" sh -c 'rm -f "+rootfs.ResolvConf+"; : >"+rootfs.ResolvConf+"'; jail stop "+JailName)
 }

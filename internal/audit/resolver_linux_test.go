@@ -41,7 +41,7 @@ func TestResolver(t *testing.T) {
 		}
 		if assert.Len(t, a.drafts, 1, claim) {
 			assert.Contains(t, a.drafts[0].What, c.want, claim)
-			assert.Contains(t, a.drafts[0].Fix, "jail exec web sh -c ", claim)
+			assert.Contains(t, a.grouped()[0].Fix, "jail exec web sh -c ", claim)
 		}
 	}
 }

@@ -177,6 +177,7 @@ func (a *auditor) loadSSH() {
 	if len(a.logins) == 0 {
 		return
 	}
+	a.loadMatches()
 	type answer struct {
 		of   *login
 		said settings
@@ -222,22 +223,21 @@ func (a *auditor) loadSSH() {
 		switch {
 		case errors.Is(x.err, ErrNotInstalled):
 			a.sshdMissing = true
-			a.add(nil, Note, where, "is not installed, so what it opens was not looked at", "apt install openssh-server")
+			a.add(nil, Note, "sshd-missing", where, "is not installed, so what it opens was not looked at", "apt install openssh-server")
 			return
 		case errors.Is(x.err, errSlow):
-			a.add(nil, Warning, where, "does not answer, so what it opens was not looked at", "sshd -T -C "+connection("NAME"))
+			a.add(nil, Warning, "sshd-silent", where, "does not answer, so what it opens was not looked at", "sshd -T -C "+connection("NAME"))
 			return
 		}
 	}
 	for i, l := range a.logins {
 		if err := of[i].err; err != nil {
 			reason, _, _ := strings.Cut(err.Error(), "\n")
-			a.add(l, Warning, where, "does not say what it would do, so what it opens was not looked at: "+reason, cure(reason))
+			a.add(l, Warning, "sshd-silent", where, "does not say what it would do, so what it opens was not looked at: "+reason, cure(reason))
 			continue
 		}
 		l.ssh = of[i].said
 	}
-	a.loadMatches()
 }
 
 // cure is what to do about an sshd that does not answer.
@@ -385,7 +385,7 @@ func sshRules() []sshRule {
 }
 
 func (a *auditor) checkSSH(l *login) {
-	if l.ssh == nil {
+	if l.ssh == nil || a.checkBlock(l) {
 		return
 	}
 	for _, r := range sshRules() {
@@ -395,7 +395,7 @@ func (a *auditor) checkSSH(l *login) {
 			continue // this sshd does not have it
 		}
 		if sev, what := r.judge(a, l, v); what != "" {
-			a.add(l, sev, "sshd_config, "+r.option+" "+v, what, r.fix)
+			a.add(l, sev, "sshd-"+key, "sshd_config, "+r.option+" "+v, what, r.fix)
 		}
 	}
 	a.checkForceCommand(l)
@@ -427,11 +427,11 @@ func (a *auditor) checkAgent(l *login) {
 	if t.err == nil && t.end().isDir() && l.writes(t.end()) || t.missing() && kind == "user" && l.writes(t.end()) {
 		return
 	}
-	fix := "install -d -m 0700 -o " + loginName + " " + dir
+	fix := "install -d -m 0700 -o " + LoginName + " " + dir
 	if kind == "shared" || contains(emptyHome, dir) {
 		fix = "install -d -m 1777 " + dir
 	}
-	a.add(l, Note, "sshd_config, AllowAgentForwarding yes",
+	a.add(l, Note, "sshd-agent-socket", "sshd_config, AllowAgentForwarding yes",
 		"sshd makes the socket of a forwarded agent in "+dir+", where it can make none as the login, so ssh -A lends nothing", fix)
 }
 
@@ -468,15 +468,15 @@ func (a *auditor) checkX11(l *login) {
 		if l.ssh.is("x11forwarding", "yes") {
 			where, fix = "sshd_config, DisableForwarding yes", "DisableForwarding no"
 		}
-		a.add(l, Note, where, "the registry allows X11 in the jail, but sshd does not forward it", fix)
+		a.add(l, Note, "sshd-x11", where, "the registry allows X11 in the jail, but sshd does not forward it", fix)
 	}
 	if !slices.Contains(l.ssh["setenv"], a.x11Env(l)) {
-		a.add(l, Note, "sshd_config, SetEnv", "xauth writes the cookie of a forwarded display into the home directory on the host, or nowhere if that is not the login's own",
+		a.add(l, Note, "sshd-x11", "sshd_config, SetEnv", "xauth writes the cookie of a forwarded display into the home directory on the host, or nowhere if that is not the login's own",
 			"SetEnv "+a.x11Env(l))
 	}
 	if xauth := l.ssh.get("xauthlocation"); xauth != "" && xauth != "none" {
 		if _, err := a.files.lstat(xauth); err != nil {
-			a.add(l, Note, "sshd_config, XAuthLocation "+xauth, "is not installed, so sshd forwards no display", "apt install xauth")
+			a.add(l, Note, "sshd-x11", "sshd_config, XAuthLocation "+xauth, "is not installed, so sshd forwards no display", "apt install xauth")
 		}
 	}
 }
@@ -490,22 +490,22 @@ func (a *auditor) checkForceCommand(l *login) {
 	where := "sshd_config, ForceCommand " + fc
 	switch l.ssh.forced() {
 	case forcedSFTP:
-		a.add(l, Error, where, "sshd's own sftp server gives out the host's files, outside the jail", a.forceLine())
+		a.add(l, Error, "sshd-forcecommand", where, "sshd's own sftp server gives out the host's files, outside the jail", a.forceLine())
 	case forcedElse:
 		if path.Base(l.ssh.forcedProgram()) == "jail-enter" {
-			a.add(l, Error, where, "is not what jail-enter expects there (an absolute path and --forced), so commands, sftp and scp do not work", a.forceLine())
+			a.add(l, Error, "sshd-forcecommand", where, "is not what jail-enter expects there (an absolute path and --forced), so commands, sftp and scp do not work", a.forceLine())
 		} else if l.kind == shellJail {
-			a.add(l, Note, where, "runs in the jail instead of whatever a client asks for", a.forceLine())
+			a.add(l, Note, "sshd-forcecommand", where, "runs in the jail instead of whatever a client asks for", a.forceLine())
 		} else {
-			a.add(l, Error, where, "runs on the host, outside the jail", a.forceLine())
+			a.add(l, Error, "sshd-forcecommand", where, "runs on the host, outside the jail", a.forceLine())
 		}
 	case forcedJail:
 		exact := l.ssh.forcedProgram() + " --forced"
 		switch {
 		case l.kind == shellJail && fc != exact && fc != "exec "+exact:
-			a.add(l, Error, where, "is not recognised by jail-enter as the shell, which takes no other argument there; it would look for this program in the jail", "ForceCommand exec "+exact)
+			a.add(l, Error, "sshd-forcecommand", where, "is not recognised by jail-enter as the shell, which takes no other argument there; it would look for this program in the jail", "ForceCommand exec "+exact)
 		case l.kind != shellJail && !strings.HasPrefix(fc, "exec "):
-			a.add(l, Note, where, "without exec some shells stay around for every session and turn its death by a signal into a status", "ForceCommand exec "+fc)
+			a.add(l, Note, "sshd-forcecommand", where, "without exec some shells stay around for every session and turn its death by a signal into a status", "ForceCommand exec "+fc)
 		}
 	case forcedNone:
 		if l.kind != shellJail {
@@ -514,11 +514,11 @@ func (a *auditor) checkForceCommand(l *login) {
 		where = "sshd_config, ForceCommand none"
 		switch {
 		case l.ssh.internalSFTP():
-			a.add(l, Error, where, "the sftp subsystem is sshd's own (internal-sftp): it never runs the login shell and gives out the host's files", a.forceLine())
+			a.add(l, Error, "sshd-sftp", where, "the sftp subsystem is sshd's own (internal-sftp): it never runs the login shell and gives out the host's files", a.forceLine())
 		case !l.ssh.onlyJailKeys():
-			a.add(l, Warning, where, `a key with command="internal-sftp", or a certificate with that force-command, gets the host's files through sshd's own sftp server`, a.forceLine())
+			a.add(l, Warning, "sshd-sftp", where, `a key with command="internal-sftp", or a certificate with that force-command, gets the host's files through sshd's own sftp server`, a.forceLine())
 		default:
-			a.add(l, Note, where, "only the external sftp subsystem and keys that come from nowhere but jail-keys keep sshd's own sftp server from giving out the host's files", a.forceLine())
+			a.add(l, Note, "sshd-sftp", where, "only the external sftp subsystem and keys that come from nowhere but jail-keys keep sshd's own sftp server from giving out the host's files", a.forceLine())
 		}
 	}
 }
@@ -536,44 +536,44 @@ func (a *auditor) checkKeys(l *login) {
 		const fix = "AuthorizedKeysFile none"
 		switch {
 		case l.ssh.keysInHome() && l.home.exposed() && l.ssh.forced() == forcedNone:
-			a.add(l, Error, where, `sshd reads keys a tenant can write, whose command="internal-sftp" or cert-authority gets the host's files`, fix)
+			a.add(l, Error, "sshd-keys-file", where, `sshd reads keys a tenant can write, whose command="internal-sftp" or cert-authority gets the host's files`, fix)
 		case l.ssh.keysInHome() && l.home.exposed():
-			a.add(l, Warning, where, "sshd reads keys a tenant can write, on the host's file system and without jail-keys' look at them", fix)
+			a.add(l, Warning, "sshd-keys-file", where, "sshd reads keys a tenant can write, on the host's file system and without jail-keys' look at them", fix)
 		case l.ssh.keysInHome():
-			a.add(l, Warning, where, "a key that gets into the host's home directory enters past the jail's authorized_keys", fix)
+			a.add(l, Warning, "sshd-keys-file", where, "a key that gets into the host's home directory enters past the jail's authorized_keys", fix)
 		case l.insideOnly():
-			a.add(l, Warning, where, `keys in there are refused by the jail, unless they are inside as well; with keys = "anywhere" in the registry they enter`, fix)
+			a.add(l, Warning, "sshd-keys-file", where, `keys in there are refused by the jail, unless they are inside as well; with keys = "anywhere" in the registry they enter`, fix)
 		default:
-			a.add(l, Note, where, "keys in there enter past the jail's authorized_keys", fix)
+			a.add(l, Note, "sshd-keys-file", where, "keys in there enter past the jail's authorized_keys", fix)
 		}
 	}
 	cmd, user := l.ssh.get("authorizedkeyscommand"), l.ssh.get("authorizedkeyscommanduser")
 	if p := l.ssh.keysProgram(); p == "" {
 		if l.ssh.is("authorizedkeysfile", "none") {
-			a.add(l, Note, "sshd_config, AuthorizedKeysCommand none", "no key enters at all", a.keysLine())
+			a.add(l, Note, "sshd-keys-command", "sshd_config, AuthorizedKeysCommand none", "no key enters at all", a.keysLine())
 		}
 		return
 	} else if path.Base(p) != "jail-keys" && l.insideOnly() {
-		a.add(l, Error, "sshd_config, AuthorizedKeysCommand "+cmd, `another program than jail-keys says which keys enter, and the jail refuses those that are not inside; with keys = "anywhere" in the registry they enter`, a.keysLine())
+		a.add(l, Error, "sshd-keys-command", "sshd_config, AuthorizedKeysCommand "+cmd, `another program than jail-keys says which keys enter, and the jail refuses those that are not inside; with keys = "anywhere" in the registry they enter`, a.keysLine())
 		return
 	} else if path.Base(p) != "jail-keys" {
-		a.add(l, Note, "sshd_config, AuthorizedKeysCommand "+cmd, "another program than jail-keys says which keys enter, and was not looked at", a.keysLine())
+		a.add(l, Note, "sshd-keys-command", "sshd_config, AuthorizedKeysCommand "+cmd, "another program than jail-keys says which keys enter, and was not looked at", a.keysLine())
 		return
 	}
 	if args := strings.Fields(cmd)[1:]; len(args) > 0 && !slices.Contains(args, "%u") {
-		a.add(l, Error, "sshd_config, AuthorizedKeysCommand "+cmd, "jail-keys is not told the login (%u), so no key is found", a.keysLine())
+		a.add(l, Error, "sshd-keys-command", "sshd_config, AuthorizedKeysCommand "+cmd, "jail-keys is not told the login (%u), so no key is found", a.keysLine())
 	}
 	if slices.Contains(strings.Fields(cmd), "--forced") && l.ssh.forced() != forcedJail {
-		a.add(l, Error, "sshd_config, AuthorizedKeysCommand "+cmd, `without the ForceCommand that --forced speaks of, a certificate with the force-command "internal-sftp" gets the host's files`, a.forceLine())
+		a.add(l, Error, "sshd-keys-command", "sshd_config, AuthorizedKeysCommand "+cmd, `without the ForceCommand that --forced speaks of, a certificate with the force-command "internal-sftp" gets the host's files`, a.forceLine())
 	}
 	where := "sshd_config, AuthorizedKeysCommandUser " + user
 	const fix = "AuthorizedKeysCommandUser root"
 	switch {
 	case user == "root":
 	case user == "%u" && !l.jail.Userns.Enabled:
-		a.add(l, Note, where, "jail-keys finds only what the login itself may read on the host, and nothing below a directory closed to it", fix)
+		a.add(l, Note, "sshd-keys-user", where, "jail-keys finds only what the login itself may read on the host, and nothing below a directory closed to it", fix)
 	default:
-		a.add(l, Warning, where, "jail-keys does not become the keys' owner, so it does not find keys that only he may read", fix)
+		a.add(l, Warning, "sshd-keys-user", where, "jail-keys does not become the keys' owner, so it does not find keys that only he may read", fix)
 	}
 }
 
@@ -598,13 +598,13 @@ func (a *auditor) checkMethods(l *login) {
 		where := "sshd_config, " + m.option + " yes"
 		switch {
 		case l.password == passwordEmpty && l.ssh.is("permitemptypasswords", "yes"):
-			a.add(l, Error, where, "the account has an empty password and PermitEmptyPasswords is yes, so everybody enters", "passwd -l "+loginName)
+			a.add(l, Error, "password-empty", where, "the account has an empty password and PermitEmptyPasswords is yes, so everybody enters", "passwd -l "+LoginName)
 		case l.password == passwordLocked && l.ssh.is("usepam", "no"):
 			// nothing to try
 		case l.password == passwordLocked:
-			a.add(l, Note, where, "the account's password is locked, so only a PAM module that asks elsewhere lets somebody in without a key", fix)
+			a.add(l, Note, "sshd-password", where, "the account's password is locked, so only a PAM module that asks elsewhere lets somebody in without a key", fix)
 		default:
-			a.add(l, Warning, where, "the account's password on the host enters, past the jail's authorized_keys and all their restrictions, and may be guessed", fix)
+			a.add(l, Warning, "sshd-password", where, "the account's password on the host enters, past the jail's authorized_keys and all their restrictions, and may be guessed", fix)
 		}
 	}
 }
@@ -625,7 +625,7 @@ func (a *auditor) checkEnv(l *login) {
 			}
 		}
 		if len(hits) > 0 {
-			a.add(l, Error, "sshd_config, AcceptEnv "+pattern, "a client sets "+list(hits)+" for what runs on the host before the session is in the jail", fix)
+			a.add(l, Error, "sshd-acceptenv", "sshd_config, AcceptEnv "+pattern, "a client sets "+list(hits)+" for what runs on the host before the session is in the jail", fix)
 		}
 	}
 	var shut []string
@@ -636,13 +636,13 @@ func (a *auditor) checkEnv(l *login) {
 		}
 	}
 	if len(shut) > 0 {
-		a.add(l, Note, "sshd_config, AcceptEnv", "does not let in what env_accept of jail "+l.jail.Name+" lists, "+list(shut)+", so no client's reaches the jail",
+		a.add(l, Note, "sshd-acceptenv", "sshd_config, AcceptEnv", "does not let in what env_accept of jail "+l.jail.Name+" lists, "+list(shut)+", so no client's reaches the jail",
 			"AcceptEnv "+strings.Join(shut, " "))
 	}
 	for _, set := range l.ssh["setenv"] {
 		name, _, _ := strings.Cut(set, "=")
 		if slices.Contains(dangerous, name) && !(l.jail.X11 && set == a.x11Env(l)) {
-			a.add(l, Warning, "sshd_config, SetEnv "+name, "is set for what runs on the host before the session is in the jail", "remove "+name+" from SetEnv")
+			a.add(l, Warning, "sshd-setenv", "sshd_config, SetEnv "+name, "is set for what runs on the host before the session is in the jail", "remove "+name+" from SetEnv")
 		}
 	}
 }
@@ -695,6 +695,7 @@ func (a *auditor) sshdIs(major, minor int) bool {
 // matches are what sshd_config makes depend on who asks.
 type matches struct {
 	groups []string // named by a Match Group
+	blocks []block  // those with a ForceCommand of ours
 	others []match  // those that ask for more than the login
 }
 
@@ -715,6 +716,7 @@ func (a *auditor) readMatches(file string, depth int) {
 		return
 	}
 	n := 0
+	var of []string // what the Match asks for that the lines belong to
 	for line := range strings.SplitSeq(string(text), "\n") {
 		n++
 		w := strings.Fields(strings.Replace(strings.NewReplacer(`"`, "").Replace(line), "=", " ", 1))
@@ -731,7 +733,12 @@ func (a *auditor) readMatches(file string, depth int) {
 					a.readMatches(f, depth+1)
 				}
 			}
+		case "forcecommand":
+			if slices.ContainsFunc(w[1:], func(s string) bool { return path.Base(s) == "jail-enter" }) {
+				a.matches.blocks = append(a.matches.blocks, block{fmt.Sprintf("%s:%d", file, n), of})
+			}
 		case "match":
+			of = w[1:]
 			other := false
 			for i := 1; i < len(w); i += 2 {
 				switch kind := strings.ToLower(w[i]); kind {
@@ -754,7 +761,7 @@ func (a *auditor) readMatches(file string, depth int) {
 // checkMatches says where the answers of sshd are not the whole story.
 func (a *auditor) checkMatches() {
 	for _, m := range a.matches.others {
-		a.add(nil, Note, m.where, "what sshd does was looked at for a client on 127.0.0.1; where "+m.criteria+" applies it may do something else",
+		a.add(nil, Note, "sshd-match", m.where, "what sshd does was looked at for a client on 127.0.0.1; where "+m.criteria+" applies it may do something else",
 			"sshd -T -C user=LOGIN,host=NAME,addr=ADDRESS,laddr=ADDRESS,lport=PORT")
 	}
 }

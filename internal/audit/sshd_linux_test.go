@@ -70,6 +70,9 @@ func TestRealSSHD(t *testing.T) {
 	})
 	t.Run("without the example the host's files are open", func(t *testing.T) {
 		found := lines(audit(""))
+		assert.Equal(t, 1, strings.Count(found, "error: "), found)
+		assert.Contains(t, found, "error: alice: sshd_config: the block for jails is not installed")
+		found = lines(audit("AuthorizedKeysCommand /usr/lib/jail/jail-keys -- %u %t %k\nAuthorizedKeysCommandUser root\n"))
 		assert.Contains(t, found, "error: alice: sshd_config, ForceCommand none: the sftp subsystem is sshd's own")
 		assert.Contains(t, found, "error: alice: sshd_config, AllowStreamLocalForwarding yes:")
 	})

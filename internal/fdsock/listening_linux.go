@@ -120,6 +120,21 @@ func Listens(runtimeDir string, uids []jail.HostUID) (uid jail.HostUID, ok bool,
 	return 0, false, nil
 }
 
+// Deaf returns those of some logins on whose socket nobody listens, or who have none. It
+// does not connect.
+func Deaf(runtimeDir string, uids []jail.HostUID) (deaf []jail.HostUID, err error) {
+	found, err := listening()
+	if err != nil {
+		return nil, err
+	}
+	for _, uid := range uids {
+		if f, ok := fileOf(LoginPath(runtimeDir, uid)); !ok || !found[f] {
+			deaf = append(deaf, uid)
+		}
+	}
+	return deaf, nil
+}
+
 // Left are the sockets of a runtime directory that somebody listened on, to find out
 // whose listener a jail takes with it.
 type Left struct{ paths map[string]file }

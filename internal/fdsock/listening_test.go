@@ -27,6 +27,9 @@ func TestWhoListens(t *testing.T) {
 		t.Helper()
 		_, on, err := Listens(run, []jail.HostUID{uid})
 		require.NoError(t, err)
+		deaf, err := Deaf(run, []jail.HostUID{uid})
+		require.NoError(t, err)
+		assert.Equal(t, on, len(deaf) == 0)
 		return on
 	}
 	assert.False(t, listens(), "no socket")

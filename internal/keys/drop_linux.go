@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"jail/internal/jail"
+	"jail/internal/sys"
 )
 
 // dropTo leaves nothing but the rights of the login's files' owner: the uid
@@ -20,14 +21,9 @@ func dropTo(login *jail.Login) error {
 	if os.Geteuid() != 0 {
 		return undumpable()
 	}
-	uid, gid := uint32(login.UID), uint32(login.UID)
-	if login.HasGID {
-		gid = uint32(login.GID)
-	}
-	// Both are numbers from a file; -1 would mean "leave it", and leave root
-	// (CVE-2019-14287).
-	if !jail.ValidID(uid) || !jail.ValidID(gid) {
-		return fmt.Errorf("cannot read files as uid %d, gid %d", uid, gid)
+	uid, gid, err := ownerOf(login)
+	if err != nil {
+		return err
 	}
 	// Groups first: they take privilege to change, which the uid takes away.
 	// sshd's own must not stay (CVE-2021-41617). Package syscall, unlike
@@ -40,6 +36,39 @@ func dropTo(login *jail.Login) error {
 	}
 	if err := syscall.Setresuid(int(uid), int(uid), int(uid)); err != nil {
 		return fmt.Errorf("setresuid %d: %w", uid, err)
+	}
+	if err := verifyDropped(int(uid), int(gid)); err != nil {
+		return err
+	}
+	return undumpable()
+}
+
+// ownerOf are the ids of the login's files.
+func ownerOf(login *jail.Login) (uid, gid uint32, err error) {
+	uid, gid = uint32(login.UID), uint32(login.UID)
+	if login.HasGID {
+		gid = uint32(login.GID)
+	}
+	// Both are numbers from a file; -1 would mean "leave it", and leave root
+	// (CVE-2019-14287).
+	if !jail.ValidID(uid) || !jail.ValidID(gid) {
+		return 0, 0, fmt.Errorf("cannot read files as uid %d, gid %d", uid, gid)
+	}
+	return uid, gid, nil
+}
+
+// dropThread is dropTo for the calling thread alone, which ends with its goroutine
+// (sys.DropThread).
+func dropThread(login *jail.Login) error {
+	if unix.Geteuid() != 0 {
+		return undumpable()
+	}
+	uid, gid, err := ownerOf(login)
+	if err != nil {
+		return err
+	}
+	if err := sys.DropThread(uid, gid); err != nil {
+		return fmt.Errorf("become uid %d, gid %d: %w", uid, gid, err)
 	}
 	if err := verifyDropped(int(uid), int(gid)); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -411,6 +412,11 @@ func oneID(spec *jail.Spec, uid, gid uint32) (int, error) {
 	if !ok1 || !ok2 {
 		return -1, fmt.Errorf("the jail's range of %d ids does not have uid %d and gid %d", spec.Userns.Size, uid, gid)
 	}
+	return nobodys(extent{uid, hostUID, 1}, extent{gid, hostGID, 1})
+}
+
+// nobodys returns a user namespace with these maps that has no process.
+func nobodys(uid, gid extent) (int, error) {
 	r, w, err := sys.Pipe()
 	if err != nil {
 		return -1, fmt.Errorf("make pipe: %w", err)
@@ -428,8 +434,31 @@ func oneID(spec *jail.Spec, uid, gid uint32) (int, error) {
 		waitExec(c)
 		sys.Close(pidfd)
 	}()
-	if err := writeMap(pid, []extent{{uid, hostUID, 1}}, []extent{{gid, hostGID, 1}}); err != nil {
+	if err := writeMap(pid, []extent{uid}, []extent{gid}); err != nil {
 		return -1, err
 	}
 	return syscall.Open("/proc/"+strconv.Itoa(pid)+"/ns/user", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+}
+
+// ErrNoIDMaps says that a file system cannot be mounted with mapped ids.
+var ErrNoIDMaps = errors.New("cannot be mounted with mapped ids")
+
+// CanMapIDs tries whether what the O_PATH descriptor fd is open on can be shown with mapped
+// ids, as it is when a jail starts: by a mount that is attached nowhere and ends here. The
+// error is ErrNoIDMaps if it cannot.
+func CanMapIDs(fd int) error {
+	tree, err := cloneFor(fd, sys.MountAttrNodev|sys.MountAttrNosuid)
+	if err != nil {
+		return fmt.Errorf("clone: %w", err)
+	}
+	defer sys.Close(tree)
+	ns, err := nobodys(extent{1, unpackIDs[0].Base, 1}, extent{1, unpackIDs[0].Base, 1})
+	if err != nil {
+		return err
+	}
+	defer sys.Close(ns)
+	if err = sys.MountSetattr(tree, 0, ns, false); err == syscall.EINVAL {
+		return ErrNoIDMaps
+	}
+	return err
 }

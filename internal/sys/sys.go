@@ -548,6 +548,26 @@ func SetFSIDs(uid, gid uint32) {
 	_, _, _ = syscall.RawSyscall(syscall.SYS_SETFSUID, uintptr(uid), 0, 0)
 }
 
+// DropThread takes from the calling thread, and from no other, what it may do as root: uid and
+// gid are its real, effective and saved ids, it has no other groups, and no capability is left
+// (capabilities(7), "Effect of user ID changes on capabilities"). The goroutine has called
+// runtime.LockOSThread, and ends without the opposite, so that the thread ends with it.
+func DropThread(uid, gid uint32) error {
+	for _, c := range []struct {
+		call uintptr
+		id   uint32
+	}{{syscall.SYS_SETGROUPS, 0}, {syscall.SYS_SETRESGID, gid}, {syscall.SYS_SETRESUID, uid}} {
+		args := [3]uintptr{uintptr(c.id), uintptr(c.id), uintptr(c.id)}
+		if c.call == syscall.SYS_SETGROUPS {
+			args = [3]uintptr{}
+		}
+		if _, _, errno := syscall.RawSyscall(c.call, args[0], args[1], args[2]); errno != 0 {
+			return errno
+		}
+	}
+	return nil
+}
+
 // Caps is a capability set (capabilities(7)), bit N for capability N.
 type Caps uint64
 

@@ -1,0 +1,194 @@
+package admin
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"jail/config"
+	"jail/internal/audit"
+	"jail/internal/control"
+	"jail/internal/fdsock"
+	"jail/internal/inforce"
+	"jail/internal/jail"
+	"jail/internal/launch"
+	"jail/internal/sys"
+)
+
+// running looks at what runs: the runtime directory, serve, the sockets of logins, what is
+// in force, and the first processes of jails. It starts nothing and stops nothing.
+func running(opt Options, reg *config.Registry) (found []audit.Remark) {
+	say := func(sev audit.Severity, id, jail, login, where, what, fix string) {
+		found = append(found, audit.Remark{Severity: sev, ID: id, Jail: jail, Login: login, Where: where, What: what, Fix: fix})
+	}
+	if len(reg.Jails) == 0 {
+		return nil
+	}
+	found = disabled(opt, reg)
+	start := "jail-init serve"
+	if st, err := os.Lstat("/run/systemd/system"); err == nil && st.IsDir() && !opt.Rootless {
+		start = "systemctl start jail; journalctl -u jail -n 20"
+	}
+	serving, pid := Serving(opt), 0
+	if serving {
+		pid = servePID(opt)
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(opt.RuntimeDir, &st); err != nil {
+		say(audit.Error, "serve-down", "", "", opt.RuntimeDir, "is not there ("+err.Error()+"), since jail-init serve does not run: nobody can log in", start)
+		return found
+	}
+	if int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		say(audit.Error, "runtime-dir", "", "", opt.RuntimeDir, fmt.Sprintf("is uid %d's and has mode %04o, so others may put sockets there", st.Uid, st.Mode&0o7777), "chown root "+opt.RuntimeDir+" && chmod 0711 "+opt.RuntimeDir)
+	} else if st.Mode&0o011 != 0o011 && !opt.Rootless {
+		say(audit.Error, "runtime-dir", "", "", opt.RuntimeDir, fmt.Sprintf("has mode %04o, so logins do not reach their sockets", st.Mode&0o7777), "chmod 0711 "+opt.RuntimeDir)
+	}
+	if old := exeIsGone(pid); old {
+		say(audit.Warning, "serve-old", "", "", "jail-init serve", "is the program of before the last installation, and starts jails with it", "systemctl restart jail")
+	}
+
+	type whose struct{ jail, login string }
+	owners := map[jail.HostUID]whose{}
+	var uids []jail.HostUID
+	for i := range reg.Jails {
+		for k := range reg.Jails[i].Logins {
+			lg := &reg.Jails[i].Logins[k]
+			owners[lg.HostUID] = whose{reg.Jails[i].Name, lg.Name}
+			uids = append(uids, lg.HostUID)
+		}
+	}
+	deaf, err := fdsock.Deaf(opt.RuntimeDir, uids)
+	if serving && len(deaf) > 0 {
+		// A listener is renamed into place when a jail ends.
+		time.Sleep(200 * time.Millisecond)
+		deaf, err = fdsock.Deaf(opt.RuntimeDir, deaf)
+	}
+	switch {
+	case err != nil:
+		say(audit.Note, "sockets-unknown", "", "", opt.RuntimeDir, "whether somebody listens on the sockets of logins is not known: "+err.Error(), "modprobe unix_diag")
+	case len(deaf) > 0 && !serving:
+		say(audit.Error, "serve-down", "", "", "jail-init serve", fmt.Sprintf("does not run, so %d of %d logins are refused (\"cannot reach the jail\")", len(deaf), len(uids)), start)
+	}
+	if serving && err == nil {
+		for _, uid := range deaf {
+			o := owners[uid]
+			say(audit.Error, "login-socket", o.jail, o.login, opt.RuntimeDir, "nobody listens on the socket of the login, which jail-init serve should", "jail reload")
+		}
+	}
+	if stale(opt, reg) {
+		say(audit.Warning, "registry-stale", "", "", opt.ConfigPath, "says something else than what is in force, which jail-init serve has read before", "jail reload")
+	}
+	return append(found, firsts(opt, reg)...)
+}
+
+// servePID is the pid of serve, 0 if it is not known.
+func servePID(opt Options) int {
+	fd, err := fdsock.DialPlain(fdsock.ServePath(opt.RuntimeDir))
+	if err != nil {
+		return 0
+	}
+	defer sys.Close(fd)
+	if c, err := sys.PeerCred(fd); err == nil {
+		return int(c.Pid)
+	}
+	return 0
+}
+
+// exeIsGone reports whether the program of a process has been replaced on the disk.
+func exeIsGone(pid int) bool {
+	if pid <= 0 {
+		return false
+	}
+	exe, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/exe")
+	return err == nil && strings.HasSuffix(exe, " (deleted)")
+}
+
+// stale reports whether what is in force differs from the registry.
+func stale(opt Options, reg *config.Registry) bool {
+	f, err := inforce.Open(opt.RuntimeDir, opt.ConfigPath)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	for i := range reg.Jails {
+		spec, _, err := f.Jail(reg.Jails[i].Name)
+		if err != nil {
+			return false
+		}
+		if spec == nil || normal(*spec) != normal(reg.Jails[i]) {
+			return true
+		}
+	}
+	return false
+}
+
+// disabled says who is, so that nobody looks elsewhere for the reason.
+func disabled(opt Options, reg *config.Registry) (found []audit.Remark) {
+	d, err := inforce.ReadDisabled(opt.ConfigPath)
+	if err != nil {
+		return nil
+	}
+	for i := range reg.Jails {
+		spec := &reg.Jails[i]
+		if m, ok := d.Jails[spec.Name]; ok {
+			found = append(found, audit.Remark{Severity: audit.Note, ID: "disabled", Jail: spec.Name, Where: "jail " + audit.JailName,
+				What: "is disabled, and its users are told: " + m, Fix: "jail enable " + audit.JailName})
+		}
+		for k := range spec.Logins {
+			name := spec.Logins[k].Name
+			if m, ok := d.Logins[name]; ok {
+				found = append(found, audit.Remark{Severity: audit.Note, ID: "disabled", Jail: spec.Name, Login: name, Where: "jail " + audit.JailName,
+					What: "the login is disabled, and told: " + m, Fix: "jail enable " + audit.LoginName})
+			}
+		}
+	}
+	return found
+}
+
+// firsts asks the first process of each jail that runs.
+func firsts(opt Options, reg *config.Registry) (found []audit.Remark) {
+	var now unix.Stat_t
+	program, err := launch.First()
+	known := err == nil && unix.Stat(program, &now) == nil
+	var mu sync.Mutex
+	var asking sync.WaitGroup
+	room := make(chan struct{}, 64)
+	for _, name := range Running(opt) {
+		if reg.Jail(name) == nil {
+			continue
+		}
+		room <- struct{}{}
+		asking.Go(func() {
+			defer func() { <-room }()
+			r := audit.Remark{Jail: name, Where: "jail " + audit.JailName}
+			c, err := control.Open(opt.RuntimeDir, name, false)
+			switch {
+			case err == control.ErrNotRunning:
+				return
+			case err != nil:
+				r.Severity, r.ID = audit.Warning, "pid1-silent"
+				r.What = "runs, and its first process does not answer (" + err.Error() + "): it hangs, or has been taken over"
+				r.Fix = "jail stop " + audit.JailName + ", which ends its sessions"
+			default:
+				defer c.Close()
+				var was unix.Stat_t
+				if !known || unix.Stat("/proc/"+strconv.Itoa(c.PID)+"/exe", &was) != nil || was.Dev == now.Dev && was.Ino == now.Ino {
+					return
+				}
+				r.Severity, r.ID = audit.Note, "pid1-old"
+				r.What = "has a first process of before the last installation, which stays until the jail ends"
+				r.Fix = "jail stop " + audit.JailName + ", which ends its sessions"
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			found = append(found, r)
+		})
+	}
+	asking.Wait()
+	return found
+}
