@@ -321,6 +321,7 @@ func TestDocument(t *testing.T) {
 		"AddLogin": TypeAddLogin, "DropLogin": TypeDropLogin, "Log": TypeLog, "Exec": TypeExec, "Events": TypeEvents, "Service": TypeService,
 		"Setup": TypeSetup, "Ready": TypeReady, "Failed": TypeFailed,
 		"Reload": TypeReload, "Verdict": TypeVerdict, "Unpack": TypeUnpack, "Progress": TypeProgress, "Unpacked": TypeUnpacked,
+		"Record": TypeRecord, "Output": TypeOutput, "Input": TypeInput, "Resize": TypeResize, "Dropped": TypeDropped,
 	} {
 		assert.Contains(t, string(doc), "| "+strconv.Itoa(int(typ))+" | "+name+" |")
 	}
@@ -417,6 +418,22 @@ var bodies = map[string]func(flags uint16, b []byte) ([]byte, error){
 		m, err := DecodeProgress(b)
 		return AppendProgress(nil, TypeProgress, m), err
 	},
+	"Record": func(_ uint16, b []byte) ([]byte, error) {
+		m, err := DecodeRecord(b)
+		return AppendRecord(nil, &m), err
+	},
+	"Recorded": func(_ uint16, b []byte) ([]byte, error) {
+		m, err := DecodeRecorded(b)
+		return AppendRecorded(nil, TypeOutput, m), err
+	},
+	"Resize": func(_ uint16, b []byte) ([]byte, error) {
+		rows, cols, err := DecodeResize(b)
+		return AppendResize(nil, rows, cols), err
+	},
+	"Dropped": func(_ uint16, b []byte) ([]byte, error) {
+		n, err := DecodeDropped(b)
+		return AppendDropped(nil, n), err
+	},
 	"Setup": func(_ uint16, b []byte) ([]byte, error) {
 		m, err := DecodeSetup(b)
 		if err != nil {
@@ -438,6 +455,7 @@ func FuzzBodies(f *testing.F) {
 		AppendStop(nil, Stop{1}), AppendAddLogin(nil, &id), AppendDropLogin(nil, 1), AppendExec(nil, &id), AppendText(nil, TypeLog, "x"),
 		AppendService(nil, &Service{Name: "cron", As: id}, FlagFind),
 		AppendVerdict(nil, VerdictFaults), unpack, AppendProgress(nil, TypeProgress, Progress{1, 2}),
+		AppendRecord(nil, &Record{Rows: 24, Cols: 80, Term: []byte("xterm")}), AppendResize(nil, 1, 2), AppendDropped(nil, 3),
 	} {
 		_, flags, body, err := Header(p)
 		require.NoError(f, err)
@@ -454,7 +472,7 @@ func FuzzBodies(f *testing.F) {
 
 // TestEveryBodyIsFuzzed: a message with a body that is decoded is in bodies.
 func TestEveryBodyIsFuzzed(t *testing.T) {
-	for _, file := range []string{"session.go", "control.go", "image.go"} {
+	for _, file := range []string{"session.go", "control.go", "image.go", "record.go"} {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
 		for _, m := range regexp.MustCompile(`(?m)^func Decode(\w+)\(`).FindAllStringSubmatch(string(text), -1) {
