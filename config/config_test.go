@@ -120,6 +120,8 @@ func TestEveryJailKeyReachesTheSpec(t *testing.T) {
 idle_timeout = "1h"
 on_disconnect = "hup"
 x11 = true
+record = "tty"
+record_input = true
 env    = { A = "default", B = "b" }
 env_accept = ["EDITOR", "GIT_*"]
 resolv_conf = "rootfs"
@@ -142,6 +144,7 @@ env = { A = "jail" }
 env_accept = ["APP_*", "EDITOR"]
 resolv_conf = "host"
 timezone = "host"
+record = "off"
 limits = { memory = "1G", cpu = "150%" }
 mounts = [ { source = "/srv/www", target = "/var/www", readonly = true }, { source = "/srv/doc2", target = "/doc" } ]
 [jail.web.users]
@@ -172,7 +175,7 @@ timezone = "rootfs"
 			},
 			Limits:    jail.Limits{MemoryBytes: 512 << 20, Pids: 7},
 			Logins:    []jail.Login{{Name: "centos", HostUID: 1500, UID: 1500}},
-			EnvAccept: []string{"EDITOR", "GIT_*"}, OwnResolver: true, Timezone: "Europe/Paris",
+			EnvAccept: []string{"EDITOR", "GIT_*"}, OwnResolver: true, Timezone: "Europe/Paris", Record: true, RecordInput: true,
 		},
 		{
 			Name: "web", Source: jail.Source{Path: "/srv/web"}, Hostname: "web.example", IdleTimeout: 90 * time.Second, Autostart: true,
@@ -188,7 +191,7 @@ timezone = "rootfs"
 				{Name: "alice", HostUID: 1501, UID: 2000, GID: 2001, HasGID: true},
 				{Name: "bob", HostUID: 1502, UID: 1001, GID: 1002, HasGID: true, JailName: "robert", Shell: "/bin/zsh", Home: "/home/r"},
 			},
-			EnvAccept: []string{"APP_*", "EDITOR", "GIT_*"},
+			EnvAccept: []string{"APP_*", "EDITOR", "GIT_*"}, RecordInput: true,
 		},
 	}, []jail.Spec{*reg.Jail("centos"), *reg.Jail("web")})
 	assert.Equal(t, jail.OwnTimezone, reg.Jail("plain").Timezone)
@@ -281,6 +284,8 @@ func TestFaultIsReportedWithItsLineAndKey(t *testing.T) {
 		"env_accept of the jail's own":       {"env_accept = [\n\"HOME\",\n\"SSH_AUTH_SOCK\",\n\"S*\",\n\"LD_*\",\n\"BASH_ENV\",\n\"PA*\",\n]", []string{`:6: jail.web.env_accept: HOME is set by the jail`, ":7: ", ":8: jail.web.env_accept: S* stands for names", ":9: ", ":10: ", ":11: "}},
 		"env_accept as a string":             {`env_accept = "FOO"`, []string{":5: jail.web.env_accept: is a string, must be an array of names"}},
 		"resolv_conf of somebody else":       {`resolv_conf = "/etc/other"`, []string{`:5: jail.web.resolv_conf: "/etc/other" is not whose`}},
+		"record of something else":           {`record = "all"`, []string{`:5: jail.web.record: "all" is nothing that can be recorded, write "tty" or "off"`}},
+		"record_input as a string":           {`record_input = "yes"`, []string{":5: jail.web.record_input: is a string, must be true or false"}},
 		"timezone that is a path":            {`timezone = "../../etc/passwd"`, []string{`:5: jail.web.timezone: "../../etc/passwd" is not a time zone`}},
 		"timezone of a wrong type":           {`timezone = 1`, []string{":5: jail.web.timezone: is a whole number"}},
 		"NUL in env":                         {`env = { A = "a\u0000b" }`, []string{":5: jail.web.env.A: has a NUL"}},

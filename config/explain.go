@@ -149,6 +149,8 @@ func (d *draft) explainSettings(e *Explanation) {
 	text("hosts", s.Hosts, "auto")
 	text("resolv_conf", s.ResolvConf, "host")
 	text("timezone", s.Timezone, "host")
+	text("record", s.Record, "off")
+	flag("record_input", s.RecordInput)
 	text("keys", s.Keys, "inside")
 	for i, m := range s.Mounts {
 		how := "read-write"

@@ -168,7 +168,7 @@ func TestEveryKeyOfATemplate(t *testing.T) {
 	keys := map[string]string{
 		"rootfs": `"/srv/t"`, "uid": "7", "gid": "8", "hostname": `"tpl"`, "userns": "false", "idle_timeout": `"2m"`, "autostart": "true",
 		"container_root": "true", "env": `{ A = "1" }`, "mounts": `[ { source = "/srv/x", target = "/x" } ]`, "x11": "true",
-		"on_disconnect": `"kill"`, "env_accept": `[ "EDITOR" ]`, "resolv_conf": `"rootfs"`, "hosts": `"rootfs"`, "timezone": `"Europe/Paris"`,
+		"on_disconnect": `"kill"`, "env_accept": `[ "EDITOR" ]`, "resolv_conf": `"rootfs"`, "hosts": `"rootfs"`, "timezone": `"Europe/Paris"`, "record": `"tty"`, "record_input": "true",
 		"keys": `"anywhere"`, "limits": `{ memory = "1G", cpu = "50%", pids = 9 }`, "sftp": `"off"`,
 		"service": `[ { name = "s", exec = [ "/s" ] } ]`, "fresh": `[ "/tmp" ]`,
 		"ports": `[]`, "loopback": `[ 5432 ]`, "unowned": `"refuse"`, "network": `"none"`,

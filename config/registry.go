@@ -163,6 +163,12 @@ type settings struct {
 	// host's, "rootfs" what the jail says itself, anything else the name of a
 	// zone such as "Europe/Paris".
 	Timezone value[string] `toml:"timezone"`
+	// Record is what is recorded of sessions: "tty" is what the terminal shows, "off" (the
+	// default) nothing. Sessions without a terminal are never recorded.
+	Record value[string] `toml:"record"`
+	// RecordInput adds what is typed, passwords that are not shown among it. The default
+	// is false.
+	RecordInput value[bool] `toml:"record_input"`
 	// Keys says where the keys and the authorities of certificates may be kept
 	// by which users log in under a ForceCommand: "inside" (the default) is in
 	// their authorized_keys inside the jail, and a login by another key is

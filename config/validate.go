@@ -165,6 +165,8 @@ func (s settings) over(def settings) settings {
 	s.ResolvConf = s.ResolvConf.or(def.ResolvConf)
 	s.Hosts = s.Hosts.or(def.Hosts)
 	s.Timezone = s.Timezone.or(def.Timezone)
+	s.Record = s.Record.or(def.Record)
+	s.RecordInput = s.RecordInput.or(def.RecordInput)
 	s.EnvAccept = append(slices.Clone(def.EnvAccept), s.EnvAccept...)
 	s.Acknowledge = append(slices.Clone(def.Acknowledge), s.Acknowledge...)
 	s.Show = append(slices.Clone(def.Show), s.Show...)
@@ -445,6 +447,7 @@ func (v *validator) settings(ps *problems, spec *jail.Spec, s *settings, owner o
 	checkSFTP(ps, spec, s.SFTP)
 	checkKeys(ps, spec, s.Keys)
 	v.network(ps, spec, s, owner)
+	v.record(ps, spec, s)
 }
 
 // checkKeys says where the keys of logins may be kept.

@@ -17,6 +17,7 @@ import (
 	"jail/internal/inside"
 	"jail/internal/jail"
 	"jail/internal/provision"
+	"jail/internal/recording"
 	"jail/internal/run"
 	"jail/internal/serve"
 	"jail/internal/wire"
@@ -39,7 +40,7 @@ const usage = `Usage: jail-init [--config FILE] [--runtime-dir DIR] VERB [ARGUME
     stop NAME | --all         end a jail; --grace DURATION (default 5s)
     image VERB                keep root directories that are made of archives;
                               jail-init image help shows the verbs
-` + restartUsage + seeUsage + disableUsage + provisionUsage + `    version                   print it
+` + restartUsage + seeUsage + disableUsage + recordingsUsage + provisionUsage + `    version                   print it
 
 An ordinary user runs jails of their own, from $XDG_CONFIG_HOME/jail/jail.toml.
 See jail-init(8), jail.toml(5).
@@ -153,6 +154,10 @@ func command(args []string) int {
 		err = seeing[verb](&c, rest)
 	case "disable", "enable":
 		err = c.disable(verb, rest)
+	case "recordings", "replay", "watch":
+		err = c.recordings(verb, rest)
+	case recording.Verb:
+		err = c.recorder(rest)
 	case "setup", "add", "rm", "key", "edit":
 		err = provisioning[verb](&c, rest)
 	case provision.OwnerVerb:

@@ -22,6 +22,7 @@ import (
 	"jail/internal/jail"
 	"jail/internal/needs"
 	"jail/internal/provision"
+	"jail/internal/recording"
 )
 
 // source is that of this program.
@@ -65,7 +66,7 @@ func TestEveryVerbIsKnownToAll(t *testing.T) {
 	require.Greater(t, len(taken), 15)
 	verbs := readUsage(usage)
 	assert.ElementsMatch(t, slices.Collect(maps.Keys(taken)), slices.Collect(maps.Keys(verbs)), "the verbs of command() and those of the usage text")
-	for _, hidden := range []string{lookVerb, completeVerb, provision.OwnerVerb} {
+	for _, hidden := range []string{lookVerb, completeVerb, provision.OwnerVerb, recording.Verb} {
 		assert.NotContains(t, verbs, hidden, "is not for people")
 	}
 

@@ -260,6 +260,7 @@ var rows = []struct {
 	{"sftp", (*bench).sftp},
 	{"tty echo", (*bench).ttyEcho},
 	{"tty output", (*bench).ttyOutput},
+	{"recorded output", (*bench).recorded},
 	{"idle memory", (*bench).idleMemory},
 	{"session memory", (*bench).sessionMemory},
 	{"idle jails", (*bench).idleJails},

@@ -8,13 +8,23 @@ import (
 )
 
 // accept returns the patterns of what may enter besides the usual variables, from
-// the file that the maker of our socket has put beside it.
+// the file that the maker of our socket has put beside it. The same file says whether the
+// session is recorded, for which it is not opened twice.
 func (s *session) accept(env []string) []string {
-	if s.in.runtimeDir == "" || !s.in.fromSSHD(env) {
+	if s.in.runtimeDir == "" {
+		return nil
+	}
+	sshd := s.in.fromSSHD(env)
+	if !sshd && s.ttyFD < 0 {
 		return nil
 	}
 	path := append(loginPath(s.packet[:0], s.in.runtimeDir, syscall.Getuid(), environ.AcceptFile), 0)
-	return readAccept(path, s.acceptText[:], s.patterns[:0])
+	output, input, patterns := environ.Recorded(readAccept(path, s.acceptText[:]))
+	s.recorder.wanted, s.recorder.input = output && s.ttyFD >= 0, input
+	if !sshd {
+		return nil
+	}
+	return environ.Patterns(s.patterns[:0], patterns)
 }
 
 // fromSSHD reports whether sshd started us, so that what is in the environment is
@@ -37,17 +47,17 @@ func (in *invocation) fromSSHD(env []string) bool {
 	return ok
 }
 
-// readAccept reads a list of patterns from the file whose name, with a NUL, path is.
+// readAccept reads the file whose name, with a NUL, path is.
 // One that belongs to somebody else than root or ourselves, or that others can write,
-// counts as none. text and patterns are memory to use.
-func readAccept(path, text []byte, patterns []string) []string {
+// counts as empty. text is memory to use.
+func readAccept(path, text []byte) string {
 	fd, e := sys.OpenNoWait(path, syscall.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|syscall.O_NOCTTY)
 	if e != 0 {
-		return nil
+		return ""
 	}
 	text = readRegular(fd, text, true)
 	sys.Close(fd)
-	return environ.Patterns(patterns, sys.String(text))
+	return sys.String(text)
 }
 
 // readRegular reads a regular file into text, of this uid's, or root's where that

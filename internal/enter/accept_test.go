@@ -41,7 +41,7 @@ func TestReadAccept(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, environ.AcceptFile)
 	readAccept := func(path string) []string {
-		return readAccept([]byte(path+"\x00"), make([]byte, environ.MaxAcceptFile+1), nil)
+		return environ.Patterns(nil, readAccept([]byte(path+"\x00"), make([]byte, environ.MaxAcceptFile+1)))
 	}
 	assert.Empty(t, readAccept(path), "no file")
 	put := func(text string, mode os.FileMode) {
@@ -69,8 +69,27 @@ func TestReadAccept(t *testing.T) {
 
 	require.NoError(t, os.Mkdir(filepath.Join(dir, strconv.Itoa(os.Getuid())), 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, strconv.Itoa(os.Getuid()), environ.AcceptFile), []byte("FOO\n"), 0o644))
-	s := &session{in: invocation{runtimeDir: dir, forced: true}}
+	s := &session{in: invocation{runtimeDir: dir, forced: true}, ttyFD: -1}
 	assert.Equal(t, []string{"FOO"}, s.accept(nil))
 	s.in.forced = false
 	assert.Empty(t, s.accept(nil), "not for a su")
+
+	for _, c := range []struct {
+		claim, text           string
+		forced                bool
+		tty                   int
+		wanted, input, accept bool
+	}{
+		{"a login on a terminal", environ.RecordOutput + "FOO\n", true, 0, true, false, true},
+		{"a su on one", environ.RecordOutput + "FOO\n", false, 0, true, false, false},
+		{"what is typed, too", environ.RecordInput, true, 2, true, true, false},
+		{"without a terminal", environ.RecordInput + "FOO\n", true, -1, false, true, true},
+		{"not to be recorded", "FOO\n", true, 0, false, false, true},
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, strconv.Itoa(os.Getuid()), environ.AcceptFile), []byte(c.text), 0o644))
+		s := &session{in: invocation{runtimeDir: dir, forced: c.forced}, ttyFD: c.tty}
+		assert.Equal(t, c.accept, len(s.accept(nil)) > 0, c.claim)
+		assert.Equal(t, c.wanted, s.recorder.wanted, c.claim)
+		assert.Equal(t, c.input, s.recorder.input, c.claim)
+	}
 }

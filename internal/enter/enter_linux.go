@@ -65,6 +65,9 @@ type session struct {
 
 	own [3]bool // descriptors that were passed themselves
 
+	pid      uint32 // of the session's process, inside
+	recorder recorder
+
 	sshd  bool // sshd has started us, as far as can be told
 	watch bool // say when nobody reads standard error any more
 
@@ -141,7 +144,7 @@ func loginPath(dst []byte, dir string, uid int, name string) []byte {
 
 // run is the session from its request to its end.
 func (s *session) run(env []string) int {
-	s.conn, s.master, s.ttyFD, s.termIn, s.termOut, s.agent.listener = -1, -1, -1, -1, -1, -1
+	s.conn, s.master, s.ttyFD, s.termIn, s.termOut, s.agent.listener, s.recorder.conn = -1, -1, -1, -1, -1, -1, -1
 	if status := s.prepare(env); status != 0 {
 		return status
 	}
@@ -177,6 +180,12 @@ func (s *session) prepare(env []string) int {
 	for i, a := range s.in.args {
 		s.req.Args[i] = sys.Bytes(a)
 	}
+	s.pass = s.passed[:0]
+	for fd := 0; fd < 3; fd++ {
+		if e := s.classify(fd); e != 0 {
+			return complain("cannot enter the jail: ", e.Error())
+		}
+	}
 	accept := s.accept(env)
 	for _, e := range env {
 		b := sys.Bytes(e)
@@ -189,12 +198,6 @@ func (s *session) prepare(env []string) int {
 			s.req.Flags |= wire.FlagAgent
 		}
 		s.addDisplay(env)
-	}
-	s.pass = s.passed[:0]
-	for fd := 0; fd < 3; fd++ {
-		if e := s.classify(fd); e != 0 {
-			return complain("cannot enter the jail: ", e.Error())
-		}
 	}
 	if s.ttyFD >= 0 {
 		s.req.Winsize, _ = tty.GetWinsize(s.ttyFD)
@@ -600,6 +603,7 @@ func (s *session) take(st *wire.Started, fds []int) bool {
 	if s.req.TTY() {
 		s.master = fds[0]
 	}
+	s.pid = st.PID
 	if agent {
 		s.agent.listener = fds[want-1]
 	}

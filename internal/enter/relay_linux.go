@@ -110,6 +110,9 @@ func (s *session) relay() int {
 			fds = s.agent.poll(fds)
 		}
 		timeout := -1
+		if s.recorder.held > 0 {
+			timeout = holdMillis
+		}
 		if exited {
 			timeout = 0
 			if s.pendingFiles() {
@@ -120,6 +123,9 @@ func (s *session) relay() int {
 		if e != 0 {
 			s.cooked()
 			return complain("cannot wait for the session: ", e.Error())
+		}
+		if n == 0 {
+			s.tellHeld()
 		}
 		if fds[signalFD].Revents != 0 {
 			for sig := s.signals.next(); sig != 0; sig = s.signals.next() {
@@ -141,6 +147,12 @@ func (s *session) relay() int {
 			}
 			if rd.Revents != 0 && r.fill() {
 				progress = true
+				switch r {
+				case out:
+					s.record(wire.TypeOutput, r.buf[:r.w])
+				case in:
+					s.record(wire.TypeInput, r.buf[:r.w])
+				}
 				if r == out && exited {
 					late += r.w
 				}
@@ -149,6 +161,7 @@ func (s *session) relay() int {
 			switch {
 			case r == in && r.eof && !exited, r == out && r.dead && !exited:
 				// The caller's terminal is gone. Going too hangs up the one inside.
+				s.endRecording()
 				s.cooked()
 				if r.failed != 0 && r.failed != syscall.EIO { // which says just that
 					return complain("cannot go on with the terminal: ", r.failed.Error())
@@ -278,7 +291,7 @@ const lostText = "the jail has stopped, and this session with it"
 // said is shown, as far as there is somebody to take it.
 func (s *session) lost(out *relay) int {
 	if out != nil {
-		for shown := 0; shown < lateBytes && (!out.empty() || out.fill()); {
+		for shown := 0; shown < lateBytes && (!out.empty() || s.fill(out)); {
 			before := out.r
 			out.flush()
 			shown += out.r - before
@@ -287,14 +300,25 @@ func (s *session) lost(out *relay) int {
 			}
 		}
 	}
+	s.endRecording()
 	s.cooked()
 	return complain(lostText)
+}
+
+// fill is fill of the terminal's output.
+func (s *session) fill(out *relay) bool {
+	if !out.fill() {
+		return false
+	}
+	s.record(wire.TypeOutput, out.buf[:out.w])
+	return true
 }
 
 // leave ends as the command did, unless what it wrote was lost on the way and it does
 // not say so itself.
 func (s *session) leave(e wire.Exited) int {
 	s.cooked()
+	s.endRecording()
 	if s.failed && (e.Signal == 0 && e.Code == 0 || e.Signal == uint8(syscall.SIGPIPE)) {
 		return exitFailure
 	}

@@ -98,6 +98,12 @@ func (s *session) terminal() (in, out *relay) {
 		}
 		in.w += copy(in.buf[in.w:], s.lateText[:s.late])
 	}
+	if s.recorder.wanted {
+		out.w = copy(out.buf[:], s.startRecording(s.pid))
+		if in != nil {
+			s.record(wire.TypeInput, in.buf[:in.w])
+		}
+	}
 	return in, out
 }
 
@@ -176,5 +182,6 @@ func (s *session) resize() {
 	}
 	if w, err := tty.GetWinsize(s.ttyFD); err == nil {
 		_ = tty.SetWinsize(s.master, w)
+		s.recordSize(w.Rows, w.Cols)
 	}
 }

@@ -5,6 +5,25 @@ package environ
 // who made the socket and is absent if there is nothing to list.
 const AcceptFile = "env_accept"
 
+// First lines of AcceptFile that make jail-enter connect to the recorder, where the
+// session is on a terminal: with what is printed there, and also with what is typed. No
+// pattern begins like them.
+const (
+	RecordOutput = "!record\n"
+	RecordInput  = "!record input\n"
+)
+
+// Recorded takes such a line off the text of AcceptFile.
+func Recorded(text string) (output, input bool, patterns string) {
+	switch {
+	case begins(text, RecordOutput):
+		return true, false, text[len(RecordOutput):]
+	case begins(text, RecordInput):
+		return true, true, text[len(RecordInput):]
+	}
+	return false, false, text
+}
+
 // Limits of what AcceptFile may hold.
 const (
 	MaxAccept     = 64      // patterns

@@ -64,6 +64,17 @@ func TestPatterns(t *testing.T) {
 	}
 }
 
+func TestRecorded(t *testing.T) {
+	for text, want := range map[string][3]any{
+		"": {false, false, ""}, "FOO\n": {false, false, "FOO\n"}, RecordOutput: {true, false, ""}, RecordInput + "FOO\n": {true, true, "FOO\n"},
+		"!record": {false, false, "!record"}, "!record x\n": {false, false, "!record x\n"}, "FOO\n" + RecordOutput: {false, false, "FOO\n" + RecordOutput},
+	} {
+		output, input, patterns := Recorded(text)
+		assert.Equal(t, want, [3]any{output, input, patterns}, "%q", text)
+	}
+	assert.Empty(t, Patterns(nil, RecordOutput), "no pattern looks like it")
+}
+
 func FuzzAccept(f *testing.F) {
 	f.Add([]byte("FOO\nBAR_*\n"), []byte("FOO=1"))
 	f.Fuzz(func(t *testing.T, text, entry []byte) {

@@ -40,6 +40,20 @@ func ServePath(runtimeDir string) string { return ControlPath(runtimeDir, ".serv
 // ListenServe makes that socket, for the caller's uid.
 func ListenServe(runtimeDir string) (int, error) { return listen(ServePath(runtimeDir), os.Geteuid()) }
 
+// RecorderPath is the path of the socket on which sessions are told to the recorder.
+func RecorderPath(runtimeDir string) string { return filepath.Join(runtimeDir, "recorder") }
+
+// ListenRecorder makes that socket. Every uid may connect to it: the recorder tells by the kernel
+// whose session it is, and there is one socket for ten thousand logins.
+func ListenRecorder(runtimeDir string) (int, error) {
+	path := RecorderPath(runtimeDir)
+	fd, err := listen(path, os.Geteuid())
+	if err == nil {
+		err = os.Chmod(path, 0o666)
+	}
+	return fd, err
+}
+
 // PrepareDir makes the runtime directory, owned by the caller and writable by
 // nobody else, or makes sure that it is.
 func PrepareDir(dir string) error {
@@ -222,16 +236,21 @@ func listen(path string, uid int) (fd int, err error) {
 // Remove removes the socket at path if it is the one fd listens on; another
 // program may have put its own there by now.
 func Remove(path string, fd int) {
-	bound, err := sys.SocketFile(fd)
-	if err != nil {
-		return
-	}
-	defer sys.Close(bound)
-	var ours, there syscall.Stat_t
-	if syscall.Fstat(bound, &ours) == nil && syscall.Lstat(path, &there) == nil && ours.Ino == there.Ino && ours.Dev == there.Dev {
+	if Bound(path, fd) {
 		_ = os.Remove(path)
 		RemoveDir(path)
 	}
+}
+
+// Bound reports whether the socket at path is the one fd listens on.
+func Bound(path string, fd int) bool {
+	bound, err := sys.SocketFile(fd)
+	if err != nil {
+		return false
+	}
+	defer sys.Close(bound)
+	var ours, there syscall.Stat_t
+	return syscall.Fstat(bound, &ours) == nil && syscall.Lstat(path, &there) == nil && ours.Ino == there.Ino && ours.Dev == there.Dev
 }
 
 // RemoveDir removes the directory of a login's socket, and what else is ours in it,
@@ -246,12 +265,13 @@ func RemoveDir(path string) {
 }
 
 // WriteAccept puts the patterns of what may enter with a login beside its socket,
-// where jail-enter finds them, or removes those that are there. It comes before
+// where jail-enter finds them, or removes those that are there. In front of them is
+// record, one of environ's lines, or "" for a login that is not recorded. It comes before
 // the socket is made: who can connect is to find the whole list.
-func WriteAccept(runtimeDir string, uid jail.HostUID, patterns []string) error {
+func WriteAccept(runtimeDir string, uid jail.HostUID, record string, patterns []string) error {
 	dir := filepath.Dir(LoginPath(runtimeDir, uid))
 	path := filepath.Join(dir, environ.AcceptFile)
-	if len(patterns) == 0 {
+	if record == "" && len(patterns) == 0 {
 		if err := syscall.Unlink(path); err != nil && err != syscall.ENOENT {
 			return &os.PathError{Op: "unlink", Path: path, Err: err}
 		}
@@ -260,7 +280,7 @@ func WriteAccept(runtimeDir string, uid jail.HostUID, patterns []string) error {
 	if err := ownDir(dir, 0o711); err != nil {
 		return err
 	}
-	var text []byte
+	text := []byte(record)
 	for _, p := range patterns {
 		text = append(append(text, p...), '\n')
 	}

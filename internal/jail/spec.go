@@ -73,6 +73,8 @@ type Spec struct {
 	// Timezone is the time zone of sessions: "" is the host's, OwnTimezone
 	// what the rootfs says, anything else the name of a zone.
 	Timezone string
+	// Record has sessions on a terminal recorded, RecordInput what is typed there, too.
+	Record, RecordInput bool
 	// Keys says where the keys may be kept by which somebody logs in.
 	Keys wire.Keys
 	// Services are started with the jail, in this order, wire.MaxServices at most.

@@ -107,6 +107,9 @@ func start(opt Options, spec jail.Spec, stay bool) error {
 			}
 		}
 	}()
+	if spec.Record {
+		fmt.Fprintf(opt.Stderr, "jail-init: warning: jail %s: no session is recorded, that takes jail-init serve\n", spec.Name)
+	}
 	given, err := activated(opt.RuntimeDir, &spec)
 	if err != nil {
 		return err
@@ -119,7 +122,7 @@ func start(opt Options, spec jail.Spec, stay bool) error {
 		// Listeners from systemd are already open; clients that connected before this
 		// file existed sent fewer variables, never more.
 		for _, lg := range spec.Logins {
-			if err := fdsock.WriteAccept(opt.RuntimeDir, lg.HostUID, spec.EnvAccept); err != nil {
+			if err := fdsock.WriteAccept(opt.RuntimeDir, lg.HostUID, "", spec.EnvAccept); err != nil {
 				return err
 			}
 		}
@@ -136,7 +139,7 @@ func start(opt Options, spec jail.Spec, stay bool) error {
 		}
 		for _, lg := range spec.Logins {
 			made = append(made, fdsock.LoginPath(opt.RuntimeDir, lg.HostUID))
-			if err := fdsock.WriteAccept(opt.RuntimeDir, lg.HostUID, spec.EnvAccept); err != nil {
+			if err := fdsock.WriteAccept(opt.RuntimeDir, lg.HostUID, "", spec.EnvAccept); err != nil {
 				return err
 			}
 			fd, err := fdsock.ListenLogin(opt.RuntimeDir, lg.HostUID)

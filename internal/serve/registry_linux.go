@@ -11,6 +11,7 @@ import (
 
 	"jail/config"
 	"jail/internal/control"
+	"jail/internal/environ"
 	"jail/internal/fdsock"
 	"jail/internal/hostfiles"
 	"jail/internal/inforce"
@@ -129,9 +130,12 @@ func (s *server) apply(reg *config.Registry) (errs []error) {
 	return errs
 }
 
-// prepare sees to it that what jails show of the host's own files is there, from the first
-// of them that does. It reads the host's /etc, so it is not for the loop.
+// prepare sees to it that what jails show of the host's own files is there, and a recorder, from the
+// first of them that needs it. It reads the host's /etc, so it is not for the loop.
 func (s *server) prepare(reg *config.Registry) {
+	if slices.ContainsFunc(reg.Jails, func(j jail.Spec) bool { return j.Record }) {
+		s.recorder.Start()
+	}
 	if !slices.ContainsFunc(reg.Jails, func(j jail.Spec) bool { return source.Of(&j).HostFiles() != "" }) {
 		return
 	}
@@ -148,6 +152,7 @@ func (s *server) prepare(reg *config.Registry) {
 }
 
 func (s *server) unprepare() {
+	s.recorder.Stop()
 	s.etcMu.Lock()
 	defer s.etcMu.Unlock()
 	if s.etc != nil {
@@ -211,13 +216,15 @@ func (s *server) wanted(reg *config.Registry) map[jail.HostUID]login {
 }
 
 // sameJail reports whether two descriptions differ in nothing but logins, and in what a jail
-// with a network of its own has of it: that is in force for whatever it binds from now on.
+// with a network of its own has of it: that is in force for whatever it binds from now on; and in what is recorded,
+// which is jail-enter's affair.
 func sameJail(a, b *jail.Spec) bool {
 	x, y := *a, *b
 	if x.Network.ID == y.Network.ID {
 		x.Network = y.Network
 	}
 	x.Logins, y.Logins = nil, nil
+	x.Record, x.RecordInput = y.Record, y.RecordInput
 	return fmt.Sprint(x) == fmt.Sprint(y)
 }
 
@@ -225,16 +232,16 @@ func sameJail(a, b *jail.Spec) bool {
 // there. A PID 1 that runs gets the listener.
 func (s *server) setLogin(uid jail.HostUID, w login) error {
 	var patterns []string
-	x11 := false
+	x11, record := false, ""
 	n, inForce := s.byName[w.of]
 	if inForce = inForce && w.fault == ""; inForce {
 		spec := &s.jails.at(n).spec
-		patterns, x11 = spec.EnvAccept, spec.X11
+		patterns, x11, record = spec.EnvAccept, spec.X11, recordLine(spec)
 	}
 	if err := fdsock.SetX11(s.opt.RuntimeDir, uid, x11); err != nil {
 		return err
 	}
-	if err := fdsock.WriteAccept(s.opt.RuntimeDir, uid, patterns); err != nil {
+	if err := fdsock.WriteAccept(s.opt.RuntimeDir, uid, record, patterns); err != nil {
 		return err
 	}
 	if _, there := s.byUID[uid]; there {
@@ -265,6 +272,17 @@ func (s *server) setLogin(uid jail.HostUID, w login) error {
 		s.watchLogin(i, lg)
 	}
 	return nil
+}
+
+// recordLine is what jail-enter is told of recording.
+func recordLine(spec *jail.Spec) string {
+	switch {
+	case !spec.Record:
+		return ""
+	case spec.RecordInput:
+		return environ.RecordInput
+	}
+	return environ.RecordOutput
 }
 
 func (s *server) dropLogin(uid jail.HostUID, i int, lg *login) {

@@ -34,6 +34,7 @@ import (
 	"jail/internal/launch"
 	"jail/internal/netkeep"
 	"jail/internal/record"
+	"jail/internal/recording"
 	"jail/internal/supervise"
 	"jail/internal/sys"
 )
@@ -81,7 +82,8 @@ type server struct {
 	resolver *hostfiles.Resolver
 	network  *netkeep.Keeper
 
-	records *record.Recorder
+	records  *record.Recorder
+	recorder recording.Keeper
 
 	etcMu sync.Mutex
 	etc   *hostfiles.Etc // nil until a jail needs it
@@ -221,6 +223,7 @@ func newServer(opt Options) *server {
 		starts:    newTurns(startsAtOnce(), turnPatience, sys.RoomForThread),
 		network:   netkeep.New(opt.RuntimeDir),
 	}
+	s.recorder = recording.Keeper{RuntimeDir: opt.RuntimeDir, ConfigPath: opt.ConfigPath, Stderr: opt.Log, Log: s.log}
 	s.load = func() (*config.Registry, error) {
 		return inforce.Load(opt.ConfigPath, config.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir})
 	}

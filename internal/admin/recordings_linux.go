@@ -1,0 +1,256 @@
+package admin
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"jail/internal/recording"
+	"jail/internal/tty"
+	"jail/internal/wire"
+)
+
+// Recordings lists the recordings there are, of one login or, with "", of all.
+func Recordings(opt Options, login string, asJSON bool) error {
+	list, err := recording.List(recording.Dir, login)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		if list == nil {
+			list = []recording.Info{}
+		}
+		enc := json.NewEncoder(opt.Stdout)
+		enc.SetIndent("", "  ")
+		return enc.Encode(list)
+	}
+	w := tabwriter.NewWriter(opt.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "RECORDING\tLOGIN\tJAIL\tBEGAN\tSIZE\tSTATE")
+	for _, i := range list {
+		state := "ended"
+		if i.Running {
+			state = "running"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\n", i.ID, printable(i.Login), printable(i.Jail), i.Began.Local().Format(time.DateTime), i.Size, state)
+	}
+	return w.Flush()
+}
+
+// printable is a name as it may be printed.
+func printable(name string) string {
+	if q := strconv.QuoteToASCII(name); q != `"`+name+`"` {
+		return q
+	}
+	return name
+}
+
+// Replay shows a recording, at a speed; plain prints the text in it at once.
+func Replay(opt Options, name string, speed float64, plain bool) error {
+	info, err := recording.Find(recording.Dir, name)
+	if err != nil {
+		return err
+	}
+	t, ok := openScreen(plain)
+	if !ok {
+		return printPlain(opt, info, false)
+	}
+	defer t.close()
+	var notes []string
+	p := recording.Player{Out: os.Stdout, Keys: t.keys, Speed: speed, Note: func(text string) { notes = append(notes, text) }}
+	var file io.Closer
+	p.Open = func() (*recording.Reader, error) {
+		if file != nil {
+			file.Close()
+		}
+		f, err := info.Open(false)
+		if err != nil {
+			return nil, err
+		}
+		file = f
+		r, err := recording.NewReader(f)
+		if err == nil {
+			t.compare(opt, &r.Header)
+		}
+		return r, err
+	}
+	err = p.Play()
+	t.close()
+	for _, n := range notes {
+		fmt.Fprintf(opt.Stderr, "jail-init: recording %s: %s\n", info.ID, printable(n))
+	}
+	return err
+}
+
+// Watch shows what a session's terminal shows, until the session ends or somebody types q.
+func Watch(opt Options, name string, plain bool) error {
+	info, err := recording.Find(recording.Dir, name)
+	if err != nil {
+		return err
+	}
+	if !info.Running {
+		return fmt.Errorf("the session of recording %s has ended; jail replay %s shows it", info.ID, info.ID)
+	}
+	t, ok := openScreen(plain)
+	if !ok {
+		return printPlain(opt, info, true)
+	}
+	defer t.close()
+	f, err := info.Open(true)
+	if err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() {
+		r, err := recording.NewReader(f)
+		if err == nil {
+			t.compare(opt, &r.Header)
+		}
+		for err == nil {
+			var ev recording.Event
+			ev, err = r.Next()
+			if errors.Is(err, recording.ErrDamaged) {
+				err = nil
+				continue
+			}
+			if err == nil && ev.Kind == recording.Output {
+				_, err = io.WriteString(os.Stdout, ev.Data)
+			}
+		}
+		if err == io.EOF {
+			err = nil
+		}
+		done <- err
+	}()
+	for {
+		select {
+		case err := <-done:
+			t.close()
+			if err == nil {
+				fmt.Fprintf(opt.Stderr, "jail-init: the session of recording %s has ended\n", info.ID)
+			}
+			return err
+		case c, ok := <-t.keys:
+			if !ok {
+				t.keys = nil
+			} else if c == 'q' || c == 3 || c == 4 {
+				return nil
+			}
+		}
+	}
+}
+
+// printPlain prints the text of a recording.
+func printPlain(opt Options, info recording.Info, follow bool) error {
+	f, err := info.Open(follow)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	r, err := recording.NewReader(f)
+	if err != nil {
+		return fmt.Errorf("recording %s: %w", info.ID, err)
+	}
+	out := bufio.NewWriter(opt.Stdout)
+	var text recording.Plain
+	var line []byte
+	for {
+		ev, err := r.Next()
+		switch {
+		case errors.Is(err, recording.ErrDamaged):
+			fmt.Fprintf(opt.Stderr, "jail-init: recording %s: %v\n", info.ID, err)
+			continue
+		case err == io.EOF:
+			return out.Flush()
+		case err != nil:
+			return errors.Join(out.Flush(), err)
+		}
+		switch ev.Kind {
+		case recording.Output:
+			line = text.Append(line[:0], ev.Data)
+		case recording.Marker:
+			line = append(append(append(line[:0], "\n["...), printable(ev.Data)...), "]\n"...)
+		default:
+			continue
+		}
+		if _, err := out.Write(line); err != nil {
+			return err
+		}
+		if follow {
+			if err := out.Flush(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// screen is the terminal that something is shown on.
+type screen struct {
+	modes  wire.Termios
+	keys   chan byte
+	closed bool
+	told   bool
+}
+
+// openScreen makes the terminal raw, if there is one on standard input and output, and text is
+// not what is wanted.
+func openScreen(plain bool) (*screen, bool) {
+	modes, err := tty.GetTermios(0)
+	if _, outErr := tty.GetTermios(1); plain || err != nil || outErr != nil {
+		return nil, false
+	}
+	t := &screen{modes: modes, keys: make(chan byte, 64)}
+	raw := tty.Raw(modes)
+	if tty.SetTermios(0, &raw) != nil {
+		return nil, false
+	}
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, syscall.SIGTERM, syscall.SIGHUP)
+	go func() {
+		<-ended
+		t.close()
+		os.Exit(1)
+	}()
+	go func() {
+		defer close(t.keys)
+		var b [1]byte
+		for {
+			if n, err := os.Stdin.Read(b[:]); n == 0 || err != nil {
+				return
+			}
+			t.keys <- b[0]
+		}
+	}()
+	return t, true
+}
+
+// close leaves the terminal as it was.
+func (t *screen) close() {
+	if !t.closed {
+		t.closed = true
+		_, _ = os.Stdout.WriteString(recording.Leave + "\r\n")
+		_ = tty.SetTermios(0, &t.modes)
+	}
+}
+
+// compare says once where the session's terminal was larger than this one.
+func (t *screen) compare(opt Options, h *recording.Header) {
+	w, err := tty.GetWinsize(1)
+	if t.told || err != nil {
+		return
+	}
+	t.told = true
+	if h.Width > int(w.Cols) || h.Height > int(w.Rows) {
+		var b strings.Builder
+		fmt.Fprintf(&b, "jail-init: the session's terminal has %d columns and %d rows, this one %d and %d\r\n", h.Width, h.Height, w.Cols, w.Rows)
+		_, _ = io.WriteString(opt.Stderr, b.String())
+	}
+}
