@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -123,6 +124,11 @@ var golden = []string{
 	"/etc/nginx/conf.d/site.conf", "/etc/postgresql/15/main/pg_hba.conf", "/etc/exim4/passwd.client", "/etc/mysql/debian.cnf",
 	"/etc/letsencrypt/live/example/privkey.pem", "/etc/ssl/private/site.pem", "/etc/ssl/certs/site.key", "/etc/apt/auth.conf",
 	"/etc/wordpress/config.php", "/etc/cron.d/backup", "/etc/fstab", "/etc/ssh/sshd_config.d/local.conf", "/etc/pam.d/local",
+	"/etc/nginx/nginx.conf", "/etc/nginx/sites-enabled/site", "/etc/nginx/ssl/site.key", "/etc/apache2/sites-enabled/site.conf", "/etc/apache2/.htpasswd",
+	"/etc/postgresql/15/main/postgresql.conf", "/etc/postgresql-common/user_clusters", "/etc/exim4/exim4.conf.template", "/etc/exim4/dkim.private",
+	"/etc/letsencrypt/archive/example/privkey1.pem", "/etc/letsencrypt/accounts/acme/private_key.json", "/etc/letsencrypt/renewal/example.conf",
+	"/etc/redis/redis.conf", "/etc/dovecot/conf.d/10-auth.conf", "/etc/postfix/sasl_passwd", "/etc/msmtprc", "/etc/netrc", "/etc/openvpn/client.ovpn", "/etc/wireguard/wg0.conf",
+	"/etc/pki/tls/private/site.pem", "/etc/mysql/conf.d/galera.cnf", "/etc/mysql/mariadb.conf.d/60-galera.cnf", "/etc/php/8.2/fpm/pool.d/site.conf", "/var/log/nginx/access.log", "/run/postgresql/.s.PGSQL.5432.lock", "/run/exim4/exim.pid",
 	"/etc/sudoers.d/local", "/etc/shadow-", "/etc/jail/note", "/etc/krb5.keytab", "/etc/default/backup",
 	"/var/log/mail.log", "/var/lib/jail/note", "/srv/people/other/public.txt", "/srv/backup.sql", "/run/user/1/secret",
 	"/usr/src/site/settings.py", "/usr/local/cpanel/whostmgr/token", "/usr/local/psa/admin/conf/panel.ini",
@@ -142,6 +148,7 @@ func TestSecretsBehindACage(t *testing.T) {
 	}
 	cage(t)
 	names := strings.Join(golden, " ")
+	readable := strings.Fields(contents("testdata/readable-in-a-cage"))
 	// Under its own name and, the text not being in the command, under any other.
 	search := "ls -d " + names + " 2>/dev/null; grep -rsl 'planted-[4]b1d' /etc /home /media /mnt /opt /root /run /srv /tmp /usr/src /usr/local/cpanel /usr/local/psa " +
 		"/usr/share/closed* /usr/local/share/closed* /var"
@@ -151,6 +158,24 @@ func TestSecretsBehindACage(t *testing.T) {
 			r := inCage(t, who, "test -e "+path+" && echo there; cat "+path)
 			assert.Equal(t, "there\n", r.stdout, "%s: %s", who.name, path)
 			assert.NotZero(t, r.status)
+		}
+	}
+	// And whatever else there is to be read beside the programs is in a list that people have read.
+	for _, who := range identities {
+		seen := inCage(t, who, "find / -path /proc -prune -o -path /usr -prune -o -xtype f -readable -print").stdout
+		assert.NotEmpty(t, seen)
+		for path := range strings.Lines(seen) {
+			path = strings.TrimSuffix(path, "\n")
+			assert.True(t, slices.ContainsFunc(readable, func(pattern string) bool {
+				pattern, below := strings.CutSuffix(pattern, "/**")
+				name := path
+				if below { // everything in a directory
+					name = strings.Join(strings.SplitN(path, "/", strings.Count(pattern, "/")+2)[:strings.Count(pattern, "/")+1], "/")
+				}
+				match, err := filepath.Match(pattern, name)
+				require.NoError(t, err)
+				return match
+			}), "%s: %s is in no line of testdata/readable-in-a-cage", who.name, path)
 		}
 	}
 	assert.Equal(t, strings.ReplaceAll(names, " ", "\n")+"\n", contentsOf(t, "grep -l 'planted-[4]b1d' "+names), "on the host they are there")

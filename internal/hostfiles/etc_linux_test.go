@@ -40,7 +40,12 @@ func etcOf(t *testing.T) string {
 		"shadow":                     {"alice:$y$\n", 0o644}, // a mistake of the administrator's
 		"machine-id":                 {"0123\n", 0o444},
 		"mysql/debian.cnf":           {"password=x\n", 0o644},
-		"mysql/conf.d/a.cnf":         {"[client]\n", 0o644},
+		"mysql/conf.d/mysql.cnf":     {"[client]\n", 0o644},
+		"mysql/conf.d/galera.cnf":    {"wsrep_sst_auth=a:b\n", 0o644},
+		"php/8.2/cli/conf.d/a.ini":   {"a", 0o644},
+		"php/8.2/fpm/pool.d/a.conf":  {"env[PASSWORD] = a\n", 0o644},
+		"pki/tls/certs/a.crt":        {"cert", 0o644},
+		"pki/tls/private/a.pem":      {"key", 0o644},
 		"letsencrypt/live/a/key.pem": {"key", 0o644},
 		"unknown.conf":               {"x", 0o644},
 	} {
@@ -80,8 +85,8 @@ func TestEtcOfCages(t *testing.T) {
 	require.NoError(t, err)
 	defer e.Close()
 	assert.Equal(t, []string{
-		"group", "hostname", "hosts", "machine-id", "mtab", "mysql/conf.d/a.cnf", "nsswitch.conf", "os-release", "passwd",
-		"profile.d/a.sh", "profile.d/link", "python3.11/x.py", "resolv.conf", "ssh/ssh_config", "ssl/certs/ca.pem",
+		"group", "hostname", "hosts", "machine-id", "mtab", "mysql/conf.d/mysql.cnf", "nsswitch.conf", "os-release", "passwd",
+		"php/8.2/cli/conf.d/a.ini", "pki/tls/certs/a.crt", "profile.d/a.sh", "profile.d/link", "python3.11/x.py", "resolv.conf", "ssh/ssh_config", "ssl/certs/ca.pem",
 	}, listed(t, e.to))
 	for name, want := range map[string]string{
 		"passwd": "../dev/jail/etc/passwd", "hosts": "../dev/jail/etc/hosts", "os-release": "../usr/lib/os-release",
