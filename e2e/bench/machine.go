@@ -23,13 +23,15 @@ import (
 // Logins of the private /etc. They are in jails of their own making; plain is
 // an ordinary account with the same shell as that of the jail.
 const (
-	uidPlain  = 61000
-	uidShell  = 61001 // jail bench, the rootfs's shell
-	uidTrue   = 61002 // jail bench, with a shell that does nothing
-	uidCold   = 61003 // jail cold
-	uidFlat   = 61004 // jail flat
-	uidMany   = 62000 // and following: one jail each
-	manyJails = 200
+	uidPlain    = 61000
+	uidShell    = 61001 // jail bench, the rootfs's shell
+	uidTrue     = 61002 // jail bench, with a shell that does nothing
+	uidCold     = 61003 // jail cold
+	uidFlat     = 61004 // jail flat
+	uidCage     = 61005 // jail cage, of the host
+	uidColdCage = 61006 // jail coldcage, another
+	uidMany     = 62000 // and following: one jail each
+	manyJails   = 200
 )
 
 const trueInside = "/bin/static-true"
@@ -165,7 +167,7 @@ func furnish(scratch string) error {
 		fmt.Fprintf(&group, "%s:x:%d:\n", login(uid), uid)
 	}
 	account(uidPlain, filepath.Join(scratch, "bin/sh"))
-	for _, uid := range []int{uidShell, uidTrue, uidCold, uidFlat} {
+	for _, uid := range []int{uidShell, uidTrue, uidCold, uidFlat, uidCage, uidColdCage} {
 		account(uid, filepath.Join(scratch, "bin/jail-enter"))
 	}
 	for i := range manyJails {

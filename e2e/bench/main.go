@@ -255,6 +255,7 @@ var rows = []struct {
 	{"warm entry", (*bench).warm},
 	{"warm shell", (*bench).warmShell},
 	{"cold start", (*bench).cold},
+	{"cage", (*bench).cage},
 	{"ssh", (*bench).ssh},
 	{"pipe", (*bench).pipes},
 	{"sftp", (*bench).sftp},
