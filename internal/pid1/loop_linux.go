@@ -68,6 +68,7 @@ const (
 // conn is a connection, the session that came of it, or both.
 type conn struct {
 	state      state
+	service    uint8 // the place in services, plus 1, of what it is, or wants to hear of
 	fd         int
 	login      int // index of its listener; -1 for the control listener
 	since      int64
@@ -79,7 +80,6 @@ type conn struct {
 	id         login.ID       // of the request or session
 	host       uint32         // the login's uid, or wire.NoLogin
 	execAs     *wire.Identity // control: the next request is for this identity
-	service    int            // the place in services, plus 1, of what it is, or wants to hear of
 	parked     bool           // not watched until a slot is free, or the child has taken
 	taking     taker          // has still to take the request's packet off the connection
 	wrong      bool           // what it found there was no request's

@@ -24,7 +24,7 @@ func (l *loop) findService(c *conn, name string) error {
 	case i < 0 || l.services[i].conn == nil && !l.services[i].ended:
 		l.out = wire.AppendRefused(l.out[:0], wire.Refused{Text: "it does not run"})
 	case l.services[i].conn != nil:
-		c.service = i + 1
+		c.service = uint8(i + 1)
 		l.out = wire.AppendStarted(l.out[:0], wire.Started{PID: uint32(l.services[i].conn.pid)})
 	default:
 		l.out = wire.AppendExited(l.out[:0], l.services[i].how)
@@ -41,7 +41,7 @@ func (l *loop) nextIsService(c *conn, s *wire.Service) error {
 		}
 		l.services = append(l.services, service{name: s.Name})
 	}
-	c.execAs, c.service = &s.As, i+1
+	c.execAs, c.service = &s.As, uint8(i+1)
 	return nil
 }
 
