@@ -165,7 +165,7 @@ func TestNumbersStay(t *testing.T) {
 	faulty, _ := load(t, opt, strings.Replace(text(other, "web"), "rootfs = \"/srv/web\"", "rootfs = 1", 1))
 	require.Nil(t, faulty.Jail("web"))
 	assert.NotEqual(t, id, faulty.Jail(other).Network.ID, "also out of service")
-	opt.Before = faulty
+	opt.Before, _ = load(t, opt, strings.Replace(text("web"), "rootfs = \"/srv/web\"", "rootfs = 1", 1))
 	both, errs = load(t, opt, text(other, "web"))
 	require.Empty(t, errs)
 	assert.Equal(t, id, both.Jail("web").Network.ID)
