@@ -11,8 +11,8 @@
 # byte; lintian and rpmlint have nothing to say. On each Debian, without sshd at first, the
 # package is installed by apt-get, a login is made and used from outside, the package is
 # upgraded while a session is open, the machine boots again, the package is removed, comes
-# back, and is purged. One line is printed for every fact. What was typed on trixie, if it is
-# the last one, and what was answered, becomes build/tour.md: docs/tour.md is that.
+# back, and is purged. One line is printed for every fact. What was typed on trixie, and what
+# was answered, becomes build/tour.md: docs/tour.md is a copy.
 #
 # Root is needed, a Debian mirror, and no systemd on this machine. sshd listens on a port of
 # the loopback address. Everything is made in build/package and removed again, but for the
@@ -405,6 +405,13 @@ by_rpm() {
 	off poweroff
 }
 
+# tour makes build/tour.md of what has been typed.
+tour() {
+	printf '# A tour, from a bare Debian to a login and back\n\nThis is what `make try-package` types, and what is answered; of what apt-get says, the lines about this package.\n\n'
+	cat "$dir/tour"
+	printf '```\n'
+}
+
 main() {
 	mkdir -p "$top/build"
 	exec 9>"$top/build/package.lock"
@@ -417,15 +424,8 @@ main() {
 	builds
 	for each in "$@"; do
 		if [ "$each" = rpm ]; then by_rpm; else scenario "$each"; fi
+		[ "$each" != trixie ] || tour >"$top/build/tour.md"
 	done
-	if [ $failed = 0 ] && [ "$each" = trixie ]; then
-		{
-			printf '# A tour, from a bare Debian to a login and back\n\nThis is what `make try-package` types, and what is answered; of what apt-get says, the lines about this package.\n\n'
-			cat "$dir/tour"
-			printf '```\n'
-		} >"$top/build/tour.md"
-		echo "try-package: build/tour.md is the tour; docs/tour.md is a copy of it"
-	fi
 	[ $failed = 0 ]
 }
 
