@@ -108,8 +108,8 @@ bench: deps
 lint:
 	@out=$$(gofmt -l cmd config internal e2e); test -z "$$out" || { echo "gofmt -w" $$out; exit 1; }
 	$(GO) vet ./...
-	@for f in packaging/*.sh packaging/*/*.sh .ci/run; do bash -n $$f || exit 1; done
-	@if command -v shellcheck >/dev/null; then shellcheck packaging/*.sh packaging/*/*.sh .ci/run; \
+	@for f in packaging/*.sh packaging/*/*.sh packaging/debian/jail.p* .ci/run; do bash -n $$f || exit 1; done
+	@if command -v shellcheck >/dev/null; then shellcheck packaging/*.sh packaging/*/*.sh packaging/debian/jail.p* .ci/run; \
 	else echo "lint: shellcheck is not installed, left out"; fi
 	@if command -v mandoc >/dev/null; then mandoc -T lint -W warning docs/man/*.[1-9]; \
 	else echo "lint: mandoc is not installed, left out"; fi
