@@ -408,7 +408,7 @@ by_rpm() {
 # tour makes build/tour.md of what has been typed.
 tour() {
 	printf '# A tour, from a bare Debian to a login and back\n\nThis is what `make try-package` types, and what is answered; of what apt-get says, the lines about this package.\n\n'
-	cat "$dir/tour"
+	sed 's/ $//' "$dir/tour"
 	printf '```\n'
 }
 
