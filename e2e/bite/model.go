@@ -142,7 +142,8 @@ func (s suite) has(t testName) bool {
 // runs several it is not known which of them bites.
 func (m *mutation) proves(tests map[string]suite) (t testName, ok bool) {
 	pkg := filepath.Base(m.Package)
-	pattern, _, _ := strings.Cut(m.Test, "/")
+	pattern, sub, _ := strings.Cut(m.Test, "/")
+	sub, _, _ = strings.Cut(sub, "/")
 	re, err := regexp.Compile(pattern)
 	if err != nil {
 		return testName{}, false
@@ -154,7 +155,7 @@ func (m *mutation) proves(tests map[string]suite) (t testName, ok bool) {
 		if ok {
 			return testName{}, false
 		}
-		t, ok = testName{Package: pkg, Name: name}, true
+		t, ok = testName{Package: pkg, Name: name, Sub: sub}, true
 	}
 	return t, ok
 }
@@ -170,10 +171,28 @@ func proofs(all []mutation, tests map[string]suite) map[testName][]string {
 	return by
 }
 
-// proven reports whether a kept mutation is bitten by the test.
-func (t testName) proven(by map[testName][]string) bool {
-	return len(by[testName{Package: t.Package, Name: t.Name}]) > 0
+// claims are those of the mutations that the test notices. Of a subtest they are those of
+// mutations that are tried with it: what another subtest notices says nothing of this one.
+func (t testName) claims(by map[testName][]string) (list []string) {
+	for proof, claims := range by {
+		if proof.Package != t.Package || proof.Name != t.Name {
+			continue
+		}
+		if t.Sub != "" {
+			sub, _, _ := strings.Cut(t.Sub, "/")
+			re, err := regexp.Compile(proof.Sub)
+			if proof.Sub == "" || err != nil || !re.MatchString(strings.ReplaceAll(sub, " ", "_")) {
+				continue
+			}
+		}
+		list = append(list, claims...)
+	}
+	slices.Sort(list)
+	return list
 }
+
+// proven reports whether a kept mutation is bitten by the test.
+func (t testName) proven(by map[testName][]string) bool { return len(t.claims(by)) > 0 }
 
 // printModel writes the rows as a list that can be read.
 func printModel(w io.Writer, rows []row, by map[testName][]string) {
@@ -193,7 +212,7 @@ func printModel(w io.Writer, rows []row, by map[testName][]string) {
 		fmt.Fprintf(w, "%-4s %s\n     %s, %s: %s\n", id, r.Attack, r.outcome(), mark, r.HeldBy)
 		for _, t := range r.Tests {
 			fmt.Fprintf(w, "       %s\n", t)
-			for _, claim := range by[testName{Package: t.Package, Name: t.Name}] {
+			for _, claim := range t.claims(by) {
 				fmt.Fprintf(w, "           bites: %s\n", claim)
 			}
 		}

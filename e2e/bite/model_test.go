@@ -116,6 +116,10 @@ func TestReadModel(t *testing.T) {
 		{Claim: "elsewhere", Package: "./internal/wire", Test: "^TestX$"},
 	}
 	by := proofs(all, map[string]suite{"e2e": s})
-	assert.Equal(t, map[testName][]string{{"e2e", "TestX", ""}: {"one"}}, by, "which of two tests bites is not known")
+	assert.Equal(t, map[testName][]string{{"e2e", "TestX", "^a_b"}: {"one"}}, by, "which of two tests bites is not known")
+	for sub, proven := range map[string]bool{"": true, "a b": true, "a b/c": true, "other": false} {
+		assert.Equal(t, proven, testName{"e2e", "TestX", sub}.proven(by), sub)
+	}
+	assert.False(t, testName{"e2e", "TestX", "a b"}.proven(map[testName][]string{{"e2e", "TestX", ""}: {"all"}}), "which subtest bites is not known")
 	assert.True(t, rows[0].Tests[0].proven(by))
 }
