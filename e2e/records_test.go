@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -67,6 +68,36 @@ func TestRecords(t *testing.T) {
 	assert.Equal(t, who[0].Session, last[2].Session)
 	assert.Len(t, sessionsBy(t, "last", centos.login), 2)
 	assert.Empty(t, sessionsBy(t, "who"))
+
+	require.NotNil(t, last[2].Caller)
+	assert.Nil(t, last[1].Caller, "nobody was there to hear it")
+	assert.Equal(t, "sshd", last[2].Caller.Service)
+	assert.Equal(t, "publickey", last[2].Caller.Method)
+	print, err := exec.Command("ssh-keygen", "-lf", keyFile+".pub").Output()
+	require.NoError(t, err)
+	assert.Contains(t, string(print), " "+last[2].Caller.Key+" ")
+
+	// One by a network, and one by su.
+	port := listeningSSHD(t, forced)
+	client := exec.Command("ssh", "-F", "none", "-i", keyFile, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
+		"-p", strconv.Itoa(port), centos.login+"@127.0.0.1", "exit 7")
+	require.Equal(t, 7, runCommand(t, client, nil).status)
+	su := exec.Command("su", "-", centos.login, "-c", "read x; exit 8")
+	hold, err := su.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, su.Start())
+	eventually(t, "both are in the records", func() bool {
+		last = sessionsBy(t, "last", "-n", "2")
+		return last[0].State == record.StateOpen && last[1].Status != nil && *last[1].Status == 7
+	})
+	require.NoError(t, hold.Close())
+	assert.Error(t, su.Wait())
+	if assert.NotNil(t, last[0].Caller) && assert.NotNil(t, last[1].Caller) {
+		assert.Equal(t, [3]string{"su", "", ""}, [3]string{last[0].Caller.Service, last[0].Caller.Address, last[0].Caller.Key})
+		assert.Equal(t, [2]string{"sshd", "127.0.0.1"}, [2]string{last[1].Caller.Service, last[1].Caller.Address})
+		assert.NotZero(t, last[1].Caller.Port)
+		assert.NotZero(t, last[1].Caller.PID)
+	}
 
 	// Nobody sees this one end.
 	l = open(t, login, ask{as: centos, cmd: "sleep 1000"})

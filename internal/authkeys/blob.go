@@ -73,6 +73,7 @@ func decodeBlob(typ, b64 string) ([]byte, error) {
 
 // certificate is what counts of one here.
 type certificate struct {
+	id      string // what its authority calls it
 	ca      []byte // the key that signed it
 	command string // its force-command
 	forced  bool   // it has one
@@ -120,7 +121,7 @@ func (r *reader) certificate() (cert certificate, ok bool) {
 	)
 	for _, skip := range []func() bool{
 		func() bool { return r.skip(serialAndType) },
-		r.skipStr, // key id
+		func() bool { id, ok := r.str(); cert.id = string(id); return ok },
 		r.skipStr, // principals
 		func() bool { return r.skip(validity) },
 	} {
@@ -170,6 +171,7 @@ type Offer struct {
 	Type string
 	Blob []byte
 	CA   []byte // of a certificate, the blob of the key that signed it
+	ID   string // of a certificate, its key id, which may be any bytes
 
 	Command    string // a certificate's force-command, when HasCommand
 	HasCommand bool
@@ -183,7 +185,7 @@ func ParseOffer(typ, b64 string) (Offer, error) {
 		return Offer{}, err
 	}
 	cert, err := readBlob(typ, blob, true)
-	return Offer{typ, blob, cert.ca, cert.command, cert.forced}, err
+	return Offer{typ, blob, cert.ca, cert.id, cert.command, cert.forced}, err
 }
 
 // Matches reports whether sshd would consider the line for the offered key:

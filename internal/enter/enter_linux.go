@@ -155,6 +155,7 @@ func (s *session) run(env []string) int {
 	if status, done := s.begin(); done {
 		return status
 	}
+	s.tellCaller(env)
 	return s.relay()
 }
 

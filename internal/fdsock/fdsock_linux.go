@@ -37,6 +37,26 @@ func ControlPath(runtimeDir, name string) string { return filepath.Join(runtimeD
 // its name.
 func ServePath(runtimeDir string) string { return ControlPath(runtimeDir, ".serve") }
 
+// CallerName is the name of the socket on which jail-enter says who has called it: serve's
+// is in the runtime directory, one of "jail-init run" in the directory of each login. Both
+// names are jail-enter's as well (callerName of package enter).
+const CallerName = "caller"
+
+// ListenCaller makes such a socket. Anybody may connect who can reach it: whose word it
+// is, the kernel says.
+func ListenCaller(path string) (int, error) {
+	fd, err := listen(path, os.Geteuid())
+	if err != nil {
+		return -1, err
+	}
+	_ = sys.RefuseRights(fd) // before 6.16 it fails
+	if err := os.Chmod(path, 0o666); err != nil {
+		sys.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
 // ListenServe makes that socket, for the caller's uid.
 func ListenServe(runtimeDir string) (int, error) { return listen(ServePath(runtimeDir), os.Geteuid()) }
 

@@ -49,6 +49,19 @@ type Recorder struct {
 	lines  map[string][]byte // by jail, what is to be written
 	count  map[string]uint64 // and how many
 	failed bool              // writing has, and it has been said
+
+	callers callers
+	held    []held
+}
+
+// held is the start of a session that waits for jail-enter's word, and what else there is
+// to record of the session meanwhile.
+type held struct {
+	key     sessionKey
+	session string
+	run     *Run
+	entries []Entry
+	until   time.Time
 }
 
 // item is an entry, or something to be done between two of them.
@@ -56,6 +69,7 @@ type item struct {
 	jail  string
 	run   *Run // nil of what is no run's
 	entry Entry
+	host  uint32 // of a session's, its login's uid
 	do    func()
 }
 
@@ -68,12 +82,14 @@ type Run struct {
 }
 
 // New returns a Recorder that writes into store. log gets a line of what an administrator
-// has to know.
-func New(store *Store, log func(text string)) *Recorder {
+// has to know. callers are the listeners (fdsock.ListenCaller) on which jail-enter's word is
+// heard; the Recorder closes them.
+func New(store *Store, log func(text string), callers ...int) *Recorder {
 	r := &Recorder{
 		store: store, log: log, now: time.Now, wake: make(chan struct{}, 1), done: make(chan struct{}),
 		queued: map[string]int{}, lost: map[string]uint64{}, lines: map[string][]byte{}, count: map[string]uint64{},
 	}
+	r.callers.fds = callers
 	go r.write()
 	return r
 }
@@ -170,7 +186,7 @@ func (u *Run) Told(name string, ev *event.Event) {
 	if ev.Kind != wire.EventLost && name == "" && ev.HostUID != wire.NoLogin {
 		e.Reason = strings.TrimPrefix(e.Reason+"; ", "; ") + "of host uid " + strconv.FormatUint(uint64(ev.HostUID), 10) + ", which is no login of this jail"
 	}
-	u.r.put(item{jail: u.jail, run: u, entry: e})
+	u.r.put(item{jail: u.jail, run: u, entry: e, host: ev.HostUID})
 }
 
 // Ended records how the jail has ended, and that its sessions have. It is called once,
@@ -234,8 +250,16 @@ func (r *Recorder) Sweep(runs func(name string) bool) {
 // write is the goroutine.
 func (r *Recorder) write() {
 	defer close(r.done)
+	defer r.callers.close()
 	for {
-		<-r.wake
+		if len(r.held) == 0 {
+			<-r.wake
+		} else {
+			select {
+			case <-r.wake:
+			case <-time.After(heldFor / 4):
+			}
+		}
 		r.mu.Lock()
 		queue, lost, closed := r.queue, r.lost, r.closed
 		r.queue, r.queued, r.lost, r.behind = nil, map[string]int{}, map[string]uint64{}, false
@@ -243,6 +267,7 @@ func (r *Recorder) write() {
 		for i := range queue {
 			r.record(&queue[i])
 		}
+		r.release(closed)
 		for name, n := range lost {
 			r.add(name, &Entry{Event: Lost, Count: n, Reason: "the disk was slow, full or gone"})
 			r.count[name] += n - 1 // should this be lost as well
@@ -274,17 +299,84 @@ func (r *Recorder) record(i *item) {
 		if len(i.run.open) < maxOpen {
 			i.run.open[login.ID([]byte(e.Session))] = *e
 		}
+		if r.hold(i) {
+			return
+		}
 	case e.Event == SessionEnded:
 		id := login.ID([]byte(e.Session))
 		if start, ok := i.run.open[id]; ok {
 			e.Kind = start.Kind
 			delete(i.run.open, id)
 		}
+		for h := range r.held {
+			if h := &r.held[h]; h.run == i.run && h.session == e.Session {
+				h.entries = append(h.entries, *e)
+				return
+			}
+		}
 	case e.Event == JailEnded:
+		r.releaseRun(i.run)
 		r.end(i.jail, i.run.open, e.Time, WithJail)
 		clear(i.run.open)
 	}
 	r.add(i.jail, e)
+}
+
+// hold keeps the start of a session of a login back until jail-enter has said who called,
+// and reports whether it does. If that has been said, it adds it to the entry.
+func (r *Recorder) hold(i *item) bool {
+	if len(r.callers.fds) == 0 || i.host == wire.NoLogin || i.entry.LateMillis > 0 {
+		return false
+	}
+	key := sessionKey{i.host, i.entry.PID}
+	now := r.now()
+	r.callers.listen(now)
+	if i.entry.Caller = r.callers.take(key); i.entry.Caller != nil || len(r.held) >= maxOpen {
+		return false
+	}
+	r.held = append(r.held, held{key, i.entry.Session, i.run, []Entry{i.entry}, now.Add(heldFor)})
+	return true
+}
+
+// release writes of what is held that which has its word, or has waited long enough.
+func (r *Recorder) release(all bool) {
+	if len(r.held) == 0 {
+		return
+	}
+	now := r.now()
+	r.callers.listen(now)
+	kept := r.held[:0]
+	for i := range r.held {
+		h := &r.held[i]
+		if h.entries[0].Caller = r.callers.take(h.key); h.entries[0].Caller == nil && !all && now.Before(h.until) && h.until.Sub(now) <= heldFor {
+			kept = append(kept, *h)
+			continue
+		}
+		r.letGo(h)
+	}
+	clear(r.held[len(kept):])
+	r.held = kept
+}
+
+// releaseRun writes what is held of one run.
+func (r *Recorder) releaseRun(run *Run) {
+	kept := r.held[:0]
+	for i := range r.held {
+		if h := &r.held[i]; h.run == run {
+			h.entries[0].Caller = r.callers.take(h.key)
+			r.letGo(h)
+		} else {
+			kept = append(kept, *h)
+		}
+	}
+	clear(r.held[len(kept):])
+	r.held = kept
+}
+
+func (r *Recorder) letGo(h *held) {
+	for i := range h.entries {
+		r.add(h.run.jail, &h.entries[i])
+	}
 }
 
 // life is what a jail's records say of its last life.

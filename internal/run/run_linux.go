@@ -181,6 +181,21 @@ func start(opt Options, spec jail.Spec, stay bool) error {
 	for _, w := range l.Warnings() {
 		fmt.Fprintf(opt.Stderr, "jail-init: warning: %s\n", w)
 	}
+	var records *record.Recorder
+	if stay { // or nobody would hear the end
+		var callers []int
+		for _, lg := range spec.Logins {
+			path := filepath.Join(filepath.Dir(fdsock.LoginPath(opt.RuntimeDir, lg.HostUID)), fdsock.CallerName)
+			if fd, err := fdsock.ListenCaller(path); err != nil {
+				fmt.Fprintf(opt.Stderr, "jail-init: warning: the records do not say where login %s comes from: %v\n", lg.Name, err)
+			} else {
+				callers = append(callers, fd)
+				defer os.Remove(path)
+			}
+		}
+		records = record.New(record.Open(record.Dir(opt.RuntimeDir)), func(text string) { fmt.Fprintf(opt.Stderr, "jail-init: %s\n", text) }, callers...)
+		defer records.Close()
+	}
 	ctl, err := fdsock.ListenControl(opt.RuntimeDir, spec.Name)
 	if err != nil {
 		return err
@@ -190,11 +205,6 @@ func start(opt Options, spec jail.Spec, stay bool) error {
 	signal.Notify(sigs, syscall.SIGTERM, syscall.SIGINT)
 	j, err := l.Start(&spec, fds, ctl)
 	sys.Close(ctl)
-	var records *record.Recorder
-	if stay { // or nobody would hear the end
-		records = record.New(record.Open(record.Dir(opt.RuntimeDir)), func(text string) { fmt.Fprintf(opt.Stderr, "jail-init: %s\n", text) })
-		defer records.Close()
-	}
 	if err != nil {
 		records.NotStarted(spec.Name, err.Error())
 		if !errors.Is(err, launch.ErrBusy) {

@@ -156,7 +156,15 @@ func Run(opt Options) error {
 		return err
 	}
 	s.launch = s.launcher.Start
-	s.records = record.New(record.Open(record.Dir(opt.RuntimeDir)), func(text string) { s.log("%s", text) })
+	var callers []int
+	callerPath := filepath.Join(opt.RuntimeDir, fdsock.CallerName)
+	if fd, err := fdsock.ListenCaller(callerPath); err != nil {
+		s.log("warning: the records do not say where logins come from: %v", err)
+	} else {
+		callers = append(callers, fd)
+		defer os.Remove(callerPath) // no other serve is here
+	}
+	s.records = record.New(record.Open(record.Dir(opt.RuntimeDir)), func(text string) { s.log("%s", text) }, callers...)
 	defer s.records.Close()
 	s.launcher.Sweep()
 	fdsock.Sweep(opt.RuntimeDir)

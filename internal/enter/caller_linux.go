@@ -1,0 +1,46 @@
+package enter
+
+import (
+	"syscall"
+
+	"jail/internal/sys"
+	"jail/internal/wire"
+)
+
+// callerName is the socket on which a supervisor hears who has called: serve's is below the
+// runtime directory, one of "jail-init run" in the directory of our own socket.
+const callerName = "caller"
+
+// tellCaller tells the host's supervisor who has called, for its records: where from, by
+// which key, on which terminal. The command runs by then, and nobody waits for this: a
+// supervisor that is not there, is older or is busy goes without.
+func (s *session) tellCaller(env []string) {
+	if s.in.runtimeDir == "" { // the administrator's
+		return
+	}
+	c := wire.Caller{PID: s.pid, SSHD: s.in.fromSSHD(env)}
+	if c.SSHD {
+		connection, _ := lookup(env, "SSH_CONNECTION")
+		c.Connection = sys.Bytes(connection)
+		if path, ok := lookup(env, "SSH_USER_AUTH"); ok && s.req.Flags&wire.FlagAuthKnown == 0 {
+			readAuth(&s.req, path, s.authText[:], s.auth[:0])
+		}
+		c.Auth = s.req.Auth
+	}
+	if s.ttyFD >= 0 {
+		var st syscall.Stat_t
+		if sys.Fstat(s.ttyFD, &st) == 0 {
+			c.TTY = st.Rdev
+		}
+	}
+	path := append(append(append(s.pathText[:0], s.in.runtimeDir...), '/'), callerName...)
+	fd, e := sys.ConnectAt(syscall.SOCK_SEQPACKET, path)
+	if e == syscall.ENOENT || e == syscall.ECONNREFUSED {
+		fd, e = sys.ConnectAt(syscall.SOCK_SEQPACKET, loginPath(s.pathText[:0], s.in.runtimeDir, syscall.Getuid(), callerName))
+	}
+	if e != 0 {
+		return
+	}
+	_ = sys.SendMsg(fd, wire.AppendCaller(s.packet[:0], &c), nil, false, &s.m)
+	sys.Close(fd)
+}

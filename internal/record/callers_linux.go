@@ -1,0 +1,269 @@
+package record
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"jail/internal/authkeys"
+	"jail/internal/event"
+	"jail/internal/fdsock"
+	"jail/internal/sys"
+	"jail/internal/wire"
+)
+
+const (
+	// maxWords is how many words of jail-enter are kept that no session has been told of
+	// yet, and maxOfUID how many of those are of one uid: PID 1 tells of a session after
+	// a tenth of a second. More are thrown away.
+	maxWords = 4096
+	maxOfUID = 256
+	// wordsFor is how long one is kept.
+	wordsFor = 10 * time.Second
+	// maxMute is how many connections are kept on which nothing has come yet, and muteFor
+	// for how long: jail-enter sends as soon as it has connected.
+	maxMute = 64
+	muteFor = time.Second
+	// heldFor is how long the start of a session waits for jail-enter's word: that is sent
+	// at once, and what PID 1 tells may be there before it.
+	heldFor = 300 * time.Millisecond
+)
+
+// callers hear jail-enter's word on who has called it. Nobody is woken for it: it is
+// looked for when a session is told of. The zero value hears nothing.
+type callers struct {
+	fds    []int // listeners
+	closer fdsock.Closer
+	words  map[sessionKey]word
+	of     map[uint32]int // words, by uid
+	mute   []mute
+	m      sys.MsgBuf
+	buf    [wire.MaxCaller]byte
+}
+
+// sessionKey says which session of all jails it is: no two jails have one login.
+type sessionKey struct{ uid, pid uint32 }
+
+type word struct {
+	caller Caller
+	since  time.Time
+}
+
+type mute struct {
+	fd    int
+	cred  syscall.Ucred
+	since time.Time
+}
+
+// take returns what is known of who called a session, and forgets it.
+func (c *callers) take(key sessionKey) *Caller {
+	w, ok := c.words[key]
+	if !ok {
+		return nil
+	}
+	c.drop(key)
+	return &w.caller
+}
+
+func (c *callers) drop(key sessionKey) {
+	delete(c.words, key)
+	if c.of[key.uid]--; c.of[key.uid] <= 0 {
+		delete(c.of, key.uid)
+	}
+}
+
+// listen takes all that has been said.
+func (c *callers) listen(now time.Time) {
+	for key, w := range c.words {
+		if now.Sub(w.since) > wordsFor || now.Before(w.since) { // or the clock was set back
+			c.drop(key)
+		}
+	}
+	waiting := c.mute
+	c.mute = nil
+	for _, m := range waiting {
+		c.hear(m, now)
+	}
+	const most = 8192 // of somebody who never stops
+	for _, l := range c.fds {
+		for range most {
+			fd, err := sys.Accept(l)
+			if err != nil {
+				break
+			}
+			cred, err := sys.PeerCred(fd)
+			if err != nil {
+				c.closer.Close(-1, fd)
+				continue
+			}
+			c.hear(mute{fd, *cred, now}, now)
+		}
+	}
+}
+
+func (c *callers) close() {
+	for _, fd := range c.fds {
+		sys.Close(fd)
+	}
+}
+
+// hear takes what has come on a connection.
+func (c *callers) hear(m mute, now time.Time) {
+	n, rights, err := sys.PeekMsg(m.fd, c.buf[:], &c.m)
+	if err == syscall.EAGAIN && len(c.mute) < maxMute && now.Sub(m.since) <= muteFor {
+		c.mute = append(c.mute, m)
+		return
+	}
+	if err == nil && n > 0 && !rights && len(c.words) < maxWords && c.of[m.cred.Uid] < maxOfUID {
+		typ, _, body, err := wire.Header(c.buf[:n])
+		if err == nil && typ == wire.TypeCaller {
+			if w, err := wire.DecodeCaller(body); err == nil {
+				c.keep(sessionKey{m.cred.Uid, w.PID}, word{callerOf(&w, &m.cred), now})
+			}
+		}
+	}
+	if sys.Quiet(m.fd, &c.m) {
+		sys.Close(m.fd)
+	} else {
+		c.closer.Close(int(m.cred.Uid), m.fd)
+	}
+}
+
+func (c *callers) keep(key sessionKey, w word) {
+	if c.words == nil {
+		c.words, c.of = map[sessionKey]word{}, map[uint32]int{}
+	}
+	if _, again := c.words[key]; !again {
+		c.of[key.uid]++
+	}
+	c.words[key] = w
+}
+
+// callerOf makes of jail-enter's word and the kernel's what is recorded.
+func callerOf(w *wire.Caller, cred *syscall.Ucred) Caller {
+	c := Caller{PID: int(cred.Pid), Service: serviceOf(int(cred.Pid), cred.Uid), TTY: terminal(w.TTY)}
+	if c.Service == "" && w.SSHD {
+		c.Service = "sshd"
+	}
+	if f := strings.Fields(string(w.Connection)); len(f) == 4 {
+		if addr, err := netip.ParseAddr(f[0]); err == nil {
+			c.Address = addr.WithZone("").String()
+			if port, err := strconv.ParseUint(f[1], 10, 16); err == nil {
+				c.Port = int(port)
+			}
+		}
+	}
+	var methods []string
+	for _, line := range w.Auth {
+		f := strings.Fields(string(line))
+		if len(f) == 0 || len(methods) == 4 {
+			continue
+		}
+		methods = append(methods, short(f[0]))
+		if f[0] != "publickey" || len(f) < 3 {
+			continue
+		}
+		key, err := authkeys.ParseOffer(f[1], f[2])
+		if err != nil {
+			continue
+		}
+		c.Key, c.Certificate, c.Authority = fingerprint(key.Blob), short(key.ID), ""
+		if key.CA != nil {
+			c.Authority = fingerprint(key.CA)
+		}
+	}
+	c.Method = strings.Join(methods, ",")
+	return c
+}
+
+// short keeps a word to what a cell of a table has room for.
+func short(s string) string {
+	const most = 128
+	if len(s) > most {
+		s = s[:most] + "..."
+	}
+	return event.Quote(s)
+}
+
+// fingerprint is ssh-keygen -l's.
+func fingerprint(blob []byte) string {
+	sum := sha256.Sum256(blob)
+	return "SHA256:" + base64.RawStdEncoding.EncodeToString(sum[:])
+}
+
+// terminal is what a terminal's device number is called (admin-guide/devices.txt of the
+// kernel's documentation), "" of none that people come by.
+func terminal(rdev uint64) string {
+	// makedev(3), as gnu_dev_makedev has it.
+	major, minor := rdev>>8&0xfff|rdev>>32&^uint64(0xfff), rdev&0xff|rdev>>12&^uint64(0xff)
+	switch {
+	case major >= 136 && major < 144 && minor < 1<<20:
+		return "pts/" + strconv.FormatUint((major-136)<<20+minor, 10)
+	case major == 4 && minor < 64:
+		return "tty" + strconv.FormatUint(minor, 10)
+	case major == 4 && minor < 256:
+		return "ttyS" + strconv.FormatUint(minor-64, 10)
+	case major == 5 && minor == 1:
+		return "console"
+	}
+	return ""
+}
+
+// serviceOf says what has let in the login whose jail-enter is pid: the first of its
+// ancestors that is no shell, by the file it executes, which no login chooses. It is ""
+// if jail-enter has ended.
+func serviceOf(pid int, uid uint32) string {
+	parent, owner, err := parentOf(pid)
+	if err != nil || owner != uid {
+		return ""
+	}
+	const most = 4
+	for range most {
+		exe, err := os.Readlink("/proc/" + strconv.Itoa(parent) + "/exe")
+		if err != nil {
+			return ""
+		}
+		switch name := strings.TrimSuffix(filepath.Base(exe), " (deleted)"); name {
+		case "sshd", "sshd-session":
+			return "sshd"
+		case "login":
+			return "console"
+		case "sh", "bash", "dash", "ash", "zsh", "ksh", "busybox", "fish", "jail-enter":
+		default:
+			return short(name)
+		}
+		if parent, _, err = parentOf(parent); err != nil || parent <= 1 {
+			return ""
+		}
+	}
+	return ""
+}
+
+// parentOf reads whose child a process is, and its uid (proc_pid_status(5)).
+func parentOf(pid int) (parent int, uid uint32, err error) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return 0, 0, err
+	}
+	// The name comes first, and what it has of line feeds is escaped.
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
+		if len(f) < 2 {
+			continue
+		}
+		switch n, err := strconv.ParseUint(f[1], 10, 32); {
+		case err != nil:
+		case f[0] == "PPid:":
+			parent = int(n)
+		case f[0] == "Uid:":
+			return parent, uint32(n), nil
+		}
+	}
+	return 0, 0, syscall.ESRCH
+}

@@ -1,0 +1,180 @@
+package record
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"jail/internal/event"
+	"jail/internal/fdsock"
+	"jail/internal/sys"
+	"jail/internal/wire"
+)
+
+// says is a jail-enter of this uid that sends a packet, with descriptors.
+func says(t *testing.T, path string, packet []byte, fds ...int) {
+	t.Helper()
+	fd, err := fdsock.Dial(path)
+	require.NoError(t, err)
+	if packet != nil {
+		var m sys.MsgBuf
+		require.NoError(t, sys.SendMsg(fd, packet, fds, true, &m))
+	}
+	t.Cleanup(func() { sys.Close(fd) })
+}
+
+// hearing are callers that listen at a path.
+func hearing(t *testing.T) (c *callers, path string) {
+	path = filepath.Join(t.TempDir(), fdsock.CallerName)
+	fd, err := fdsock.ListenCaller(path)
+	require.NoError(t, err)
+	c = &callers{fds: []int{fd}}
+	t.Cleanup(c.close)
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o666), info.Mode().Perm())
+	return c, path
+}
+
+func word1(pid uint32) []byte {
+	return wire.AppendCaller(nil, &wire.Caller{PID: pid, SSHD: true, Connection: []byte("192.0.2.1 50000 192.0.2.2 22")})
+}
+
+// TestCallersAreJoined: jail-enter's word is added to the session that it is of, whichever
+// comes first, and a session goes without where there is none.
+func TestCallersAreJoined(t *testing.T) {
+	uid := uint32(os.Getuid())
+	begins := func(session string, host, pid uint32) *event.Event {
+		e := started(session)
+		e.HostUID, e.PID = host, pid
+		return e
+	}
+	s := Open(t.TempDir())
+	path := filepath.Join(t.TempDir(), fdsock.CallerName)
+	fd, err := fdsock.ListenCaller(path)
+	require.NoError(t, err)
+	r := New(s, func(text string) { t.Error(text) }, fd)
+	run := r.Run("web", os.Getpid(), false)
+	says(t, path, word1(8))
+	run.Told("alice", begins("k7qmw2ab", uid, 8))  // its word is there
+	run.Told("alice", begins("k7qmw2ac", uid, 9))  // it comes later
+	run.Told("alice", begins("k7qmw2ad", uid, 10)) // it never comes
+	run.Told("bob", begins("k7qmw2ae", uid+1, 11)) // somebody else's pid
+	run.Told("alice", ended("k7qmw2ad"))
+	require.Eventually(t, func() bool { return idle(r) }, 10*time.Second, time.Millisecond)
+	says(t, path, word1(11))
+	says(t, path, word1(9))
+	var list []Session
+	require.Eventually(t, func() bool {
+		list, err = s.Sessions("web", func(d *Damage) { t.Error(d) })
+		return err == nil && len(list) == 4
+	}, 10*time.Second, 10*time.Millisecond)
+	r.Close()
+	for _, x := range list {
+		switch x.Session {
+		case "k7qmw2ab", "k7qmw2ac":
+			if assert.NotNil(t, x.Caller, x.Session) {
+				assert.Equal(t, "192.0.2.1", x.Caller.Address)
+				assert.Equal(t, 50000, x.Caller.Port)
+				assert.Equal(t, os.Getpid(), x.Caller.PID, "by the kernel's word")
+			}
+		default:
+			assert.Nil(t, x.Caller, x.Session)
+		}
+		if x.Session == "k7qmw2ad" {
+			assert.Equal(t, StateEnded, x.State, "its end does not overtake its start")
+		}
+	}
+}
+
+// TestCallersAreBounded: one uid cannot take another's room, and what is nonsense, comes
+// with descriptors or does not come is nothing.
+func TestCallersAreBounded(t *testing.T) {
+	c, path := hearing(t)
+	now := time.Now()
+	for n := range maxOfUID + 10 {
+		says(t, path, word1(uint32(n)))
+	}
+	c.listen(now)
+	assert.Len(t, c.words, maxOfUID)
+	assert.Equal(t, map[uint32]int{uint32(os.Getuid()): maxOfUID}, c.of)
+	require.NotNil(t, c.take(sessionKey{uint32(os.Getuid()), 3}))
+	assert.Nil(t, c.take(sessionKey{uint32(os.Getuid()), 3}), "said once")
+	c.listen(now.Add(wordsFor + time.Second))
+	assert.Empty(t, c.words)
+	assert.Empty(t, c.of)
+
+	null, err := os.Open("/dev/null")
+	require.NoError(t, err)
+	defer null.Close()
+	for claim, p := range map[string][]byte{"nonsense": []byte("what"), "another message": wire.AppendExited(nil, wire.Exited{}), "one that is too long": append(word1(1), make([]byte, wire.MaxCaller)...)} {
+		says(t, path, p)
+		c.listen(now)
+		assert.Empty(t, c.words, claim)
+	}
+	fd, err := fdsock.Dial(path)
+	require.NoError(t, err)
+	defer sys.Close(fd)
+	var m sys.MsgBuf
+	_ = sys.SendMsg(fd, word1(1), []int{int(null.Fd())}, true, &m) // refused since Linux 6.16
+	c.listen(now)
+	assert.Empty(t, c.words, "it comes with a descriptor")
+
+	c.listen(now.Add(muteFor + time.Second))
+	for range maxMute + 10 {
+		says(t, path, nil)
+	}
+	c.listen(now)
+	assert.Len(t, c.mute, maxMute)
+	c.listen(now.Add(muteFor + time.Second))
+	assert.Empty(t, c.mute, "nothing has come")
+}
+
+// TestWhatACallerSays: jail-enter's uid may say anything.
+func TestWhatACallerSays(t *testing.T) {
+	const (
+		key  = "AAAAC3NzaC1lZDI1NTE5AAAAIDEqdbAzyyPEUO2wmuM8qXkTPqs3sNLmvT7tRPZ9/t0Y"
+		hash = "SHA256:"
+	)
+	nobody := &syscall.Ucred{Pid: 1 << 30}
+	for claim, tt := range map[string]struct {
+		in   wire.Caller
+		want Caller
+	}{
+		"nothing":              {wire.Caller{}, Caller{}},
+		"sshd":                 {wire.Caller{SSHD: true, TTY: 136<<8 | 3, Connection: []byte("2001:db8::1 1 ::1 22")}, Caller{Service: "sshd", TTY: "pts/3", Address: "2001:db8::1", Port: 1}},
+		"sshd on a pipe":       {wire.Caller{SSHD: true, Connection: []byte("UNKNOWN 65535 UNKNOWN 65535")}, Caller{Service: "sshd"}},
+		"no address":           {wire.Caller{Connection: []byte("\x1b[31m 1 2 3")}, Caller{}},
+		"a zone":               {wire.Caller{Connection: []byte("fe80::1%\x1b[31m 99999 2 3")}, Caller{Address: "fe80::1"}},
+		"a password":           {wire.Caller{Auth: [][]byte{[]byte("password")}}, Caller{Method: "password"}},
+		"a method of no name":  {wire.Caller{Auth: [][]byte{[]byte("\x1b\u202e" + strings.Repeat("x", 1000)), {}, []byte(" ")}}, Caller{Method: `\x1b\u202e` + strings.Repeat("x", 124) + "..."}},
+		"a key that is none":   {wire.Caller{Auth: [][]byte{[]byte("publickey ssh-ed25519 AAAA"), []byte("publickey")}}, Caller{Method: "publickey,publickey"}},
+		"many methods":         {wire.Caller{Auth: [][]byte{[]byte("a"), []byte("b"), []byte("c"), []byte("d"), []byte("e")}}, Caller{Method: "a,b,c,d"}},
+		"a disk for terminal":  {wire.Caller{TTY: 8 << 8}, Caller{}},
+		"the far end of ttys":  {wire.Caller{TTY: 1<<64 - 1}, Caller{}},
+		"the console's second": {wire.Caller{TTY: 4<<8 | 2}, Caller{TTY: "tty2"}},
+		"a serial line":        {wire.Caller{TTY: 4<<8 | 64}, Caller{TTY: "ttyS0"}},
+	} {
+		tt.want.PID = 1 << 30
+		assert.Equal(t, tt.want, callerOf(&tt.in, nobody), claim)
+	}
+	c := callerOf(&wire.Caller{Auth: [][]byte{[]byte("publickey ssh-ed25519 " + key)}}, nobody)
+	assert.Equal(t, "publickey", c.Method)
+	assert.True(t, strings.HasPrefix(c.Key, hash), c.Key)
+	assert.Empty(t, c.Authority)
+}
+
+func TestServiceOf(t *testing.T) {
+	self, err := os.Executable()
+	require.NoError(t, err)
+	assert.NotEmpty(t, serviceOf(os.Getpid(), uint32(os.Getuid())), "whatever has started the test")
+	assert.Empty(t, serviceOf(os.Getpid(), uint32(os.Getuid())+1), "the pid is another's by now")
+	assert.Empty(t, serviceOf(1<<30, 0))
+	assert.NotEqual(t, filepath.Base(self), serviceOf(os.Getpid(), uint32(os.Getuid())))
+}

@@ -1,0 +1,70 @@
+package wire
+
+// TypeCaller is jail-enter's word on who called it, to the host's supervisor, on the
+// supervisor's socket for it. It is sent once, after Started, and there is no answer.
+const TypeCaller Type = 96
+
+const (
+	// MaxCaller bounds a TypeCaller packet, in bytes.
+	MaxCaller = 16 << 10
+	// MaxConnection bounds the Connection of a Caller, in bytes: two addresses with zones
+	// and two ports.
+	MaxConnection = 256
+)
+
+// Caller is who asked for a session, as far as jail-enter knows.
+type Caller struct {
+	// PID is the session's, inside: with the sender's uid it says which session it is.
+	PID uint32
+	// TTY is the device number of the terminal on the host (stat(2), st_rdev), 0 without.
+	TTY uint64
+	// SSHD says that sshd has started jail-enter, as far as can be told.
+	SSHD bool
+	// Connection is SSH_CONNECTION (ssh(1)); empty without.
+	Connection []byte
+	// Auth are the lines of SSH_USER_AUTH (sshd_config(5), ExposeAuthInfo).
+	Auth [][]byte
+}
+
+// AppendCaller encodes c. What is too long is left out.
+func AppendCaller(dst []byte, c *Caller) []byte {
+	connection, auth := c.Connection, c.Auth
+	if len(connection) > MaxConnection {
+		connection = nil
+	}
+	size := HeaderLen + 4 + 8 + 1 + 4 + len(connection) + 1 + 2
+	for _, line := range auth {
+		size += 4 + len(line) + 1
+	}
+	if size > MaxCaller || len(auth) > MaxAuth {
+		auth = nil
+	}
+	dst = putBool(putU64(putU32(header(dst, TypeCaller, 0), c.PID), c.TTY), c.SSHD)
+	dst = append(append(putU32(dst, uint32(len(connection))), connection...), 0)
+	dst = putU16(dst, uint16(len(auth)))
+	for _, line := range auth {
+		dst = append(append(putU32(dst, uint32(len(line))), line...), 0)
+	}
+	return dst
+}
+
+// DecodeCaller decodes the body of a TypeCaller packet. What it returns points into it.
+func DecodeCaller(body []byte) (c Caller, err error) {
+	if HeaderLen+len(body) > MaxCaller {
+		return Caller{}, ErrMalformed
+	}
+	in := reader{b: body}
+	c.PID, c.TTY, c.SSHD = in.u32(), in.u64(), in.boolean()
+	c.Connection = in.cstring(MaxConnection)
+	n := int(in.u16())
+	if n > MaxAuth {
+		return Caller{}, ErrMalformed
+	}
+	for ; n > 0 && !in.bad; n-- {
+		c.Auth = append(c.Auth, in.cstring(MaxCaller))
+	}
+	if err := in.done(); err != nil {
+		return Caller{}, err
+	}
+	return c, nil
+}
