@@ -269,6 +269,7 @@ var rows = []struct {
 	{"flat memory", (*bench).flat},
 	{"scale jails", (*bench).scaleJails},
 	{"scale logins", (*bench).scaleLogins},
+	{"scale matched", (*bench).scaleMatched},
 }
 
 func (b *bench) print() { fmt.Print(b.table.String()) }

@@ -65,19 +65,39 @@ type scaled struct {
 }
 
 // scaleJails: ten thousand jails of one login each.
-func (b *bench) scaleJails() error { return b.scale("jails of a login each", b.scaleSizes(), false) }
+func (b *bench) scaleJails() error { return b.scale("jails of a login each", b.scaleSizes(), each) }
 
 // scaleLogins: one jail of ten thousand logins.
-func (b *bench) scaleLogins() error { return b.scale("logins of one jail", b.scaleSizes(), true) }
+func (b *bench) scaleLogins() error { return b.scale("logins of one jail", b.scaleSizes(), one) }
+
+// scaleMatched: cages of the host for ten thousand accounts, by one block.
+func (b *bench) scaleMatched() error {
+	if err := b.needHomes(); err != nil {
+		return err
+	}
+	return b.scale("accounts matched by one block", b.scaleSizes(), matched)
+}
+
+// shape is what the logins of a registry are in.
+type shape int
+
+const (
+	each    shape = iota // each in a jail of its own, a directory
+	one                  // all in one jail
+	matched              // each in a cage of its own, by one [[match]]
+)
 
 func scaleLogin(i int) string { return "s" + strconv.Itoa(i) }
 
-// scaleRegistry is a registry of logins from to to, less one: each in a jail of its own,
-// or all in one.
-func (b *bench) scaleRegistry(from, to int, one bool) string {
+// scaleRegistry is a registry of logins from to to, less one.
+func (b *bench) scaleRegistry(from, to int, in shape) string {
 	var s strings.Builder
 	s.WriteString("version = 1\n[defaults]\nidle_timeout = \"0\"\n")
-	if one {
+	switch in {
+	case matched:
+		fmt.Fprintf(&s, "[template.cage]\nrootfs = \"host\"\n[[match]]\nuid = \"%d-%d\"\ntemplate = \"cage\"\n", uidScale+from, uidScale+to-1)
+		return s.String()
+	case one:
 		fmt.Fprintf(&s, "[jail.one]\nrootfs = %q\n[jail.one.users]\n", b.root("scale-one"))
 		for i := from; i < to; i++ {
 			fmt.Fprintf(&s, "%s = { uid = 1000, shell = %q }\n", scaleLogin(i), trueInside)
@@ -93,27 +113,37 @@ func (b *bench) scaleRegistry(from, to int, one bool) string {
 
 // scaleHost makes the accounts and directories of a registry, and sshd's configuration.
 // The private /etc gets it, and what it was before comes back with undo.
-func (b *bench) scaleHost(n int) (undo func(), err error) {
+func (b *bench) scaleHost(n int, in shape) (undo func(), err error) {
 	var passwd, shadow, group strings.Builder
 	var names []string
 	for i := range fewJails + n {
 		name, uid := scaleLogin(i), uidScale+i
-		fmt.Fprintf(&passwd, "%[1]s:x:%[2]d:%[2]d::/run/home:%[3]s\n", name, uid, b.bin("jail-enter"))
+		home := "/run/home"
+		if in == matched {
+			home = filepath.Join(homes, name)
+			if err := errors.Join(os.MkdirAll(home, 0o700), os.Chown(home, uid, uid)); err != nil {
+				return nil, err
+			}
+		}
+		fmt.Fprintf(&passwd, "%[1]s:x:%[2]d:%[2]d::%[4]s:%[3]s\n", name, uid, b.bin("jail-enter"), home)
 		fmt.Fprintf(&shadow, "%s:*:19000:0:99999:7:::\n", name)
 		fmt.Fprintf(&group, "%s:x:%d:\n", name, uid)
 		names = append(names, name)
-		dir := b.root(filepath.Join("scale", name))
+		dir, owner := b.root(filepath.Join("scale", name)), 1000
+		if in == matched {
+			dir, owner = home, uid
+		}
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return nil, err
 		}
 		if i == 0 || i == fewJails { // who logs in
-			if err := scaleTree(dir); err != nil {
+			if err := scaleTree(dir, owner); err != nil {
 				return nil, err
 			}
 		}
 	}
 	fmt.Fprintf(&group, "jailed:x:%d:%s\n", uidScale-1, strings.Join(names, ","))
-	if err := scaleTree(b.root("scale-one")); err != nil {
+	if err := scaleTree(b.root("scale-one"), 1000); err != nil {
 		return nil, err
 	}
 	config := "UsePAM no\nMatch Group jailed\n\tForceCommand exec " + b.bin("jail-enter") + " --forced\n\tAuthorizedKeysFile none\n\tAuthorizedKeysCommand " +
@@ -144,7 +174,7 @@ func (b *bench) scaleHost(n int) (undo func(), err error) {
 }
 
 // scaleTree is a tree for sessions, with a key.
-func scaleTree(dir string) error {
+func scaleTree(dir string, owner int) error {
 	if exists(filepath.Join(dir, "root")) {
 		return nil
 	}
@@ -152,7 +182,7 @@ func scaleTree(dir string) error {
 	const key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ6TNFZQ4v9Rvq6mW+N8j0PR1GqaHCfXQ1UzXQ1Vn6bY\n"
 	return errors.Join(tree(dir), os.MkdirAll(filepath.Join(dir, "tmp"), 0o755), os.MkdirAll(ssh, 0o700),
 		os.WriteFile(filepath.Join(ssh, "authorized_keys"), []byte(key), 0o600), os.MkdirAll(filepath.Join(dir, "root"), 0o700),
-		os.Chown(ssh, 1000, 1000), os.Chown(filepath.Join(ssh, "authorized_keys"), 1000, 1000))
+		os.Chown(ssh, owner, owner), os.Chown(filepath.Join(ssh, "authorized_keys"), owner, owner))
 }
 
 // timed runs a verb to its end.
@@ -238,19 +268,23 @@ func resident(pid int) (now, peak int64) {
 }
 
 // scaleOne measures one registry of n, beside the small one.
-func (b *bench) scaleOne(n int, one bool) (*scaled, error) {
-	undo, err := b.scaleHost(n)
+func (b *bench) scaleOne(n int, in shape) (*scaled, error) {
+	undo, err := b.scaleHost(n, in)
 	if err != nil {
 		return nil, err
 	}
 	defer undo()
-	few, err := b.serve("few", b.scaleRegistry(0, fewJails, false))
+	few := in
+	if in == one {
+		few = each
+	}
+	small, err := b.serve("few", b.scaleRegistry(0, fewJails, few))
 	if err != nil {
 		return nil, err
 	}
-	defer few.stop()
+	defer small.stop()
 	r := &scaled{n: n, errs: map[string]error{}}
-	registry := b.scaleRegistry(fewJails, fewJails+n, one)
+	registry := b.scaleRegistry(fewJails, fewJails+n, in)
 	var s *server
 	r.ready, err = least(scaleRuns, func() (c cost, err error) {
 		if s != nil {
@@ -290,21 +324,21 @@ func (b *bench) scaleOne(n int, one bool) (*scaled, error) {
 		into *[2]time.Duration
 		runs int
 	}{{"keys", keys, &r.keys, b.n(50, 20)}, {"warm", warm, &r.warm, b.n(1000, 300)}} {
-		small, large := m.of(few, 0), m.of(s, fewJails)
-		if err := interleave(m.runs, b.share(), small, large); err != nil {
+		few, lots := m.of(small, 0), m.of(s, fewJails)
+		if err := interleave(m.runs, b.share(), few, lots); err != nil {
 			return nil, err
 		}
-		r.errs[m.what] = errors.Join(small.err, large.err)
-		*m.into = [2]time.Duration{small.median(), large.median()}
+		r.errs[m.what] = errors.Join(few.err, lots.err)
+		*m.into = [2]time.Duration{few.median(), lots.median()}
 	}
 	_, r.peak = resident(pid)
 	return r, nil
 }
 
-func (b *bench) scale(what string, sizes []int, one bool) error {
+func (b *bench) scale(what string, sizes []int, in shape) error {
 	var all []*scaled
 	for _, n := range sizes {
-		r, err := b.scaleOne(n, one)
+		r, err := b.scaleOne(n, in)
 		if err != nil {
 			return fmt.Errorf("%d %s: %w", n, what, err)
 		}
