@@ -148,6 +148,11 @@ func command(args []string) int {
 		err = c.start(rest)
 	case "restart":
 		err = c.restart(rest)
+	case "set":
+		var status int
+		if status, err = c.set(rest); err == nil {
+			return status
+		}
 	case "image":
 		err = c.image(rest)
 	case "who", "last":

@@ -13,6 +13,7 @@ const restartUsage = `    start NAME                have a jail run, as a login 
     restart NAME | --old      end a jail and have it run again, or all that run an older
                               program; --when-idle waits until nobody is in it,
                               --wait DURATION bounds that; --grace as of stop
+    set NAME KEY=VALUE...     change limits of a jail that runs: memory, cpu, pids
 `
 
 func (c *common) start(args []string) error {
@@ -50,4 +51,15 @@ func (c *common) restart(args []string) error {
 		return usageError("restart takes the name of one jail, or --old")
 	}
 	return admin.Restart(c.admin(), names, admin.RestartOptions{Grace: *grace, WhenIdle: *whenIdle, Wait: *wait})
+}
+
+func (c *common) set(args []string) (int, error) {
+	names, err := c.parse("set", args, -1)
+	if err != nil {
+		return 0, err
+	}
+	if len(names) < 2 || !jail.ValidName(names[0]) {
+		return 0, usageError("set takes the name of a jail and limits, as in set web memory=1G cpu=200% pids=none")
+	}
+	return admin.Set(c.admin(), names[0], names[1:])
 }

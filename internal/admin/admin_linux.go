@@ -258,7 +258,11 @@ func noSuch(opt Options, name string) error {
 // Reload has jail-init serve read the registry again, prints what there is to say about
 // it, and returns the exit status: 0 if all of it is in force, 1 if nothing is, 2 if
 // something is out of service.
-func Reload(opt Options) (int, error) {
+func Reload(opt Options) (int, error) { return order(opt, wire.AppendReload(nil)) }
+
+// order gives jail-init serve an order, prints what there is to say about it, and returns
+// its verdict.
+func order(opt Options, packet []byte) (int, error) {
 	fd, err := fdsock.DialPlain(fdsock.ServePath(opt.RuntimeDir))
 	switch err {
 	case nil:
@@ -269,7 +273,7 @@ func Reload(opt Options) (int, error) {
 	}
 	defer sys.Close(fd)
 	var m sys.MsgBuf
-	err = sys.SendMsg(fd, wire.AppendReload(nil), nil, true, &m)
+	err = sys.SendMsg(fd, packet, nil, true, &m)
 	for buf := make([]byte, 2048); err == nil; {
 		var n int
 		if n, err = sys.Poll([]sys.PollFD{{FD: int32(fd), Events: sys.PollIn}}, reloadWait); err != nil || n == 0 {

@@ -261,6 +261,8 @@ func (d *divided) without(s setting, err error) error {
 		return d.missing(controller)
 	case s.file != "memory.swap.max":
 		return err
+	case !s.promised:
+		return nil
 	case swapIsOn():
 		return errors.New("this kernel does not count swap, which is on; take swapaccount=0 from its command line, or run swapoff -a")
 	}
@@ -294,6 +296,48 @@ func settings(l *jail.Limits) []setting {
 		s = append(s, setting{"pids.max", strconv.FormatUint(n, 10), l.Pids > 0})
 	}
 	return s
+}
+
+// Change sets the limits of a jail that runs. What the limits say nothing of has none from
+// then on, but for the processes, of which there is the default. To lower the memory takes as
+// long as the kernel needs to get it back, and may cost processes (memory.max). It is an
+// error if one that is given cannot be kept; the others are set all the same.
+func (b *Base) Change(name string, l *jail.Limits) error {
+	d, why := b.get()
+	if d == nil {
+		if *l == (jail.Limits{}) {
+			return nil
+		}
+		return errors.New("limits: they cannot be kept, since " + why)
+	}
+	dir := d.of(name)
+	if _, err := os.Stat(dir); err != nil {
+		return errors.New("limits: the jail was started without a cgroup; they hold when it starts anew")
+	}
+	var errs []error
+	for _, s := range changes(l) {
+		err := write(filepath.Join(dir, s.file), s.text)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = d.without(s, err)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("limits: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// changes are settings with what takes limits away.
+func changes(l *jail.Limits) []setting {
+	all := []setting{{"memory.max", "max", false}, {"memory.swap.max", "max", false}, {"cpu.max", "max 100000", false}, {"pids.max", "max", false}}
+	for _, s := range settings(l) {
+		for i := range all {
+			if all[i].file == s.file {
+				all[i] = s
+			}
+		}
+	}
+	return all
 }
 
 // FD is the cgroup's directory, to clone the jail's first process into; -1 if

@@ -159,3 +159,45 @@ func TestMakeWithoutAPlace(t *testing.T) {
 	assert.ErrorContains(t, err, "limits: they cannot be kept, since")
 	assert.ErrorContains(t, err, "; or remove them")
 }
+
+// TestChange: each file of a running jail's cgroup gets what the limits say now, also that
+// there is none any more.
+func TestChange(t *testing.T) {
+	b := &Base{current: &divided{dir: t.TempDir(), enabled: map[string]bool{"memory": true, "cpu": true, "pids": true}}}
+	dir := b.current.of("x")
+	assert.ErrorContains(t, b.Change("x", &jail.Limits{Pids: 7}), "was started without a cgroup")
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	files := []string{"memory.max", "memory.swap.max", "cpu.max", "pids.max"}
+	for _, f := range files {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, f), nil, 0o600))
+	}
+	for _, c := range []struct {
+		limits jail.Limits
+		want   []string
+	}{
+		{jail.Limits{MemoryBytes: 64 << 20, CPUPercent: 150, Pids: 7}, []string{"67108864", "0", "150000 100000", "15"}},
+		{jail.Limits{MemoryBytes: 1 << 30}, []string{"1073741824", "0", "max 100000", "4104"}},
+		{jail.Limits{PidsUnlimited: true}, []string{"max", "max", "max 100000", "max"}},
+	} {
+		require.NoError(t, b.Change("x", &c.limits))
+		for i, f := range files {
+			text, err := os.ReadFile(filepath.Join(dir, f))
+			require.NoError(t, err)
+			assert.Equal(t, c.want[i], string(text)[:len(c.want[i])], "%s of %+v", f, c.limits)
+			require.NoError(t, os.Truncate(filepath.Join(dir, f), 0))
+		}
+	}
+
+	// What this machine cannot keep is said, and the rest holds.
+	require.NoError(t, os.Remove(filepath.Join(dir, "memory.max")))
+	delete(b.current.enabled, "memory")
+	err := b.Change("x", &jail.Limits{MemoryBytes: 1 << 30, Pids: 9})
+	assert.ErrorContains(t, err, "limits: the cgroup "+b.current.dir+" has no memory controller")
+	text, _ := os.ReadFile(filepath.Join(dir, "pids.max"))
+	assert.Equal(t, "17", string(text))
+	assert.NoError(t, b.Change("x", &jail.Limits{Pids: 9}))
+
+	b = &Base{why: "nobody has one"}
+	assert.NoError(t, b.Change("x", &jail.Limits{}))
+	assert.ErrorContains(t, b.Change("x", &jail.Limits{Pids: 1}), "since nobody has one")
+}

@@ -199,6 +199,11 @@ func aboveFirst(fd int) (int, error) {
 	return n, nil
 }
 
+// Limit changes the limits of a jail that runs, see cgroup.Base.Change.
+func (l *Launcher) Limit(name string, limits *jail.Limits) error {
+	return l.cgroups.Change(name, limits)
+}
+
 // KilledForMemory is how many processes of a jail, which may just have ended, the kernel
 // has killed for want of memory; 0 also where it cannot be known.
 func (l *Launcher) KilledForMemory(name string) uint64 { return l.cgroups.OOMKills(name) }

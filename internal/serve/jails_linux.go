@@ -37,7 +37,8 @@ type login struct {
 
 type jailState struct {
 	name    string
-	spec    jail.Spec // for the next start
+	spec    jail.Spec   // for the next start
+	limits  jail.Limits // of what runs
 	machine supervise.Jail
 	orders  supervise.Orders
 	logins  map[int]bool
@@ -222,7 +223,7 @@ func (s *server) connected(i int) {
 // waits for the first does not wait for ten thousand.
 func (s *server) start(n int, j *jailState) {
 	spec := j.spec
-	spec.Logins = nil
+	spec.Logins, j.limits = nil, spec.Limits
 	given := map[int]*login{}
 	var fds []int
 	var err error
@@ -384,7 +385,7 @@ func (s *server) autostart(n int, j *jailState) {
 // found takes over a jail that runs already, with new listeners: those its PID 1 has are
 // not asked for.
 func (s *server) found(n int, j *jailState, c *control.Conn) {
-	j.ours = false
+	j.ours, j.limits = false, j.spec.Limits
 	s.follow(n, j, c.PID, c.PIDFD, c.FD, -1, true)
 	s.log("jail %s runs already: pid %d, %d sessions", j.name, c.PID, c.Status.Sessions)
 	for i := range j.logins {

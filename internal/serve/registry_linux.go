@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"jail/config"
+	"jail/internal/cgroup"
 	"jail/internal/control"
 	"jail/internal/environ"
 	"jail/internal/fdsock"
@@ -72,6 +74,9 @@ func (s *server) apply(reg *config.Registry) (errs []error) {
 			fresh = append(fresh, n)
 		}
 		j := s.jails.at(n)
+		if known && j.machine.State == supervise.Running && j.spec.Limits != spec.Limits {
+			s.limit(n, j, spec.Limits, func(error) {})
+		}
 		if known && j.machine.State != supervise.Stopped && !sameJail(&j.spec, spec) {
 			s.log("jail %s: the change takes effect when it starts anew (jail stop %s)", spec.Name, spec.Name)
 		}
@@ -215,16 +220,93 @@ func (s *server) wanted(reg *config.Registry) map[jail.HostUID]login {
 	return want
 }
 
-// sameJail reports whether two descriptions differ in nothing but logins, and in what a jail
-// with a network of its own has of it: that is in force for whatever it binds from now on; and in what is recorded,
-// which is jail-enter's affair.
+// limit changes the limits of a jail that runs, beside the loop: the kernel may have to get
+// back memory for it. done is called by the loop with what came of it.
+func (s *server) limit(n int, j *jailState, l jail.Limits, done func(error)) {
+	voice, was := j.voice, j.limits
+	j.limits = l
+	name, counted := j.name, j.spec.Userns.Enabled
+	go func() {
+		err := s.setLimits(name, &l)
+		s.post(func() {
+			if now := s.jails.at(n); now != j || j.voice != voice {
+				done(errors.New("it has ended meanwhile"))
+				return
+			}
+			if most, before := cgroup.Processes(&l), cgroup.Processes(&was); err == nil && counted && before != 0 && (most == 0 || most > before) {
+				s.log("jail %s: it may have more processes than %d when it starts anew: its user namespace has that bound, which nobody can raise", name, before-cgroup.PID1Threads)
+			}
+			if err != nil {
+				j.limits = was
+				s.log("jail %s: %v", name, err)
+			} else {
+				s.log("jail %s: its limits are now: %s", name, limitWords(&l))
+			}
+			done(err)
+		})
+	}()
+}
+
+// limitWords are limits in words.
+func limitWords(l *jail.Limits) string {
+	words := []string{"memory " + strconv.FormatUint(l.MemoryBytes, 10), "cpu " + strconv.FormatUint(uint64(l.CPUPercent), 10) + "%", "pids " + strconv.FormatUint(uint64(l.Pids), 10)}
+	if l.MemoryBytes == 0 {
+		words[0] = "memory none"
+	}
+	if l.CPUPercent == 0 {
+		words[1] = "cpu none"
+	}
+	switch {
+	case l.PidsUnlimited:
+		words[2] = "pids none"
+	case l.Pids == 0:
+		words[2] = "pids " + strconv.Itoa(jail.DefaultPids)
+	}
+	return strings.Join(words, ", ")
+}
+
+// limited takes the order of a verb to change limits.
+func (s *server) limited(w *wire.Limit, answer func(lines []string, verdict uint8)) {
+	no := func(why string) { answer([]string{"jail " + w.Jail + ": " + why}, wire.VerdictNone) }
+	n, known := s.byName[w.Jail]
+	if !known {
+		no("there is none of that name")
+		return
+	}
+	j := s.jails.at(n)
+	if j.machine.State != supervise.Running {
+		no("it does not run; what it starts with is in the registry")
+		return
+	}
+	l := j.limits
+	if w.What&wire.LimitMemory != 0 {
+		l.MemoryBytes = w.Memory
+	}
+	if w.What&wire.LimitCPU != 0 {
+		l.CPUPercent = w.CPU
+	}
+	if w.What&wire.LimitPids != 0 {
+		l.Pids, l.PidsUnlimited = w.Pids, w.Pids == 0
+	}
+	s.limit(n, j, l, func(err error) {
+		if err != nil {
+			no(err.Error())
+			return
+		}
+		answer(nil, wire.VerdictTaken)
+	})
+}
+
+// sameJail reports whether two descriptions differ in nothing but what changes while a jail
+// runs: logins, limits, what it has of the network, which is in force for whatever it binds from
+// now on, and whether it is recorded, which is jail-enter's affair.
 func sameJail(a, b *jail.Spec) bool {
 	x, y := *a, *b
 	if x.Network.ID == y.Network.ID {
 		x.Network = y.Network
 	}
-	x.Logins, y.Logins = nil, nil
 	x.Record, x.RecordInput = y.Record, y.RecordInput
+	x.Logins, y.Logins, x.Limits, y.Limits = nil, nil, jail.Limits{}, jail.Limits{}
 	return fmt.Sprint(x) == fmt.Sprint(y)
 }
 
@@ -436,20 +518,26 @@ func (s *server) verb() {
 	}
 	go func() {
 		var m sys.MsgBuf
-		buf := make([]byte, 64)
+		buf := make([]byte, 128)
 		n := 0
 		if ready, _ := sys.Poll([]sys.PollFD{{FD: int32(fd), Events: sys.PollIn}}, verbWait); ready > 0 {
 			n, _ = sys.RecvMsg(fd, buf, true, &m)
 			sys.CloseForeign(m.FDs)
 		}
 		typ, _, body, err := wire.Header(buf[:n])
-		if err != nil || typ != wire.TypeReload || len(body) != 0 {
-			sys.CloseForeign([]int{fd})
+		answer := func(lines []string, verdict uint8) { go answerVerb(fd, lines, verdict) }
+		switch {
+		case err != nil:
+		case typ == wire.TypeReload && len(body) == 0:
+			s.post(func() { s.reload(answer) })
 			return
+		case typ == wire.TypeLimit:
+			if l, err := wire.DecodeLimit(body); err == nil {
+				s.post(func() { s.limited(&l, answer) })
+				return
+			}
 		}
-		s.post(func() {
-			s.reload(func(lines []string, verdict uint8) { go answerVerb(fd, lines, verdict) })
-		})
+		sys.CloseForeign([]int{fd})
 	}()
 }
 

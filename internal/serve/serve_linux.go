@@ -75,12 +75,14 @@ type server struct {
 	launcher *launch.Launcher
 	launch   func(spec *jail.Spec, listeners []int, ctl int) (*launch.Jail, error)
 	load     func() (*config.Registry, error)
-	epfd     int
-	wake     int // eventfd
-	verbs    int // listener; -1 without
-	signals  chan os.Signal
-	resolver *hostfiles.Resolver
-	network  *netkeep.Keeper
+	// setLimits is launcher.Limit.
+	setLimits func(name string, l *jail.Limits) error
+	epfd      int
+	wake      int // eventfd
+	verbs     int // listener; -1 without
+	signals   chan os.Signal
+	resolver  *hostfiles.Resolver
+	network   *netkeep.Keeper
 
 	records  *record.Recorder
 	recorder recording.Keeper
@@ -155,7 +157,7 @@ func Run(opt Options) error {
 	if s.launcher, err = launch.New(cgroup.Outlive, ""); err != nil {
 		return err
 	}
-	s.launch = s.launcher.Start
+	s.launch, s.setLimits = s.launcher.Start, s.launcher.Limit
 	var callers []int
 	callerPath := filepath.Join(opt.RuntimeDir, fdsock.CallerName)
 	if fd, err := fdsock.ListenCaller(callerPath); err != nil {

@@ -212,6 +212,39 @@ func DecodeText(body []byte) (string, error) {
 // AppendReload asks serve to read the registry again.
 func AppendReload(dst []byte) []byte { return header(dst, TypeReload, 0) }
 
+// Limit changes limits of a jail that runs, those whose bit is in What. 0 is no limit.
+type Limit struct {
+	Jail   string
+	What   uint8
+	Memory uint64 // bytes
+	CPU    uint32 // percent of one processor
+	Pids   uint32
+}
+
+// The bits of Limit.What.
+const (
+	LimitMemory uint8 = 1 << iota
+	LimitCPU
+	LimitPids
+	limitAll = LimitMemory | LimitCPU | LimitPids
+)
+
+// AppendLimit encodes l.
+func AppendLimit(dst []byte, l *Limit) []byte {
+	dst = append(putString(header(dst, TypeLimit, 0), l.Jail), l.What)
+	return putU32(putU32(putU64(dst, l.Memory), l.CPU), l.Pids)
+}
+
+// DecodeLimit decodes the body of a TypeLimit packet.
+func DecodeLimit(body []byte) (Limit, error) {
+	in := reader{b: body}
+	l := Limit{Jail: in.str(MaxService), What: in.u8(), Memory: in.u64(), CPU: in.u32(), Pids: in.u32()}
+	if l.What == 0 || l.What&^limitAll != 0 {
+		return l, ErrMalformed
+	}
+	return l, in.done()
+}
+
 // Values of TypeVerdict, which are exit statuses as well.
 const (
 	VerdictTaken  = 0 // what the registry says is in force

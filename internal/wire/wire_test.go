@@ -278,6 +278,24 @@ func TestService(t *testing.T) {
 	}
 }
 
+func TestLimit(t *testing.T) {
+	good := Limit{Jail: strings.Repeat("x", MaxService), What: limitAll, Memory: 1 << 62, CPU: 1 << 31, Pids: 1}
+	typ, _, body, err := Header(AppendLimit(nil, &good))
+	require.NoError(t, err)
+	assert.Equal(t, TypeLimit, typ)
+	got, err := DecodeLimit(body)
+	require.NoError(t, err)
+	assert.Equal(t, good, got)
+	for claim, bad := range map[string]Limit{
+		"nothing": {Jail: "x"}, "an unknown limit": {Jail: "x", What: limitAll + 1}, "a name too long": {Jail: strings.Repeat("x", MaxService+1), What: LimitCPU},
+	} {
+		_, err := DecodeLimit(AppendLimit(nil, &bad)[HeaderLen:])
+		assert.ErrorIs(t, err, ErrMalformed, claim)
+	}
+	_, err = DecodeLimit(append(body, 0))
+	assert.ErrorIs(t, err, ErrMalformed, "something behind")
+}
+
 func TestVerdict(t *testing.T) {
 	for _, v := range []uint8{VerdictTaken, VerdictNone, VerdictFaults} {
 		typ, _, body, err := Header(AppendVerdict(nil, v))
@@ -320,8 +338,8 @@ func TestDocument(t *testing.T) {
 		"Signal": TypeSignal, "Disconnected": TypeDisconnected, "Hello": TypeHello, "Status": TypeStatus, "Stop": TypeStop,
 		"AddLogin": TypeAddLogin, "DropLogin": TypeDropLogin, "Log": TypeLog, "Exec": TypeExec, "Events": TypeEvents, "Service": TypeService,
 		"Setup": TypeSetup, "Ready": TypeReady, "Failed": TypeFailed,
-		"Reload": TypeReload, "Verdict": TypeVerdict, "Unpack": TypeUnpack, "Progress": TypeProgress, "Unpacked": TypeUnpacked,
 		"Record": TypeRecord, "Output": TypeOutput, "Input": TypeInput, "Resize": TypeResize, "Dropped": TypeDropped,
+		"Reload": TypeReload, "Limit": TypeLimit, "Verdict": TypeVerdict, "Unpack": TypeUnpack, "Progress": TypeProgress, "Unpacked": TypeUnpacked,
 	} {
 		assert.Contains(t, string(doc), "| "+strconv.Itoa(int(typ))+" | "+name+" |")
 	}
@@ -403,6 +421,10 @@ var bodies = map[string]func(flags uint16, b []byte) ([]byte, error){
 		m, err := DecodeText(b)
 		return AppendText(nil, TypeLog, m), err
 	},
+	"Limit": func(_ uint16, b []byte) ([]byte, error) {
+		m, err := DecodeLimit(b)
+		return AppendLimit(nil, &m), err
+	},
 	"Verdict": func(_ uint16, b []byte) ([]byte, error) {
 		m, err := DecodeVerdict(b)
 		return AppendVerdict(nil, m), err
@@ -456,6 +478,7 @@ func FuzzBodies(f *testing.F) {
 		AppendService(nil, &Service{Name: "cron", As: id}, FlagFind),
 		AppendVerdict(nil, VerdictFaults), unpack, AppendProgress(nil, TypeProgress, Progress{1, 2}),
 		AppendRecord(nil, &Record{Rows: 24, Cols: 80, Term: []byte("xterm")}), AppendResize(nil, 1, 2), AppendDropped(nil, 3),
+		AppendLimit(nil, &Limit{Jail: "web", What: LimitCPU, CPU: 7}), AppendVerdict(nil, VerdictFaults), unpack, AppendProgress(nil, TypeProgress, Progress{1, 2}),
 	} {
 		_, flags, body, err := Header(p)
 		require.NoError(f, err)

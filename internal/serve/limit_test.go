@@ -1,0 +1,69 @@
+package serve
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"jail/internal/jail"
+	"jail/internal/wire"
+)
+
+// TestLimitsMove: limits of a jail that runs change by a reload and by order, once each, and
+// who has ordered it hears what came of it.
+func TestLimitsMove(t *testing.T) {
+	w := newWorld(t)
+	set := make(chan jail.Limits, 10)
+	var fail error
+	w.setLimits = func(name string, l *jail.Limits) error {
+		assert.Equal(t, "one", name)
+		set <- *l
+		return fail
+	}
+	reg := registry("one: 61001", "two: 61002")
+	reg.Jails[0].Autostart = true
+	reg.Jails[0].Limits = jail.Limits{MemoryBytes: 1 << 30, Pids: 7}
+	reg.Jails[0].Userns.Enabled = true
+	w.apply(reg)
+	w.run()
+	w.pid1("one")
+
+	again := registry("one: 61001", "two: 61002")
+	again.Jails[0] = reg.Jails[0]
+	w.do(func() { w.apply(again) })
+	assert.Empty(t, set, "nothing has changed")
+	again.Jails[0].Limits.MemoryBytes = 2 << 30
+	w.do(func() { w.apply(again) })
+	assert.Equal(t, jail.Limits{MemoryBytes: 2 << 30, Pids: 7}, <-set)
+	w.logged("jail one: its limits are now: memory 2147483648, cpu none, pids 7")
+	assert.NotContains(t, w.out.String(), "takes effect when it starts anew")
+
+	order := func(l wire.Limit) (lines []string, verdict uint8) {
+		done := make(chan struct{})
+		w.do(func() {
+			w.limited(&l, func(got []string, v uint8) { lines, verdict = got, v; close(done) })
+		})
+		<-done
+		return lines, verdict
+	}
+	lines, verdict := order(wire.Limit{Jail: "one", What: wire.LimitCPU | wire.LimitPids, CPU: 50})
+	assert.Empty(t, lines)
+	assert.EqualValues(t, wire.VerdictTaken, verdict)
+	assert.Equal(t, jail.Limits{MemoryBytes: 2 << 30, CPUPercent: 50, PidsUnlimited: true}, <-set, "the others stay")
+	w.logged("jail one: it may have more processes than 7 when it starts anew")
+	w.do(func() { w.apply(again) })
+	assert.Empty(t, set, "a reload that says what it said takes nothing back")
+
+	fail = errors.New("no cgroup")
+	lines, verdict = order(wire.Limit{Jail: "one", What: wire.LimitMemory, Memory: 5})
+	assert.Equal(t, []string{"jail one: no cgroup"}, lines)
+	assert.EqualValues(t, wire.VerdictNone, verdict)
+	for name, why := range map[string]string{"two": "it does not run", "three": "there is none of that name"} {
+		lines, verdict = order(wire.Limit{Jail: name, What: wire.LimitMemory, Memory: 5})
+		require.Len(t, lines, 1)
+		assert.Contains(t, lines[0], "jail "+name+": "+why)
+		assert.EqualValues(t, wire.VerdictNone, verdict)
+	}
+}
