@@ -544,7 +544,12 @@ func TestNetworkLife(t *testing.T) {
 			{"A", "make o 4 tcp", "ok"},
 			{"A", "device o", ""},
 		})
-		out, err := exec.Command(initPath, "plan", "b").CombinedOutput()
+		out, err := exec.Command(initPath, "ps").Output()
+		require.NoError(t, err)
+		assert.Regexp(t, `(?m)^JAIL .* PORTS +LOOPBACK$`, string(out))
+		assert.Regexp(t, `(?m)^a .* 25,53/udp,80,8000-8010 +`+regexp.QuoteMeta(a4), string(out))
+		assert.Regexp(t, `(?m)^b .* none +127\.`, string(out))
+		out, err = exec.Command(initPath, "plan", "b").CombinedOutput()
 		require.NoError(t, err)
 		assert.Regexp(t, `network +none: nothing but the loopback +/etc/jail/jail.toml:\d+ jail.b.network`, string(out))
 		rewrite(t, twoNetworks(jailA, jailB, ""))

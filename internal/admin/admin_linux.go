@@ -89,6 +89,7 @@ type row struct {
 	landmark                                               source.Landmark
 	name, state, pid, sessions, served, rootfs, from, note string
 	answered                                               bool // it says itself what it does
+	ports, loopback                                        string
 }
 
 // ask has a jail say what it does.
@@ -114,7 +115,7 @@ func PS(opt Options, name string) error {
 	rows := map[string]*row{}
 	at := func(name string) *row {
 		if rows[name] == nil {
-			rows[name] = &row{name: name, state: "stopped", pid: "-", sessions: "-", served: "-", rootfs: "-", from: "-"}
+			rows[name] = &row{name: name, state: "stopped", pid: "-", sessions: "-", served: "-", rootfs: "-", from: "-", ports: "-", loopback: "-"}
 		}
 		return rows[name]
 	}
@@ -124,6 +125,7 @@ func PS(opt Options, name string) error {
 			src := source.Of(&reg.Jails[i])
 			r := at(reg.Jails[i].Name)
 			r.rootfs, r.landmark = src.String(), src.Landmark()
+			r.network(&reg.Jails[i].Network)
 			if b := reg.Blocks[r.name]; b.Line > 0 {
 				r.from = reg.Files[r.name] + ":" + strconv.Itoa(b.Line)
 			}
@@ -186,10 +188,18 @@ func PS(opt Options, name string) error {
 	}
 	sort.Strings(sorted)
 	tw := tabwriter.NewWriter(opt.Stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(tw, "JAIL\tSTATE\tPID\tSESSIONS\tSERVED\tROOTFS\tFROM")
+	network := slices.ContainsFunc(sorted, func(n string) bool { return rows[n].ports != "-" })
+	head := "JAIL\tSTATE\tPID\tSESSIONS\tSERVED\tROOTFS\tFROM"
+	if network {
+		head += "\tPORTS\tLOOPBACK"
+	}
+	fmt.Fprintln(tw, head)
 	for _, n := range sorted {
 		r := rows[n]
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s", r.name, r.state, r.pid, r.sessions, r.served, r.rootfs, r.from)
+		if network {
+			fmt.Fprintf(tw, "\t%s\t%s", r.ports, r.loopback)
+		}
 		if r.note != "" {
 			fmt.Fprintf(tw, "\t%s", r.note)
 		}

@@ -174,6 +174,9 @@ func Run(reg *config.Registry, opt Options) []Finding {
 		a.checkSFTP()
 		a.checkMatches()
 		a.checkShells()
+		if reg != nil {
+			a.checkNetwork(reg.Reserved)
+		}
 	}
 	for i := range a.jails {
 		a.checkResolver(&a.jails[i])

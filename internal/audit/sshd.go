@@ -302,8 +302,8 @@ func sshRules() []sshRule {
 			return Note, "~/.ssh/rc runs at every login if somebody puts it there"
 		}},
 		{"GatewayPorts", "GatewayPorts no", func(_ *auditor, l *login, v string) (Severity, string) {
-			if tcp := l.ssh.get("allowtcpforwarding"); v == "no" || tcp == "no" || tcp == "local" || l.ssh.is("disableforwarding", "yes") {
-				return 0, ""
+			if tcp := l.ssh.get("allowtcpforwarding"); v == "no" || tcp == "no" || tcp == "local" || l.ssh.is("disableforwarding", "yes") || l.jail.Network.OwnPorts {
+				return 0, "" // a login binds no ports but its jail's
 			}
 			return Warning, "ssh -R listens on every address of the host, past a firewall that trusts it"
 		}},
@@ -314,8 +314,8 @@ func sshRules() []sshRule {
 			return Warning, "xauth runs on the host as the login and writes into its home directory, and every jail reaches the forwarded display"
 		}},
 		{"AllowTcpForwarding", "AllowTcpForwarding no", func(_ *auditor, l *login, v string) (Severity, string) {
-			if v == "no" || l.ssh.is("disableforwarding", "yes") {
-				return 0, ""
+			if v == "no" || l.ssh.is("disableforwarding", "yes") || l.jail.Network.OwnLoopback {
+				return 0, "" // they are its jail's loopback and ports
 			}
 			return Note, "ssh -L, -R and -D connect from sshd, not from the jail: to services on 127.0.0.1, outside the jail's limits and even when it is stopped"
 		}},
