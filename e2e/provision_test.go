@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -144,6 +145,32 @@ func TestAddAndRemove(t *testing.T) {
 	ls := jailVerb(t, "", "key", "newbie", "ls")
 	assert.Equal(t, 1, strings.Count(ls.stdout, "\n"), "the key of the proof is gone: %+v", ls)
 
+	// A doctor finds him well, and leaves nothing.
+	made := state(t)
+	records := contents(debianRoot + "/var/log/wtmp")
+	before2 := world.tail("serve.log", 0)
+	r = jailVerb(t, "", "doctor", "--json", "newbie")
+	require.Zero(t, r.status, "%+v\n%s", r, world.tail("sshd.listening.log", 0))
+	assert.Equal(t, map[string]string{
+		"jail runs": "ok", "login": "ok", "shell": "ok", "exit status": "ok", "signal": "ok", "data both ways": "ok", "terminal, resize": "ok",
+		"sftp": "ok", "scp": "ok", "agent": "off", "forward to the host": "off",
+	}, outcomes(t, r), "%+v", r)
+	sameState(t, made, "doctor leaves nothing")
+	assert.Equal(t, records, contents(debianRoot+"/var/log/wtmp"), "nobody has logged in")
+	assert.Contains(t, strings.TrimPrefix(world.tail("serve.log", 0), before2), "login newbie started: jail doctor's, pts/")
+	left, err := filepath.Glob("/run/.jail-doctor-*")
+	require.NoError(t, err)
+	assert.Empty(t, left)
+	require.Zero(t, jailVerb(t, "", "disable", "newbie").status)
+	r = jailVerb(t, "", "doctor", "newbie")
+	assert.Equal(t, 1, r.status)
+	assert.Contains(t, r.stdout, "newbie: 1 of 2 things do not work; jail check newbie")
+	assert.Contains(t, r.stdout, "login   ")
+	require.Zero(t, jailVerb(t, "", "enable", "newbie").status)
+	r = jailVerb(t, "", "doctor", "nobody-such")
+	assert.Equal(t, 1, r.status)
+	assert.Contains(t, r.stderr, `no login "nobody-such"`)
+
 	// A second one of the same jail, whose password is the host's.
 	r = jailVerb(t, "a secret of hers\n", "add", "second", "--jail", "deb", "--password")
 	require.Zero(t, r.status, "%+v", r)
@@ -200,6 +227,21 @@ func TestAddAndRemove(t *testing.T) {
 	require.Zero(t, r.status, "%+v", r)
 	assert.Contains(t, r.stdout, debianRoot+" stays")
 	sameState(t, before, "")
+}
+
+// outcomes are those of the steps of one examination, by step.
+func outcomes(t *testing.T, r result) map[string]string {
+	t.Helper()
+	var exams []struct {
+		Tried []struct{ Step, Outcome string }
+	}
+	require.NoError(t, json.Unmarshal([]byte(r.stdout), &exams), r.stdout)
+	require.Len(t, exams, 1)
+	all := map[string]string{}
+	for _, x := range exams[0].Tried {
+		all[x.Step] = x.Outcome
+	}
+	return all
 }
 
 // TestAddLeavesNothing: whatever is wrong, and whoever ends it wherever, a login is there whole or not at all.

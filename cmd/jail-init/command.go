@@ -40,7 +40,7 @@ const usage = `Usage: jail-init [--config FILE] [--runtime-dir DIR] VERB [ARGUME
     stop NAME | --all         end a jail; --grace DURATION (default 5s)
     image VERB                keep root directories that are made of archives;
                               jail-init image help shows the verbs
-` + restartUsage + seeUsage + disableUsage + recordingsUsage + provisionUsage + `    version                   print it
+` + restartUsage + seeUsage + doctorUsage + disableUsage + recordingsUsage + provisionUsage + `    version                   print it
 
 An ordinary user runs jails of their own, from $XDG_CONFIG_HOME/jail/jail.toml.
 See jail-init(8), jail.toml(5).
@@ -122,6 +122,11 @@ func command(args []string) int {
 	case "check":
 		var status int
 		if status, err = c.check(rest); err == nil {
+			return status
+		}
+	case "doctor":
+		var status int
+		if status, err = c.doctor(rest); err == nil {
 			return status
 		}
 	case "ps":

@@ -429,7 +429,7 @@ func kill(pid, pidfd int, name string) error {
 // a login shell if there is none, and returns its exit status. A stopped jail is
 // started by its supervisor, as a login would.
 func Exec(opt Options, name string, id wire.Identity, command []string) (int, error) {
-	if err := wake(opt, name); err != nil {
+	if err := Wake(opt, name); err != nil {
 		return 0, err
 	}
 	dial := func() (int, error) {
@@ -452,8 +452,9 @@ func Exec(opt Options, name string, id wire.Identity, command []string) (int, er
 	return enter.Attach(dial, len(command) == 0, args, os.Environ()), nil
 }
 
-// wake makes sure that the jail runs.
-func wake(opt Options, name string) error {
+// Wake makes sure that a jail runs: a stopped one is started by its supervisor, as a login
+// has it started.
+func Wake(opt Options, name string) error {
 	c, err := control.Open(opt.RuntimeDir, name, false)
 	if err == nil {
 		c.Close()

@@ -4,13 +4,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 
 	"jail/config"
 	"jail/internal/audit"
+	"jail/internal/event"
 	"jail/internal/inforce"
 	"jail/internal/inside"
+	"jail/internal/jail"
 	"jail/internal/provision"
 )
 
@@ -113,8 +114,7 @@ func narrow(reg *config.Registry, name string) *config.Registry {
 		n.Jails = append(n.Jails, *spec)
 	} else if spec, lg := reg.Login(name); lg != nil {
 		one := *spec
-		one.Logins = slices.Clone(one.Logins[:0:0])
-		one.Logins = append(one.Logins, *lg)
+		one.Logins = []jail.Login{*lg}
 		n.Jails = append(n.Jails, one)
 	}
 	for _, f := range reg.Faults {
@@ -131,6 +131,30 @@ func narrow(reg *config.Registry, name string) *config.Registry {
 	}
 	return &n
 }
+
+// InForce returns the jails that are in force with their logins: all of them, or the one of a
+// login, with that login alone.
+func InForce(opt Options, login string) ([]jail.Spec, error) {
+	reg, err := load(opt)
+	if err != nil {
+		return nil, err
+	}
+	if login == "" {
+		return reg.Jails, nil
+	}
+	if spec, lg := reg.Login(login); lg != nil {
+		one := *spec
+		one.Logins = []jail.Login{*lg}
+		return []jail.Spec{one}, nil
+	}
+	for _, e := range reg.LoginFaults(login) {
+		return nil, fmt.Errorf("login %s is out of service: %w", login, e)
+	}
+	return nil, fmt.Errorf("no login %q in %s", login, opt.ConfigPath)
+}
+
+// Printable makes text that may be from inside a jail fit for a terminal.
+func Printable(s string) string { return event.Quote(s) }
 
 // verdict is what check says: lines for people as they are found, or one JSON text.
 type verdict struct {

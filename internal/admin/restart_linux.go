@@ -26,7 +26,7 @@ type RestartOptions struct {
 const idlePoll = time.Second
 
 // Start has a jail run that does not, with its services, as a login would.
-func Start(opt Options, name string) error { return wake(opt, name) }
+func Start(opt Options, name string) error { return Wake(opt, name) }
 
 // Old returns the names of the jails that run a PID 1 of another build than the one that is
 // installed, and of those that do not say.
@@ -127,5 +127,5 @@ func restart(opt Options, name string, grace time.Duration) error {
 	if err := Stop(opt, name, grace); err != nil && !errors.Is(err, control.ErrNotRunning) {
 		return err
 	}
-	return wake(opt, name)
+	return Wake(opt, name)
 }

@@ -118,6 +118,7 @@ func (e *Event) Line(name string) string {
 
 var sessions = [...]string{
 	wire.SessionShell: "shell", wire.SessionCommand: "command", wire.SessionSFTP: "sftp", wire.SessionExec: "exec",
+	wire.SessionProof: "jail doctor's",
 }
 
 // SessionName is what the session is for: shell, command, sftp or exec; of a start.

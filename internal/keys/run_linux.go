@@ -99,6 +99,9 @@ func run(args []string) (out []byte, note string, err error) {
 	if login == nil {
 		return nil, "", nil // an account of the host without a jail
 	}
+	if line := proofLine(req); line != nil {
+		return line, "", nil
+	}
 	text, err := readKeys(spec, login)
 	if err != nil {
 		return nil, "", fmt.Errorf("%s: %w", req.user, err)

@@ -77,14 +77,7 @@ func (l *loop) order(c *conn, typ wire.Type, flags uint16, body []byte, fds *[]i
 		}
 		c.wantLog = flags&wire.FlagWantLog != 0
 		l.hears(c, flags&wire.FlagWantEvents != 0)
-		st := wire.Status{
-			Name: l.setup.Name, Sessions: uint32(l.sessions - l.serving), Served: l.served,
-			Processes: l.children, Stopping: l.stopping,
-		}
-		if flags&wire.FlagWantBuild != 0 {
-			st.Build = l.setup.Build
-		}
-		return sys.SendMsg(c.fd, wire.AppendStatus(nil, &st), nil, false, &l.m)
+		return l.status(c, flags)
 	case wire.TypeStop:
 		stop, err := wire.DecodeStop(body)
 		if err != nil {
@@ -122,6 +115,13 @@ func (l *loop) order(c *conn, typ wire.Type, flags uint16, body []byte, fds *[]i
 			return l.findService(c, s.Name)
 		}
 		return l.nextIsService(c, &s)
+	case wire.TypeProof:
+		p, err := wire.DecodeProof(body)
+		if err != nil || flags != 0 {
+			return wire.ErrMalformed
+		}
+		l.proof = proof{&p, l.now + int64(p.Millis), c}
+		return l.status(c, 0)
 	case wire.TypeExec:
 		id, err := wire.DecodeExec(body)
 		if err != nil {
@@ -131,6 +131,31 @@ func (l *loop) order(c *conn, typ wire.Type, flags uint16, body []byte, fds *[]i
 		return nil
 	}
 	return wire.ErrMalformed
+}
+
+// status says who this is, and what it does.
+func (l *loop) status(c *conn, flags uint16) error {
+	st := wire.Status{
+		Name: l.setup.Name, Sessions: uint32(l.sessions - l.serving), Served: l.served,
+		Processes: l.children, Stopping: l.stopping,
+	}
+	if flags&wire.FlagWantBuild != 0 {
+		st.Build = l.setup.Build
+	}
+	return sys.SendMsg(c.fd, wire.AppendStatus(nil, &st), nil, false, &l.m)
+}
+
+// proofOf returns what sshd says of a login by a key that "jail doctor" has told of, if there
+// is one for the login that a request came by; "" if not.
+func (l *loop) proofOf(c *conn) string {
+	if c.login < 0 {
+		return ""
+	}
+	p := &l.proof
+	if p.by == nil || l.now >= p.until || p.HostUID != l.listeners[c.login].id.HostUID {
+		return ""
+	}
+	return "publickey " + p.Key
 }
 
 // stop begins the end: no more logins are accepted, they wait for the next

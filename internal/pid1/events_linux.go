@@ -210,6 +210,8 @@ func (l *loop) tellStarted(c *conn, r *wire.Request, st *session.Started) {
 	switch {
 	case c.login < 0:
 		e.Session = wire.SessionExec
+	case st.Proven:
+		e.Session = wire.SessionProof
 	case st.SFTP:
 		e.Session = wire.SessionSFTP
 	case len(r.Args) > 0:

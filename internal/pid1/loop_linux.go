@@ -91,6 +91,14 @@ type conn struct {
 	gone       bool // the client has said that its caller is gone
 }
 
+// proof is a key that counts until a time, and as long as the connection is there that has
+// told of it.
+type proof struct {
+	*wire.Proof
+	until int64
+	by    *conn // nil is none
+}
+
 // taker is a sys.Child, or what stands for one in a test.
 type taker interface {
 	Taken() sys.Taken
@@ -125,6 +133,7 @@ type processes interface {
 }
 
 type loop struct {
+	proof proof // the last that was told of
 	setup *wire.Setup
 	jail  sessions
 	procs processes
@@ -467,6 +476,9 @@ func (l *loop) dropOldest() {
 // one.
 func (l *loop) drop(i int) {
 	c := l.conns[i]
+	if l.proof.by == c {
+		l.proof.by = nil
+	}
 	if c.state == pending {
 		l.waiting--
 	}
@@ -675,6 +687,7 @@ func (l *loop) request(i int, id *wire.Identity) {
 	if s.FilesBelow = 0; l.far {
 		s.FilesBelow = farFDs
 	}
+	s.Proof = l.proofOf(c)
 	st, refusal := l.jail.Start(s, id, c.fd)
 	if refusal == nil && st.Typing {
 		busy = true

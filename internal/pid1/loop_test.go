@@ -42,11 +42,13 @@ type world struct {
 	forwards int     // Remove was called
 	pids     map[int]bool
 	kills    []string
-	below    []int // FilesBelow of the requests
+	below    []int    // FilesBelow of the requests
+	proofs   []string // and their Proof
 }
 
 func (w *world) Start(s *session.Slot, _ *wire.Identity, conn int) (session.Started, *session.Refusal) {
 	st := session.Started{Master: -1, Agent: -1}
+	w.proofs = append(w.proofs, s.Proof)
 	if w.refusal != nil {
 		return st, w.refusal
 	}

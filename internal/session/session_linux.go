@@ -83,6 +83,9 @@ type Slot struct {
 	// FilesBelow is which descriptors the session's process may need copies of
 	// (sys.Child).
 	FilesBelow int
+	// Proof is the one line of Req.Auth by which a login needs no line of authorized_keys,
+	// "" if there is none (wire.Proof).
+	Proof string
 
 	ends       ends // until Settle
 	arena      []byte
@@ -90,6 +93,7 @@ type Slot struct {
 	env        [][]byte // what envp is made of
 	original   []byte   // the client's command, where a key's takes its place
 	isSFTP     bool     // the request is for sftp
+	proven     bool     // it came by Proof
 	records    [2][]byte
 }
 
@@ -140,6 +144,7 @@ type Started struct {
 	PID, PIDFD int
 	UID        uint32 // inside
 	SFTP       bool   // it is the client of an sftp server
+	Proven     bool   // it came by Slot.Proof
 	Master     int    // of its terminal; -1 without
 	Pts        int    // the terminal's number in /dev/pts, if there is one
 	// Agent is the listener for connections to the client's agent; -1 without.
@@ -173,7 +178,7 @@ func (j *Jail) Start(s *Slot, id *wire.Identity, conn int) (Started, *Refusal) {
 	}
 	e := &s.ends
 	*e = ends{}
-	st.UID, st.SFTP = p.user.UID, s.isSFTP
+	st.UID, st.SFTP, st.Proven = p.user.UID, s.isSFTP, s.proven
 	st.Master, refusal = j.open(s, p.user.UID, conn, e)
 	st.Pts = e.number
 	if refusal != nil {
@@ -217,8 +222,8 @@ func (j *Jail) decide(s *Slot, id *wire.Identity) (p plan, refusal *Refusal) {
 		return p, refusal
 	}
 	p.user, c.Groups = user, groups
-	s.original = nil
-	if s.Req.Flags&wire.FlagForced != 0 {
+	s.original, s.proven = nil, false
+	if s.Req.Flags&wire.FlagForced != 0 && !s.proves() {
 		if refusal = j.keyRule(s, &p.user); refusal != nil {
 			return p, refusal
 		}
@@ -237,6 +242,12 @@ func (j *Jail) decide(s *Slot, id *wire.Identity) (p plan, refusal *Refusal) {
 	}
 	s.argv = append(s.argv, nil)
 	return p, nil
+}
+
+// proves notes whether the login has come by the key of Proof, and by nothing else.
+func (s *Slot) proves() bool {
+	s.proven = s.Proof != "" && s.Req.Flags&wire.FlagAuthKnown != 0 && len(s.Req.Auth) == 1 && string(s.Req.Auth[0]) == s.Proof
+	return s.proven
 }
 
 // ends are what the child has copies of.
@@ -310,7 +321,7 @@ func (j *Jail) prepare(s *Slot, p *plan, line string, st *Started) {
 	j.environment(s, user, ttyName, &st.Forward)
 	if line != "" {
 		c.Greeting = j.greeting(s, user)
-		if j.record(s, user, line) {
+		if !s.proven && j.record(s, user, line) {
 			st.Login.Line = line
 		}
 	}

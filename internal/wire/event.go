@@ -41,6 +41,7 @@ const (
 	SessionCommand SessionKind = 2
 	SessionSFTP    SessionKind = 3
 	SessionExec    SessionKind = 4 // the administrator's
+	SessionProof   SessionKind = 5 // of a login, by "jail doctor"
 )
 
 // EndWhy says why a jail ends.
@@ -141,7 +142,7 @@ func (r *reader) event() (e Event) {
 	switch e.Kind {
 	case EventStarted:
 		e.Session, e.UID, e.TTY, e.PID = SessionKind(r.u8()), r.u32(), r.u32(), r.u32()
-		r.bad = r.bad || e.Session < SessionShell || e.Session > SessionExec || (e.Session == SessionExec) != (e.HostUID == NoLogin)
+		r.bad = r.bad || e.Session < SessionShell || e.Session > SessionProof || (e.Session == SessionExec) != (e.HostUID == NoLogin)
 	case EventEnded:
 		e.Status, e.Signal, e.Millis = r.u8(), r.u8(), r.u64()
 		r.bad = r.bad || e.Signal > 64 || e.Signal != 0 && e.Status != 0

@@ -64,7 +64,7 @@ func TestNoEvents(t *testing.T) {
 		"no reason":                 {Kind: EventEnding},
 		"another reason":            {Kind: EventEnding, Why: EndTold + 1},
 		"no kind of session":        {Kind: EventStarted, ID: started.ID},
-		"another kind of session":   {Kind: EventStarted, ID: started.ID, Session: SessionExec + 1},
+		"another kind of session":   {Kind: EventStarted, ID: started.ID, Session: SessionProof + 1},
 		"a shell that is nobody's":  {Kind: EventStarted, ID: started.ID, Session: SessionShell, HostUID: NoLogin},
 		"an exec that is a login's": {Kind: EventStarted, ID: started.ID, Session: SessionExec, HostUID: 7},
 		"a signal there is not":     {Kind: EventEnded, ID: ended.ID, Signal: 65},

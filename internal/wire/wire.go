@@ -45,6 +45,7 @@ const (
 	TypeLog       Type = 21 // PID 1: one log line
 	TypeExec      Type = 22 // host: the request that follows is for this identity
 	TypeEvents    Type = 23 // PID 1: what has happened, to who has asked for it
+	TypeProof     Type = 27 // host: a key that counts while this connection is there
 	TypeService   Type = 28 // host: as Exec, for a service; or whether it runs
 )
 

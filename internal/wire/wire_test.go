@@ -336,7 +336,7 @@ func TestDocument(t *testing.T) {
 	for name, typ := range map[string]Type{
 		"Request": TypeRequest, "Started": TypeStarted, "Exited": TypeExited, "Refused": TypeRefused,
 		"Signal": TypeSignal, "Disconnected": TypeDisconnected, "Hello": TypeHello, "Status": TypeStatus, "Stop": TypeStop,
-		"AddLogin": TypeAddLogin, "DropLogin": TypeDropLogin, "Log": TypeLog, "Exec": TypeExec, "Events": TypeEvents, "Service": TypeService,
+		"AddLogin": TypeAddLogin, "DropLogin": TypeDropLogin, "Log": TypeLog, "Exec": TypeExec, "Events": TypeEvents, "Service": TypeService, "Proof": TypeProof,
 		"Setup": TypeSetup, "Ready": TypeReady, "Failed": TypeFailed,
 		"Record": TypeRecord, "Output": TypeOutput, "Input": TypeInput, "Resize": TypeResize, "Dropped": TypeDropped,
 		"Reload": TypeReload, "Limit": TypeLimit, "Verdict": TypeVerdict, "Unpack": TypeUnpack, "Progress": TypeProgress, "Unpacked": TypeUnpacked,
@@ -346,6 +346,7 @@ func TestDocument(t *testing.T) {
 	for name, v := range map[string]int{
 		"MaxPacket": MaxPacket, "MaxString": MaxString, "MaxArgs": MaxArgs, "MaxEnv": MaxEnv, "MaxAuth": MaxAuth, "MaxDisplay": MaxDisplay, "MaxCookie": MaxCookie, "MaxTyped": MaxTyped, "MaxText": MaxText, "MaxMounts": MaxMounts, "SetupLogins": SetupLogins, "MaxFDs": MaxFDs, "MaxEvents": MaxEvents,
 		"MaxReference": MaxReference, "MaxMachine": MaxMachine, "MaxServices": MaxServices, "MaxService": MaxService,
+		"MaxProofKey": MaxProofKey, "MaxProofMillis": MaxProofMillis,
 	} {
 		assert.Contains(t, string(doc), "| "+name+" | "+strconv.Itoa(v)+" |")
 	}
