@@ -35,7 +35,11 @@ const DefaultDir = "/var/lib/jail/images"
 
 // Store is the directory of all images. Its methods may be called by several processes at
 // once.
-type Store struct{ dir string }
+type Store struct {
+	dir string
+	// Runs reports whether the jail runs whose state is in a directory; nil is that all do.
+	Runs func(state string) bool
+}
 
 // Names in the directory of an image's name, besides the ids.
 const (
@@ -44,8 +48,8 @@ const (
 	oldPrefix   = ".old-" // being removed
 	linkPrefix  = ".link-"
 	about       = ".about" // ID.about says where an image is from
-	// pins is the directory ID.pins, with a file in it for each jail whose own state
-	// needs that very image: it is not removed then, whether the jail runs or not.
+	// pins is the directory ID.pins, with a file in it for each jail that may need that
+	// very image.
 	pins = ".pins"
 )
 
@@ -68,7 +72,7 @@ func Open(dir string) (*Store, error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR || st.Uid != uint32(os.Geteuid()) || st.Mode&0o077 != 0 {
 		return nil, fmt.Errorf("%s: must be a directory of root's that nobody else can enter: set-uid programs are in the images (chown root:root, chmod 700)", dir)
 	}
-	return &Store{dir}, nil
+	return &Store{dir: dir}, nil
 }
 
 // Dir is the store's directory.
@@ -167,11 +171,11 @@ func (s *Store) of(name string) ([]Image, error) {
 			continue
 		}
 		i := Image{Name: name, ID: e.Name(), Current: e.Name() == current, About: s.about(name, e.Name())}
-		i.Pinned = s.pinned(name, i.ID)
+		i.Pinned, i.InUse = s.needed(name, i.ID)
 		if f, err := s.open(name, i.ID, unix.LOCK_EX); err == nil {
 			f.Close()
 		} else {
-			i.InUse = errors.Is(err, unix.EWOULDBLOCK)
+			i.InUse = i.InUse || errors.Is(err, unix.EWOULDBLOCK)
 		}
 		list = append(list, i)
 	}
@@ -187,9 +191,72 @@ func (s *Store) current(name string) string {
 	return id
 }
 
-func (s *Store) pinned(name, id string) bool {
-	list, err := os.ReadDir(filepath.Join(s.dir, name, id+pins))
-	return len(list) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist)
+// A pin is a file ID.pins/JAIL. It says where the state of that jail is, and that says which
+// images it needs: whoever removes the state has nothing to tell the store. In the directory
+// of a state are the files of Needs.
+
+// Needs are the files of a state that name an image, NAME/ID: what the jail's own files
+// differ from, what those differ from that a rollback would bring back, and what the jail
+// was last started with.
+var Needs = struct{ Now, Before, Started string }{"root/base", "root.old/base", "started"}
+
+// needed says for what jails need an image: for their own files, or since they run on it.
+// runs reports whether a jail with a state runs.
+func (s *Store) needed(name, id string) (pinned, running bool) {
+	dir := filepath.Join(s.dir, name, id+pins)
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist), false
+	}
+	for _, e := range list {
+		state, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return true, false
+		}
+		says := func(file string) bool {
+			text, err := os.ReadFile(filepath.Join(string(state), file))
+			return err == nil && string(text) == name+"/"+id
+		}
+		pinned = pinned || says(Needs.Now) || says(Needs.Before)
+		running = running || says(Needs.Started) && (s.Runs == nil || s.Runs(string(state)))
+	}
+	return pinned, running
+}
+
+// Pin is Open on behalf of a jail, whose state is in the directory state: the image stays
+// as long as it is needed there. before is called with the image's name, NAME/ID, when
+// nobody can remove it any more: it has to be said there that it is needed.
+func (s *Store) Pin(ref, jail, state string, before func(image string) error) (root *os.File, err error) {
+	unlock, err := s.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	root, id, err := s.Open(ref)
+	if err != nil {
+		return nil, err
+	}
+	name, _, _ := strings.Cut(ref, "/")
+	err = os.Mkdir(filepath.Join(s.dir, name, id+pins), 0o700)
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		err = replace(filepath.Join(s.dir, name, id+pins, jail), state)
+	}
+	if err == nil {
+		err = before(name + "/" + id)
+	}
+	if err != nil {
+		root.Close()
+		return nil, err
+	}
+	return root, nil
+}
+
+// replace writes a file, unless that is what is in it.
+func replace(path, text string) error {
+	if old, err := os.ReadFile(path); err == nil && string(old) == text {
+		return nil
+	}
+	return os.WriteFile(path, []byte(text), 0o600)
 }
 
 // open opens the directory of an image and locks it, without waiting: unix.LOCK_SH to use
@@ -479,7 +546,7 @@ func (s *Store) retire(list []Image) (gone []Unnamed, err error) {
 		}
 		gone = append(gone, Unnamed{to, f})
 		_ = os.Remove(filepath.Join(dir, i.ID+about))
-		_ = os.Remove(filepath.Join(dir, i.ID+pins))
+		_ = os.RemoveAll(filepath.Join(dir, i.ID+pins))
 		if err := SyncDir(dir); err != nil {
 			return gone, err
 		}

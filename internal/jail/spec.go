@@ -141,6 +141,15 @@ type Source struct {
 	// Show are paths of the host that are seen besides, read-only, and Hide what of all
 	// that is seen is empty, for Host. Both are absolute, clean and sorted.
 	Show, Hide []string
+	// Base is what a root is based on, for Based: the name of an image, NAME or NAME/ID,
+	// in Images, the directory of the store; or the absolute, clean path of a directory.
+	Base, Images string
+	// State is the directory of the host with what outlives the jail, for Based, and Persist
+	// says what that is.
+	State   string
+	Persist Persist
+	// Scratch is how many bytes the jail may write that do not outlive it, for Based.
+	Scratch uint64
 }
 
 // Group is a group by the host's name and id.
@@ -149,6 +158,25 @@ type Group struct {
 	GID  GID
 }
 
+// Persist is what outlives a jail that is based on an image.
+type Persist uint8
+
+// The values of Persist.
+const (
+	PersistHome Persist = iota // /home
+	PersistAll                 // all that differs from the image
+	PersistNone                // nothing
+)
+
+// String is the value as the registry has it.
+func (p Persist) String() string { return [...]string{"home", "all", "none"}[p] }
+
+// DefaultScratch is Source.Scratch where the registry does not say.
+const DefaultScratch = 512 << 20
+
+// Homes is what outlives a jail with PersistHome and PersistAll, whatever image comes next.
+const Homes = "/home"
+
 // SourceKind is a kind of Source.
 type SourceKind uint8
 
@@ -156,6 +184,7 @@ type SourceKind uint8
 const (
 	Directory SourceKind = iota // a directory of the host that has all of it
 	Host                        // the host's own programs, around one home directory
+	Based                       // an image or a directory that others have too, and what differs from it
 )
 
 // OnDisconnect is what becomes of a session whose client is gone.

@@ -412,11 +412,11 @@ func oneID(spec *jail.Spec, uid, gid uint32) (int, error) {
 	if !ok1 || !ok2 {
 		return -1, fmt.Errorf("the jail's range of %d ids does not have uid %d and gid %d", spec.Userns.Size, uid, gid)
 	}
-	return nobodys(extent{uid, hostUID, 1}, extent{gid, hostGID, 1})
+	return nobodys([]extent{{uid, hostUID, 1}}, []extent{{gid, hostGID, 1}})
 }
 
 // nobodys returns a user namespace with these maps that has no process.
-func nobodys(uid, gid extent) (int, error) {
+func nobodys(uids, gids []extent) (int, error) {
 	r, w, err := sys.Pipe()
 	if err != nil {
 		return -1, fmt.Errorf("make pipe: %w", err)
@@ -434,7 +434,7 @@ func nobodys(uid, gid extent) (int, error) {
 		waitExec(c)
 		sys.Close(pidfd)
 	}()
-	if err := writeMap(pid, []extent{uid}, []extent{gid}); err != nil {
+	if err := writeMap(pid, uids, gids); err != nil {
 		return -1, err
 	}
 	return syscall.Open("/proc/"+strconv.Itoa(pid)+"/ns/user", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
@@ -452,7 +452,7 @@ func CanMapIDs(fd int) error {
 		return fmt.Errorf("clone: %w", err)
 	}
 	defer sys.Close(tree)
-	ns, err := nobodys(extent{1, unpackIDs[0].Base, 1}, extent{1, unpackIDs[0].Base, 1})
+	ns, err := nobodys([]extent{{1, unpackIDs[0].Base, 1}}, []extent{{1, unpackIDs[0].Base, 1}})
 	if err != nil {
 		return err
 	}

@@ -190,6 +190,9 @@ func mountsOf(t *testing.T, spec *jail.Spec) []string {
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	require.NoError(t, err)
 	places := []string{filepath.Dir(spec.Source.Path), filepath.Dir(program)}
+	if spec.Source.State != "" {
+		places = append(places[1:], filepath.Dir(spec.Source.State), filepath.Dir(spec.Source.Base))
+	}
 	for _, m := range spec.Mounts {
 		places = append(places, m.Source)
 	}
@@ -206,6 +209,9 @@ func mountsOf(t *testing.T, spec *jail.Spec) []string {
 }
 
 func (j *testJail) stop() {
+	if j.PIDFD < 0 {
+		return // a test has ended it
+	}
 	var m sys.MsgBuf
 	_ = sys.SendMsg(j.Conn, wire.AppendStop(nil, wire.Stop{GraceMillis: stopMillis}), nil, false, &m)
 	n, _ := sys.Poll([]sys.PollFD{{FD: int32(j.PIDFD), Events: sys.PollIn}}, 5000)
@@ -214,6 +220,7 @@ func (j *testJail) stop() {
 	}
 	_, _ = syscall.Wait4(j.PID, nil, 0, nil)
 	sys.CloseAll([]int{j.PIDFD, j.Conn, j.Stderr})
+	j.PIDFD = -1
 }
 
 // dial connects to the login's socket.

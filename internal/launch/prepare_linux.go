@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"errors"
 	"fmt"
 	"syscall"
 	"time"
@@ -101,12 +102,18 @@ func (l *Launcher) prepare(spec *jail.Spec, a *attempt) (_ *prepared, err error)
 		}
 		set.Rootfs, set.Dev, set.Ino = root.Path, root.Dev, root.Ino
 	} else {
-		if err := p.openTrees(src, a.touch); err != nil {
+		opened, err := p.openTrees(src, a.touch)
+		if err != nil {
 			return nil, err
 		}
 		a.touch(src.String())
 		if err := l.lockRootfs(p); err != nil {
 			return nil, err
+		}
+		if opened.Layers != nil {
+			if err := p.layRoot(opened.Layers); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if set.Resolver == wire.ResolverTree {
@@ -171,12 +178,13 @@ func (l *Launcher) setup(spec *jail.Spec) *wire.Setup {
 func Identity(lg *jail.Login) wire.Identity { return lg.Identity() }
 
 // openTrees clones what the source is made of and the sources of the mounts.
-func (p *prepared) openTrees(src source.Source, touch func(string)) error {
+func (p *prepared) openTrees(src source.Source, touch func(string)) (*source.Opened, error) {
 	opened, err := src.Open(touch)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	p.set.OwnRoot, p.set.Entries = opened.Root.FD < 0, opened.Entries
+	p.set.OwnRoot, p.set.Entries = opened.Root.FD < 0 && opened.Layers == nil, opened.Entries
+	p.set.Accounts = opened.Accounts
 	p.fds.Rootfs, p.exclusive, p.trees = opened.Root.FD, opened.Exclusive, opened.Trees()
 	mounts, trees := make([]wire.Mount, len(opened.Mounts)), make([]int, len(opened.Mounts))
 	for i, m := range opened.Mounts {
@@ -191,10 +199,52 @@ func (p *prepared) openTrees(src source.Source, touch func(string)) error {
 		touch(m.Source)
 		tree, err := source.Clone(m.Source, attr, false)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		p.fds.Mounts[len(trees)+i] = tree
 		p.trees = append(p.trees, source.Tree{FD: tree, Name: m.Source})
+	}
+	return opened, nil
+}
+
+// layRoot makes the root directory of layers. They get the ids of the jail before, from a
+// user namespace that maps as the jail's will: a file system of several layers cannot be
+// given any afterwards. The lock is held, so that nobody else mounts what is written to.
+func (p *prepared) layRoot(open func() (*source.Layers, error)) error {
+	ly, err := open()
+	if err != nil {
+		return err
+	}
+	defer ly.Close()
+	made := rootfs.Layers{Base: ly.Base.FD, Upper: ly.Upper.FD, Bytes: ly.Bytes, Attr: ly.Attr}
+	if p.spec.Userns.Enabled {
+		uids, gids, err := mapsOf(p.spec)
+		ns := -1
+		if err == nil {
+			made.Root, _ = hostID(uids, 0)
+			ns, err = nobodys(uids, gids)
+		}
+		if err != nil {
+			return fmt.Errorf("map ids of %s: %w", ly.Base.Name, err)
+		}
+		defer sys.Close(ns)
+		for _, tree := range []source.Tree{ly.Base, ly.Upper} {
+			if tree.FD < 0 {
+				continue
+			}
+			if err := sys.MountSetattr(tree.FD, 0, ns, false); err == syscall.EINVAL {
+				return fmt.Errorf("%s: its file system cannot be mounted with mapped ids; move it to ext4, xfs or btrfs", tree.Name)
+			} else if err != nil {
+				return fmt.Errorf("map ids of %s: %w", tree.Name, err)
+			}
+		}
+	}
+	p.fds.Rootfs, err = rootfs.Overlay(&made)
+	switch {
+	case errors.Is(err, rootfs.ErrOtherBase):
+		return fmt.Errorf("what is in %s differs from another directory than %s; jail rebase %s keeps /home and begins anew with that", ly.Upper.Name, ly.Base.Name, p.spec.Name)
+	case err != nil:
+		return fmt.Errorf("mount %s and what differs from it: %w", ly.Base.Name, err)
 	}
 	return nil
 }

@@ -112,6 +112,9 @@ func Apply(s *wire.Setup, trees Trees) (*Root, error) {
 			return nil, sys.Wrap(op.Target, err)
 		}
 	}
+	if s.Accounts {
+		b.accounts()
+	}
 	if b.Resolver >= 0 {
 		b.showResolver()
 	}

@@ -48,8 +48,8 @@ type Landmark struct{ Path, At string }
 
 // Opened is a source that has been opened for one start.
 type Opened struct {
-	// Root is the root directory. Without one, which its descriptor -1 says, PID 1
-	// makes a root of its own with Entries in it.
+	// Root is the root directory. Without one, which its descriptor -1 says, and without
+	// Layers PID 1 makes a root of its own with Entries in it.
 	Root    Tree
 	Entries []wire.Entry
 	// Mounts are made in it, in this order, before those of the registry.
@@ -57,6 +57,32 @@ type Opened struct {
 	// Exclusive is the descriptor of one of these trees: of the directory that no two
 	// jails may have at a time. Its device and inode are the name of the lock.
 	Exclusive int
+	// Layers, if it is not nil, opens what the launcher makes the root directory of. It
+	// may be called as soon as the lock is held.
+	Layers func() (*Layers, error)
+	// Accounts says that logins may have neither an entry in the passwd of the root nor a
+	// home, and that PID 1 makes what is missing.
+	Accounts bool
+}
+
+// Layers are what a root is made of that shows a directory, and what differs from it.
+type Layers struct {
+	// Base is what others may have, too: nobody writes to it.
+	Base Tree
+	// Upper has the directories "upper" and "work" of an overlay in it. Without one, which
+	// its descriptor -1 says, what differs is kept in memory, Bytes of it at most.
+	Upper Tree
+	Bytes uint64
+	Attr  uint64 // of the root, as of mount_setattr(2)
+}
+
+// Close closes the trees.
+func (ly *Layers) Close() {
+	for _, fd := range []int{ly.Base.FD, ly.Upper.FD} {
+		if fd >= 0 {
+			sys.Close(fd)
+		}
+	}
 }
 
 // Close closes the trees.
@@ -119,14 +145,17 @@ type Named struct {
 
 // Of returns the source of a jail.
 func Of(spec *jail.Spec) Source {
-	if spec.Source.Kind == jail.Host {
-		return &host{spec.Source, spec}
-	}
-	d := directory{path: spec.Source.Path, attr: sys.MountAttrNodev}
+	attr := uint64(sys.MountAttrNodev)
 	if !spec.Userns.Enabled && !spec.ContainerRoot {
-		d.attr |= sys.MountAttrNosuid
+		attr |= sys.MountAttrNosuid
 	}
-	return d
+	switch spec.Source.Kind {
+	case jail.Host:
+		return &host{spec.Source, spec}
+	case jail.Based:
+		return &based{spec.Source, spec.Name, attr, spec.Userns.Enabled}
+	}
+	return directory{path: spec.Source.Path, attr: attr}
 }
 
 // Clone clones the mount of a directory of the host, or of a regular file unless dirOnly,

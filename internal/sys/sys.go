@@ -622,6 +622,19 @@ func CapEffective() (Caps, error) {
 	return Caps(data.effLo) | Caps(data.effHi)<<32, justErr(e)
 }
 
+// RaiseCaps gives the calling thread all the capabilities again that it is permitted: a
+// change of the ids that file access is judged by takes some of them (capabilities(7)).
+func RaiseCaps() error {
+	hdr := capHeader{version: capVersion3}
+	var data capData
+	if _, _, e := syscall.RawSyscall(syscall.SYS_CAPGET, uintptr(unsafe.Pointer(&hdr)), uintptr(unsafe.Pointer(&data)), 0); e != 0 {
+		return e
+	}
+	data.effLo, data.effHi = data.permLo, data.permHi
+	_, _, e := syscall.RawSyscall(syscall.SYS_CAPSET, uintptr(unsafe.Pointer(&hdr)), uintptr(unsafe.Pointer(&data)), 0)
+	return justErr(e)
+}
+
 // LandlockABI returns the kernel's Landlock version, 0 if there is none.
 func LandlockABI() int {
 	r, _, e := syscall.RawSyscall(sysLandlockCreate, 0, 0, 1 /* LANDLOCK_CREATE_RULESET_VERSION */)

@@ -1,0 +1,196 @@
+package launch_test
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"jail/internal/jail"
+	"jail/internal/launch"
+)
+
+// newBased returns a jail that is based on a directory of busybox, as uid testUID inside,
+// whom nothing in there knows.
+func newBased(t *testing.T, persist jail.Persist, userns bool) jail.Spec {
+	t.Helper()
+	needRoot(t)
+	base := newRootfs(t)
+	require.NoError(t, os.MkdirAll(filepath.Join(base, "etc/skel"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(base, "etc/skel/.profile"), []byte("# skel\n"), 0o644))
+	s := newSpec("", userns)
+	s.Source = jail.Source{Kind: jail.Based, Base: base, State: filepath.Join(t.TempDir(), "state"), Persist: persist, Scratch: 4 << 20}
+	s.Logins[0] = jail.Login{HostUID: testUID, UID: testUID, JailName: "alice", Home: "/home/alice"}
+	return s
+}
+
+// everything is what there is in a directory: names, and what is in the files.
+func everything(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	require.NoError(t, filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		fi, err := d.Info()
+		if err != nil {
+			return err
+		}
+		st := fi.Sys().(*syscall.Stat_t)
+		all[p] = fi.Mode().String() + " " + string(rune('0'+st.Nlink%10))
+		if fi.Mode().IsRegular() && fi.Size() < 1<<16 {
+			text, err := os.ReadFile(p)
+			if err != nil {
+				return err
+			}
+			all[p] += string(text)
+		}
+		return nil
+	}))
+	return all
+}
+
+// TestBased: a jail whose root others have, too, is like any other, and what is written is
+// there as long as the registry says. The base is never written to.
+func TestBased(t *testing.T) {
+	for _, persist := range []jail.Persist{jail.PersistHome, jail.PersistAll, jail.PersistNone} {
+		t.Run(persist.String(), func(t *testing.T) {
+			bothModes(t, func(t *testing.T, userns bool) {
+				spec := newBased(t, persist, userns)
+				before := everything(t, spec.Source.Base)
+				j := mustStart(t, spec)
+				for cmd, want := range map[string]string{
+					"id":                                    "uid=61234(alice) gid=61234(alice) groups=61234(alice)\n",
+					"pwd; cat .profile; stat -c %U:%G:%a .": "/home/alice\n# skel\nalice:alice:700\n",
+					"stat -c %u:%g:%a / /etc /etc/passwd":   "0:0:755\n0:0:755\n0:0:644\n",
+					"hostname":                              "test\n",
+					"ls -d /dev/jail/state; ls /dev/jail/state 2>/dev/null; true": "/dev/jail/state\n",
+				} {
+					assert.Equal(t, want, j.out(cmd), cmd)
+				}
+				require.Equal(t, "", j.out("echo mine >file; echo x >/tmp/file"))
+				last := j
+				if userns {
+					r := j.withRoot()
+					last = r
+					require.Equal(t, "", r.out("echo changed >/etc/group; rm -r /etc/skel; mkdir /etc/skel; mv /home/alice/.profile /srv-of-root; mkdir /opt; chown 5:6 /opt; chmod 4755 /bin/busybox"))
+					assert.Equal(t, "changed\n5:6\n", r.out("cat /etc/group; stat -c %u:%g /opt; ls /etc/skel"))
+				}
+				assert.Equal(t, before, everything(t, spec.Source.Base), "nothing of the base has changed")
+
+				last.stop()
+				k := mustStart(t, spec)
+				home, root := "mine\n", "x\n"
+				switch persist {
+				case jail.PersistHome:
+					root = ""
+				case jail.PersistNone:
+					home, root = "", ""
+				}
+				assert.Equal(t, home, k.out("cat file 2>/dev/null; true"))
+				assert.Equal(t, root, k.out("cat /tmp/file 2>/dev/null; true"))
+				if userns && persist == jail.PersistAll {
+					assert.Equal(t, "changed\n", k.out("cat /etc/group; ls /etc/skel"))
+				} else {
+					assert.Contains(t, k.out("cat /etc/group; ls -A /etc/skel"), "extra:x:700:work\nalice:x:61234:\n.profile\n")
+				}
+				assert.Equal(t, "1\n", k.out("grep -c alice /etc/passwd"), "the entry is made once")
+				assert.Equal(t, before, everything(t, spec.Source.Base), "nothing of the base has changed")
+			})
+		})
+	}
+}
+
+// withRoot starts the jail anew, so that sessions are uid 0 inside, which no registry
+// allows.
+func (j *testJail) withRoot() *testJail {
+	j.stop()
+	spec := j.spec
+	spec.Logins = append([]jail.Login{{HostUID: testUID + 1, UID: 0, JailName: "root", Home: "/"}}, spec.Logins...)
+	return mustStart(j.t, spec)
+}
+
+// TestBasedTogether: jails on one base see nothing of one another, and no two have one state.
+func TestBasedTogether(t *testing.T) {
+	one := newBased(t, jail.PersistAll, true)
+	j := mustStart(t, one)
+	two := one
+	two.Name, two.Userns = "other", testRange(1)
+	_, err := start(t, two)
+	assert.ErrorIs(t, err, launch.ErrBusy)
+	two.Source.State = filepath.Join(t.TempDir(), "state")
+	k := mustStart(t, two)
+	require.Equal(t, "", j.out("echo secret >/tmp/file"))
+	assert.Equal(t, "gone\n", k.out("test -e /tmp/file || echo gone; test ! -e /home/alice/file"))
+	require.Equal(t, "", k.out("echo other >/tmp/file"))
+	assert.Equal(t, "secret\n", j.out("cat /tmp/file"))
+}
+
+// TestBasedBadly: what administrators get wrong is one line with what to do, and nothing
+// half-made is left.
+func TestBasedBadly(t *testing.T) {
+	spec := newBased(t, jail.PersistAll, true)
+	j := mustStart(t, spec)
+	j.stop()
+	for claim, c := range map[string]struct {
+		change func(s *jail.Spec)
+		says   string
+	}{
+		"the upper of another base": {func(s *jail.Spec) { s.Source.Base = newRootfs(t) }, "differs from " + spec.Source.Base + ", not from "},
+		"a base that is not there":  {func(s *jail.Spec) { s.Source.Base = "/nowhere"; s.Source.State += "2" }, "open /nowhere: no such file or directory"},
+		"a base that is a link": {func(s *jail.Spec) {
+			s.Source.Base = filepath.Join(t.TempDir(), "link")
+			require.NoError(t, os.Symlink("/", s.Source.Base))
+			s.Source.State += "3"
+		}, "a symbolic link is on the way"},
+		"an image that is not there": {func(s *jail.Spec) {
+			s.Source.Base, s.Source.Images = "nothing", filepath.Join(t.TempDir(), "images")
+			s.Source.State += "4"
+		}, "there is no image nothing in "},
+		"a state that others can enter": {func(s *jail.Spec) {
+			s.Source.State = t.TempDir()
+			require.NoError(t, os.Chmod(s.Source.State, 0o755))
+		}, "must be root's and nobody else's to enter"},
+		"a state in a directory that is not there": {func(s *jail.Spec) { s.Source.State = "/nowhere/state" }, "/nowhere is missing; make it"},
+		"a state that is a link": {func(s *jail.Spec) {
+			s.Source.State = filepath.Join(t.TempDir(), "link")
+			require.NoError(t, os.Symlink("/root", s.Source.State))
+		}, "symbolic link"},
+		"programs for another processor": {func(s *jail.Spec) {
+			s.Source.Base = newRootfs(t)
+			s.Source.State += "5"
+			require.NoError(t, os.Remove(filepath.Join(s.Source.Base, "bin/sh")))
+			head := append([]byte("\x7fELF\x02\x02\x01"), make([]byte, 64)...)
+			head[19] = 22 // EM_S390
+			require.NoError(t, os.WriteFile(filepath.Join(s.Source.Base, "bin/sh"), head, 0o755))
+		}, "its programs are for another processor (22)"},
+	} {
+		t.Run(claim, func(t *testing.T) {
+			s := spec
+			c.change(&s)
+			_, err := start(t, s)
+			require.ErrorContains(t, err, c.says)
+			assert.NotContains(t, err.Error(), "\n")
+			_, err = os.Lstat(filepath.Join(s.Source.State, "root"))
+			assert.Equal(t, s.Source.State == spec.Source.State, err == nil, "nothing half-made")
+		})
+	}
+	// The base itself replaced, under the same name: the kernel's own word.
+	require.NoError(t, os.Rename(spec.Source.Base, spec.Source.Base+".old"))
+	require.NoError(t, os.Rename(newRootfs(t), spec.Source.Base))
+	_, err := start(t, spec)
+	assert.ErrorContains(t, err, "differs from another directory than "+spec.Source.Base)
+}
+
+// TestScratch: what a jail writes in memory has a bound, and the base is read all the same.
+func TestScratch(t *testing.T) {
+	j := mustStart(t, newBased(t, jail.PersistNone, true))
+	r := j.run("dd if=/dev/zero of=/tmp/big bs=1M count=8 2>&1")
+	assert.NotZero(t, r.exited.Code)
+	assert.Contains(t, r.out, "No space left on device")
+	assert.Equal(t, "ok\n", j.out("rm /tmp/big; echo ok"))
+	assert.Equal(t, "bounded\n", j.out("cd /tmp; i=0; while touch f$i 2>/dev/null; do i=$((i+1)); test $i -lt 2000 || exit 1; done; echo bounded"), "and so has the number of files")
+}

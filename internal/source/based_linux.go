@@ -1,0 +1,395 @@
+package source
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"jail/internal/imagestore"
+	"jail/internal/jail"
+	"jail/internal/rootpath"
+	"jail/internal/sys"
+)
+
+// based is a root based on what others have, too: an image of the store, or a directory.
+// Nobody writes to that. What a jail writes is its own: in memory, gone with the jail, or
+// with PersistAll in its state. What is below /home is in the state with PersistHome as
+// well.
+//
+// The directory of the state is root's, and nobody else can enter it: what is in it has the
+// ids of the jail, set-uid programs and capabilities of files among it.
+//
+//	mark/      empty; is mounted in the jail from its start to its end, and is the name of
+//	           the lock
+//	home/      what is at /home
+//	root/      with PersistAll: upper/ and work/ of an overlay, and base, which names what
+//	           upper/ differs from
+//	root.old/  the same of before the last rebase
+//	started    names the image that the jail was last started with
+type based struct {
+	jail.Source
+	name string // the jail's
+	attr uint64 // of mount_setattr(2)
+	ids  bool   // ids are mapped
+}
+
+// StateInside is where a jail that is based on something has its landmark.
+const StateInside = "/dev/jail/state"
+
+// The directories of a state.
+const (
+	markDir = "mark"
+	homeDir = "home"
+	rootDir = "root"
+	oldDir  = "root.old"
+	newDir  = "root.new" // being made
+)
+
+// isDir reports whether the base is a directory, and no image.
+func (b *based) isDir() bool { return strings.HasPrefix(b.Base, "/") }
+
+func (b *based) String() string { return "base:" + b.Base + ":" + b.State }
+
+func (b *based) Places() []string { return []string{b.State} }
+
+func (b *based) HostFiles() string { return "" }
+
+func (b *based) Landmark() Landmark {
+	return Landmark{Path: path.Join(b.State, markDir), At: StateInside}
+}
+
+func (b *based) Name() (*Named, error) {
+	return nil, errors.New("a jail with base needs a launcher that is root")
+}
+
+// View is what the jail starts with: the base, and /home. Accounts that are made inside are
+// not in it; whose login it is, and where his home is, the registry says of such a jail.
+func (b *based) View() (*rootpath.Tree, error) {
+	var fd int
+	if b.isDir() {
+		dir, err := rootpath.OpenDir(b.Base, unix.O_PATH)
+		if err != nil {
+			return nil, fmt.Errorf("base: %w", err)
+		}
+		fd = dir
+	} else {
+		ref := b.Base
+		if now, err := b.now(); err == nil && now != "" {
+			ref = now
+		}
+		store, err := imagestore.Open(b.Images)
+		if err != nil {
+			return nil, err
+		}
+		image, _, err := store.Open(ref)
+		if err != nil {
+			return nil, err
+		}
+		defer image.Close()
+		if fd, err = sys.Openat2(int(image.Fd()), ".", sys.OPath|syscall.O_DIRECTORY, sys.ResolveBeneath); err != nil {
+			return nil, fmt.Errorf("open image %s: %w", ref, err)
+		}
+	}
+	tree := &rootpath.Tree{Root: fd}
+	if b.Persist == jail.PersistNone {
+		return tree, nil
+	}
+	// Before the first start there is none, and so there are no keys in it.
+	home, err := rootpath.OpenDir(path.Join(b.State, homeDir), unix.O_PATH)
+	if errors.Is(err, unix.ENOENT) {
+		return tree, nil
+	}
+	if err != nil {
+		tree.Close()
+		return nil, fmt.Errorf("state: %w", err)
+	}
+	tree.Mounts = []rootpath.Mount{{Target: jail.Homes, FD: home}}
+	return tree, nil
+}
+
+func (b *based) Open(touch func(string)) (_ *Opened, err error) {
+	if b.ids {
+		if err := mapsLayers(); err != nil {
+			return nil, err
+		}
+	}
+	o := &Opened{Root: Tree{FD: -1}, Exclusive: -1, Accounts: true}
+	defer func() {
+		if err != nil {
+			o.Close()
+		}
+	}()
+	touch(b.State)
+	if err := b.prepare(); err != nil {
+		return nil, err
+	}
+	add := func(name, target string, attr uint64, ids IDs) error {
+		p := path.Join(b.State, name)
+		fd, err := Clone(p, attr, true)
+		if err == nil {
+			o.Mounts = append(o.Mounts, Mount{Tree{FD: fd, Name: p, IDs: ids}, target, attr&sys.MountAttrRdonly != 0})
+		}
+		return err
+	}
+	// Nobody's inside, and 0700: nobody there can lock it, or get hold of it at all.
+	if err := add(markDir, StateInside, sys.MountAttrRdonly|sys.MountAttrNosuid|sys.MountAttrNodev|sys.MountAttrNoexec, NoIDs); err != nil {
+		return nil, err
+	}
+	o.Exclusive = o.Mounts[0].FD
+	if b.Persist != jail.PersistNone {
+		if err := add(homeDir, jail.Homes, b.attr, AllIDs); err != nil {
+			return nil, err
+		}
+	}
+	o.Layers = func() (*Layers, error) { return b.layers(touch) }
+	return o, nil
+}
+
+// prepare makes what is missing of the directory of the state.
+func (b *based) prepare() error {
+	if path.Dir(b.State) == DefaultStates {
+		if err := os.MkdirAll(DefaultStates, 0o700); err != nil {
+			return err
+		}
+	}
+	type dir struct {
+		path string
+		mode os.FileMode
+	}
+	dirs := []dir{{b.State, 0o700}, {path.Join(b.State, markDir), 0o700}}
+	if b.Persist != jail.PersistNone {
+		dirs = append(dirs, dir{path.Join(b.State, homeDir), 0o755})
+	}
+	for _, d := range dirs {
+		switch err := os.Mkdir(d.path, d.mode); {
+		case err == nil:
+			if err := os.Chmod(d.path, d.mode); err != nil { // past any umask
+				return err
+			}
+		case errors.Is(err, fs.ErrExist):
+		case errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("%s cannot be made: %s is missing; make it, root's (mkdir -m 0700)", d.path, path.Dir(d.path))
+		default:
+			return err
+		}
+		if d.path == b.State {
+			if err := closed(b.State); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// DefaultStates is where states are, each called as its jail, that the registry does not
+// give another place.
+const DefaultStates = "/var/lib/jail/state"
+
+// closed makes sure that a directory is root's and that nobody else can enter it.
+func closed(p string) error {
+	fd, err := rootpath.OpenDir(p, unix.O_PATH)
+	if err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	defer sys.Close(fd)
+	var st syscall.Stat_t
+	if err := syscall.Fstat(fd, &st); err != nil {
+		return fmt.Errorf("stat %s: %w", p, err)
+	}
+	if st.Uid != 0 || st.Mode&0o077 != 0 {
+		return fmt.Errorf("%s: must be root's and nobody else's to enter (uid %d, mode %04o), since set-uid files of the jail are in it; chown root %s, chmod 0700 %s", p, st.Uid, st.Mode&0o7777, p, p)
+	}
+	return nil
+}
+
+// now is what the jail's own files differ from, "" if there are none.
+func (b *based) now() (string, error) {
+	if b.Persist != jail.PersistAll {
+		return "", nil
+	}
+	text, err := os.ReadFile(path.Join(b.State, imagestore.Needs.Now))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return string(text), nil
+}
+
+// wanted is what is to be opened: what the jail's own files differ from, if there are any,
+// else what the registry says. It is an error if these do not agree.
+func (b *based) wanted() (ref string, err error) {
+	now, err := b.now()
+	if err != nil {
+		return "", err
+	}
+	if now == "" || now == b.Base || strings.HasPrefix(now, b.Base+"/") && !b.isDir() {
+		return first(now, b.Base), nil
+	}
+	return "", fmt.Errorf("what is in %s differs from %s, not from %s, which the registry says; jail rebase %s keeps /home and begins anew with that, or write base = %q",
+		path.Join(b.State, rootDir), now, b.Base, b.name, now)
+}
+
+func first(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// layers opens what the root is made of. The jail has the lock.
+func (b *based) layers(touch func(string)) (_ *Layers, err error) {
+	ref, err := b.wanted()
+	if err != nil {
+		return nil, err
+	}
+	ly := &Layers{Base: Tree{FD: -1, Name: ref}, Upper: Tree{FD: -1}, Bytes: b.Scratch, Attr: b.attr}
+	defer func() {
+		if err != nil {
+			ly.Close()
+		}
+	}()
+	const attr = sys.MountAttrRdonly | sys.MountAttrNodev | sys.MountAttrNosuid
+	base := b.Base // as it is called when there is no doubt
+	touch(ref)
+	if b.isDir() {
+		if ly.Base.FD, err = Clone(b.Base, attr, true); err == nil {
+			err = b.started(b.Base)
+		}
+		if err != nil {
+			return nil, err
+		}
+	} else {
+		store, err := imagestore.Open(b.Images)
+		if err != nil {
+			return nil, err
+		}
+		image, err := store.Pin(ref, b.name, b.State, func(image string) error {
+			base = image
+			if b.Persist == jail.PersistAll {
+				if err := b.fresh(image); err != nil {
+					return err
+				}
+			}
+			return b.started(image)
+		})
+		if err != nil {
+			return nil, err
+		}
+		defer image.Close()
+		if ly.Base.FD, err = cloneOf(int(image.Fd()), attr); err != nil {
+			return nil, fmt.Errorf("clone image %s: %w", base, err)
+		}
+	}
+	if err := ours(ly.Base.FD); err != nil {
+		return nil, fmt.Errorf("%s: %w", base, err)
+	}
+	if b.Persist != jail.PersistAll {
+		return ly, nil
+	}
+	dir := path.Join(b.State, rootDir)
+	touch(dir)
+	if b.isDir() {
+		if err := b.fresh(b.Base); err != nil {
+			return nil, err
+		}
+	}
+	if err := like(path.Join(dir, "upper"), ly.Base.FD); err != nil {
+		return nil, err
+	}
+	ly.Upper.Name = dir
+	if ly.Upper.FD, err = Clone(dir, sys.MountAttrNodev, true); err != nil {
+		return nil, err
+	}
+	return ly, nil
+}
+
+// started notes what the jail is started with.
+func (b *based) started(with string) error {
+	return note(path.Join(b.State, imagestore.Needs.Started), with)
+}
+
+// fresh makes the directory of what differs from base, if there is none.
+func (b *based) fresh(base string) error {
+	dir, fresh := path.Join(b.State, rootDir), path.Join(b.State, newDir)
+	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.RemoveAll(fresh); err != nil { // of a start that was killed
+		return err
+	}
+	for _, d := range []string{fresh, path.Join(fresh, "upper"), path.Join(fresh, "work")} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			return err
+		}
+	}
+	if err := note(path.Join(fresh, path.Base(imagestore.Needs.Now)), base); err != nil {
+		return err
+	}
+	return os.Rename(fresh, dir)
+}
+
+// like gives the directory p, of root's making, the owner and the mode that another has.
+func like(p string, as int) error {
+	var st syscall.Stat_t
+	if err := syscall.Fstat(as, &st); err != nil {
+		return fmt.Errorf("stat the base: %w", err)
+	}
+	if err := os.Lchown(p, int(st.Uid), int(st.Gid)); err != nil {
+		return err
+	}
+	return syscall.Chmod(p, st.Mode&0o7777)
+}
+
+// note writes a file whole or not at all, unless that is what it says.
+func note(p, text string) error {
+	if old, err := os.ReadFile(p); err == nil && string(old) == text {
+		return nil
+	}
+	f, err := os.OpenFile(p+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(p+".new", p)
+}
+
+// cloneOf clones the mount that a directory is open on.
+func cloneOf(dir int, attr uint64) (int, error) {
+	tree, err := sys.OpenTree(dir, "", sys.OpenTreeClone|sys.AtEmptyPath)
+	if err != nil {
+		return -1, err
+	}
+	if err := sys.MountSetattr(tree, attr, -1, false); err != nil {
+		sys.Close(tree)
+		return -1, err
+	}
+	return tree, nil
+}
+
+// mapsLayers reports why layers of overlayfs cannot have mapped ids (Linux 5.19).
+func mapsLayers() error {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return err
+	}
+	return mapsLayersOn(unix.ByteSliceToString(u.Release[:]))
+}
+
+func mapsLayersOn(release string) error {
+	var major, minor int
+	if _, err := fmt.Sscanf(release, "%d.%d", &major, &minor); err != nil || major > 5 || major == 5 && minor >= 19 {
+		return nil // what cannot be read is found out when it is tried
+	}
+	return fmt.Errorf("base needs Linux 5.19, for layers with mapped ids, and this is %s; give the jail a rootfs of its own (jail image copy NAME DIR)", release)
+}
