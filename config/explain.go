@@ -114,7 +114,10 @@ func (d *draft) explainSettings(e *Explanation) {
 	if t := d.templateKey(); t.given() {
 		add("template", shown(t.v), t.origin)
 	}
-	text("rootfs", d.Rootfs, "")
+	if !d.isBased() {
+		text("rootfs", d.Rootfs, "")
+	}
+	d.explainBase(e)
 	text("hostname", s.Hostname, d.name)
 	switch u := e.Spec.Userns; {
 	case s.Userns.off:

@@ -250,7 +250,8 @@ func (v *validator) addMatched() {
 		}
 		tpl := v.template(&m.problems, m.Template)
 		if tpl != nil && tpl.oneRoot() {
-			m.errorf(tpl.Rootfs.origin, "%s is one directory for the jails of all accounts, write {user} or {uid} into it", tpl.Rootfs.v)
+			place := tpl.ownPlace()
+			m.errorf(place.origin, "%s is one directory for the jails of all accounts, write {user} or {uid} into it", place.v)
 		}
 		var system, unusable []string
 		root := false

@@ -173,6 +173,7 @@ func TestEveryKeyOfATemplate(t *testing.T) {
 		"service": `[ { name = "s", exec = [ "/s" ] } ]`, "fresh": `[ "/tmp" ]`,
 		"ports": `[]`, "loopback": `[ 5432 ]`, "unowned": `"refuse"`, "network": `"none"`,
 		"show": `[ "/var/lib/x" ]`, "hide": `[ "/usr/x" ]`, "acknowledge": `[ "x" ]`,
+		"base": `"debian"`, "state": `"/srv/state"`, "persist": `"none"`, "scratch": `"64M"`,
 	}
 	for key := range fieldsOf(reflect.TypeFor[jailTable]()) {
 		if key == "users" || key == "template" {
@@ -182,7 +183,9 @@ func TestEveryKeyOfATemplate(t *testing.T) {
 		line := key + " = " + keys[key] + "\n"
 		rest := "users = [\"alice\"]\n"
 		switch key {
-		case "rootfs":
+		case "rootfs", "base":
+		case "state", "persist", "scratch":
+			rest += "base = \"debian\"\n"
 		case "show", "hide": // a cage's
 			rest += "rootfs = \"host\"\n"
 		case "unowned":
@@ -205,7 +208,7 @@ func TestEveryKeyOfATemplate(t *testing.T) {
 		} else {
 			assert.NotEqual(t, none.Jails, reg.Jails, key)
 		}
-		if key == "rootfs" || key == "uid" || key == "service" {
+		if key == "rootfs" || key == "base" || key == "state" || key == "uid" || key == "service" {
 			continue
 		}
 		reg, errs = load(t, testOptions(), "version = 1\n[defaults]\n"+line+"[jail.own]\n"+rest)

@@ -98,12 +98,14 @@ func (v *validator) checkPlaces() {
 		for _, dir := range d.places {
 			if d.isCage() {
 				v.judgeCage(d, dir, seen)
+			} else if d.isBased() {
+				v.judgeState(d, dir, seen[dir])
 			} else if !d.inFaultyHome(dir) {
 				v.judgeRootfs(d, dir, seen[dir])
 			}
 			p := placeOf(dir, seen[dir])
 			for _, how := range sockets.find(p) {
-				d.errorf(d.Rootfs.origin, "%s %s the control sockets' directory %s, use another directory", dir, how, v.opt.RuntimeDir)
+				d.errorf(d.rootOrigin(), "%s %s the control sockets' directory %s, use another directory", dir, how, v.opt.RuntimeDir)
 				break
 			}
 			roots.add(p, d)
@@ -114,7 +116,7 @@ func (v *validator) checkPlaces() {
 		for other, how := range roots.find(r.p) {
 			if d := r.d; other != d {
 				d.meet(other, func() {
-					d.errorf(d.Rootfs.origin, "%s %s the rootfs of jail %q (%s:%d), give each jail a directory of its own",
+					d.errorf(d.rootOrigin(), "%s %s the rootfs of jail %q (%s:%d), give each jail a directory of its own",
 						r.dir, how, other.name, other.file, other.line)
 				})
 			}
@@ -122,6 +124,7 @@ func (v *validator) checkPlaces() {
 	}
 	judge(v.drafts)
 	for _, d := range v.drafts {
+		v.judgeBase(d, seen, roots)
 		for _, m := range d.set.Mounts {
 			v.checkSource(d, &m, seen, roots, sockets)
 		}
@@ -186,6 +189,9 @@ func (v *validator) places() []string {
 		}
 		for _, p := range d.shown() {
 			add(p.v)
+		}
+		if p := d.baseToLook(); p != "" {
+			add(p)
 		}
 		if d.isCage() {
 			for _, p := range root.Programs() {

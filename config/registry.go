@@ -76,6 +76,15 @@ type jailTable struct {
 	// inside one another. "host" makes a cage of the host itself, for one login: its
 	// programs, what everybody may know of its /etc, and the login's home.
 	Rootfs value[string] `toml:"rootfs"`
+	// Base takes the place of rootfs: the jail's root is an image (NAME, or NAME/ID for
+	// a certain one; jail-image(8)) or a directory, given by its absolute path, that other
+	// jails are based on as well. Nothing is written to it. What this jail writes is seen
+	// by nobody else, and persist says what outlives it.
+	Base value[string] `toml:"base"`
+	// State is the directory of the host with what outlives a jail with base: an absolute
+	// path without a symbolic link in it, root's and nobody else's to enter. It is made if
+	// it is missing. The default is /var/lib/jail/state/NAME. No two jails share one.
+	State value[string] `toml:"state"`
 	// Users are the host logins that land in this jail. Required: an array
 	// of names, or a table with one entry per name. A login belongs to one
 	// jail, is in the host's passwd, and is no system or administrator's
@@ -134,6 +143,13 @@ type settings struct {
 	// Fresh are directories that are empty at each start of the jail, in memory: "/run",
 	// "/tmp". The default is /run for a jail with services, and none otherwise.
 	Fresh listKey `toml:"fresh"`
+	// Persist is what outlives a jail with base: "home" (the default) is /home, all else
+	// is as the base has it at each start; "all" is everything, and then the jail stays on
+	// the image it was first started with until jail rebase; "none" is nothing.
+	Persist value[string] `toml:"persist"`
+	// Scratch is how much a jail with base may write that does not outlive it, as "512M" (the
+	// default) or "1G". It is kept in memory.
+	Scratch value[string] `toml:"scratch"`
 	// X11 lets sessions have the X11 display that their client forwards, if
 	// sshd forwards it ("jail-init check" says what sshd needs for that). The
 	// default is false.

@@ -54,6 +54,7 @@ func (x *expansion) expand(s string, has func(word string)) (string, error) {
 // where it is looked up as a place on the host, or not.
 func (t *jailTable) expandable(f func(x *value[string], place bool)) {
 	f(&t.Rootfs, true)
+	f(&t.State, true)
 	f(&t.Hostname, false)
 	for _, name := range keysOf(t.Env) {
 		val := t.Env[name]
@@ -120,7 +121,10 @@ func (t *jailTable) expandFor(ps *problems, x *expansion) expanded {
 
 // from takes from a template what t does not say itself.
 func (t *jailTable) from(tpl *jailTable) {
-	t.Rootfs = t.Rootfs.or(tpl.Rootfs)
+	if !t.Rootfs.given() && !t.Base.given() {
+		t.Rootfs, t.Base = tpl.Rootfs, tpl.Base
+	}
+	t.State = t.State.or(tpl.State)
 	t.UID = t.UID.or(tpl.UID)
 	if !t.Services.given() {
 		t.Services = tpl.Services
@@ -130,9 +134,18 @@ func (t *jailTable) from(tpl *jailTable) {
 
 // oneRoot reports whether all jails of a template would have the same root directory.
 func (t *jailTable) oneRoot() bool {
-	one := t.Rootfs.usable() && strings.HasPrefix(t.Rootfs.v, "/")
-	_, err := (&expansion{}).expand(t.Rootfs.v, func(string) { one = false })
+	place := t.ownPlace()
+	one := place.usable() && strings.HasPrefix(place.v, "/")
+	_, err := (&expansion{}).expand(place.v, func(string) { one = false })
 	return one && err == nil
+}
+
+// ownPlace is the key that says which directory is a jail's alone.
+func (t *jailTable) ownPlace() value[string] {
+	if t.Base.given() {
+		return t.State
+	}
+	return t.Rootfs
 }
 
 // addTemplates reads the templates of all files, which may be named in any of them.
@@ -184,6 +197,9 @@ func (v *validator) checkTemplate(t *jailTable) {
 		checkID(&sample.problems, t.UID)
 	}
 	v.settings(&sample.problems, &jail.Spec{}, &sample.set, t.origin)
+	if t.Base.given() {
+		v.based(sample)
+	}
 	v.services(sample)
 	t.errors = append(t.errors, sample.errors...)
 }
@@ -214,7 +230,7 @@ func (v *validator) template(ps *problems, name value[string]) *jailTable {
 func (v *validator) applyTemplate(t *jailTable) {
 	tpl := v.template(&t.problems, t.Template)
 	if tpl == nil {
-		if t.Template.given() && !t.Rootfs.given() {
+		if t.Template.given() && !t.Rootfs.given() && !t.Base.given() {
 			t.Rootfs.origin, t.Rootfs.broken = t.Template.origin, true // who knows what it would be
 		}
 		return

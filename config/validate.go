@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"jail/internal/imagestore"
 	"jail/internal/jail"
 	root "jail/internal/source"
 	"jail/internal/wire"
@@ -143,6 +144,7 @@ func (v *validator) addDraft(t *jailTable) {
 	v.users(d)
 	v.settings(&d.problems, &d.spec, &d.set, t.origin)
 	v.cage(d)
+	v.based(d)
 	v.services(d)
 	v.keep(d)
 	v.usernsRange(d)
@@ -160,6 +162,8 @@ func (s settings) over(def settings) settings {
 	s.Autostart = s.Autostart.or(def.Autostart)
 	s.ContainerRoot = s.ContainerRoot.or(def.ContainerRoot)
 	s.Fresh = s.Fresh.or(def.Fresh)
+	s.Persist = s.Persist.or(def.Persist)
+	s.Scratch = s.Scratch.or(def.Scratch)
 	s.X11 = s.X11.or(def.X11)
 	s.OnDisconnect = s.OnDisconnect.or(def.OnDisconnect)
 	s.ResolvConf = s.ResolvConf.or(def.ResolvConf)
@@ -208,7 +212,9 @@ func (s settings) over(def settings) settings {
 func (v *validator) rootfs(d *draft) {
 	r := d.Rootfs
 	if !r.given() {
-		d.errorf(d.at("rootfs"), `is missing, add rootfs = "/path/of/the/root/directory"`)
+		if !d.isBased() {
+			d.errorf(d.at("rootfs"), `is missing, add rootfs = "/path/of/the/root/directory"`)
+		}
 		return
 	}
 	if r.v == ofHost || !r.usable() || !cleanPath(&d.problems, r) {
@@ -217,6 +223,8 @@ func (v *validator) rootfs(d *draft) {
 	switch {
 	case isSystemDir(r.v):
 		d.errorf(r.origin, "%s is a directory of the host itself, use one made for this jail", r.v)
+	case contains(imagestore.DefaultDir, r.v):
+		d.errorf(r.origin, `%s is in the store of images, to which no jail may write; write base = "IMAGE", or use a copy (jail image copy)`, r.v)
 	case contains(r.v, path.Dir(v.registry)):
 		d.errorf(r.origin, "%s contains this registry, so the jail could rewrite it; use another directory", r.v)
 	default:

@@ -38,6 +38,8 @@ const usage = `Usage: jail-init [--config FILE] [--runtime-dir DIR] VERB [ARGUME
     exec [-u UID [-g GID]] NAME [COMMAND ARGUMENT...]
                               run a command in a jail, as its root unless told otherwise
     stop NAME | --all         end a jail; --grace DURATION (default 5s)
+    rebase NAME               have a jail with base begin anew with the current image
+    rollback NAME             take that back
     image VERB                keep root directories that are made of archives;
                               jail-init image help shows the verbs
 ` + restartUsage + seeUsage + doctorUsage + disableUsage + recordingsUsage + provisionUsage + `    version                   print it
@@ -158,6 +160,14 @@ func command(args []string) int {
 		if status, err = c.set(rest); err == nil {
 			return status
 		}
+	case "rebase":
+		if rest, err = c.jail(verb, rest); err == nil {
+			err = admin.Rebase(c.admin(), rest[0])
+		}
+	case "rollback":
+		if rest, err = c.jail(verb, rest); err == nil {
+			err = admin.Rollback(c.admin(), rest[0])
+		}
 	case "image":
 		err = c.image(rest)
 	case "who", "last":
@@ -265,6 +275,15 @@ func (c *common) finish(fs *flag.FlagSet, verb string, args []string, want int) 
 		return nil, usageError(fmt.Sprintf("%s takes %d arguments, not %d; jail-init help shows them", verb, want, len(names)))
 	}
 	return names, nil
+}
+
+// jail parses the options of a verb that takes the name of one jail.
+func (c *common) jail(verb string, args []string) ([]string, error) {
+	names, err := c.parse(verb, args, 1)
+	if err == nil && !jail.ValidName(names[0]) {
+		err = usageError(verb + " takes the name of a jail")
+	}
+	return names, err
 }
 
 func (c *common) exec(args []string) (int, error) {

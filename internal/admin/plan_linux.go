@@ -51,6 +51,9 @@ func Plan(opt Options, name string) int {
 	for _, err := range e.Errors {
 		fmt.Fprintf(opt.Stdout, "error: %s\n", err.Error())
 	}
+	if on := standingOn(&e.Spec); on != "" {
+		fmt.Fprintf(opt.Stdout, "note: %s\n", on)
+	}
 	fmt.Fprintf(opt.Stdout, "note: %s\n", standing(opt, name, e))
 	if !e.InForce {
 		return 1

@@ -26,6 +26,7 @@ import (
 	"jail/internal/imagestore"
 	"jail/internal/jail"
 	"jail/internal/launch"
+	"jail/internal/source"
 	"jail/internal/sys"
 	"jail/internal/tty"
 	"jail/internal/wire"
@@ -40,6 +41,7 @@ func OpenStore(dir string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.Runs = func(state string) bool { return launch.Runs(source.Mark(state)) }
 	return &Store{s}, nil
 }
 

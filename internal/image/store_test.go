@@ -33,9 +33,12 @@ func states(t *testing.T, s *Store) map[string]string {
 	all := map[string]string{}
 	for _, i := range list {
 		state := ""
-		for is, name := range map[*bool]string{&i.Current: "current", &i.InUse: "in use", &i.Pinned: "pinned"} {
-			if *is {
-				state += name
+		for _, k := range []struct {
+			is   bool
+			name string
+		}{{i.Current, "current"}, {i.InUse, "in use"}, {i.Pinned, "pinned"}} {
+			if k.is {
+				state += k.name
 			}
 		}
 		all[i.Name+"/"+i.ID] = state
@@ -65,14 +68,69 @@ func TestUse(t *testing.T) {
 	assert.Equal(t, "current", states(t, s)["deb/"+ids[0]])
 }
 
+// pin pins an image for a jail whose state is in a directory.
+func pin(t *testing.T, s *Store, ref, state string) {
+	t.Helper()
+	f, err := s.Pin(ref, "alice", state, func(image string) error {
+		assert.Equal(t, ref, image)
+		return nil
+	})
+	require.NoError(t, err)
+	f.Close()
+}
+
+// TestPins: an image stays as long as the state of a jail says that it is needed, and no
+// longer; nobody has to take a pin away.
+func TestPins(t *testing.T) {
+	s := store(t)
+	ids := three(t, s, "deb")
+	state := t.TempDir()
+	for _, dir := range []string{"root", "root.old"} {
+		require.NoError(t, os.Mkdir(filepath.Join(state, dir), 0o700))
+	}
+	for _, id := range ids {
+		pin(t, s, "deb/"+id, state)
+	}
+	runs := true
+	s.Runs = func(of string) bool {
+		assert.Equal(t, state, of)
+		return runs
+	}
+	for file, id := range map[string]string{imagestore.Needs.Now: ids[0], imagestore.Needs.Before: ids[1], imagestore.Needs.Started: ids[2]} {
+		require.NoError(t, os.WriteFile(filepath.Join(state, file), []byte("deb/"+id), 0o600))
+	}
+	assert.Equal(t, map[string]string{"deb/" + ids[0]: "pinned", "deb/" + ids[1]: "pinned", "deb/" + ids[2]: "currentin use"}, states(t, s))
+	require.NoError(t, s.Use("deb", ids[1]))
+	gone, err := s.Prune("")
+	require.NoError(t, err)
+	assert.Empty(t, gone, "a jail runs on it")
+	runs = false
+	gone, err = s.Prune("")
+	require.NoError(t, err)
+	require.Len(t, gone, 1)
+	assert.Equal(t, ids[2], gone[0].ID)
+	require.NoError(t, os.RemoveAll(state))
+	gone, err = s.Prune("")
+	require.NoError(t, err)
+	require.Len(t, gone, 1, "the state has gone, and the pin with it")
+	assert.Equal(t, ids[0], gone[0].ID)
+	_, err = s.Pin("deb/"+ids[0], "alice", state, func(string) error { return nil })
+	assert.ErrorContains(t, err, "there is no image")
+}
+
 // TestPrune: what is current, in use or pinned stays.
 func TestPrune(t *testing.T) {
 	s := store(t)
 	a, b := three(t, s, "a"), three(t, s, "b")
 	used, _, err := s.Open("a/" + a[0])
 	require.NoError(t, err)
-	require.NoError(t, os.MkdirAll(filepath.Join(s.Dir(), "b", b[1]+".pins"), 0o700))
-	require.NoError(t, os.WriteFile(filepath.Join(s.Dir(), "b", b[1]+".pins", "alice"), nil, 0o600))
+	state := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(state, "root"), 0o700))
+	needs := func(file, image string) {
+		require.NoError(t, os.WriteFile(filepath.Join(state, file), []byte(image), 0o600))
+	}
+	pin(t, s, "b/"+b[1], state)
+	needs(imagestore.Needs.Now, "b/"+b[1])
 	gone, err := s.Prune("")
 	require.NoError(t, err)
 	assert.Len(t, gone, 2)
@@ -93,7 +151,7 @@ func TestPrune(t *testing.T) {
 	gone, err = s.Prune("a")
 	require.NoError(t, err)
 	assert.Len(t, gone, 1)
-	require.NoError(t, os.Remove(filepath.Join(s.Dir(), "b", b[1]+".pins", "alice")))
+	needs(imagestore.Needs.Now, "b/"+b[2])
 	gone, err = s.Remove("b/" + b[1])
 	require.NoError(t, err)
 	assert.Len(t, gone, 1)

@@ -126,6 +126,12 @@ func parse(ref string) (name, id string, err error) {
 	return name, id, nil
 }
 
+// Valid reports whether ref may name an image.
+func Valid(ref string) bool {
+	_, _, err := parse(ref)
+	return err == nil
+}
+
 // List returns all images, by name and age.
 func (s *Store) List() ([]Image, error) {
 	names, err := s.names()

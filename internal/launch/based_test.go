@@ -3,6 +3,7 @@ package launch_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -127,6 +128,45 @@ func TestBasedTogether(t *testing.T) {
 	assert.Equal(t, "gone\n", k.out("test -e /tmp/file || echo gone; test ! -e /home/alice/file"))
 	require.Equal(t, "", k.out("echo other >/tmp/file"))
 	assert.Equal(t, "secret\n", j.out("cat /tmp/file"))
+}
+
+// TestBasedHostile: root inside makes nothing of what leads the kernel elsewhere, and gets
+// hold of nothing that others need.
+func TestBasedHostile(t *testing.T) {
+	spec := newBased(t, jail.PersistAll, true)
+	j := mustStart(t, spec).withRoot()
+	for _, cmd := range []string{
+		"mknod /whiteout c 0 0", "mknod /etc/passwd2 c 0 0", "mknod /null2 c 1 3", "ls /dev/jail/state", "touch /dev/jail/state/x",
+		"flock -n /dev/jail/state true", "rmdir /dev/jail/state", "umount /dev/jail/state", "umount /home", "mount -o remount,rw /dev/jail/state",
+	} {
+		assert.NotZero(t, j.run(cmd+" 2>/dev/null").exited.Code, cmd)
+	}
+	for line := range strings.Lines(j.out("cat /proc/self/mountinfo")) {
+		if f := strings.Fields(line); f[4] == "/" {
+			assert.Subset(t, strings.Split(f[5], ","), []string{"rw", "nodev"})
+			assert.Contains(t, line, "redirect_dir=nofollow", line)
+			assert.Contains(t, line, "index=on", line)
+			assert.NotContains(t, line, "metacopy=on", line)
+			assert.NotContains(t, line, spec.Source.Base, "a path of the host")
+		}
+	}
+	// What somebody has got there all the same leads nowhere.
+	j.stop()
+	upper := filepath.Join(spec.Source.State, "root/upper")
+	for name, mark := range map[string]string{"dir": "trusted.overlay.redirect", "file": "trusted.overlay.metacopy"} {
+		at, to := filepath.Join(upper, name), "/etc"
+		if name == "file" {
+			require.NoError(t, os.WriteFile(at, nil, 0o644))
+			require.NoError(t, os.Truncate(at, 100))
+			require.NoError(t, syscall.Setxattr(at, mark, nil, 0))
+			to = "/etc/passwd"
+		} else {
+			require.NoError(t, os.Mkdir(at, 0o755))
+		}
+		require.NoError(t, syscall.Setxattr(at, "trusted.overlay.redirect", []byte(to), 0))
+	}
+	j = mustStart(t, spec)
+	assert.Equal(t, "", j.out("{ ls /dir; tr -d '\\0' </file; } 2>/dev/null; true"))
 }
 
 // TestBasedBadly: what administrators get wrong is one line with what to do, and nothing

@@ -11,8 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"jail/internal/control"
+	"jail/internal/jail"
 	"jail/internal/source"
 	"jail/internal/sys"
+	"jail/internal/wire"
 )
 
 // lockDir is where root's jails have a file for each root file system, by the device
@@ -94,6 +96,46 @@ func (l locks) take(name string) (int, error) {
 	return -1, syscall.EAGAIN
 }
 
+// Hold calls f while the jail neither runs nor can be started: ErrBusy says that it runs.
+func Hold(spec *jail.Spec, f func() error) error {
+	opened, err := source.Of(spec).Open(func(string) {})
+	if err != nil {
+		return err
+	}
+	defer opened.Close()
+	l := &Launcher{}
+	if l.locks, err = openLocks(lockDir); err != nil {
+		return fmt.Errorf("locks of root file systems: %w", err)
+	}
+	defer sys.CloseAll([]int{l.locks.dir, l.locks.plain})
+	p := &prepared{spec: spec, exclusive: opened.Exclusive, fds: &wire.Descriptors{Lock: -1}}
+	if err := l.lockRootfs(p); err != nil {
+		return err
+	}
+	defer sys.Close(p.fds.Lock)
+	return f()
+}
+
+// lockName is what the lock of a directory is called.
+func lockName(st *syscall.Stat_t) string {
+	return fmt.Sprintf("%d:%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
+}
+
+// Runs reports whether a jail of root's has the directory path as the one that no two may
+// have (source.Opened). In doubt one has.
+func Runs(path string) bool {
+	var st syscall.Stat_t
+	if err := syscall.Lstat(path, &st); err != nil {
+		return err != syscall.ENOENT
+	}
+	fd, err := syscall.Open(filepath.Join(lockDir, lockName(&st)), syscall.O_RDONLY|syscall.O_CLOEXEC|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return err != syscall.ENOENT
+	}
+	defer sys.Close(fd)
+	return syscall.Flock(fd, syscall.LOCK_SH|syscall.LOCK_NB) != nil
+}
+
 // lockRootfs takes the rootfs for the jail.
 func (l *Launcher) lockRootfs(p *prepared) error {
 	var st syscall.Stat_t
@@ -101,7 +143,7 @@ func (l *Launcher) lockRootfs(p *prepared) error {
 	if err := syscall.Fstat(p.exclusive, &st); err != nil {
 		return fmt.Errorf("stat %s: %w", path, err)
 	}
-	name := fmt.Sprintf("%d:%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
+	name := lockName(&st)
 	var err error
 	p.fds.Lock, err = l.locks.take(name)
 	if err == syscall.EWOULDBLOCK {

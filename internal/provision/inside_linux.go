@@ -11,6 +11,7 @@ import (
 	"jail/internal/jail"
 	"jail/internal/login"
 	"jail/internal/rootpath"
+	"jail/internal/source"
 )
 
 // What is below a root directory belongs to a tenant, who may be changing it. So the host's
@@ -31,15 +32,43 @@ func openRoot(rootfs string, mounts []jail.Mount) (*root, error) {
 		return nil, err
 	}
 	r := &root{Tree: rootpath.Tree{Root: fd}, fds: []int{fd}}
+	if err := r.mount(mounts); err != nil {
+		r.close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// mount adds what the registry mounts.
+func (r *root) mount(mounts []jail.Mount) error {
 	for _, m := range mounts {
 		fd, err := rootpath.OpenHost(m.Source, unix.O_PATH)
 		if err != nil {
-			r.close()
-			return nil, err
+			return err
 		}
 		r.fds = append(r.fds, fd)
 		r.targets = append(r.targets, m.Target)
 		r.Mounts = append(r.Mounts, rootpath.Mount{Target: m.Target, FD: fd})
+	}
+	return nil
+}
+
+// openJail is openRoot for a jail of the registry, as the host sees its root.
+func openJail(spec *jail.Spec) (*root, error) {
+	if spec.Source.Kind == jail.Directory {
+		return openRoot(spec.Source.Path, spec.Mounts)
+	}
+	view, err := source.Of(spec).View()
+	if err != nil {
+		return nil, err
+	}
+	r := &root{Tree: *view, fds: []int{view.Root}}
+	for _, m := range view.Mounts {
+		r.fds, r.targets = append(r.fds, m.FD), append(r.targets, m.Target)
+	}
+	if err := r.mount(spec.Mounts); err != nil {
+		r.close()
+		return nil, err
 	}
 	return r, nil
 }

@@ -159,7 +159,7 @@ func (w *world) plan(r *Request, trees map[string]*tree, frees map[string]*free,
 	}
 	k, ok := w.jails[name]
 	if ok && k.rootfs == "" {
-		return Login{}, fmt.Errorf("jail %s has the host's own files and no root directory: it is for its one account", name)
+		return Login{}, fmt.Errorf("jail %s has no root directory of its own (rootfs = \"host\", or base), in which a user could be made; make the account yourself and list it in users", name)
 	}
 	if ok && r.Rootfs != "" && r.Rootfs != k.rootfs {
 		return Login{}, fmt.Errorf("jail %s is in the registry with the root directory %s; leave --rootfs out", name, k.rootfs)

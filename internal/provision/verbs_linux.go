@@ -145,6 +145,9 @@ func (o *Options) planRemoval(name string, purge bool) (p *Plan, last bool, err 
 		}
 		return p, last, nil
 	}
+	if spec.Source.Kind == jail.Based {
+		return nil, false, fmt.Errorf("jail %s is based on what others have, too: the user's files are in %s; remove them there", spec.Name, path.Join(spec.Source.State, "home"))
+	}
 	if !l.Sole {
 		return nil, false, fmt.Errorf("another login of jail %s is the same user inside, uid %d: --purge would take his files", spec.Name, in.UID)
 	}
@@ -152,7 +155,7 @@ func (o *Options) planRemoval(name string, purge bool) (p *Plan, last bool, err 
 	if err != nil {
 		return nil, false, err
 	}
-	r, err := openRoot(spec.Source.Path, spec.Mounts)
+	r, err := openJail(spec)
 	if err != nil {
 		return nil, false, err
 	}
@@ -188,10 +191,10 @@ var errHosts = errors.New("the jail has the host's own files and no root directo
 
 // inside says who a login is inside, as PID 1 and jail-keys do.
 func (o *Options) inside(spec *jail.Spec, in *jail.Login) (*User, error) {
-	if spec.Source.Kind != jail.Directory {
+	if spec.Source.Kind == jail.Host {
 		return nil, errHosts
 	}
-	r, err := openRoot(spec.Source.Path, spec.Mounts)
+	r, err := openJail(spec)
 	if err != nil {
 		return nil, err
 	}
@@ -236,9 +239,13 @@ func OpenKeys(o Options, name string) (*Keys, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := openRoot(spec.Source.Path, spec.Mounts)
+	r, err := openJail(spec)
 	if err != nil {
 		return nil, err
+	}
+	if _, there, err := r.homeOf(u.Home); err == nil && !there && spec.Source.Kind == jail.Based {
+		r.close()
+		return nil, fmt.Errorf("%s has no home yet: the jail makes it when it starts, as by jail exec %s true", u.Name, spec.Name)
 	}
 	return &Keys{o, r, *u}, nil
 }

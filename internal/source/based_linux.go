@@ -60,9 +60,10 @@ func (b *based) Places() []string { return []string{b.State} }
 
 func (b *based) HostFiles() string { return "" }
 
-func (b *based) Landmark() Landmark {
-	return Landmark{Path: path.Join(b.State, markDir), At: StateInside}
-}
+func (b *based) Landmark() Landmark { return Landmark{Path: Mark(b.State), At: StateInside} }
+
+// Mark is the directory of a state that no two jails may have at a time.
+func Mark(state string) string { return path.Join(state, markDir) }
 
 func (b *based) Name() (*Named, error) {
 	return nil, errors.New("a jail with base needs a launcher that is root")
@@ -71,11 +72,14 @@ func (b *based) Name() (*Named, error) {
 // View is what the jail starts with: the base, and /home. Accounts that are made inside are
 // not in it; whose login it is, and where his home is, the registry says of such a jail.
 func (b *based) View() (*rootpath.Tree, error) {
+	// Read-only, whoever uses it: a link in a home must not lead to where a write would
+	// be seen by others.
+	const attr = sys.MountAttrRdonly | sys.MountAttrNodev | sys.MountAttrNosuid
 	var fd int
 	if b.isDir() {
-		dir, err := rootpath.OpenDir(b.Base, unix.O_PATH)
+		dir, err := Clone(b.Base, attr, true)
 		if err != nil {
-			return nil, fmt.Errorf("base: %w", err)
+			return nil, err
 		}
 		fd = dir
 	} else {
@@ -92,8 +96,8 @@ func (b *based) View() (*rootpath.Tree, error) {
 			return nil, err
 		}
 		defer image.Close()
-		if fd, err = sys.Openat2(int(image.Fd()), ".", sys.OPath|syscall.O_DIRECTORY, sys.ResolveBeneath); err != nil {
-			return nil, fmt.Errorf("open image %s: %w", ref, err)
+		if fd, err = cloneOf(int(image.Fd()), attr); err != nil {
+			return nil, fmt.Errorf("clone image %s: %w", ref, err)
 		}
 	}
 	tree := &rootpath.Tree{Root: fd}
@@ -230,18 +234,19 @@ func (b *based) wanted() (ref string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if now == "" || now == b.Base || strings.HasPrefix(now, b.Base+"/") && !b.isDir() {
-		return first(now, b.Base), nil
+	if now == "" {
+		return b.Base, nil
+	}
+	if b.agrees(now) {
+		return now, nil
 	}
 	return "", fmt.Errorf("what is in %s differs from %s, not from %s, which the registry says; jail rebase %s keeps /home and begins anew with that, or write base = %q",
 		path.Join(b.State, rootDir), now, b.Base, b.name, now)
 }
 
-func first(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
+// agrees reports whether the registry may mean the base now.
+func (b *based) agrees(now string) bool {
+	return now == b.Base || strings.HasPrefix(now, b.Base+"/") && !b.isDir()
 }
 
 // layers opens what the root is made of. The jail has the lock.

@@ -1,0 +1,4 @@
+package source
+
+// MapsLayersOn is mapsLayersOn.
+func MapsLayersOn(release string) error { return mapsLayersOn(release) }
