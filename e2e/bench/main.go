@@ -256,6 +256,7 @@ var rows = []struct {
 	{"warm shell", (*bench).warmShell},
 	{"cold start", (*bench).cold},
 	{"cage", (*bench).cage},
+	{"base", (*bench).based},
 	{"ssh", (*bench).ssh},
 	{"pipe", (*bench).pipes},
 	{"sftp", (*bench).sftp},
