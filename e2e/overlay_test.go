@@ -111,7 +111,9 @@ func TestBased(t *testing.T) {
 	assert.Equal(t, "one\nmine\n", in("cat /etc/version file"))
 	assert.Empty(t, image("prune", basedImage).stdout, "and so it is when the jail has ended")
 	verb := func(args ...string) result { return runCommand(t, exec.Command(initPath, args...), nil) }
-	r := verb("rebase", "based")
+	r := verb("key", "centos", "ls")
+	assert.Equal(t, 1, strings.Count(r.stdout, "SHA256:"), "%+v", r)
+	r = verb("rebase", "based")
 	assert.Equal(t, result{stderr: "jail-init: jail based runs; end it first (jail stop based)\n", status: 1}, r)
 	for _, step := range []struct{ verb, says, sees string }{
 		{"rebase", "begins anew with " + basedImage + "/", "two\nmine\n0\n"},

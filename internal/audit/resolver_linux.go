@@ -29,6 +29,8 @@ func (a *auditor) checkResolver(j *jail.Spec) {
 			return
 		}
 		what = "is not a regular file"
+	} else if err == syscall.ENOENT && source.Completed(j) {
+		return // PID 1 makes it
 	} else if err == syscall.ENOENT {
 		what = "is missing, or a link to nothing"
 	} else {

@@ -20,6 +20,8 @@ func newBased(t *testing.T, persist jail.Persist, userns bool) jail.Spec {
 	t.Helper()
 	needRoot(t)
 	base := newRootfs(t)
+	require.NoError(t, os.Remove(filepath.Join(base, "etc/hosts")))
+	require.NoError(t, os.Symlink("../run/systemd/resolve/stub-resolv.conf", filepath.Join(base, "etc/resolv.conf")))
 	require.NoError(t, os.MkdirAll(filepath.Join(base, "etc/skel"), 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(base, "etc/skel/.profile"), []byte("# skel\n"), 0o644))
 	s := newSpec("", userns)
@@ -57,6 +59,7 @@ func everything(t *testing.T, dir string) map[string]string {
 // TestBased: a jail whose root others have, too, is like any other, and what is written is
 // there as long as the registry says. The base is never written to.
 func TestBased(t *testing.T) {
+	withResolver(t, "nameserver 192.0.2.1\n")
 	for _, persist := range []jail.Persist{jail.PersistHome, jail.PersistAll, jail.PersistNone} {
 		t.Run(persist.String(), func(t *testing.T) {
 			bothModes(t, func(t *testing.T, userns bool) {
@@ -67,11 +70,13 @@ func TestBased(t *testing.T) {
 					"id":                                    "uid=61234(alice) gid=61234(alice) groups=61234(alice)\n",
 					"pwd; cat .profile; stat -c %U:%G:%a .": "/home/alice\n# skel\nalice:alice:700\n",
 					"stat -c %u:%g:%a / /etc /etc/passwd":   "0:0:755\n0:0:755\n0:0:644\n",
-					"hostname":                              "test\n",
+					"cat /etc/resolv.conf; grep -c test /etc/hosts": "nameserver 192.0.2.1\n1\n",
+					"hostname": "test\n",
 					"ls -d /dev/jail/state; ls /dev/jail/state 2>/dev/null; true": "/dev/jail/state\n",
 				} {
 					assert.Equal(t, want, j.out(cmd), cmd)
 				}
+				assert.Empty(t, j.notes())
 				require.Equal(t, "", j.out("echo mine >file; echo x >/tmp/file"))
 				last := j
 				if userns {

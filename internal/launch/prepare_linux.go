@@ -184,7 +184,7 @@ func (p *prepared) openTrees(src source.Source, touch func(string)) (*source.Ope
 		return nil, err
 	}
 	p.set.OwnRoot, p.set.Entries = opened.Root.FD < 0 && opened.Layers == nil, opened.Entries
-	p.set.Accounts = opened.Accounts
+	p.set.Complete = opened.Complete
 	p.fds.Rootfs, p.exclusive, p.trees = opened.Root.FD, opened.Exclusive, opened.Trees()
 	mounts, trees := make([]wire.Mount, len(opened.Mounts)), make([]int, len(opened.Mounts))
 	for i, m := range opened.Mounts {

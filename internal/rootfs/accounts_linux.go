@@ -19,11 +19,22 @@ const (
 // skel are the files that a new home gets of /etc/skel (useradd(8)): those of shells.
 var skel = [...]string{".profile", ".bashrc", ".bash_profile", ".bash_logout", ".zshrc"}
 
-// accounts makes what a root that others have, too, cannot know of: entries in passwd and
-// group for the logins of this jail, and their homes. What is there already stays. Nobody
-// else is in the jail yet; whoever was before may have put anything anywhere, and then the
-// jail is as without it: logins need none of this.
-func (b *builder) accounts() {
+// complete makes what a root that others have, too, cannot know of: entries in passwd and
+// group for the logins of this jail, their homes, and files to show the host's over. What
+// is there already stays. Nobody else is in the jail yet; whoever was before may have put
+// anything anywhere, and then the jail is as without it: logins need none of this.
+func (b *builder) complete() {
+	if b.Resolver >= 0 && !b.there(ResolvConf) {
+		// A link to nothing is what systemd-resolved(8) leaves in an image.
+		if dir, base, err := b.in(ResolvConf); err == nil {
+			_ = sys.Unlinkat(dir, base, 0)
+			sys.Close(dir)
+		}
+		_ = b.append(ResolvConf, nil, "")
+	}
+	if b.s.Hosts && !b.there(Hosts) {
+		_ = b.append(Hosts, nil, "127.0.0.1\tlocalhost\n::1\tlocalhost\n")
+	}
 	for i := range b.s.Logins {
 		id := &b.s.Logins[i]
 		if id.Name == "" {

@@ -112,8 +112,8 @@ func Apply(s *wire.Setup, trees Trees) (*Root, error) {
 			return nil, sys.Wrap(op.Target, err)
 		}
 	}
-	if s.Accounts {
-		b.accounts()
+	if s.Complete {
+		b.complete()
 	}
 	if b.Resolver >= 0 {
 		b.showResolver()

@@ -123,7 +123,7 @@ func (b *based) Open(touch func(string)) (_ *Opened, err error) {
 			return nil, err
 		}
 	}
-	o := &Opened{Root: Tree{FD: -1}, Exclusive: -1, Accounts: true}
+	o := &Opened{Root: Tree{FD: -1}, Exclusive: -1, Complete: true}
 	defer func() {
 		if err != nil {
 			o.Close()
@@ -158,7 +158,10 @@ func (b *based) Open(touch func(string)) (_ *Opened, err error) {
 // prepare makes what is missing of the directory of the state.
 func (b *based) prepare() error {
 	if path.Dir(b.State) == DefaultStates {
-		if err := os.MkdirAll(DefaultStates, 0o700); err != nil {
+		if err := os.MkdirAll(path.Dir(DefaultStates), 0o755); err != nil {
+			return err
+		}
+		if err := os.Mkdir(DefaultStates, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}

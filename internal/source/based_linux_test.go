@@ -108,7 +108,12 @@ func TestRebase(t *testing.T) {
 		return string(text)
 	}
 	first, second := "deb/"+ids[0], "deb/"+ids[1]
+	// What a start has left that was killed goes.
+	left := filepath.Join(spec.Source.State, "root.new/upper/etc")
+	require.NoError(t, os.MkdirAll(left, 0o700))
 	require.Equal(t, first, on())
+	assert.NoDirExists(t, filepath.Join(spec.Source.State, "root.new"))
+	assert.NoDirExists(t, filepath.Join(spec.Source.State, "root/upper/etc"))
 	mine := filepath.Join(spec.Source.State, "root/upper/mine")
 	require.NoError(t, os.WriteFile(mine, nil, 0o600))
 	require.NoError(t, s.Use("deb", ids[1]))

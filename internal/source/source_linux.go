@@ -60,9 +60,9 @@ type Opened struct {
 	// Layers, if it is not nil, opens what the launcher makes the root directory of. It
 	// may be called as soon as the lock is held.
 	Layers func() (*Layers, error)
-	// Accounts says that logins may have neither an entry in the passwd of the root nor a
-	// home, and that PID 1 makes what is missing.
-	Accounts bool
+	// Complete says that PID 1 makes what the root lacks: accounts of the logins, their
+	// homes, and files to show the host's over.
+	Complete bool
 }
 
 // Layers are what a root is made of that shows a directory, and what differs from it.
@@ -156,6 +156,12 @@ func Of(spec *jail.Spec) Source {
 		return &based{spec.Source, spec.Name, attr, spec.Userns.Enabled}
 	}
 	return directory{path: spec.Source.Path, attr: attr}
+}
+
+// Completed reports whether PID 1 makes what the root of a jail lacks (Opened.Complete).
+func Completed(spec *jail.Spec) bool {
+	_, shared := Of(spec).(*based)
+	return shared
 }
 
 // Clone clones the mount of a directory of the host, or of a regular file unless dirOnly,

@@ -378,9 +378,10 @@ type Setup struct {
 	// Devices says that /dev travels, with the device nodes of this jail alone in it.
 	// Otherwise PID 1 makes it.
 	Devices bool
-	// Accounts says that logins may have neither an entry in passwd nor a home. PID 1
-	// then makes them.
-	Accounts bool
+	// Complete says that the root is one that others have, too, and may lack what this
+	// jail needs: entries of its logins in passwd and group, their homes, and files to
+	// show the host's over. PID 1 then makes them.
+	Complete bool
 }
 
 // Fresh are directories of the root file system over which an empty one in memory is
@@ -502,7 +503,7 @@ func appendSetup(dst []byte, s *Setup) ([]byte, error) {
 	dst = putBool(putString(append(dst, s.Resolver), s.ResolverPath), s.Hosts)
 	dst = putU64(putString(putString(dst, s.Zone), s.ZoneRule), s.ZoneSum)
 	dst = putBool(putBool(putBool(append(dst, byte(s.Keys), byte(s.Fresh)), s.Locked), s.Devices), s.OwnRoot)
-	dst = putBool(dst, s.Accounts)
+	dst = putBool(dst, s.Complete)
 	dst = putU16(dst, uint16(len(s.Entries)))
 	for _, e := range s.Entries {
 		dst = putString(putString(append(dst, byte(e.Kind)), e.Path), e.Text)
@@ -552,7 +553,7 @@ func DecodeSetup(body []byte) (*Setup, error) {
 	if s.Fresh = Fresh(in.u8()); s.Fresh&^freshAll != 0 {
 		return nil, ErrMalformed
 	}
-	s.Locked, s.Devices, s.OwnRoot, s.Accounts = in.boolean(), in.boolean(), in.boolean(), in.boolean()
+	s.Locked, s.Devices, s.OwnRoot, s.Complete = in.boolean(), in.boolean(), in.boolean(), in.boolean()
 	for n := int(in.u16()); n > 0 && !in.bad; n-- {
 		e := Entry{Kind: EntryKind(in.u8()), Path: in.str(maxPath), Text: in.str(MaxString), Mode: in.u32(), UID: in.u32(), GID: in.u32(), Bytes: in.u64()}
 		if e.Kind > EntryHide {

@@ -179,7 +179,7 @@ func TestOtherMessagesRoundTrip(t *testing.T) {
 		EnvAccept: []string{"FOO", "BAR_*"}, Resolver: ResolverTree, ResolverPath: "/r",
 		Zone: "Europe/Paris", ZoneRule: "CET-1CEST,M3.5.0,M10.5.0/3", ZoneSum: 1 << 63,
 		Keys:   KeysAnywhere,
-		Locked: true, Devices: true, Accounts: true,
+		Locked: true, Devices: true, Complete: true,
 	}
 	p, err := AppendSetup(nil, s)
 	require.NoError(t, err)
