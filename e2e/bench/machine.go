@@ -138,7 +138,7 @@ func furnish(scratch string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
-	for _, m := range []struct{ fs, path, options string }{{"proc", "/proc", ""}, {"tmpfs", "/run", "mode=755"}} {
+	for _, m := range []struct{ fs, path, options string }{{"proc", "/proc", ""}, {"tmpfs", "/run", "mode=755"}, {"tmpfs", "/var/log", "mode=755"}} {
 		if err := unix.Mount(m.fs, m.path, m.fs, unix.MS_NOSUID|unix.MS_NODEV, m.options); err != nil {
 			return fmt.Errorf("mount %s: %w", m.path, err)
 		}
@@ -225,7 +225,7 @@ rootfs = %q
 func (b *bench) needJail() error {
 	c := b.enter(uidTrue, "-c", "true")
 	if err := interleave(1, time.Minute, c); err != nil {
-		return err
+		return fmt.Errorf("%w (%s)", err, b.server.last)
 	}
 	return c.err
 }

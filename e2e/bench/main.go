@@ -254,6 +254,7 @@ var rows = []struct {
 }{
 	{"warm entry", (*bench).warm},
 	{"warm shell", (*bench).warmShell},
+	{"records", (*bench).records},
 	{"cold start", (*bench).cold},
 	{"cage", (*bench).cage},
 	{"base", (*bench).based},
