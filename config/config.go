@@ -80,6 +80,9 @@ type Registry struct {
 	Blocks map[string]Block
 	// Accounts are the accounts of the registry that are not in /etc/passwd.
 	Accounts []Account
+	// Metrics is the file that metrics are written to, "" for none. What is in force does not
+	// have it.
+	Metrics string
 	// Reserved are the ports that no jail may bind.
 	Reserved []jail.Ports
 	// Acknowledged are ids of findings that need not be told, by the jail they are about;

@@ -284,6 +284,8 @@ func TestFaultIsReportedWithItsLineAndKey(t *testing.T) {
 		"env_accept of the jail's own":       {"env_accept = [\n\"HOME\",\n\"SSH_AUTH_SOCK\",\n\"S*\",\n\"LD_*\",\n\"BASH_ENV\",\n\"PA*\",\n]", []string{`:6: jail.web.env_accept: HOME is set by the jail`, ":7: ", ":8: jail.web.env_accept: S* stands for names", ":9: ", ":10: ", ":11: "}},
 		"env_accept as a string":             {`env_accept = "FOO"`, []string{":5: jail.web.env_accept: is a string, must be an array of names"}},
 		"resolv_conf of somebody else":       {`resolv_conf = "/etc/other"`, []string{`:5: jail.web.resolv_conf: "/etc/other" is not whose`}},
+		"metrics that node_exporter skips":   {"version = 1\n[host]\nmetrics = \"/var/lib/x/jail.txt\"", []string{`:3: host.metrics: "/var/lib/x/jail.txt" does not end in .prom`}},
+		"metrics at a relative path":         {"version = 1\n[host]\nmetrics = \"jail.prom\"", []string{`:3: host.metrics: "jail.prom" is relative`}},
 		"record of something else":           {`record = "all"`, []string{`:5: jail.web.record: "all" is nothing that can be recorded, write "tty" or "off"`}},
 		"record_input as a string":           {`record_input = "yes"`, []string{":5: jail.web.record_input: is a string, must be true or false"}},
 		"timezone that is a path":            {`timezone = "../../etc/passwd"`, []string{`:5: jail.web.timezone: "../../etc/passwd" is not a time zone`}},

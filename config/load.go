@@ -98,6 +98,7 @@ func build(ps problems, path string, sources []source, opt Options) (*Registry, 
 	reg := &Registry{}
 	v.finish(reg)
 	reg.Acknowledged = v.acknowledged()
+	reg.Metrics = v.metrics()
 	reg.Accounts = v.host.elsewhere
 	reg.Reserved = v.reservedPorts()
 	reg.Warnings = v.warnings.Sorted()

@@ -48,6 +48,10 @@ type hostTable struct {
 	// are not told any more, as "sshd-password"; jail-check(7) has them all. What is an
 	// error is told nevertheless.
 	Acknowledge ackKey `toml:"acknowledge"`
+	// Metrics is a file that "jail-init serve" writes what Prometheus reads to, for
+	// node_exporter's textfile collector: an absolute path that ends in .prom, in a directory
+	// that is there.
+	Metrics value[string] `toml:"metrics"`
 	// Reserved are ports that no jail may bind, not on its own loopback either: those of
 	// services of the host.
 	Reserved portsKey `toml:"reserved"`

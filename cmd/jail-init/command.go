@@ -113,7 +113,7 @@ func command(args []string) int {
 	switch verb {
 	case "serve":
 		if rest, err = c.parse(verb, rest, 0); err == nil {
-			err = serve.Run(serve.Options{ConfigPath: c.config, RuntimeDir: c.runtimeDir, Rootless: c.rootless, Log: os.Stderr})
+			err = serve.Run(serve.Options{ConfigPath: c.config, RuntimeDir: c.runtimeDir, Rootless: c.rootless, Version: version, Log: os.Stderr})
 		}
 	case "run":
 		err = c.run(rest)

@@ -39,6 +39,7 @@ type Recorder struct {
 	done  chan struct{}
 
 	mu     sync.Mutex
+	each   func(e *Entry) // nil without
 	queue  []item
 	queued map[string]int    // by jail
 	lost   map[string]uint64 // by jail: entries there was no room for
@@ -94,6 +95,14 @@ func New(store *Store, log func(text string), callers ...int) *Recorder {
 	return r
 }
 
+// Tell has each told of every entry from now on, also of those that there is no room for. It must
+// neither wait nor record anything.
+func (r *Recorder) Tell(each func(e *Entry)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.each = each
+}
+
 // Close has what waits written, for a second at most. There is nothing to record after it.
 func (r *Recorder) Close() {
 	if r == nil {
@@ -127,6 +136,9 @@ func (r *Recorder) put(i item) {
 	}
 	i.entry.Time = i.entry.Time.UTC().Truncate(time.Millisecond)
 	r.mu.Lock()
+	if r.each != nil && i.do == nil {
+		r.each(&i.entry)
+	}
 	room := len(r.queue) < maxQueue && r.queued[i.jail] < maxOfJail && !r.closed
 	say := false
 	if room {

@@ -387,6 +387,7 @@ func (s *server) autostart(n int, j *jailState) {
 func (s *server) found(n int, j *jailState, c *control.Conn) {
 	j.ours, j.limits = false, j.spec.Limits
 	s.follow(n, j, c.PID, c.PIDFD, c.FD, -1, true)
+	s.metrics.Counters.Found(j.name, c.Status.Sessions)
 	s.log("jail %s runs already: pid %d, %d sessions", j.name, c.PID, c.Status.Sessions)
 	for i := range j.logins {
 		if lg := s.logins.at(i); lg.fd >= 0 {

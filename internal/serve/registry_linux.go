@@ -168,6 +168,7 @@ func (s *server) unprepare() {
 // publish lets jail-keys and the verbs know what is in force from now on, and the log
 // what is not. It comes after the landing has changed: a key lookup is never newer.
 func (s *server) publish(reg *config.Registry) error {
+	s.measured(reg)
 	for _, w := range reg.Warnings {
 		s.log("warning: %s", w.Error())
 	}

@@ -32,6 +32,7 @@ import (
 	"jail/internal/inforce"
 	"jail/internal/jail"
 	"jail/internal/launch"
+	"jail/internal/metrics"
 	"jail/internal/netkeep"
 	"jail/internal/record"
 	"jail/internal/recording"
@@ -44,6 +45,7 @@ type Options struct {
 	ConfigPath string
 	RuntimeDir string
 	Rootless   bool
+	Version    string // of the program
 	Log        io.Writer
 }
 
@@ -86,6 +88,7 @@ type server struct {
 
 	records  *record.Recorder
 	recorder recording.Keeper
+	metrics  metrics.Publisher
 
 	etcMu sync.Mutex
 	etc   *hostfiles.Etc // nil until a jail needs it
@@ -167,6 +170,7 @@ func Run(opt Options) error {
 		defer os.Remove(callerPath) // no other serve is here
 	}
 	s.records = record.New(record.Open(record.Dir(opt.RuntimeDir)), func(text string) { s.log("%s", text) }, callers...)
+	s.records.Tell(s.metrics.Counters.Entry)
 	defer s.records.Close()
 	s.launcher.Sweep()
 	fdsock.Sweep(opt.RuntimeDir)
@@ -192,6 +196,11 @@ func Run(opt Options) error {
 		s.verbs = -1
 	} else if err := s.watch(s.verbs, syscall.EPOLLIN, kindVerb, 0); err != nil {
 		return err
+	}
+	if stop, err := s.metrics.Listen(opt.RuntimeDir); err != nil {
+		s.log("warning: nobody can ask for metrics: %v", err)
+	} else {
+		defer stop()
 	}
 	sigs := make(chan os.Signal, 8)
 	signal.Notify(sigs, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
@@ -234,6 +243,7 @@ func newServer(opt Options) *server {
 		network:   netkeep.New(opt.RuntimeDir),
 	}
 	s.recorder = recording.Keeper{RuntimeDir: opt.RuntimeDir, ConfigPath: opt.ConfigPath, Stderr: opt.Log, Log: s.log}
+	s.metrics = s.newPublisher()
 	s.load = func() (*config.Registry, error) {
 		return inforce.Load(opt.ConfigPath, config.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir})
 	}
