@@ -174,7 +174,7 @@ unpacked() {
 # the virtual machine, which cannot fetch it.
 machine() {
 	local tree options=()
-	kind=nspawn suite=$1
+	kind=nspawn suite=$1 patience=100
 	port=$(free_port)
 	rm -rf --one-file-system "$root" "$dir/client"
 	case $1 in
@@ -183,7 +183,7 @@ machine() {
 		tree=$(kept package-bookworm --include=systemd,systemd-sysv,libpam-systemd,dbus,procps,apt,ca-certificates)
 		;;
 	vm)
-		kind=vm suite=bookworm
+		kind=vm suite=bookworm patience=1200
 		tree=$(kept vm --include=systemd,systemd-sysv,libpam-systemd,dbus,udev,openssh-server,openssh-client,procps)
 		;;
 	*)

@@ -36,7 +36,7 @@ boot() {
 	eventually sh_inside 'case $(systemctl is-system-running 2>&1) in running | degraded) ;; *) exit 1 ;; esac' || :
 }
 
-# down waits for a minute until it has gone down.
+# down waits until it has gone down, for a minute.
 down() {
 	for _ in {1..600}; do
 		kill -0 "$nspawn" 2>/dev/null || return 0
@@ -76,8 +76,8 @@ says() { # says TEXT COMMAND...: the output of COMMAND is TEXT
 	got=$("$@") || { echo "status $?"; return 1; }
 	[ "$got" = "$want" ] || { echo "\"$got\" instead of \"$want\""; return 1; }
 }
-eventually() {
-	for _ in {1..100}; do
+eventually() { # within ten seconds, or as many tenths as patience says
+	for _ in $(seq "${patience:-100}"); do
 		if "$@"; then return 0; fi
 		sleep 0.1
 	done
