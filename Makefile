@@ -26,7 +26,7 @@ PLAIN = ./cmd/... ./config/... ./internal/...
 PURE  = ./internal/wire ./internal/jail ./internal/passwd ./internal/authkeys ./internal/environ ./internal/confine ./internal/supervise ./internal/archive
 
 .PHONY: all build build-enter unit test race bite inject arm64 bench lint fuzz trees deps install deb rpm \
-	demo demo-shell demo-stop try-go try-upgrade try-systemd try-package try-vm try-arm64 try-release clean
+	demo demo-shell demo-stop try-go try-upgrade try-systemd try-package try-vm try-network try-arm64 try-release clean
 
 all: build
 
@@ -162,6 +162,10 @@ try-package:
 	packaging/try-package.sh $(SUITES)
 
 # The limits, on a Debian booted by qemu, on two kernels.
+# The network's programs on other kernels: KERNELS="vmlinuz..."
+try-network:
+	packaging/vm/try-network.sh $(KERNELS)
+
 try-vm: build
 	packaging/vm/try-vm.sh $(VMFLAGS)
 

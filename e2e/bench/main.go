@@ -272,6 +272,7 @@ var rows = []struct {
 	{"scale jails", (*bench).scaleJails},
 	{"scale logins", (*bench).scaleLogins},
 	{"scale matched", (*bench).scaleMatched},
+	{"network", (*bench).network},
 }
 
 func (b *bench) print() { fmt.Print(b.table.String()) }

@@ -341,8 +341,71 @@ func cgroupRoot() (string, error) {
 		before, after, ok := strings.Cut(line, " - ")
 		f := strings.Fields(before)
 		if ok && strings.HasPrefix(after, "cgroup2 ") && len(f) > 4 && f[3] == "/" {
-			return f[4], nil
+			var st unix.Statfs_t // something else may be mounted over it
+			if unix.Statfs(f[4], &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC {
+				return f[4], nil
+			}
 		}
 	}
 	return "", errors.New("the unified hierarchy of cgroups is not mounted; mount -t cgroup2 none /sys/fs/cgroup, or boot without systemd.unified_cgroup_hierarchy=0")
+}
+
+// Memory is how much the maps and programs of a directory take, in bytes, as the kernel
+// charges them (memlock of /proc/PID/fdinfo).
+func Memory(dir string) (uint64, error) {
+	generations, err := generationsIn(dir)
+	if err != nil {
+		return 0, err
+	}
+	var sum uint64
+	for _, g := range generations {
+		entries, err := os.ReadDir(g)
+		if err != nil {
+			return 0, err
+		}
+		for _, e := range entries {
+			n, err := memoryOf(filepath.Join(g, e.Name()))
+			if err != nil {
+				return 0, err
+			}
+			sum += n
+		}
+	}
+	return sum, nil
+}
+
+func memoryOf(pin string) (uint64, error) {
+	if strings.HasPrefix(filepath.Base(pin), network.LinkPrefix) {
+		l, err := link.LoadPinnedLink(pin, nil)
+		if err != nil {
+			return 0, err
+		}
+		defer l.Close()
+		info, err := l.Info()
+		if err != nil {
+			return 0, err
+		}
+		p, err := ebpf.NewProgramFromID(info.Program)
+		if err != nil {
+			return 0, err
+		}
+		defer p.Close()
+		prog, err := p.Info()
+		if err != nil {
+			return 0, err
+		}
+		n, _ := prog.Memlock()
+		return n, nil
+	}
+	m, err := ebpf.LoadPinnedMap(pin, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer m.Close()
+	info, err := m.Info()
+	if err != nil {
+		return 0, err
+	}
+	n, _ := info.Memlock()
+	return n, nil
 }
