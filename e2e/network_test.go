@@ -556,6 +556,34 @@ func TestNetworkLife(t *testing.T) {
 	})
 	resetAll(t, parties)
 
+	// The host's name server is reached, whichever it is.
+	within("the name server", func(t *testing.T) {
+		before, err := os.ReadFile("/etc/resolv.conf")
+		require.NoError(t, err)
+		defer os.WriteFile("/etc/resolv.conf", before, 0o644)
+		play(t, parties, []networkRow{
+			{"root", "bind one 4 udp 127.0.0.53 53", "127.0.0.53 53"},
+			{"root", "bind tcp1 4 tcp 127.0.0.53 53", "127.0.0.53 53"},
+			{"root", "bind two 4 udp 127.0.0.54 53", "127.0.0.54 53"},
+			{"root", "bind tcp2 4 tcp 127.0.0.54 53", "127.0.0.54 53"},
+			{"B", "make q 4 udp", "ok"},
+		})
+		for _, n := range []struct{ now, other, socket string }{{"127.0.0.53", "127.0.0.54", "one"}, {"127.0.0.54", "127.0.0.53", "two"}} {
+			require.NoError(t, os.WriteFile("/etc/resolv.conf", []byte("nameserver "+n.now+"\n"), 0o644))
+			eventually(t, "the maps follow "+n.now, func() bool {
+				return parties["B"].ask(t, "connect t 4 tcp "+n.now+" 53") == "connected" && parties["B"].ask(t, "close t") == "ok" &&
+					parties["B"].ask(t, "connect t 4 tcp "+n.other+" 53") == "ECONNREFUSED"
+			})
+			play(t, parties, []networkRow{
+				{"B", "sendto q " + n.now + " 53 q", "1"},
+				{"root", "echo " + n.socket, "q 127.0.0.1"},
+				{"B", "recv q", "rq " + n.now},
+				{"B", "connect t 4 tcp 127.0.0.1 53", "ECONNREFUSED"},
+			})
+		}
+	})
+	resetAll(t, parties)
+
 	within("sshd's forwards", func(t *testing.T) { forwarding(t, parties) })
 	parties["B"] = partyIn(t, "b", work.id)
 	resetAll(t, parties)

@@ -271,6 +271,18 @@ func TestWhoStillRuns(t *testing.T) {
 	assert.NoDirExists(t, dir)
 }
 
+// A host without IPv6 has no ::1, and its jails have none either.
+func TestWithoutIPv6(t *testing.T) {
+	apart(t)
+	for _, which := range []string{"all", "lo"} {
+		require.NoError(t, os.WriteFile("/proc/sys/net/ipv6/conf/"+which+"/disable_ipv6", []byte("1"), 0))
+	}
+	apply(t, plan(http, nil))
+	assert.NoError(t, as(t, base, "127.0.0.1:9000"))
+	assert.Equal(t, syscall.EADDRINUSE, as(t, base+65536, "0.0.0.0:80"))
+	assert.Equal(t, network.Answer{}, apply(t, &network.Plan{}))
+}
+
 func TestWithoutAFileSystem(t *testing.T) {
 	apart(t)
 	require.NoError(t, unix.Unmount(bpffs, 0))
