@@ -694,3 +694,69 @@ func logEnd(t *testing.T) int64 {
 	require.NoError(t, err)
 	return info.Size()
 }
+
+// TestNetworkSoftware: daemons from Debian, as they are, have their ports without a privilege,
+// and what insists on a port of its own is on its jail's loopback.
+func TestNetworkSoftware(t *testing.T) {
+	within := apart(t)
+	carry(t)
+	own(t, registry{
+		text: fmt.Sprintf(`version = 1
+[jail.daemons]
+rootfs = %q
+users.centos = { uid = 1000, name = "work", shell = "/bin/sh" }
+ports = [80, 25]
+loopback = []
+[[jail.daemons.service]]
+name = "nginx"
+exec = [ "/usr/sbin/nginx", "-g", "daemon off;" ]
+[[jail.daemons.service]]
+name = "postfix"
+exec = [ "/usr/sbin/postfix", "start-fg" ]
+[jail.b]
+rootfs = %q
+users = ["debian"]
+ports = []
+loopback = []
+`, serviceRoot, debianRoot),
+		jails: []string{"daemons", "b"},
+		users: []account{centos, work},
+	})
+	within("nginx and postfix", func(t *testing.T) {
+		require.NoError(t, command(initPath, "exec", "daemons", "true")) // it starts, and they with it
+		page := func(from string, args ...string) string {
+			out, _ := exec.Command(initPath, append([]string{"exec", from}, args...)...).CombinedOutput()
+			return string(out)
+		}
+		const fetch = `import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())`
+		eventually(t, "nginx is reached from outside", func() bool {
+			return strings.Contains(page("b", "python3", "-c", fetch, "http://"+hostAddress+"/"), "nginx")
+		})
+		assert.Contains(t, page("b", "python3", "-c", fetch, "http://127.0.0.1/"), "refused", "b's loopback is its own")
+		const smtp = `exec 3<>/dev/tcp/127.0.0.1/25; read -r line <&3; echo "$line"`
+		eventually(t, "postfix answers on the loopback of its jail", func() bool {
+			return strings.HasPrefix(page("daemons", "bash", "-c", smtp), "220 ")
+		})
+		assert.Contains(t, page("b", "bash", "-c", smtp), "refused")
+	})
+	within("a development server", func(t *testing.T) {
+		l := exec.Command(initPath, "exec", "-u", strconv.Itoa(work.id), "b", "python3", "-m", "http.server", "3000")
+		require.NoError(t, l.Start())
+		defer func() { l.Process.Kill(); l.Wait() }()
+		const fetch = `import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())`
+		eventually(t, "it is reached in its jail", func() bool {
+			out, _ := exec.Command(initPath, "exec", "b", "python3", "-c", fetch, "http://localhost:3000/").CombinedOutput()
+			return strings.Contains(string(out), "Directory listing")
+		})
+		user := partyOf(t, alice.id)
+		play(t, map[string]*party{"user": user}, []networkRow{
+			{"user", "connect c 4 tcp 127.0.0.1 3000", "ECONNREFUSED"},
+			{"user", "connect c 4 tcp " + hostAddress + " 3000", "ECONNREFUSED"},
+			{"user", "connect c 4 tcp " + hostAddress + " 80", "connected"},
+			{"user", "connect d 4 tcp " + hostAddress + " 25", "connected"},
+		})
+		out, _ := exec.Command(initPath, "exec", "b", "python3", "-m", "http.server", "80").CombinedOutput()
+		assert.Contains(t, string(out), "Address already in use")
+		user.end()
+	})
+}
