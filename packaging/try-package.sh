@@ -16,7 +16,8 @@
 #
 # Root is needed, a Debian mirror, and no systemd on this machine. sshd listens on a port of
 # the loopback address. Everything is made in build/package and removed again, but for the
-# trees in build/trees. KEEP=yes keeps it.
+# trees in build/trees. KEEP=yes keeps it. PACKAGES=DIR takes packages of the versions 1.0 and 1.1
+# that are there already, and does not build any.
 # shellcheck disable=SC2016,SC2317,SC2034 # expanded inside, called by ok, used by what is sourced
 set -euo pipefail
 top=$(cd "$(dirname "$0")/.." && pwd -P)
@@ -422,7 +423,7 @@ main() {
 	rm -rf --one-file-system "$top/build/package"
 	mkdir -p "$dir/packages"
 	chmod 700 "$top/build/package"
-	builds
+	if [ -n "${PACKAGES:-}" ]; then cp "$PACKAGES"/jail?1.[01]* "$dir/packages/"; else builds; fi
 	for each in "$@"; do
 		if [ "$each" = rpm ]; then by_rpm; else scenario "$each"; fi
 		[ "$each" != trixie ] || tour >"$top/build/tour.md"
