@@ -477,7 +477,7 @@ func TestNetworkLife(t *testing.T) {
 		play(t, parties, []networkRow{{"A", "bind w 4 tcp 0.0.0.0 80", "0.0.0.0 80"}, {"A", "bind p 4 tcp 127.0.0.1 8080", "127.0.0.1 8080"}})
 		rewrite(t, twoNetworks(strings.Replace(jailA, "80, ", "", 1), strings.Replace(jailB, "81", "80, 81", 1), ""))
 		play(t, parties, []networkRow{
-			{"A", "accept w k", "timeout"}, // what is bound stays bound
+			{"user", "connect k 4 tcp 127.0.0.1 80", "connected"}, // what is bound stays bound
 			{"A", "close w", "ok"},
 			{"A", "bind w 4 tcp 0.0.0.0 80", "EADDRINUSE"},
 			{"B", "bind w 4 tcp 0.0.0.0 80", "0.0.0.0 80"},

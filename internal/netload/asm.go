@@ -203,6 +203,11 @@ func (p *program) toOwn(no string) {
 	p.at(done)
 }
 
+// ifPool jumps if addr stands for a jail's loopback, whosever.
+func (p *program) ifPool(label string) {
+	p.do(asm.Mov.Reg32(asm.R1, addr), asm.RSh.Imm32(asm.R1, 32-network.PoolBits4), asm.JEq.Imm(asm.R1, network.Pool4>>(32-network.PoolBits4), label))
+}
+
 const lowBits = 1<<(32-network.BlockBits4) - 1
 
 // ifOpened jumps if port of the host's loopback is opened to the jail, at addr or at ::1.

@@ -36,6 +36,12 @@ import (
 // bpffs is where the BPF file system is mounted, by systemd as a rule.
 const bpffs = "/sys/fs/bpf"
 
+// Where the kernel tells of itself.
+var (
+	kernelTypes = "/sys/kernel/btf/vmlinux"
+	mountInfo   = "/proc/self/mountinfo"
+)
+
 // maps are descriptors of the maps, for programs.
 type maps struct{ uid, ports, open, tag int }
 
@@ -231,7 +237,7 @@ func remove(dir string) error {
 
 // probe finds out what the kernel has.
 func probe() (features, error) {
-	if _, err := os.Stat("/sys/kernel/btf/vmlinux"); err != nil {
+	if _, err := os.Stat(kernelTypes); err != nil {
 		return features{}, fmt.Errorf("this kernel does not describe its types (CONFIG_DEBUG_INFO_BTF): %w", err)
 	}
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
@@ -333,7 +339,7 @@ func same(l link.Link, spec *ebpf.ProgramSpec) bool {
 
 // cgroupRoot is the root of the unified hierarchy, as this process sees it.
 func cgroupRoot() (string, error) {
-	text, err := os.ReadFile("/proc/self/mountinfo")
+	text, err := os.ReadFile(mountInfo)
 	if err != nil {
 		return "", err
 	}

@@ -243,6 +243,79 @@ func TestUpgrade(t *testing.T) {
 	assert.Equal(t, syscall.EADDRINUSE, as(t, base+65536, "0.0.0.0:80"))
 }
 
+// What stands for a jail's loopback is that jail's and root's: neither a jail that has the
+// host's loopback nor a user of the host waits there, connects or sends.
+func TestAliasesAreTheJails(t *testing.T) {
+	apart(t)
+	p := plan(nil, http)
+	p.Jails[1].Flags = network.FlagPorts
+	apply(t, p)
+	alias := network.Address4(1).String()
+	var l int
+	require.NoError(t, setRealUID(base))
+	l, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer unix.Close(l)
+	require.NoError(t, unix.Bind(l, &unix.SockaddrInet4{Port: 9000, Addr: [4]byte{127, 0, 0, 1}}))
+	require.NoError(t, unix.Listen(l, 8))
+	require.NoError(t, setRealUID(0))
+	for _, c := range []struct {
+		who           string
+		uid           uint32
+		bind, connect error
+	}{
+		{"the jail", base, nil, nil},
+		{"another one, with the host's loopback", base + 65536, syscall.EADDRNOTAVAIL, syscall.ECONNREFUSED},
+		{"a user of the host", 4242, syscall.EADDRNOTAVAIL, syscall.ECONNREFUSED},
+		{"root", 0, nil, nil},
+	} {
+		assert.Equal(t, c.bind, as(t, c.uid, alias+":9001"), c.who)
+		for family, to := range map[int]unix.Sockaddr{
+			unix.AF_INET:  &unix.SockaddrInet4{Port: 9000, Addr: network.Address4(1).As4()},
+			unix.AF_INET6: &unix.SockaddrInet6{Port: 9000, Addr: network.Address4(1).As16()},
+		} {
+			require.NoError(t, setRealUID(int(c.uid)))
+			fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			require.NoError(t, err)
+			assert.Equal(t, c.connect, unix.Connect(fd, to), "%s, family %d", c.who, family)
+			unix.Close(fd)
+			fd, err = unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+			require.NoError(t, err)
+			assert.Equal(t, c.connect, unix.Sendto(fd, []byte("q"), 0, to), "%s, family %d", c.who, family)
+			unix.Close(fd)
+			require.NoError(t, setRealUID(0))
+		}
+		require.NoError(t, setRealUID(int(c.uid)))
+		fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		require.NoError(t, err)
+		assert.Equal(t, c.bind, unix.Bind(fd, &unix.SockaddrInet6{Port: 9002, Addr: network.Address6(1).As16()}), c.who)
+		unix.Close(fd)
+		require.NoError(t, setRealUID(0))
+	}
+}
+
+// A kernel that lacks something is told of, and nothing is made.
+func TestWhatAKernelLacks(t *testing.T) {
+	apart(t)
+	for _, c := range []struct {
+		path *string
+		want string
+	}{
+		{&kernelTypes, "this kernel does not describe its types (CONFIG_DEBUG_INFO_BTF)"},
+		{&mountInfo, "the unified hierarchy of cgroups is not mounted"},
+	} {
+		before := *c.path
+		*c.path = filepath.Join(t.TempDir(), "none")
+		if c.path == &mountInfo {
+			require.NoError(t, os.WriteFile(*c.path, []byte("24 1 0:22 / /sys rw - sysfs sysfs rw\n25 1 0:23 / /nowhere rw - cgroup2 none rw\n"), 0o600))
+		}
+		_, err := Apply(dir, plan(http))
+		assert.ErrorContains(t, err, c.want)
+		assert.NoDirExists(t, dir)
+		*c.path = before
+	}
+}
+
 // Who is no more in the plan keeps what he had while he has processes.
 func TestWhoStillRuns(t *testing.T) {
 	apart(t)

@@ -93,6 +93,7 @@ func (p *program) bind(six bool) {
 	p.do(asm.Mov.Imm32(addr, network.Loopback4+1), asm.Ja.Label("own"))
 	p.at("loopback")
 	p.flag(network.FlagLoopback, "own")
+	p.ifPool(p.fail(eADDRNOTAVAIL))
 	p.jump("outside")
 	p.at("own")
 	p.ifOpened(false, p.fail(eADDRINUSE))
@@ -101,6 +102,7 @@ func (p *program) bind(six bool) {
 
 	p.at("host")
 	p.notOurNamespace()
+	p.bindToJail(six)
 	p.loadPort()
 	p.do(asm.JEq.Imm(port, 0, pass))
 	p.unlessRoot()
@@ -108,6 +110,27 @@ func (p *program) bind(six bool) {
 	p.do(asm.LoadMem(asm.R1, asm.RFP, stOwner, asm.Word), asm.JEq.Imm(asm.R1, 0, pass),
 		asm.Mov.Imm32(asm.R2, -1), asm.JEq.Reg(asm.R1, asm.R2, pass), asm.Ja.Label(p.fail(eACCES)))
 	p.finish()
+}
+
+// bindToJail refuses what stands for a jail's loopback to others than root: who waits there
+// keeps the jail from its port.
+func (p *program) bindToJail(six bool) {
+	alias, other := "alias", "other"
+	if six {
+		p.do(asm.LoadMem(asm.R1, ctx, saIP6, asm.Word), asm.JEq.Imm(asm.R1, 0, "mapped"), asm.Mov.Imm32(asm.R2, pool6[0]), asm.JNE.Reg(asm.R1, asm.R2, other),
+			asm.LoadMem(asm.R1, ctx, saIP6+4, asm.Word), asm.Mov.Imm32(asm.R2, pool6[1]), asm.JNE.Reg(asm.R1, asm.R2, other), asm.Ja.Label(alias))
+		p.at("mapped")
+		p.do(asm.LoadMem(asm.R1, ctx, saIP6+8, asm.Word), asm.Mov.Imm32(asm.R2, be32(0xffff)), asm.JNE.Reg(asm.R1, asm.R2, other))
+		p.load4(saIP6 + 12)
+	} else {
+		p.load4(saIP4)
+	}
+	p.ifPool(alias)
+	p.jump(other)
+	p.at(alias)
+	p.unlessRoot()
+	p.jump(p.fail(eADDRNOTAVAIL))
+	p.at(other)
 }
 
 // notOurNamespace lets what is in another network namespace pass.
@@ -216,6 +239,7 @@ func (p *program) connect4() {
 func (p *program) connectLoopback(six bool) {
 	p.loadPort()
 	p.flag(network.FlagLoopback, "loopback")
+	p.ifPool(p.fail(eCONNREFUSED))
 	p.jump(pass)
 	p.at("loopback")
 	p.ifOpened(false, pass)
@@ -297,6 +321,7 @@ func (p *program) send4() {
 	p.do(asm.Mov.Reg32(asm.R1, addr), asm.RSh.Imm32(asm.R1, 24), asm.JNE.Imm(asm.R1, 127, "remote"))
 	p.identify("stranger")
 	p.flag(network.FlagLoopback, "loopback")
+	p.ifPool(p.fail(eCONNREFUSED))
 	p.jump(pass)
 	p.at("loopback")
 	p.ifOpened(false, pass)
