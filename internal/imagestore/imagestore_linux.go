@@ -216,8 +216,9 @@ func (s *Store) needed(name, id string) (pinned, running bool) {
 	}
 	for _, e := range list {
 		state, err := os.ReadFile(filepath.Join(dir, e.Name()))
-		if err != nil {
-			return true, false
+		if err != nil || !filepath.IsAbs(string(state)) { // cut off, when the machine stopped
+			pinned = true
+			continue
 		}
 		says := func(file string) bool {
 			text, err := os.ReadFile(filepath.Join(string(state), file))

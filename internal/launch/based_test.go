@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -228,6 +229,10 @@ func TestBasedBadly(t *testing.T) {
 	require.NoError(t, os.Rename(newRootfs(t), spec.Source.Base))
 	_, err := start(t, spec)
 	assert.ErrorContains(t, err, "differs from another directory than "+spec.Source.Base)
+	// As docs/images.md has it, for whoever knows better.
+	require.NoError(t, syscall.Removexattr(filepath.Join(spec.Source.State, "root/upper"), "trusted.overlay.origin"))
+	require.NoError(t, os.RemoveAll(filepath.Join(spec.Source.State, "root/work/index")))
+	mustStart(t, spec)
 }
 
 // TestScratch: what a jail writes in memory has a bound, and the base is read all the same.
@@ -238,4 +243,33 @@ func TestScratch(t *testing.T) {
 	assert.Contains(t, r.out, "No space left on device")
 	assert.Equal(t, "ok\n", j.out("rm /tmp/big; echo ok"))
 	assert.Equal(t, "bounded\n", j.out("cd /tmp; i=0; while touch f$i 2>/dev/null; do i=$((i+1)); test $i -lt 2000 || exit 1; done; echo bounded"), "and so has the number of files")
+}
+
+// TestLookAtALock: whoever looks whether a jail runs does not keep it from starting.
+func TestLookAtALock(t *testing.T) {
+	spec := newBased(t, jail.PersistHome, true)
+	mark := filepath.Join(spec.Source.State, "mark")
+	assert.False(t, launch.Runs(mark), "there is none yet")
+	j := mustStart(t, spec)
+	assert.True(t, launch.Runs(mark))
+	assert.ErrorIs(t, launch.Hold(&spec, func() error { return nil }), launch.ErrBusy)
+	j.stop()
+	assert.False(t, launch.Runs(mark))
+	stop := make(chan struct{})
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				launch.Runs(mark)
+			}
+		}
+	})
+	for range 50 {
+		require.NoError(t, launch.Hold(&spec, func() error { return nil }))
+	}
+	close(stop)
+	looking.Wait()
 }

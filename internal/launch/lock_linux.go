@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -66,6 +67,10 @@ func openLocks(path string) (l locks, err error) {
 	return l, nil
 }
 
+// looks is how often a lock is tried to be had, a millisecond apart: somebody may hold it
+// for a moment, to see whether anybody has it (Runs).
+const looks = 10
+
 // take locks the file name. It fails with EWOULDBLOCK if somebody else has it.
 func (l locks) take(name string) (int, error) {
 	for range 16 {
@@ -81,7 +86,13 @@ func (l locks) take(name string) (int, error) {
 			return -1, err
 		}
 		var st syscall.Stat_t
-		if err = syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
+		for range looks {
+			if err = syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB); err != syscall.EWOULDBLOCK {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if err == nil {
 			err = syscall.Fstat(fd, &st)
 		}
 		if err != nil {

@@ -319,9 +319,10 @@ func (b *based) layers(touch func(string)) (_ *Layers, err error) {
 	return ly, nil
 }
 
-// started notes what the jail is started with.
+// started notes what the jail is started with. It need not outlive the machine's next
+// start, which no jail does.
 func (b *based) started(with string) error {
-	return note(path.Join(b.State, imagestore.Needs.Started), with)
+	return note(path.Join(b.State, imagestore.Needs.Started), with, false)
 }
 
 // fresh makes the directory of what differs from base, if there is none.
@@ -338,7 +339,7 @@ func (b *based) fresh(base string) error {
 			return err
 		}
 	}
-	if err := note(path.Join(fresh, path.Base(imagestore.Needs.Now)), base); err != nil {
+	if err := note(path.Join(fresh, path.Base(imagestore.Needs.Now)), base, true); err != nil {
 		return err
 	}
 	return os.Rename(fresh, dir)
@@ -356,8 +357,9 @@ func like(p string, as int) error {
 	return syscall.Chmod(p, st.Mode&0o7777)
 }
 
-// note writes a file whole or not at all, unless that is what it says.
-func note(p, text string) error {
+// note writes a file whole or not at all, unless that is what it says; lasting is so also
+// if the machine stops without warning.
+func note(p, text string, lasting bool) error {
 	if old, err := os.ReadFile(p); err == nil && string(old) == text {
 		return nil
 	}
@@ -366,7 +368,10 @@ func note(p, text string) error {
 		return err
 	}
 	_, err = f.WriteString(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err == nil && lasting {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(p+".new", p)
