@@ -170,6 +170,7 @@ func (d *draft) explainSettings(e *Explanation) {
 	default:
 		add("limits.pids", strconv.FormatInt(p.v, 10), p.origin)
 	}
+	d.explainSessions(e)
 	text("sftp", s.SFTP, "auto")
 	d.explainServices(e)
 	d.explainNetwork(&e.Spec.Network, add)

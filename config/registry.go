@@ -197,6 +197,19 @@ type settings struct {
 	// Limits bound what the jail as a whole may use. Each one not given
 	// comes from [defaults].
 	Limits limitsTable `toml:"limits"`
+	// MaxSessions is how many sessions there may be at once, of all users together, from 1 to
+	// 1000, which is the default.
+	MaxSessions value[int64] `toml:"max_sessions"`
+	// SessionRate is how many sessions of one user may begin in a minute, from 1 to 6000. The
+	// default is no limit.
+	SessionRate value[int64] `toml:"session_rate"`
+	// Umask is what sessions begin with, as "027". The default is "022".
+	Umask value[string] `toml:"umask"`
+	// Nice is the niceness of sessions, from 0, the default, to 19.
+	Nice value[int64] `toml:"nice"`
+	// Rlimits are resource limits of each process of a session, such as { nofile = 4096,
+	// fsize = "1G" }; setrlimit(2) has them. A jail's are added to those of [defaults].
+	Rlimits rlimitsKey `toml:"rlimits"`
 	// SFTP says who serves sftp and scp: "auto" (the default) is the root
 	// file system's own sftp-server if it has one and the one that comes with
 	// jail otherwise, "builtin" always the latter, "rootfs" only the former,

@@ -179,6 +179,7 @@ func (s settings) over(def settings) settings {
 	s.Limits.CPU = s.Limits.CPU.or(def.Limits.CPU)
 	s.Limits.Pids = s.Limits.Pids.or(def.Limits.Pids)
 
+	s.overSessions(&def)
 	s.SFTP = s.SFTP.or(def.SFTP)
 	s.Keys = s.Keys.or(def.Keys)
 	s.Ports = s.Ports.or(def.Ports)
@@ -452,6 +453,7 @@ func (v *validator) settings(ps *problems, spec *jail.Spec, s *settings, owner o
 	checkHostFiles(ps, spec, s)
 	v.mounts(ps, spec, s.Mounts)
 	checkLimits(ps, spec, s.Limits)
+	checkSessions(ps, spec, s)
 	checkSFTP(ps, spec, s.SFTP)
 	checkKeys(ps, spec, s.Keys)
 	v.network(ps, spec, s, owner)

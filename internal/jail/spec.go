@@ -77,6 +77,8 @@ type Spec struct {
 	Record, RecordInput bool
 	// Keys says where the keys may be kept by which somebody logs in.
 	Keys wire.Keys
+	// Sessions are what its sessions may have.
+	Sessions wire.SessionLimits
 	// Services are started with the jail, in this order, wire.MaxServices at most.
 	Services []Service
 	// Fresh are the directories that are empty at each start.

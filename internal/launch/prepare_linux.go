@@ -156,8 +156,8 @@ func (l *Launcher) setup(spec *jail.Spec) *wire.Setup {
 		Landlock: l.landlockOK, IdleMillis: uint64(spec.IdleTimeout.Milliseconds()),
 		PtyMax: ptyMax, HardFiles: l.hardFiles, Env: spec.Env,
 		SFTP: spec.SFTP, Keys: spec.Keys,
-		Fresh: spec.Fresh,
-		X11:   spec.X11, OnDisconnect: wire.OnDisconnect(spec.OnDisconnect),
+		Fresh: spec.Fresh, Sessions: spec.Sessions,
+		X11: spec.X11, OnDisconnect: wire.OnDisconnect(spec.OnDisconnect),
 	}
 	for _, m := range spec.Mounts {
 		wm := wire.Mount{Target: m.Target, ReadOnly: m.ReadOnly}

@@ -106,6 +106,12 @@ func (l *loop) order(c *conn, typ wire.Type, flags uint16, body []byte, fds *[]i
 		}
 		l.dropLogin(uid)
 		return nil
+	case wire.TypeSessions:
+		s, err := wire.DecodeSessions(body)
+		if err == nil {
+			l.limit(s)
+		}
+		return err
 	case wire.TypeService:
 		s, err := wire.DecodeService(body)
 		if err != nil || flags&^wire.FlagFind != 0 {

@@ -51,6 +51,8 @@ const (
 type listener struct {
 	fd int
 	id wire.Identity
+	// begun is when, in milliseconds, no session of it counts any more (allows).
+	begun int64
 }
 
 type state uint8
@@ -122,6 +124,7 @@ type sessions interface {
 	Typed(s *session.Slot, st *session.Started, err error) *session.Refusal
 	Remove(f *session.Forward)
 	Logout(l session.Login) *sys.Child
+	Limit(s *wire.SessionLimits)
 }
 
 // processes are those of the jail, or what stands for them in a test.
@@ -244,9 +247,9 @@ func (l *loop) addListener(fd int, id wire.Identity) error {
 	if n := len(l.unused); n > 0 && !l.waitsOn(l.unused[n-1]) {
 		i = l.unused[n-1]
 		l.unused = l.unused[:n-1]
-		l.listeners[i] = listener{fd, id}
+		l.listeners[i] = listener{fd: fd, id: id}
 	} else {
-		l.listeners = append(l.listeners, listener{fd, id})
+		l.listeners = append(l.listeners, listener{fd: fd, id: id})
 	}
 	l.byUID[id.HostUID] = i
 	err := l.watch(fd, kindListener, i)
@@ -673,6 +676,10 @@ func (l *loop) request(i int, id *wire.Identity) {
 		return
 	}
 	if why := l.noService(c); why != "" {
+		l.refuse(i, 125, why)
+		return
+	}
+	if why := l.tooMany(c); why != "" {
 		l.refuse(i, 125, why)
 		return
 	}

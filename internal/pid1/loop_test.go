@@ -44,6 +44,7 @@ type world struct {
 	kills    []string
 	below    []int    // FilesBelow of the requests
 	proofs   []string // and their Proof
+	limits   []wire.SessionLimits
 }
 
 func (w *world) Start(s *session.Slot, _ *wire.Identity, conn int) (session.Started, *session.Refusal) {
@@ -120,6 +121,8 @@ func (w *world) Typed(s *session.Slot, st *session.Started, err error) *session.
 }
 
 func (w *world) Remove(*session.Forward) { w.forwards++ }
+
+func (w *world) Limit(s *wire.SessionLimits) { w.limits = append(w.limits, *s) }
 
 func (w *world) Logout(session.Login) *sys.Child { return nil }
 

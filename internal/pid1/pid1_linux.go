@@ -63,6 +63,7 @@ func Run() int {
 	syscall.Umask(0o022)
 	limits()
 	j := jailOf(s, root)
+	j.Limit(&s.Sessions)
 	l, err := newLoop(s, j, children{}, got.ctl, got.logins, setupFD)
 	if err != nil {
 		return fail(&m, err)

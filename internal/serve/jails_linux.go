@@ -52,6 +52,7 @@ type jailState struct {
 	services   *service.Runner
 	record     *record.Run
 	ours       bool // PID 1 is our child
+	young      bool // it knows all messages there are
 	started    time.Time
 }
 
@@ -319,7 +320,7 @@ func (s *server) launchOrFind(spec *jail.Spec, fds []int) (*control.Conn, *launc
 // started takes over a jail that has just started, and tells it what a reload has made
 // of its logins since.
 func (s *server) started(n int, j *jailState, lj *launch.Jail, given map[int]*login) {
-	j.ours = true
+	j.ours, j.young = true, true
 	s.follow(n, j, lj.PID, lj.PIDFD, lj.Conn, lj.Stderr, false)
 	s.log("jail %s started: pid %d", j.name, j.pid)
 	if lj.Warning != "" {
@@ -385,7 +386,10 @@ func (s *server) autostart(n int, j *jailState) {
 // found takes over a jail that runs already, with new listeners: those its PID 1 has are
 // not asked for.
 func (s *server) found(n int, j *jailState, c *control.Conn) {
-	j.ours, j.limits = false, j.spec.Limits
+	j.ours, j.limits, j.young = false, j.spec.Limits, c.Status.Build != ""
+	if j.young {
+		j.orders.Limit(j.spec.Sessions) // the registry may have changed since it started
+	}
 	s.follow(n, j, c.PID, c.PIDFD, c.FD, -1, true)
 	s.metrics.Counters.Found(j.name, c.Status.Sessions)
 	s.log("jail %s runs already: pid %d, %d sessions", j.name, c.PID, c.Status.Sessions)

@@ -2,7 +2,9 @@ package serve
 
 import (
 	"errors"
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -22,6 +24,15 @@ func TestLimitsMove(t *testing.T) {
 		set <- *l
 		return fail
 	}
+	next := func() (l jail.Limits) {
+		t.Helper()
+		select {
+		case l = <-set:
+		case <-time.After(deadline):
+			require.Fail(t, "nothing was set")
+		}
+		return l
+	}
 	reg := registry("one: 61001", "two: 61002")
 	reg.Jails[0].Autostart = true
 	reg.Jails[0].Limits = jail.Limits{MemoryBytes: 1 << 30, Pids: 7}
@@ -36,7 +47,7 @@ func TestLimitsMove(t *testing.T) {
 	assert.Empty(t, set, "nothing has changed")
 	again.Jails[0].Limits.MemoryBytes = 2 << 30
 	w.do(func() { w.apply(again) })
-	assert.Equal(t, jail.Limits{MemoryBytes: 2 << 30, Pids: 7}, <-set)
+	assert.Equal(t, jail.Limits{MemoryBytes: 2 << 30, Pids: 7}, next())
 	w.logged("jail one: its limits are now: memory 2147483648, cpu none, pids 7")
 	assert.NotContains(t, w.out.String(), "takes effect when it starts anew")
 
@@ -51,7 +62,7 @@ func TestLimitsMove(t *testing.T) {
 	lines, verdict := order(wire.Limit{Jail: "one", What: wire.LimitCPU | wire.LimitPids, CPU: 50})
 	assert.Empty(t, lines)
 	assert.EqualValues(t, wire.VerdictTaken, verdict)
-	assert.Equal(t, jail.Limits{MemoryBytes: 2 << 30, CPUPercent: 50, PidsUnlimited: true}, <-set, "the others stay")
+	assert.Equal(t, jail.Limits{MemoryBytes: 2 << 30, CPUPercent: 50, PidsUnlimited: true}, next(), "the others stay")
 	w.logged("jail one: it may have more processes than 7 when it starts anew")
 	w.do(func() { w.apply(again) })
 	assert.Empty(t, set, "a reload that says what it said takes nothing back")
@@ -66,4 +77,28 @@ func TestLimitsMove(t *testing.T) {
 		assert.Contains(t, lines[0], "jail "+name+": "+why)
 		assert.EqualValues(t, wire.VerdictNone, verdict)
 	}
+}
+
+// TestSessionLimitsMove: a PID 1 that runs hears what sessions may have by now, and one of an
+// older build, which would end the connection over it, does not.
+func TestSessionLimitsMove(t *testing.T) {
+	w := newWorld(t)
+	reg := registry("one: 61001")
+	reg.Jails[0].Autostart = true
+	w.apply(reg)
+	w.run()
+	p := w.pid1("one")
+	again := registry("one: 61001")
+	again.Jails[0] = reg.Jails[0]
+	again.Jails[0].Sessions = wire.SessionLimits{Max: 5}
+	w.do(func() { w.apply(again) })
+	assert.Equal(t, fmt.Sprint("type ", wire.TypeSessions), p.next(deadline))
+	w.do(func() { w.apply(again) })
+	assert.Empty(t, p.next(50*time.Millisecond), "once")
+	w.do(func() {
+		w.jails.at(w.byName["one"]).young = false
+		w.apply(reg)
+	})
+	assert.Empty(t, p.next(50*time.Millisecond))
+	w.logged("what sessions may have changes when it starts anew: its PID 1 is of an older build")
 }

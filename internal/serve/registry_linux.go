@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -76,6 +77,14 @@ func (s *server) apply(reg *config.Registry) (errs []error) {
 		j := s.jails.at(n)
 		if known && j.machine.State == supervise.Running && j.spec.Limits != spec.Limits {
 			s.limit(n, j, spec.Limits, func(error) {})
+		}
+		if known && j.machine.State == supervise.Running && !reflect.DeepEqual(j.spec.Sessions, spec.Sessions) {
+			if j.young {
+				j.orders.Limit(spec.Sessions)
+				s.tell(n, j)
+			} else {
+				s.log("jail %s: what sessions may have changes when it starts anew: its PID 1 is of an older build", spec.Name)
+			}
 		}
 		if known && j.machine.State != supervise.Stopped && !sameJail(&j.spec, spec) {
 			s.log("jail %s: the change takes effect when it starts anew (jail stop %s)", spec.Name, spec.Name)
@@ -299,7 +308,7 @@ func (s *server) limited(w *wire.Limit, answer func(lines []string, verdict uint
 }
 
 // sameJail reports whether two descriptions differ in nothing but what changes while a jail
-// runs: logins, limits, what it has of the network, which is in force for whatever it binds from
+// runs: logins, limits, what sessions may have, what it has of the network, which is in force for whatever it binds from
 // now on, and whether it is recorded, which is jail-enter's affair.
 func sameJail(a, b *jail.Spec) bool {
 	x, y := *a, *b
@@ -308,6 +317,7 @@ func sameJail(a, b *jail.Spec) bool {
 	}
 	x.Record, x.RecordInput = y.Record, y.RecordInput
 	x.Logins, y.Logins, x.Limits, y.Limits = nil, nil, jail.Limits{}, jail.Limits{}
+	x.Sessions = y.Sessions
 	return fmt.Sprint(x) == fmt.Sprint(y)
 }
 

@@ -65,6 +65,34 @@ type Jail struct {
 	rule    string // of the jail's time zone (tzset(3)); "" is UTC
 
 	logins login.Cache
+	limits *limits // nil: none but the usual ones
+}
+
+// limits are what Limit has set.
+type limits struct {
+	umask   int // -1: as PID 1's
+	nice    int
+	rlimits []sys.Rlimit
+}
+
+// Limit says what sessions have from now on. A limit above PID 1's own is that: nobody in
+// the jail may raise it.
+func (j *Jail) Limit(s *wire.SessionLimits) {
+	if !s.SetUmask && s.Nice == 0 && len(s.Rlimits) == 0 {
+		j.limits = nil
+		return
+	}
+	l := &limits{umask: -1, nice: int(s.Nice)}
+	if s.SetUmask {
+		l.umask = int(s.Umask)
+	}
+	for _, r := range s.Rlimits {
+		var own syscall.Rlimit
+		if syscall.Getrlimit(int(r.Resource), &own) == nil {
+			l.rlimits = append(l.rlimits, sys.Rlimit{Resource: int(r.Resource), Value: min(r.Value, own.Max)})
+		}
+	}
+	j.limits = l
 }
 
 // Refusal is a reason why there is no session, for the user's eyes.
@@ -332,6 +360,10 @@ func (j *Jail) prepare(s *Slot, p *plan, line string, st *Started) {
 	c.DirMsg = s.bytes("Could not chdir to home directory ", user.Home, ": ")
 	c.Setsid, c.CloseNow, c.FilesBelow = true, true, s.FilesBelow
 	c.SetFiles, c.HardFiles = true, j.HardFiles
+	c.Umask, c.Nice, c.Rlimits = -1, 0, nil
+	if l := j.limits; l != nil {
+		c.Umask, c.Nice, c.Rlimits = l.umask, l.nice, l.rlimits
+	}
 	c.KeepSignals = j.KeepSignals
 	c.SetCred, c.KeepGroups = true, j.NoSetgroups
 	c.UID, c.GID = user.UID, user.GID

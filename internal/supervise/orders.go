@@ -7,9 +7,10 @@ import "jail/internal/wire"
 // takes the place of what was to be said before. That a login is dropped is always
 // said, before a new one of the same uid is added.
 type Orders struct {
-	stop  bool
-	list  []*order
-	byUID map[uint32]*order
+	stop     bool
+	sessions *wire.SessionLimits
+	list     []*order
+	byUID    map[uint32]*order
 }
 
 type order struct {
@@ -28,6 +29,9 @@ type Order struct {
 
 // Stop is to end the jail. It is said before everything else.
 func (o *Orders) Stop() { o.stop = true }
+
+// Limit is what sessions may have from now on. It is for a PID 1 that knows that message.
+func (o *Orders) Limit(s wire.SessionLimits) { o.sessions = &s }
 
 // Drop ends a login. A listener that was to be handed over for it is needed no more.
 func (o *Orders) Drop(uid uint32) {
@@ -60,6 +64,8 @@ func (o *Orders) Next() (Order, bool) {
 	switch {
 	case o.stop:
 		return Order{wire.AppendStop(nil, wire.Stop{GraceMillis: Grace}), -1}, true
+	case o.sessions != nil:
+		return Order{wire.AppendSessions(nil, o.sessions), -1}, true
 	case len(o.list) == 0:
 		return Order{FD: -1}, false
 	case o.list[0].drop:
@@ -72,6 +78,10 @@ func (o *Orders) Next() (Order, bool) {
 func (o *Orders) Said() {
 	if o.stop {
 		o.stop = false
+		return
+	}
+	if o.sessions != nil {
+		o.sessions = nil
 		return
 	}
 	if e := o.list[0]; e.drop && e.add != nil {

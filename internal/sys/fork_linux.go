@@ -17,6 +17,12 @@ func runtimeBeforeFork()
 //go:linkname runtimeAfterFork syscall.runtime_AfterFork
 func runtimeAfterFork()
 
+// Rlimit is a resource limit (getrlimit(2)), soft and hard.
+type Rlimit struct {
+	Resource int
+	Value    uint64
+}
+
 // Child says how Fork makes a process and what that process does before it
 // executes its program. Every step happens in the child, which has one thread:
 // so what is per thread in the kernel (credentials, capability sets, Landlock
@@ -111,6 +117,10 @@ type Child struct {
 	Umask     int  // -1 keeps it
 	SetFiles  bool // RLIMIT_NOFILE: soft 1024, hard HardFiles
 	HardFiles uint64
+	// Rlimits are resource limits, soft and hard, after that. One that the kernel does not
+	// let be set stays as it is.
+	Rlimits []Rlimit
+	Nice    int // niceness, where it is not 0
 
 	// LoginProc is the root of a procfs of the process's own pid namespace, in
 	// which nobody can have mounted anything; -1 is none. The loginuid of the process
@@ -602,6 +612,13 @@ func child(c *Child) {
 			c.lim[0] = c.HardFiles
 		}
 		_, _, _ = syscall.RawSyscall(syscall.SYS_SETRLIMIT, syscall.RLIMIT_NOFILE, uintptr(unsafe.Pointer(&c.lim[0])), 0)
+	}
+	for i := 0; i < len(c.Rlimits); i++ {
+		c.lim[0], c.lim[1] = c.Rlimits[i].Value, c.Rlimits[i].Value
+		_, _, _ = syscall.RawSyscall(syscall.SYS_SETRLIMIT, uintptr(c.Rlimits[i].Resource), uintptr(unsafe.Pointer(&c.lim[0])), 0)
+	}
+	if c.Nice != 0 {
+		_, _, _ = syscall.RawSyscall(syscall.SYS_SETPRIORITY, 0 /* PRIO_PROCESS */, 0, uintptr(c.Nice))
 	}
 	if c.SetCred {
 		e = childCred(c)

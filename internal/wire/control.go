@@ -375,6 +375,8 @@ type Setup struct {
 	Locked bool
 	// Fresh are directories that are empty at each start: file systems in memory.
 	Fresh Fresh
+	// Sessions are what sessions may have.
+	Sessions SessionLimits
 	// Devices says that /dev travels, with the device nodes of this jail alone in it.
 	// Otherwise PID 1 makes it.
 	Devices bool
@@ -382,6 +384,64 @@ type Setup struct {
 	// jail needs: entries of its logins in passwd and group, their homes, and files to
 	// show the host's over. PID 1 then makes them.
 	Complete bool
+}
+
+// SessionLimits are what the sessions of a jail may have. The zero value is no limit but
+// PID 1's own.
+type SessionLimits struct {
+	// Max is how many there may be at once, the administrator's and services aside.
+	Max uint32
+	// PerMinute is how many of one login may begin in a minute.
+	PerMinute uint32
+	// Umask is what they begin with, if SetUmask; Nice is their niceness, 0 to 19.
+	SetUmask bool
+	Umask    uint16
+	Nice     uint8
+	// Rlimits are their resource limits, MaxRlimits at most.
+	Rlimits []Rlimit
+}
+
+// Rlimit is a resource limit (getrlimit(2)), soft and hard.
+type Rlimit struct {
+	Resource uint8
+	Value    uint64
+}
+
+// MaxRlimits bounds the resource limits of sessions: the kernel has no more.
+const MaxRlimits = 16
+
+func putSessions(b []byte, s *SessionLimits) []byte {
+	b = putBool(putU32(putU32(b, s.Max), s.PerMinute), s.SetUmask)
+	b = append(putU16(b, s.Umask), s.Nice, uint8(len(s.Rlimits)))
+	for _, r := range s.Rlimits {
+		b = putU64(append(b, r.Resource), r.Value)
+	}
+	return b
+}
+
+func (r *reader) sessions() (s SessionLimits) {
+	s.Max, s.PerMinute, s.SetUmask, s.Umask, s.Nice = r.u32(), r.u32(), r.boolean(), r.u16(), r.u8()
+	n := int(r.u8())
+	r.bad = r.bad || s.Umask > 0o777 || s.Nice > 19 || n > MaxRlimits
+	for ; n > 0 && !r.bad; n-- {
+		limit := Rlimit{r.u8(), r.u64()}
+		r.bad = r.bad || limit.Resource >= MaxRlimits
+		s.Rlimits = append(s.Rlimits, limit)
+	}
+	return s
+}
+
+// AppendSessions encodes what sessions may have from now on. A PID 1 of before 2026-11-29,
+// which gives no Build, closes the connection over it.
+func AppendSessions(dst []byte, s *SessionLimits) []byte {
+	return putSessions(header(dst, TypeSessions, 0), s)
+}
+
+// DecodeSessions decodes the body of a TypeSessions packet.
+func DecodeSessions(body []byte) (SessionLimits, error) {
+	in := reader{b: body}
+	s := in.sessions()
+	return s, in.done()
 }
 
 // Fresh are directories of the root file system over which an empty one in memory is
@@ -504,6 +564,7 @@ func appendSetup(dst []byte, s *Setup) ([]byte, error) {
 	dst = putU64(putString(putString(dst, s.Zone), s.ZoneRule), s.ZoneSum)
 	dst = putBool(putBool(putBool(append(dst, byte(s.Keys), byte(s.Fresh)), s.Locked), s.Devices), s.OwnRoot)
 	dst = putBool(dst, s.Complete)
+	dst = putSessions(dst, &s.Sessions)
 	dst = putU16(dst, uint16(len(s.Entries)))
 	for _, e := range s.Entries {
 		dst = putString(putString(append(dst, byte(e.Kind)), e.Path), e.Text)
@@ -554,6 +615,7 @@ func DecodeSetup(body []byte) (*Setup, error) {
 		return nil, ErrMalformed
 	}
 	s.Locked, s.Devices, s.OwnRoot, s.Complete = in.boolean(), in.boolean(), in.boolean(), in.boolean()
+	s.Sessions = in.sessions()
 	for n := int(in.u16()); n > 0 && !in.bad; n-- {
 		e := Entry{Kind: EntryKind(in.u8()), Path: in.str(maxPath), Text: in.str(MaxString), Mode: in.u32(), UID: in.u32(), GID: in.u32(), Bytes: in.u64()}
 		if e.Kind > EntryHide {

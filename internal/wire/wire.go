@@ -46,6 +46,7 @@ const (
 	TypeExec      Type = 22 // host: the request that follows is for this identity
 	TypeEvents    Type = 23 // PID 1: what has happened, to who has asked for it
 	TypeProof     Type = 27 // host: a key that counts while this connection is there
+	TypeSessions  Type = 29 // host: what sessions may have from now on
 	TypeService   Type = 28 // host: as Exec, for a service; or whether it runs
 )
 

@@ -278,6 +278,35 @@ func TestService(t *testing.T) {
 	}
 }
 
+func TestSessions(t *testing.T) {
+	most := SessionLimits{Max: 1<<32 - 1, PerMinute: 7, SetUmask: true, Umask: 0o777, Nice: 19, Rlimits: make([]Rlimit, MaxRlimits)}
+	most.Rlimits[3] = Rlimit{MaxRlimits - 1, 1<<64 - 1}
+	for _, want := range []SessionLimits{{}, most} {
+		typ, _, body, err := Header(AppendSessions(nil, &want))
+		require.NoError(t, err)
+		assert.Equal(t, TypeSessions, typ)
+		got, err := DecodeSessions(body)
+		require.NoError(t, err)
+		assert.Equal(t, want, got)
+	}
+	for claim, bad := range map[string]SessionLimits{
+		"a umask of more than modes": {SetUmask: true, Umask: 0o1000}, "too nice": {Nice: 20}, "a resource there is not": {Rlimits: []Rlimit{{MaxRlimits, 1}}},
+		"more limits than resources": {Rlimits: make([]Rlimit, MaxRlimits+1)},
+	} {
+		_, err := DecodeSessions(AppendSessions(nil, &bad)[HeaderLen:])
+		assert.ErrorIs(t, err, ErrMalformed, claim)
+		p, err := AppendSetup(nil, &Setup{Sessions: bad})
+		require.NoError(t, err)
+		_, err = DecodeSetup(p[HeaderLen:])
+		assert.ErrorIs(t, err, ErrMalformed, claim)
+	}
+	p, err := AppendSetup(nil, &Setup{Sessions: most})
+	require.NoError(t, err)
+	got, err := DecodeSetup(p[HeaderLen:])
+	require.NoError(t, err)
+	assert.Equal(t, most, got.Sessions)
+}
+
 func TestLimit(t *testing.T) {
 	good := Limit{Jail: strings.Repeat("x", MaxService), What: limitAll, Memory: 1 << 62, CPU: 1 << 31, Pids: 1}
 	typ, _, body, err := Header(AppendLimit(nil, &good))
@@ -337,15 +366,16 @@ func TestDocument(t *testing.T) {
 		"Request": TypeRequest, "Started": TypeStarted, "Exited": TypeExited, "Refused": TypeRefused,
 		"Signal": TypeSignal, "Disconnected": TypeDisconnected, "Hello": TypeHello, "Status": TypeStatus, "Stop": TypeStop,
 		"AddLogin": TypeAddLogin, "DropLogin": TypeDropLogin, "Log": TypeLog, "Exec": TypeExec, "Events": TypeEvents, "Service": TypeService, "Proof": TypeProof,
-		"Setup": TypeSetup, "Ready": TypeReady, "Failed": TypeFailed,
-		"Record": TypeRecord, "Output": TypeOutput, "Input": TypeInput, "Resize": TypeResize, "Dropped": TypeDropped,
+		"Sessions": TypeSessions,
+		"Setup":    TypeSetup, "Ready": TypeReady, "Failed": TypeFailed,
 		"Reload": TypeReload, "Limit": TypeLimit, "Verdict": TypeVerdict, "Unpack": TypeUnpack, "Progress": TypeProgress, "Unpacked": TypeUnpacked,
+		"Record": TypeRecord, "Output": TypeOutput, "Input": TypeInput, "Resize": TypeResize, "Dropped": TypeDropped,
 	} {
 		assert.Contains(t, string(doc), "| "+strconv.Itoa(int(typ))+" | "+name+" |")
 	}
 	for name, v := range map[string]int{
 		"MaxPacket": MaxPacket, "MaxString": MaxString, "MaxArgs": MaxArgs, "MaxEnv": MaxEnv, "MaxAuth": MaxAuth, "MaxDisplay": MaxDisplay, "MaxCookie": MaxCookie, "MaxTyped": MaxTyped, "MaxText": MaxText, "MaxMounts": MaxMounts, "SetupLogins": SetupLogins, "MaxFDs": MaxFDs, "MaxEvents": MaxEvents,
-		"MaxReference": MaxReference, "MaxMachine": MaxMachine, "MaxServices": MaxServices, "MaxService": MaxService,
+		"MaxReference": MaxReference, "MaxMachine": MaxMachine, "MaxServices": MaxServices, "MaxService": MaxService, "MaxRlimits": MaxRlimits,
 		"MaxProofKey": MaxProofKey, "MaxProofMillis": MaxProofMillis,
 	} {
 		assert.Contains(t, string(doc), "| "+name+" | "+strconv.Itoa(v)+" |")
@@ -422,6 +452,10 @@ var bodies = map[string]func(flags uint16, b []byte) ([]byte, error){
 		m, err := DecodeText(b)
 		return AppendText(nil, TypeLog, m), err
 	},
+	"Sessions": func(_ uint16, b []byte) ([]byte, error) {
+		m, err := DecodeSessions(b)
+		return AppendSessions(nil, &m), err
+	},
 	"Limit": func(_ uint16, b []byte) ([]byte, error) {
 		m, err := DecodeLimit(b)
 		return AppendLimit(nil, &m), err
@@ -477,9 +511,8 @@ func FuzzBodies(f *testing.F) {
 		AppendRefused(nil, Refused{Status: 125, ID: "id", Text: "x"}), AppendSignal(nil, Signal{15}), AppendStatus(nil, &Status{Name: "n", Served: 1}),
 		AppendStop(nil, Stop{1}), AppendAddLogin(nil, &id), AppendDropLogin(nil, 1), AppendExec(nil, &id), AppendText(nil, TypeLog, "x"),
 		AppendService(nil, &Service{Name: "cron", As: id}, FlagFind),
-		AppendVerdict(nil, VerdictFaults), unpack, AppendProgress(nil, TypeProgress, Progress{1, 2}),
+		AppendSessions(nil, &SessionLimits{Max: 1, SetUmask: true, Umask: 0o27, Rlimits: []Rlimit{{7, 1}}}), AppendLimit(nil, &Limit{Jail: "web", What: LimitCPU, CPU: 7}), AppendVerdict(nil, VerdictFaults), unpack, AppendProgress(nil, TypeProgress, Progress{1, 2}),
 		AppendRecord(nil, &Record{Rows: 24, Cols: 80, Term: []byte("xterm")}), AppendResize(nil, 1, 2), AppendDropped(nil, 3),
-		AppendLimit(nil, &Limit{Jail: "web", What: LimitCPU, CPU: 7}), AppendVerdict(nil, VerdictFaults), unpack, AppendProgress(nil, TypeProgress, Progress{1, 2}),
 	} {
 		_, flags, body, err := Header(p)
 		require.NoError(f, err)
