@@ -65,7 +65,7 @@ func TestRecording(t *testing.T) {
 	}
 	shown := typed(forced)
 	assert.True(t, strings.HasPrefix(shown, told), "%q", shown)
-	require.Len(t, files(), 1)
+	eventually(t, "there is a recording", func() bool { return len(files()) == 1 })
 	path := files()[0]
 	eventually(t, "the recording has ended", func() bool { return !strings.Contains(run(t, forced, ask{cmd: "true"}).stdout+listed(t), "running") })
 	header, output, input := recordingOf(t, path)
@@ -91,12 +91,27 @@ func TestRecording(t *testing.T) {
 		c.expect(`(?s)^` + told + `.*\$ $`)
 		c.send("exit\n")
 		assert.Zero(t, c.wait())
-		assert.Len(t, files(), 2)
+		eventually(t, "it is recorded", func() bool { return len(files()) == 2 })
 	})
 	t.Run("replay", func(t *testing.T) {
 		r := runCommand(t, exec.Command(initPath, "replay", id), nil)
 		assert.Contains(t, r.stdout, "\ntold\n", "as text, where there is no terminal")
 		assert.NotContains(t, r.stdout, "\x1b")
+		var last struct {
+			Sessions []struct {
+				Session, Kind string
+				Caller        struct{ PID int }
+			}
+		}
+		require.NoError(t, json.Unmarshal([]byte(runCommand(t, exec.Command(initPath, "last", "--json"), nil).stdout), &last))
+		found := 0
+		for _, s := range last.Sessions {
+			if s.Kind == "shell" && strings.HasSuffix(id, fmt.Sprintf("-%d", s.Caller.PID)) {
+				found++
+				assert.Equal(t, r, runCommand(t, exec.Command(initPath, "replay", s.Session), nil), "by the session's id")
+			}
+		}
+		assert.Equal(t, 1, found)
 		c := onConsole(t, exec.Command(initPath, "replay", id, "--speed", "64"))
 		c.expect(`[\n\r]told\r\n`)
 		assert.Zero(t, c.wait())
@@ -115,6 +130,7 @@ func TestRecording(t *testing.T) {
 		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TERM=xterm"}
 		c := onConsole(t, cmd)
 		c.expect(`(?s)^jail-enter: this session is recorded, and so is what you type\r\n.*\$ $`)
+		eventually(t, "it is recorded", func() bool { return len(files()) == 3 })
 		w := onConsole(t, exec.Command(initPath, "watch", "debian"))
 		w.expect(`\$ $`)
 		c.send("echo se\"\"en\n")
@@ -129,9 +145,8 @@ func TestRecording(t *testing.T) {
 			_, _, input := recordingOf(t, last)
 			return strings.Contains(input, "echo se\"\"en\r") || strings.Contains(input, "echo se\"\"en\n")
 		})
-		pids := recorders()
-		require.Len(t, pids, 2, "the one before has a session")
-		for _, pid := range pids {
+		eventually(t, "there are two, since the one before has a session", func() bool { return len(recorders()) == 2 })
+		for _, pid := range recorders() {
 			require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
 		}
 		w.expect(`has ended`)
@@ -144,7 +159,7 @@ func TestRecording(t *testing.T) {
 		assert.Contains(t, world.tail("serve.log", 0), "the recorder has ended (signal: killed)")
 		n := len(files())
 		assert.Contains(t, typed(forced), "is recorded", "and it records")
-		assert.Len(t, files(), n+1)
+		eventually(t, "there is a file", func() bool { return len(files()) == n+1 })
 		reload(oneJail("debian", debianRoot, `users = ["debian"]`, users).text)
 		assert.NotContains(t, typed(forced), "recorded")
 	})

@@ -14,10 +14,17 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"jail/internal/record"
 	"jail/internal/recording"
 	"jail/internal/tty"
 	"jail/internal/wire"
 )
+
+// recordingList is what "recordings --json" prints: jail-init(8).
+type recordingList struct {
+	Version    int              `json:"v"`
+	Recordings []recording.Info `json:"recordings"`
+}
 
 // Recordings lists the recordings there are, of one login or, with "", of all.
 func Recordings(opt Options, login string, asJSON bool) error {
@@ -29,9 +36,7 @@ func Recordings(opt Options, login string, asJSON bool) error {
 		if list == nil {
 			list = []recording.Info{}
 		}
-		enc := json.NewEncoder(opt.Stdout)
-		enc.SetIndent("", "  ")
-		return enc.Encode(list)
+		return json.NewEncoder(opt.Stdout).Encode(recordingList{1, list})
 	}
 	w := tabwriter.NewWriter(opt.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "RECORDING\tLOGIN\tJAIL\tBEGAN\tSIZE\tSTATE")
@@ -53,9 +58,44 @@ func printable(name string) string {
 	return name
 }
 
+// findRecording returns the recording that name means: by itself, or as the id of a session in the records, which
+// name the jail-enter that both are of.
+func findRecording(opt Options, name string) (recording.Info, error) {
+	info, err := recording.Find(recording.Dir, name)
+	if err == nil || len(name) != wire.IDLen {
+		return info, err
+	}
+	list, listErr := recording.List(recording.Dir, "")
+	records := record.Open(record.Dir(opt.RuntimeDir))
+	jails, jailsErr := records.Jails()
+	if listErr != nil || jailsErr != nil {
+		return info, err
+	}
+	for _, j := range jails {
+		sessions, _ := records.Sessions(j, func(*record.Damage) {})
+		for i := range sessions {
+			s := &sessions[i]
+			if s.Session != name || s.Caller == nil || s.Started == nil {
+				continue
+			}
+			for _, r := range list {
+				if r.PID == s.Caller.PID && r.Jail == j && r.Began.Sub(*s.Started).Abs() < sameStart {
+					return r, nil
+				}
+			}
+			return info, fmt.Errorf("session %s of jail %s has no recording", name, j)
+		}
+	}
+	return info, err
+}
+
+// sameStart is how far apart the beginnings of a session and its recording may be told: a pid is
+// not given anew that soon.
+const sameStart = 5 * time.Second
+
 // Replay shows a recording, at a speed; plain prints the text in it at once.
 func Replay(opt Options, name string, speed float64, plain bool) error {
-	info, err := recording.Find(recording.Dir, name)
+	info, err := findRecording(opt, name)
 	if err != nil {
 		return err
 	}
@@ -92,7 +132,7 @@ func Replay(opt Options, name string, speed float64, plain bool) error {
 
 // Watch shows what a session's terminal shows, until the session ends or somebody types q.
 func Watch(opt Options, name string, plain bool) error {
-	info, err := recording.Find(recording.Dir, name)
+	info, err := findRecording(opt, name)
 	if err != nil {
 		return err
 	}

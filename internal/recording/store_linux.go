@@ -36,6 +36,7 @@ type Info struct {
 	Began   time.Time `json:"began"`
 	Size    int64     `json:"size"` // bytes
 	Running bool      `json:"running"`
+	PID     int       `json:"pid"` // of the session's jail-enter
 
 	Path string `json:"-"`
 }
@@ -179,7 +180,7 @@ func (i *Info) describe() {
 	defer f.Close()
 	i.Running = locked(f)
 	if r, err := NewReader(io.LimitReader(f, maxLine)); err == nil {
-		i.Jail, i.Login = r.Header.Jail, cmp.Or(r.Header.Login, i.Login)
+		i.PID, i.Jail, i.Login = r.Header.PID, r.Header.Jail, cmp.Or(r.Header.Login, i.Login)
 	}
 }
 
