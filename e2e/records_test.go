@@ -99,6 +99,32 @@ func TestRecords(t *testing.T) {
 		assert.NotZero(t, last[1].Caller.PID)
 	}
 
+	eventually(t, "the su has ended", func() bool { last = sessionsBy(t, "last", "-n", "2"); return last[0].Status != nil })
+	status := runCommand(t, exec.Command(initPath, "status", "recorded"), nil)
+	assert.Zero(t, status.status, status.stderr)
+	assert.Regexp(t, `(?m)^state +idle$`, status.stdout)
+	assert.Regexp(t, `(?m)^PID 1 +\d+, of the installed build$`, status.stdout)
+	assert.Regexp(t, `(?m)session-ended session=`+last[0].Session+` login=`+centos.login+` kind=command status=8 `, status.stdout)
+	assert.Contains(t, runCommand(t, exec.Command(initPath, "logs", "recorded"), nil).stdout, "session-started session="+last[1].Session+" login="+centos.login+" kind=command by=sshd from=127.0.0.1 key=SHA256:")
+	assert.Contains(t, runCommand(t, exec.Command(initPath, "ps", "--json"), nil).stdout, `"name": "recorded"`)
+
+	// An administrator ends one of two.
+	stays := open(t, login, ask{as: centos, cmd: "read x; exit 9"})
+	goes := open(t, login, ask{as: centos, tty: &terminal{term: "vt100", rows: 24, cols: 80}, cmd: "trap '' HUP; sleep 1000"})
+	eventually(t, "both are shown", func() bool { who = sessionsBy(t, "who"); return len(who) == 2 })
+	if who[0].TTY == "" { // the two have begun at once
+		who[0] = who[1]
+	}
+	require.NotEmpty(t, who[0].TTY)
+	assert.NotZero(t, runCommand(t, exec.Command(initPath, "kill", "aaaaaaaa"), nil).status)
+	assert.NotZero(t, runCommand(t, exec.Command(initPath, "kill", "../x/"+who[0].Session), nil).status)
+	assert.Equal(t, result{}, runCommand(t, exec.Command(initPath, "kill", "--grace", "100ms", who[0].Session), nil))
+	goes.wait()
+	eventually(t, "it is over", func() bool { who = sessionsBy(t, "who"); return len(who) == 1 })
+	stays.send("x\n")
+	assert.Equal(t, 9, stays.wait().status)
+	eventually(t, "nobody is there", func() bool { return len(sessionsBy(t, "who")) == 0 })
+
 	// Nobody sees this one end.
 	l = open(t, login, ask{as: centos, cmd: "sleep 1000"})
 	eventually(t, "it is shown", func() bool { who = sessionsBy(t, "who"); return len(who) == 1 })
@@ -108,11 +134,11 @@ func TestRecords(t *testing.T) {
 	}
 	l.wait()
 	eventually(t, "the jail is gone", func() bool { return len(jailPIDs("recorded")) == 0 })
-	assert.Empty(t, sessionsBy(t, "who"))
+	eventually(t, "nobody is shown", func() bool { return len(sessionsBy(t, "who")) == 0 })
 	assert.Equal(t, record.Unseen, sessionsBy(t, "last", "-n", "1")[0].End)
 	require.NoError(t, s.start())
 	eventually(t, "it is written", func() bool { return sessionsBy(t, "last", "-n", "1")[0].Ended != nil })
-	assert.Equal(t, record.Unseen, sessionsBy(t, "last", "-n", "1")[0].End)
+	assert.Equal(t, [2]string{who[0].Session, record.Unseen}, [2]string{sessionsBy(t, "last", "-n", "1")[0].Session, sessionsBy(t, "last", "-n", "1")[0].End})
 
 	// What a disk does that takes nothing is nobody's business who logs in.
 	info, err := os.Stat("/var/log/jail/jails/recorded.jsonl")

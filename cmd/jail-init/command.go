@@ -33,7 +33,7 @@ const usage = `Usage: jail-init [--config FILE] [--runtime-dir DIR] VERB [ARGUME
     check [--json] [JAIL | LOGIN]
                               look for faults in the registry, on the host, in the jails
     reload                    have serve read the registry again, and say what came of it
-    ps [NAME]                 show the jails
+    ps [NAME]                 show the jails; --json
     plan NAME                 what a start of a jail would do, and what says so
     exec [-u UID [-g GID]] NAME [COMMAND ARGUMENT...]
                               run a command in a jail, as its root unless told otherwise
@@ -170,7 +170,7 @@ func command(args []string) int {
 		}
 	case "image":
 		err = c.image(rest)
-	case "who", "last":
+	case "who", "last", "kill", "status", "logs":
 		err = seeing[verb](&c, rest)
 	case "disable", "enable":
 		err = c.disable(verb, rest)
@@ -319,16 +319,18 @@ func (c *common) check(args []string) (int, error) {
 }
 
 func (c *common) ps(args []string) error {
-	names, err := c.parse("ps", args, -1)
+	fs := c.flags("ps")
+	asJSON := fs.Bool("json", false, "")
+	names, err := c.finish(fs, "ps", args, -1)
 	switch {
 	case err != nil:
 		return err
 	case len(names) == 0:
-		return admin.PS(c.admin(), "")
+		return admin.PS(c.admin(), "", *asJSON)
 	case len(names) > 1 || !jail.ValidName(names[0]):
 		return usageError("ps takes the name of one jail, or nothing")
 	}
-	return admin.PS(c.admin(), names[0])
+	return admin.PS(c.admin(), names[0], *asJSON)
 }
 
 func (c *common) stop(args []string) error {

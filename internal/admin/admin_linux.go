@@ -90,6 +90,7 @@ type row struct {
 	name, state, pid, sessions, served, rootfs, from, note string
 	answered                                               bool // it says itself what it does
 	ports, loopback                                        string
+	build                                                  string
 }
 
 // ask has a jail say what it does.
@@ -106,12 +107,41 @@ func (r *row) ask(opt Options) {
 	case c.Status.Sessions == 0 && !c.Status.Processes:
 		r.state = "idle"
 	}
-	r.pid, r.sessions, r.served = strconv.Itoa(c.PID), fmt.Sprint(c.Status.Sessions), fmt.Sprint(c.Status.Served)
+	r.pid, r.sessions, r.served, r.build = strconv.Itoa(c.PID), fmt.Sprint(c.Status.Sessions), fmt.Sprint(c.Status.Served), c.Status.Build
 }
 
 // PS prints the jails of the registry and those that run without one, or the one called
-// name, if that is not "".
-func PS(opt Options, name string) error {
+// name, if that is not "", as a table, or as JSON.
+func PS(opt Options, name string, asJSON bool) error {
+	list, err := jails(opt, name)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return printJails(opt, list)
+	}
+	tw := tabwriter.NewWriter(opt.Stdout, 0, 8, 2, ' ', 0)
+	network := slices.ContainsFunc(list, func(r *row) bool { return r.ports != "-" })
+	head := "JAIL\tSTATE\tPID\tSESSIONS\tSERVED\tROOTFS\tFROM"
+	if network {
+		head += "\tPORTS\tLOOPBACK"
+	}
+	fmt.Fprintln(tw, head)
+	for _, r := range list {
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s", r.name, r.state, r.pid, r.sessions, r.served, r.rootfs, r.from)
+		if network {
+			fmt.Fprintf(tw, "\t%s\t%s", r.ports, r.loopback)
+		}
+		if r.note != "" {
+			fmt.Fprintf(tw, "\t%s", r.note)
+		}
+		fmt.Fprintln(tw)
+	}
+	return tw.Flush()
+}
+
+// jails returns what PS prints, by name.
+func jails(opt Options, name string) ([]*row, error) {
 	rows := map[string]*row{}
 	at := func(name string) *row {
 		if rows[name] == nil {
@@ -158,7 +188,7 @@ func PS(opt Options, name string) error {
 		}
 		if inits == nil {
 			if inits, err = control.FindInits(); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		if pid, ok := inits.At(r.landmark); ok {
@@ -184,28 +214,14 @@ func PS(opt Options, name string) error {
 		}
 	}
 	if name != "" && len(sorted) == 0 {
-		return noSuch(opt, name)
+		return nil, noSuch(opt, name)
 	}
 	sort.Strings(sorted)
-	tw := tabwriter.NewWriter(opt.Stdout, 0, 8, 2, ' ', 0)
-	network := slices.ContainsFunc(sorted, func(n string) bool { return rows[n].ports != "-" })
-	head := "JAIL\tSTATE\tPID\tSESSIONS\tSERVED\tROOTFS\tFROM"
-	if network {
-		head += "\tPORTS\tLOOPBACK"
-	}
-	fmt.Fprintln(tw, head)
+	list := make([]*row, 0, len(sorted))
 	for _, n := range sorted {
-		r := rows[n]
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s", r.name, r.state, r.pid, r.sessions, r.served, r.rootfs, r.from)
-		if network {
-			fmt.Fprintf(tw, "\t%s\t%s", r.ports, r.loopback)
-		}
-		if r.note != "" {
-			fmt.Fprintf(tw, "\t%s", r.note)
-		}
-		fmt.Fprintln(tw)
+		list = append(list, rows[n])
 	}
-	return tw.Flush()
+	return list, nil
 }
 
 // markFaulty shows what is out of service, and the first reason.

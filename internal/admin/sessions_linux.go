@@ -45,19 +45,24 @@ func Who(opt Options, asJSON bool) error {
 	if asJSON {
 		return printJSON(opt.Stdout, list)
 	}
-	tw := table(opt.Stdout)
-	fmt.Fprintln(tw, "SESSION\tLOGIN\tJAIL\tKIND\tTTY\tBY\tFROM\tSTARTED")
-	for i := range list.Sessions {
-		s := &list.Sessions[i]
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", plain(s.Session), plain(s.Login), plain(s.Jail), plain(s.Kind), plain(s.TTY), by(s.Caller), from(s.Caller), clock(s.Started))
-	}
-	if err := tw.Flush(); err != nil {
+	if err := printOpen(opt, list.Sessions); err != nil {
 		return err
 	}
 	for _, name := range list.Incomplete {
 		fmt.Fprintf(opt.Stderr, "jail-init: jail %s says that it has another number of sessions than the records know: jail ps %s\n", name, name)
 	}
 	return nil
+}
+
+// printOpen prints sessions that go on.
+func printOpen(opt Options, list []record.Session) error {
+	tw := table(opt.Stdout)
+	fmt.Fprintln(tw, "SESSION\tLOGIN\tJAIL\tKIND\tTTY\tBY\tFROM\tSTARTED")
+	for i := range list {
+		s := &list[i]
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", plain(s.Session), plain(s.Login), plain(s.Jail), plain(s.Kind), plain(s.TTY), by(s.Caller), from(s.Caller), clock(s.Started))
+	}
+	return tw.Flush()
 }
 
 // settle is how long it may take until what has happened is in the records: PID 1 tells it

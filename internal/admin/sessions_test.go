@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -12,7 +13,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"jail/internal/control"
 	"jail/internal/event"
+	"jail/internal/jail"
 	"jail/internal/login"
 	"jail/internal/record"
 	"jail/internal/wire"
@@ -88,6 +91,62 @@ func TestRecordsOfSomebodyElse(t *testing.T) {
 	assert.Equal(t, 4, strings.Count(out, "\n"))
 	assert.Contains(t, err, "web.jsonl:6: is no entry; the rest is read\n")
 	assert.Contains(t, err, "jail-init: and 2 lines more cannot be read\n")
+}
+
+// TestStatus: a page of a jail that does not run, and what a program reads of it, whose
+// fields are those of docs/records.md.
+func TestStatus(t *testing.T) {
+	opt := kept(t, "")
+	opt.ConfigPath = filepath.Join(t.TempDir(), "jail.toml")
+	require.Error(t, Status(opt, "web", false), "it is in no registry")
+	text, err := os.ReadFile("../../docs/records.md")
+	require.NoError(t, err)
+	_, section, _ := strings.Cut(string(text), "`jail ps --json` prints")
+	typ := reflect.TypeFor[jailJSON]()
+	for i := range typ.NumField() {
+		name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+		assert.Contains(t, section, "| `"+name+"` |")
+	}
+	assert.Equal(t, typ.NumField(), strings.Count(section, "\n| `"), "and no other")
+
+	r := &row{name: "web", state: "running", pid: strconv.Itoa(os.Getpid()), sessions: "2", served: "9", rootfs: "/srv/web", from: "-", build: "a", answered: true}
+	j := describe(r, nil, "b")
+	assert.Equal(t, [4]any{"web", os.Getpid(), true, uint64(2)}, [4]any{j.Name, j.PID, *j.Old, *j.Sessions})
+	assert.Empty(t, j.From)
+	assert.Contains(t, j.Why, "sessions")
+	r.state, r.pid, r.sessions, r.answered = "stopped", "-", "-", false
+	j = describe(r, nil, "b")
+	assert.Nil(t, j.Old)
+	assert.Nil(t, j.Sessions)
+	assert.Nil(t, j.Processes)
+
+	hostile := []control.Process{{PID: 5, Name: "\x1b[31m"}, {PID: 6}, {PID: 7}, {PID: 8}}
+	none := uint64(0)
+	assert.Equal(t, `processes without a session: 5 (\x1b[31m), 6 (), 7 () and 1 more`, why(&jailJSON{Sessions: &none}, hostile, nil))
+	assert.Equal(t, "nothing: it ends when it has been idle for 15m0s", why(&jailJSON{Sessions: &none}, nil, &jail.Spec{IdleTimeout: 15 * time.Minute}))
+	assert.Equal(t, "1.5 KiB", size(1536))
+	assert.Equal(t, "512.0 MiB", size(512<<20))
+}
+
+func TestLogs(t *testing.T) {
+	zone := time.Local
+	time.Local = time.UTC
+	defer func() { time.Local = zone }()
+	opt := kept(t, "{{{\n")
+	require.NoError(t, Logs(opt, "web", 2, false, false, nil))
+	out, err := said(opt)
+	assert.Equal(t, "2026-11-28 12:01:00 session-ended session=k7qmw2ab login=alice kind=shell status=3 after=1m0s\n"+
+		`2026-11-28 13:00:00 session-refused session=k7qmw2ac login=bob: no\x1b[31m`+"\n", out)
+	assert.Contains(t, err, "web.jsonl:5: is no entry")
+	opt = kept(t, "")
+	require.NoError(t, Logs(opt, "web", 1, false, true, nil))
+	out, _ = said(opt)
+	assert.Equal(t, `{"v":1,"time":"2026-11-28T13:00:00Z","event":"session-refused","jail":"web","login":"bob","session":"k7qmw2ac","reason":"no\\x1b[31m"}`+"\n", out)
+	opt.ConfigPath = filepath.Join(t.TempDir(), "jail.toml")
+	assert.Error(t, Logs(opt, "nothere", 0, false, false, nil))
+	over := make(chan struct{})
+	close(over)
+	require.NoError(t, Logs(kept(t, ""), "", 0, true, false, over), "nothing is recorded of the registry yet")
 }
 
 // TestJSON: a program finds what docs/records.md says.

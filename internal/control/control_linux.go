@@ -194,11 +194,19 @@ func (c *Conn) Close() {
 	}
 }
 
-// Remains says why the kernel does not end a jail whose PID 1 has been killed:
-// processes that cannot be. The caller makes sure that pid is still that PID 1's.
-func Remains(pid int) string {
-	const most = 5
-	// Whatever runs in a jail descends from its PID 1, which orphans come back to.
+// Process is one of a jail's, as the host sees it.
+type Process struct {
+	// PID is on the host.
+	PID int
+	// Name is the tenant's choice, unquoted.
+	Name string
+	// State is a letter (proc_pid_stat(5)).
+	State string
+}
+
+// Processes returns what runs in a jail besides its PID 1, whose pid on the host is
+// given: whatever runs there descends from it, since orphans come back to it.
+func Processes(pid int) (found []Process) {
 	children := map[int][]process{}
 	entries, _ := os.ReadDir("/proc")
 	for _, e := range entries {
@@ -208,13 +216,23 @@ func Remains(pid int) string {
 			}
 		}
 	}
-	var found []string
 	for queue := children[pid]; len(queue) > 0; queue = queue[1:] {
 		p := queue[0]
 		queue = append(queue, children[p.pid]...)
 		if p.state != "Z" && p.state != "X" {
-			found = append(found, fmt.Sprintf("%d (%s, state %s)", p.pid, strconv.QuoteToASCII(p.comm), p.state))
+			found = append(found, Process{p.pid, p.comm, p.state})
 		}
+	}
+	return found
+}
+
+// Remains says why the kernel does not end a jail whose PID 1 has been killed:
+// processes that cannot be. The caller makes sure that pid is still that PID 1's.
+func Remains(pid int) string {
+	const most = 5
+	var found []string
+	for _, p := range Processes(pid) {
+		found = append(found, fmt.Sprintf("%d (%s, state %s)", p.PID, strconv.QuoteToASCII(p.Name), p.State))
 	}
 	who := "a process in it"
 	switch n := len(found); {

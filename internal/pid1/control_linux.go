@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"syscall"
 
+	"jail/internal/login"
 	"jail/internal/sys"
 	"jail/internal/wire"
 )
@@ -128,6 +129,13 @@ func (l *loop) order(c *conn, typ wire.Type, flags uint16, body []byte, fds *[]i
 		}
 		l.proof = proof{&p, l.now + int64(p.Millis), c}
 		return l.status(c, 0)
+	case wire.TypeEnd:
+		e, err := wire.DecodeEnd(body)
+		if err != nil {
+			return err
+		}
+		l.out = wire.AppendEnds(l.out[:0], l.endSession(e))
+		return sys.SendMsg(c.fd, l.out, nil, false, &l.m)
 	case wire.TypeExec:
 		id, err := wire.DecodeExec(body)
 		if err != nil {
@@ -220,4 +228,23 @@ func (l *loop) dropLogin(hostUID uint32) {
 		}
 	}
 	l.forgetListener(i)
+}
+
+// endSession sends a signal to the session of an id, and reports whether there is one. One
+// that is stopped hears of a hang-up as well. What runs in the foreground of its terminal
+// the kernel hangs up with its leader.
+func (l *loop) endSession(e wire.End) bool {
+	for _, c := range l.conns {
+		if (c.state != running && c.state != orphan) || c.pid == 0 || c.service != 0 || c.id != login.ID(e.ID) {
+			continue
+		}
+		if e.Number != 0 {
+			l.kill(c, syscall.Signal(e.Number))
+			if e.Number != uint8(syscall.SIGKILL) {
+				l.kill(c, syscall.SIGCONT)
+			}
+		}
+		return true
+	}
+	return false
 }

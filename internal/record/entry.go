@@ -136,6 +136,9 @@ func (e *Entry) append(dst []byte) []byte {
 	return append(dst, text.Bytes()...)
 }
 
+// Line is the entry as it is in a file, with its end.
+func (e *Entry) Line() []byte { return e.append(nil) }
+
 // parse reads a line without its end.
 func parse(line []byte) (e Entry, err error) {
 	if err := json.Unmarshal(line, &e); err != nil || e.Event == "" || e.Time.IsZero() {

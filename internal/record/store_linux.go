@@ -191,27 +191,35 @@ func (d *Damage) Error() string { return fmt.Sprintf("%s:%d: %v", d.Path, d.Line
 // oldest first, until it reports false. What is damaged is passed over and handed to
 // damaged. Who writes meanwhile does not disturb it: an entry is read once.
 func (s *Store) Read(name string, each func(e *Entry) bool, damaged func(*Damage)) error {
-	path := s.path(name)
-	var files []*os.File
-	defer func() {
-		for _, f := range files {
-			f.Close()
+	files, err := s.open(name)
+	defer closeAll(files)
+	if err != nil {
+		return err
+	}
+	for _, f := range slices.Backward(files) {
+		if more, _, err := scan(f, 1, each, damaged); err != nil || !more {
+			return err
 		}
-	}()
-	// The newest first: one that is renamed meanwhile is met again, and not missed.
-	seen := map[uint64]bool{}
+	}
+	return nil
+}
+
+// open opens the files of a jail, the newest first: one that is renamed meanwhile is met
+// again, and not missed.
+func (s *Store) open(name string) (files []*os.File, err error) {
+	path, seen := s.path(name), map[uint64]bool{}
 	for n := 0; n <= Kept; n++ {
 		f, err := os.OpenFile(older(path, n), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return err
+			return files, err
 		}
 		files = append(files, f)
 		var st syscall.Stat_t
 		if err := syscall.Fstat(int(f.Fd()), &st); err != nil {
-			return err
+			return files, err
 		}
 		if st.Mode&syscall.S_IFMT != syscall.S_IFREG || seen[st.Ino] {
 			f.Close()
@@ -223,12 +231,92 @@ func (s *Store) Read(name string, each func(e *Entry) bool, damaged func(*Damage
 			s.opened()
 		}
 	}
-	for _, f := range slices.Backward(files) {
-		if more, err := scan(f, each, damaged); err != nil || !more {
+	return files, nil
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+// Tail reads what comes.
+type Tail struct {
+	s    *Store
+	name string
+	f    *os.File // nil until there is a file
+	at   place
+}
+
+// place is where a reader of a file is: so many bytes and lines from its beginning.
+type place struct {
+	bytes int64
+	lines int
+}
+
+// Tail hands what there is to each, as Read does, and is ready for more.
+func (s *Store) Tail(name string, each func(e *Entry), damaged func(*Damage)) (*Tail, error) {
+	files, err := s.open(name)
+	if err != nil {
+		closeAll(files)
+		return nil, err
+	}
+	t := &Tail{s: s, name: name}
+	for i, f := range slices.Backward(files) {
+		if _, t.at, err = scan(f, 1, func(e *Entry) bool { each(e); return true }, damaged); err != nil {
+			closeAll(files)
+			return nil, err
+		}
+		if i == 0 {
+			t.f = f
+		} else {
+			f.Close()
+		}
+	}
+	return t, nil
+}
+
+// Close ends the reading.
+func (t *Tail) Close() {
+	if t.f != nil {
+		t.f.Close()
+	}
+}
+
+// More hands what has come to each. Of more than one file that has been filled since the
+// last time, the newest is read.
+func (t *Tail) More(each func(e *Entry), damaged func(*Damage)) error {
+	read := func() error {
+		if _, err := t.f.Seek(t.at.bytes, io.SeekStart); err != nil {
+			return err
+		}
+		_, to, err := scan(t.f, t.at.lines+1, func(e *Entry) bool { each(e); return true }, damaged)
+		t.at.bytes, t.at.lines = t.at.bytes+to.bytes, t.at.lines+to.lines
+		return err
+	}
+	fresh, err := os.OpenFile(t.s.path(t.name), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	// After that: what was written into the old file before it was renamed is read.
+	if t.f != nil {
+		if err := read(); err != nil {
 			return err
 		}
 	}
-	return nil
+	if fresh == nil {
+		return nil
+	}
+	if t.f != nil {
+		was, err := t.f.Stat()
+		is, err2 := fresh.Stat()
+		if err != nil || err2 != nil || os.SameFile(was, is) {
+			return fresh.Close()
+		}
+		t.f.Close()
+	}
+	t.f, t.at = fresh, place{}
+	return read()
 }
 
 // last returns the last entry of a jail, if the newest file ends with one.
@@ -254,26 +342,30 @@ func (s *Store) last(name string) (e Entry, ok bool) {
 	return e, err == nil
 }
 
-// scan reads one file.
-func scan(f *os.File, each func(e *Entry) bool, damaged func(*Damage)) (more bool, err error) {
+// scan reads one file from where it is, in which its line number first is, and returns how
+// far: to the end of a line.
+func scan(f *os.File, first int, each func(e *Entry) bool, damaged func(*Damage)) (more bool, to place, err error) {
 	in := bufio.NewReaderSize(f, maxLine)
-	for n := 1; ; n++ {
+	for n := first; ; n++ {
 		line, err := in.ReadSlice('\n')
-		long := errors.Is(err, bufio.ErrBufferFull)
+		size, long := int64(len(line)), errors.Is(err, bufio.ErrBufferFull)
 		for errors.Is(err, bufio.ErrBufferFull) {
-			_, err = in.ReadSlice('\n')
+			var rest []byte
+			rest, err = in.ReadSlice('\n')
+			size += int64(len(rest))
 		}
-		switch {
-		case err == io.EOF && (len(line) == 0 || !long):
-			return true, nil // what is behind the last end is being written
-		case err != nil && err != io.EOF:
-			return false, err
-		case long:
+		if err != nil && err != io.EOF {
+			return false, to, err
+		}
+		if err == io.EOF && (size == 0 || !long) {
+			return true, to, nil // what is behind the last end is being written
+		}
+		to.bytes, to.lines = to.bytes+size, to.lines+1
+		if long {
 			damaged(&Damage{f.Name(), n, errLine})
 			continue
 		}
-		line = bytes.TrimSuffix(line, []byte{'\n'})
-		if len(line) == 0 {
+		if line = bytes.TrimSuffix(line, []byte{'\n'}); len(line) == 0 {
 			continue
 		}
 		e, err := parse(line)
@@ -282,7 +374,7 @@ func scan(f *os.File, each func(e *Entry) bool, damaged func(*Damage)) (more boo
 			continue
 		}
 		if !each(&e) {
-			return false, nil
+			return false, to, nil
 		}
 	}
 }

@@ -1,0 +1,367 @@
+package admin
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"jail/internal/control"
+	"jail/internal/event"
+	"jail/internal/jail"
+	"jail/internal/launch"
+	"jail/internal/record"
+)
+
+// jailList is what "ps --json" prints, and jailPage what "status --json" does:
+// docs/records.md.
+type jailList struct {
+	Version int        `json:"v"`
+	Jails   []jailJSON `json:"jails"`
+}
+
+type jailPage struct {
+	Version  int              `json:"v"`
+	Jail     jailJSON         `json:"jail"`
+	Sessions []record.Session `json:"sessions"`
+	Events   []record.Entry   `json:"events"`
+}
+
+type jailJSON struct {
+	Name  string `json:"name"`
+	State string `json:"state"`
+	PID   int    `json:"pid,omitempty"`
+	// Old says that its PID 1 is of another build than the one that is installed; absent
+	// where that is not known.
+	Old      *bool   `json:"old,omitempty"`
+	Sessions *uint64 `json:"sessions,omitempty"`
+	Served   *uint64 `json:"served,omitempty"`
+	// Processes are those besides PID 1.
+	Processes *int    `json:"processes,omitempty"`
+	Memory    *uint64 `json:"memory_bytes,omitempty"`
+	Root      string  `json:"root,omitempty"`
+	From      string  `json:"from,omitempty"`
+	Note      string  `json:"note,omitempty"`
+	// Why is what keeps it running.
+	Why string `json:"why,omitempty"`
+}
+
+// describe makes of a row what programs read. of is what the registry says, nil without.
+func describe(r *row, spec *jail.Spec, build string) jailJSON {
+	known := func(s string) string {
+		if s == "-" {
+			return ""
+		}
+		return s
+	}
+	j := jailJSON{Name: r.name, State: r.state, Root: known(r.rootfs), From: known(r.from), Note: r.note}
+	j.PID, _ = strconv.Atoi(r.pid)
+	if n, err := strconv.ParseUint(r.sessions, 10, 64); err == nil {
+		j.Sessions = &n
+	}
+	if n, err := strconv.ParseUint(r.served, 10, 64); err == nil {
+		j.Served = &n
+	}
+	if r.answered && build != "" {
+		old := r.build != build
+		j.Old = &old
+	}
+	if j.PID == 0 {
+		return j
+	}
+	list := control.Processes(j.PID)
+	n := len(list)
+	j.Processes = &n
+	if bytes, ok := memoryOf(j.PID, r.name); ok {
+		j.Memory = &bytes
+	}
+	j.Why = why(&j, list, spec)
+	return j
+}
+
+// why says what keeps a jail running.
+func why(j *jailJSON, list []control.Process, spec *jail.Spec) string {
+	const most = 3
+	var names []string
+	for _, p := range list[:min(len(list), most)] {
+		names = append(names, fmt.Sprintf("%d (%s)", p.PID, event.Quote(p.Name)))
+	}
+	processes := strings.Join(names, ", ")
+	if more := len(list) - most; more > 0 {
+		processes += " and " + strconv.Itoa(more) + " more"
+	}
+	switch {
+	case j.Sessions != nil && *j.Sessions > 0:
+		return "sessions, with processes " + processes
+	case len(list) > 0:
+		return "processes without a session: " + processes
+	case spec == nil:
+		return ""
+	case spec.IdleTimeout == 0:
+		return "idle_timeout is 0: it runs until it is stopped"
+	}
+	return "nothing: it ends when it has been idle for " + spec.IdleTimeout.String()
+}
+
+// memoryOf is what a jail's cgroup uses, if it has one of its own.
+func memoryOf(pid int, name string) (uint64, bool) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	if err != nil {
+		return 0, false
+	}
+	for line := range strings.Lines(string(text)) {
+		at, unified := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::")
+		if !unified || path.Base(at) != name {
+			continue
+		}
+		for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
+			if n, err := os.ReadFile(path.Join(root, at, "memory.current")); err == nil {
+				bytes, err := strconv.ParseUint(strings.TrimSpace(string(n)), 10, 64)
+				return bytes, err == nil
+			}
+		}
+	}
+	return 0, false
+}
+
+func printJails(opt Options, rows []*row) error {
+	list := jailList{Version: record.Version, Jails: []jailJSON{}}
+	build, _ := launch.InstalledBuild()
+	reg, _ := load(opt)
+	for _, r := range rows {
+		var spec *jail.Spec
+		if reg != nil {
+			spec = reg.Jail(r.name)
+		}
+		list.Jails = append(list.Jails, describe(r, spec, build))
+	}
+	return printJSON(opt.Stdout, list)
+}
+
+// lastEvents is how many entries of the records Status shows.
+const lastEvents = 10
+
+// Status prints all there is to know of a jail.
+func Status(opt Options, name string, asJSON bool) error {
+	rows, err := jails(opt, name)
+	if err != nil {
+		return err
+	}
+	spec, _ := find(opt, name)
+	build, _ := launch.InstalledBuild()
+	page := jailPage{Version: record.Version, Jail: describe(rows[0], spec, build), Events: []record.Entry{}}
+	open, err := sessions(opt, []string{name}, func(s *record.Session) bool { return s.State == record.StateOpen })
+	if err != nil {
+		return err
+	}
+	page.Sessions = open.Sessions
+	_ = records(opt).Read(name, func(e *record.Entry) bool {
+		if page.Events = append(page.Events, *e); len(page.Events) > lastEvents {
+			page.Events = page.Events[1:]
+		}
+		return true
+	}, func(*record.Damage) {}) // which sessions has named
+	if asJSON {
+		return printJSON(opt.Stdout, page)
+	}
+	j := &page.Jail
+	tw := table(opt.Stdout)
+	say := func(what, value string) {
+		if value != "" {
+			fmt.Fprintf(tw, "%s\t%s\n", what, value)
+		}
+	}
+	say("jail", j.Name)
+	say("state", j.State)
+	say("note", j.Note)
+	say("runs because of", j.Why)
+	if j.PID != 0 {
+		text := strconv.Itoa(j.PID)
+		switch {
+		case j.Old == nil:
+		case *j.Old:
+			text += ", of another build than the installed one: jail restart " + j.Name
+		default:
+			text += ", of the installed build"
+		}
+		say("PID 1", text)
+	}
+	if j.Sessions != nil && j.Served != nil {
+		say("sessions", fmt.Sprintf("%d, and %d since its start", *j.Sessions, *j.Served))
+	}
+	if j.Processes != nil {
+		say("processes", strconv.Itoa(*j.Processes))
+	}
+	if j.Memory != nil {
+		say("memory", size(*j.Memory))
+	}
+	if spec != nil {
+		say("limits", limits(&spec.Limits))
+		var logins []string
+		for i := range spec.Logins {
+			if i == 10 {
+				logins = append(logins, fmt.Sprintf("and %d more", len(spec.Logins)-i))
+				break
+			}
+			logins = append(logins, spec.Logins[i].Name)
+		}
+		say("logins", strings.Join(logins, ", "))
+	}
+	say("root", j.Root)
+	say("from", j.From)
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	if len(page.Sessions) > 0 {
+		fmt.Fprintln(opt.Stdout)
+		if err := printOpen(opt, page.Sessions); err != nil {
+			return err
+		}
+	}
+	if len(page.Events) > 0 {
+		fmt.Fprintln(opt.Stdout)
+		for i := range page.Events {
+			fmt.Fprintln(opt.Stdout, entryLine(&page.Events[i]))
+		}
+	}
+	return nil
+}
+
+func limits(l *jail.Limits) string {
+	var list []string
+	if l.MemoryBytes > 0 {
+		list = append(list, "memory "+size(l.MemoryBytes))
+	}
+	if l.CPUPercent > 0 {
+		list = append(list, fmt.Sprintf("cpu %d%%", l.CPUPercent))
+	}
+	if l.Pids > 0 {
+		list = append(list, fmt.Sprintf("pids %d", l.Pids))
+	}
+	return strings.Join(list, ", ")
+}
+
+// size is a number of bytes for people.
+func size(n uint64) string {
+	const unit = 1024
+	if n < unit {
+		return strconv.FormatUint(n, 10) + " B"
+	}
+	x, i := float64(n)/unit, 0
+	for ; x >= unit && i < 3; i++ {
+		x /= unit
+	}
+	return fmt.Sprintf("%.1f %ciB", x, "KMGT"[i])
+}
+
+// Logs prints the records of a jail, or with "" those that are no jail's: the last n, or all
+// with 0. With follow it goes on until over is closed.
+func Logs(opt Options, name string, n int, follow, asJSON bool, over <-chan struct{}) error {
+	if name != "" {
+		if list, err := records(opt).Jails(); err != nil {
+			return unreadable(err)
+		} else if !contains(list, name) {
+			if _, err := jails(opt, name); err != nil {
+				return err
+			}
+		}
+	}
+	var list []record.Entry
+	var damage []string
+	tail, err := records(opt).Tail(name, func(e *record.Entry) {
+		if list = append(list, *e); n > 0 && len(list) > n {
+			list = list[1:]
+		}
+	}, func(d *record.Damage) { damage = append(damage, d.Error()) })
+	if err != nil {
+		return unreadable(err)
+	}
+	defer tail.Close()
+	show := func(e *record.Entry) error {
+		if asJSON {
+			_, err := opt.Stdout.Write(e.Line())
+			return err
+		}
+		_, err := fmt.Fprintln(opt.Stdout, entryLine(e))
+		return err
+	}
+	for i := range list {
+		if err := show(&list[i]); err != nil {
+			return err
+		}
+	}
+	sayDamage(opt, damage)
+	for follow {
+		select {
+		case <-over:
+			return nil
+		case <-time.After(followEvery):
+		}
+		var failed error
+		if err := tail.More(func(e *record.Entry) {
+			if failed == nil {
+				failed = show(e)
+			}
+		}, func(d *record.Damage) { sayDamage(opt, []string{d.Error()}) }); err != nil {
+			return err
+		}
+		if failed != nil {
+			return failed
+		}
+	}
+	return nil
+}
+
+// followEvery is how often Logs looks for more.
+const followEvery = 250 * time.Millisecond
+
+func contains(list []string, s string) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
+
+// entryLine is an entry in words.
+func entryLine(e *record.Entry) string {
+	text := e.Time.Local().Format(time.DateTime) + " " + plain(string(e.Event))
+	add := func(what, value string) {
+		if value != "" {
+			text += " " + what + "=" + plain(value)
+		}
+	}
+	add("session", e.Session)
+	add("login", e.Login)
+	add("kind", e.Kind)
+	add("tty", e.TTY)
+	if c := e.Caller; c != nil {
+		add("by", c.Service)
+		add("from", c.Address)
+		add("key", c.Key)
+		add("certificate", c.Certificate)
+	}
+	if e.Status != nil {
+		add("status", strconv.Itoa(*e.Status))
+	}
+	if e.Signal != 0 {
+		add("signal", strconv.Itoa(e.Signal))
+	}
+	if e.Millis != nil {
+		add("after", lasted(e.Millis))
+	}
+	add("end", e.End)
+	if e.OOM > 0 {
+		add("oom_killed", strconv.FormatUint(e.OOM, 10))
+	}
+	if e.Count > 0 {
+		add("count", strconv.FormatUint(e.Count, 10))
+	}
+	if e.Reason != "" {
+		text += ": " + plain(e.Reason)
+	}
+	return text
+}
