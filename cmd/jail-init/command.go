@@ -126,6 +126,11 @@ func command(args []string) int {
 		if status, err = c.check(rest); err == nil {
 			return status
 		}
+	case "why":
+		var status int
+		if status, err = c.why(rest); err == nil {
+			return status
+		}
 	case "doctor":
 		var status int
 		if status, err = c.doctor(rest); err == nil {

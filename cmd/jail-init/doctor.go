@@ -14,7 +14,8 @@ import (
 	"jail/internal/tty"
 )
 
-const doctorUsage = `    doctor [--json] LOGIN | --all
+const doctorUsage = `    why ID [LOGIN]            what is behind the id in a refusal, and what to do
+    doctor [--json] LOGIN | --all
                               log in as LOGIN over the loopback address, and try
                               what a user does; leaves nothing
 `
@@ -80,6 +81,18 @@ func (c *common) doctor(args []string) (int, error) {
 		return status, out.Encode(exams)
 	}
 	return status, nil
+}
+
+// why tells the story of an id.
+func (c *common) why(args []string) (int, error) {
+	words, err := c.parse("why", args, -1)
+	if err != nil {
+		return 0, err
+	}
+	if len(words) < 1 || len(words) > 2 || len(words) == 2 && !jail.ValidName(words[1]) {
+		return 0, usageError("why takes the id that stands in brackets in what the user reads, and a login where it is a word")
+	}
+	return admin.Why(c.admin(), words[0], append(words, "")[1])
 }
 
 func printTried(t provision.Tried) {

@@ -113,13 +113,13 @@ func Early(argv, env []string) {
 func Run(argv, env []string) int {
 	_ = sys.SetDumpable(false) // other processes of this uid are the tenant's
 	if argv == nil {
-		return complain("cannot enter the jail: cannot read the command line from /proc")
+		return complain("cannot enter the jail: cannot read the command line from /proc (id ", KindNoCommand, ")")
 	}
 	s := &only
 	s.in = parse(argv)
 	s.in.resolve(env, s.two[:])
 	if len(s.in.runtimeDir) > len(s.pathText)-40 {
-		return complain("cannot enter the jail: the path of its control socket is too long")
+		return complain("cannot enter the jail: the path of its control socket is too long (id ", KindPath, ")")
 	}
 	s.path = loginPath(s.pathText[:0], s.in.runtimeDir, syscall.Getuid(), "sock")
 	connection, _ := lookup(env, "SSH_CONNECTION")
@@ -150,7 +150,7 @@ func (s *session) run(env []string) int {
 	}
 	// Before the command can run: signals are its, not ours, from then on.
 	if e := s.signals.catch(s.ttyFD >= 0); e != 0 {
-		return complain("cannot enter the jail: ", e.Error())
+		return complain("cannot enter the jail: ", e.Error(), " (id ", KindSystem, ")")
 	}
 	if status, done := s.begin(); done {
 		return status
@@ -184,7 +184,7 @@ func (s *session) prepare(env []string) int {
 	s.pass = s.passed[:0]
 	for fd := 0; fd < 3; fd++ {
 		if e := s.classify(fd); e != 0 {
-			return complain("cannot enter the jail: ", e.Error())
+			return complain("cannot enter the jail: ", e.Error(), " (id ", KindSystem, ")")
 		}
 	}
 	accept := s.accept(env)
@@ -212,7 +212,7 @@ func (s *session) prepare(env []string) int {
 	return 0
 }
 
-const tooLong = "cannot enter the jail: the command line and environment are too long"
+const tooLong = "cannot enter the jail: the command line and environment are too long (id " + KindTooLong + ")"
 
 // originalCommand passes on what the client of a key with a command= had asked for,
 // where sshd runs that command through the login shell. Under a su the variable is
@@ -403,38 +403,41 @@ func (s *session) begin() (status int, done bool) {
 			// With nobody behind the socket there is no use in waiting long.
 			if waited > retryConnect {
 				var digits [20]byte
-				return s.fail("no jail answers for uid ", sys.String(appendDecimal(digits[:0], syscall.Getuid())),
+				return s.fail(KindNoJail, "no jail answers for uid ", sys.String(appendDecimal(digits[:0], syscall.Getuid())),
 					"; is jail-init running, and is this login in the registry (jail-init check)?"), true
 			}
 		case syscall.ECONNRESET, syscall.EPIPE, syscall.EAGAIN:
 			closed++
 			if waited > retryAnswer {
-				return s.fail("it closed the connection, again and again"), true
+				return s.fail(KindClosed, "it closed the connection, again and again"), true
 			}
 		case syscall.EACCES, syscall.EPERM:
-			return s.fail("this uid may not use the control socket"), true
+			return s.fail(KindNotYours, "this uid may not use the control socket"), true
 		case syscall.EMSGSIZE:
-			return s.fail("the command line and environment are too long"), true
+			return s.fail(KindTooLong, "the command line and environment are too long"), true
 		case syscall.ENAMETOOLONG:
-			return s.fail("the path of its control socket is too long"), true
+			return s.fail(KindPath, "the path of its control socket is too long"), true
 		case syscall.ETIMEDOUT:
-			return s.fail("no answer within a minute"), true
+			return s.fail(KindNoAnswer, "no answer within a minute"), true
 		default:
-			return s.fail(why), true
+			return s.fail(KindSystem, why), true
 		}
 		_ = s.await(-1, retryPause)
 	}
 }
 
 // fail is for a session that does not begin. It says why, on a terminal that is as it
-// was.
-func (s *session) fail(why ...string) int {
+// was. kind is one of Kinds.
+func (s *session) fail(kind string, why ...string) int {
 	s.giveBack()
 	var line line
 	line.add("cannot enter the jail: ")
 	for _, w := range why {
 		line.add(w)
 	}
+	line.add(" (id ")
+	line.add(kind)
+	line.add(")")
 	line.print()
 	return exitFailure
 }
@@ -555,12 +558,12 @@ func (s *session) answer() (status int, done bool) {
 	n, err := sys.RecvMsg(s.conn, s.small[:], false, &s.m)
 	fds := s.m.FDs
 	if err != nil || n == 0 {
-		return s.fail(nonsense), true
+		return s.fail(KindNonsense, nonsense), true
 	}
 	typ, flags, body, err := wire.Header(s.small[:n])
 	if err == wire.ErrVersion {
 		sys.CloseAll(fds)
-		return s.fail("it speaks another version of the protocol; it has to be restarted"), true
+		return s.fail(KindVersion, "it speaks another version of the protocol; it has to be restarted"), true
 	}
 	switch {
 	case err == nil && typ == wire.TypeRefused && len(fds) == 0:
@@ -579,7 +582,7 @@ func (s *session) answer() (status int, done bool) {
 		return 0, false
 	}
 	sys.CloseAll(fds)
-	return s.fail(nonsense), true
+	return s.fail(KindNonsense, nonsense), true
 }
 
 // nonsense is said of a peer that does not keep to the protocol.
