@@ -193,8 +193,11 @@ ok "... so does su" says debian inside su - debian -c 'id -un'
 ok "a second one of the same jail" inside jail add second --jail debian --key /root/id.pub
 ok "... lands, too" says "second debian" ssh_as second 'echo $(id -un) $(hostname)'
 ok "jail check has nothing to say of them" sh_inside '! jail check | grep -v -e ^note: -e "no pids controller"'
+ok "jail doctor finds them well" inside jail doctor --all
+ok "... and leaves nothing" sh_inside '! ls -d /run/jail/proof /run/.jail-doctor-*'
 ok "jail disable" inside jail disable second --login --message "back at noon"
 ok "... says why" sh_inside 'ssh -F /root/ssh_config second@host true 2>&1 | grep "back at noon"'
+ok "... and jail why more" sh_inside 'id=$(ssh -F /root/ssh_config second@host true 2>&1 | sed "s/.*(id //; s/)//"); sleep 1; jail why "$id" | grep "what to do: jail enable"'
 ok "jail enable" inside jail enable second
 ok "... lands again" says second ssh_as second 'id -un'
 ok "jail rm takes it away" inside jail rm second --purge
