@@ -50,7 +50,9 @@ func TestRestart(t *testing.T) {
 	s.kill(syscall.SIGTERM)
 	require.NoError(t, s.start())
 	third := generation(t, "centos")
+	assert.Contains(t, verb("check", "centos").stdout, "fix: jail restart centos [pid1-old]\n")
 	assert.Equal(t, result{stdout: "jail centos runs anew\n"}, verb("restart", "--old"))
+	assert.NotContains(t, verb("check", "centos").stdout, "[pid1-old]")
 	assert.NotEqual(t, third, generation(t, "centos"))
 	assert.Equal(t, result{stdout: "no jail runs an older program\n"}, verb("restart", "--old"))
 

@@ -115,11 +115,12 @@ func stale(opt Options, reg *config.Registry) bool {
 		return false
 	}
 	defer f.Close()
+	was, err := f.Registry()
+	if err != nil {
+		return false
+	}
 	for i := range reg.Jails {
-		spec, _, err := f.Jail(reg.Jails[i].Name)
-		if err != nil {
-			return false
-		}
+		spec := was.Jail(reg.Jails[i].Name)
 		if spec == nil || normal(*spec) != normal(reg.Jails[i]) {
 			return true
 		}
@@ -152,9 +153,7 @@ func disabled(opt Options, reg *config.Registry) (found []audit.Remark) {
 
 // firsts asks the first process of each jail that runs.
 func firsts(opt Options, reg *config.Registry) (found []audit.Remark) {
-	var now unix.Stat_t
-	program, err := launch.First()
-	known := err == nil && unix.Stat(program, &now) == nil
+	build, err := launch.InstalledBuild()
 	var mu sync.Mutex
 	var asking sync.WaitGroup
 	room := make(chan struct{}, 64)
@@ -166,23 +165,22 @@ func firsts(opt Options, reg *config.Registry) (found []audit.Remark) {
 		asking.Go(func() {
 			defer func() { <-room }()
 			r := audit.Remark{Jail: name, Where: "jail " + audit.JailName}
-			c, err := control.Open(opt.RuntimeDir, name, false)
+			c, silent := control.Open(opt.RuntimeDir, name, false)
 			switch {
-			case err == control.ErrNotRunning:
+			case silent == control.ErrNotRunning:
 				return
-			case err != nil:
+			case silent != nil:
 				r.Severity, r.ID = audit.Warning, "pid1-silent"
-				r.What = "runs, and its first process does not answer (" + err.Error() + "): it hangs, or has been taken over"
+				r.What = "runs, and its first process does not answer (" + silent.Error() + "): it hangs, or has been taken over"
 				r.Fix = "jail stop " + audit.JailName + ", which ends its sessions"
 			default:
 				defer c.Close()
-				var was unix.Stat_t
-				if !known || unix.Stat("/proc/"+strconv.Itoa(c.PID)+"/exe", &was) != nil || was.Dev == now.Dev && was.Ino == now.Ino {
+				if err != nil || c.Status.Build == build {
 					return
 				}
 				r.Severity, r.ID = audit.Note, "pid1-old"
-				r.What = "has a first process of before the last installation, which stays until the jail ends"
-				r.Fix = "jail stop " + audit.JailName + ", which ends its sessions"
+				r.What = "has a first process of another build than the one that is installed, until the jail ends"
+				r.Fix = "jail restart " + audit.JailName
 			}
 			mu.Lock()
 			defer mu.Unlock()

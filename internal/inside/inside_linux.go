@@ -28,6 +28,7 @@ import (
 	"jail/internal/keys"
 	"jail/internal/launch"
 	"jail/internal/login"
+	"jail/internal/rootpath"
 	"jail/internal/source"
 )
 
@@ -222,15 +223,16 @@ func lookAt(spec *jail.Spec, lg *jail.Login, maps *idmaps) (found []audit.Remark
 	src := source.Of(spec)
 	// An ordinary user's jails are his own on the disk, and no sshd asks for their keys.
 	rootless := os.Geteuid() != 0
-	cage := src.HostFiles() != "" // whose programs and root are the host's
+	// Of other sources what is seen from here is not all that is seen inside.
+	whole := spec.Source.Kind == jail.Directory
 	if spec.Userns.Enabled && !rootless && lg == &spec.Logins[0] {
-		if tree, err := src.View(); err == nil {
-			if !cage {
-				if err := maps.of(tree.Root); errors.Is(err, launch.ErrNoIDMaps) {
-					say(audit.Error, "inside-idmap", "the file system of "+src.String()+" cannot be mounted with mapped ids, so the jail does not start", "move it to ext4, xfs or btrfs, or write userns = false for the jail")
+		for _, p := range mapped(spec, whole) {
+			if fd, err := rootpath.OpenHost(p, unix.O_PATH); err == nil {
+				if errors.Is(maps.of(fd), launch.ErrNoIDMaps) {
+					say(audit.Error, "inside-idmap", "the file system of "+p+" cannot be mounted with mapped ids, so the jail does not start", "move it to ext4, xfs or btrfs, or write userns = false for the jail")
 				}
+				unix.Close(fd)
 			}
-			tree.Close()
 		}
 	}
 	keys.Look(spec, lg, func(s *keys.Seen) {
@@ -238,7 +240,7 @@ func lookAt(spec *jail.Spec, lg *jail.Login, maps *idmaps) (found []audit.Remark
 			say(audit.Error, "inside-closed", "cannot be looked into: "+s.Err.Error(), "look at "+src.String()+" and what the registry mounts")
 			return
 		}
-		if !cage && !checkRoot(s, lg, src.String(), rootless, say) {
+		if whole && !checkRoot(s, lg, src.String(), rootless, say) {
 			return // whatever else does not work follows from it
 		}
 		exec := "jail exec " + audit.JailName + " "
@@ -247,8 +249,8 @@ func lookAt(spec *jail.Spec, lg *jail.Login, maps *idmaps) (found []audit.Remark
 			return
 		}
 		groups := groupsOf(s)
-		checkHome(s, lg, groups, exec, say)
-		if !cage {
+		if whole {
+			checkHome(s, lg, groups, exec, say)
 			checkShell(s, groups, exec, say)
 		}
 		switch {
@@ -264,6 +266,21 @@ func lookAt(spec *jail.Spec, lg *jail.Login, maps *idmaps) (found []audit.Remark
 		}
 	})
 	return found
+}
+
+// mapped are the places that are mounted with mapped ids when a jail starts: its root
+// directory, if it has a whole one, and what the registry mounts, unless the login keeps its
+// ids where they cannot be mapped (package launch, shift).
+func mapped(spec *jail.Spec, whole bool) (places []string) {
+	if whole {
+		places = append(places, spec.Source.Path)
+	}
+	for _, m := range spec.Mounts {
+		if !spec.Userns.Keep {
+			places = append(places, m.Source)
+		}
+	}
+	return places
 }
 
 type sayer func(sev audit.Severity, id, what, fix string)

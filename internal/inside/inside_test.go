@@ -164,6 +164,16 @@ func TestFileSystemWithoutMappedIDs(t *testing.T) {
 	found, err = Look(self(t), []jail.Spec{s})
 	require.NoError(t, err)
 	assert.NotContains(t, fmt.Sprint(found), "inside-idmap")
+
+	mounts := spec(rootfs(t))
+	mounts.Mounts = []jail.Mount{{Source: "/proc", Target: "/mnt"}}
+	found, err = Look(self(t), []jail.Spec{mounts})
+	require.NoError(t, err)
+	assert.Contains(t, fmt.Sprint(found), "inside-idmap", "a mount's")
+	mounts.Userns.Keep = true
+	found, err = Look(self(t), []jail.Spec{mounts})
+	require.NoError(t, err)
+	assert.Empty(t, found)
 }
 
 // What looks has no more than the login's rights there, and keeps none.

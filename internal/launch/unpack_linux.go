@@ -35,19 +35,6 @@ var unpackIDs = [...]jail.Userns{
 // unpackThreads is how many threads jail-import may have: what the Go runtime makes.
 const unpackThreads = 128
 
-// First returns the path of jail-pid1, the program that jails which start now have.
-func First() (string, error) {
-	own, err := os.Readlink("/proc/self/exe")
-	if err != nil {
-		return "", err
-	}
-	path, ok := companion(own, "pid1", "jail-pid1")
-	if !ok {
-		return "", fmt.Errorf("%s: %w", path, os.ErrNotExist)
-	}
-	return path, nil
-}
-
 // Unpacker returns the path of jail-import.
 func Unpacker() (string, error) {
 	own, err := os.Readlink("/proc/self/exe")
