@@ -1,6 +1,7 @@
 package launch_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,6 +25,7 @@ func newBased(t *testing.T, persist jail.Persist, userns bool) jail.Spec {
 	require.NoError(t, os.Remove(filepath.Join(base, "etc/hosts")))
 	require.NoError(t, os.Symlink("../run/systemd/resolve/stub-resolv.conf", filepath.Join(base, "etc/resolv.conf")))
 	require.NoError(t, os.MkdirAll(filepath.Join(base, "etc/skel"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(base, "etc/shadow"), []byte("root:*:19000:0:99999:7:::\nalice2:!:19000::::::"), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(base, "etc/skel/.profile"), []byte("# skel\n"), 0o644))
 	s := newSpec("", userns)
 	s.Source = jail.Source{Kind: jail.Based, Base: base, State: filepath.Join(t.TempDir(), "state"), Persist: persist, Scratch: 4 << 20}
@@ -78,6 +80,10 @@ func TestBased(t *testing.T) {
 					assert.Equal(t, want, j.out(cmd), cmd)
 				}
 				assert.Empty(t, j.notes())
+				shadow := filepath.Join(fmt.Sprintf("/proc/%d/root", j.PID), "etc/shadow")
+				text, err := os.ReadFile(shadow)
+				require.NoError(t, err)
+				assert.Equal(t, "root:*:19000:0:99999:7:::\nalice2:!:19000::::::\nalice:*::0:99999:7:::\n", string(text))
 				require.Equal(t, "", j.out("echo mine >file; echo x >/tmp/file"))
 				last := j
 				if userns {

@@ -81,7 +81,32 @@ func (b *builder) account(id *wire.Identity) error {
 	if err != nil {
 		b.note("group " + gidText + " has no entry in /etc/group: " + err.Error())
 	}
+	// pam_unix(8) lets nobody in, not even by root's su(1), whom a shadow(5) that there is
+	// does not have. Nobody has a password, and none is ever too old.
+	shadow, err := b.contents("/etc/shadow", maxAccounts)
+	if err == nil && !names(shadow, id.Name) {
+		err = b.append("/etc/shadow", shadow, id.Name+":*::0:99999:7:::\n")
+	}
+	if err != nil && err != syscall.ENOENT {
+		b.note("user " + id.Name + " has no entry in /etc/shadow: " + err.Error())
+	}
 	return b.append("/etc/passwd", users, id.Name+":x:"+uidText+":"+gidText+"::"+id.Home+":"+shell+"\n")
+}
+
+// names reports whether text has a line whose first field is name.
+func names(text []byte, name string) bool {
+	for len(text) > 0 {
+		if len(text) > len(name) && string(text[:len(name)]) == name && text[len(name)] == ':' {
+			return true
+		}
+		for len(text) > 0 && text[0] != '\n' {
+			text = text[1:]
+		}
+		if len(text) > 0 {
+			text = text[1:]
+		}
+	}
+	return false
 }
 
 // within are the rules for what is read of the rootfs by its usual name: a link is followed,
