@@ -383,6 +383,9 @@ func shift(pid int, p *prepared) error {
 			defer sys.Close(as)
 		}
 		err := sys.MountSetattr(tree.FD, 0, as, false)
+		if err == syscall.EINVAL && tree.IDs == source.AllOrNoIDs {
+			continue
+		}
 		if err == syscall.EINVAL && p.spec.Userns.Keep && tree.FD != p.fds.Rootfs {
 			continue // the login's ids are its own on the host, and so they are on this file system
 		}

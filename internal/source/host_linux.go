@@ -152,8 +152,9 @@ func (h *host) Open(touch func(string)) (_ *Opened, err error) {
 			}
 		}
 	}
-	// The programs that read these look whether they are root's, as ssh(1) does.
-	etc, err := add(h.etcOf(), shown|sys.MountAttrNoexec, AllIDs)
+	// Programs that read these may look whether they are root's, as ssh(1) does with
+	// ssh_config.d. Everybody may read all of it.
+	etc, err := add(h.etcOf(), shown|sys.MountAttrNoexec, AllOrNoIDs)
 	if err != nil {
 		return nil, err
 	}

@@ -124,6 +124,9 @@ const (
 	// can make anything there (EOVERFLOW): uid 0 inside neither reads what is not the
 	// one's, nor leaves a set-uid program of the host's root on the disk.
 	OneID
+	// AllOrNoIDs is AllIDs on a file system that can be mounted with mapped ids, and NoIDs
+	// on others, as tmpfs before Linux 6.3.
+	AllOrNoIDs
 	// NoIDs: all are nobody's inside. Everybody there has the rights of others, and no
 	// more, whatever uid he has.
 	NoIDs
