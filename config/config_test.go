@@ -107,6 +107,7 @@ func TestNoLimitOnProcesses(t *testing.T) {
 		"":                       {Pids: 7},
 		"limits = { pids = 0 }":  {PidsUnlimited: true},
 		"limits = { pids = 12 }": {Pids: 12},
+		"limits = { disk = \"10G\", files = 500000 }": {Pids: 7, DiskBytes: 10 << 30, Files: 500_000},
 	} {
 		reg, errs := load(t, testOptions(), jailText(lines)+"\n[defaults]\nlimits = { pids = 7 }\n")
 		require.Empty(t, errs, lines)
@@ -273,6 +274,11 @@ func TestFaultIsReportedWithItsLineAndKey(t *testing.T) {
 		"negative idle_timeout":              {`idle_timeout = "-1m"`, []string{":5: jail.web.idle_timeout: "}},
 		"memory without sense":               {`limits = { memory = "1Q" }`, []string{":5: jail.web.limits.memory: "}},
 		"memory beyond 63 bits":              {`limits = { memory = "9999999999T" }`, []string{":5: jail.web.limits.memory: "}},
+		"disk without sense":                 {`limits = { disk = "much" }`, []string{`:5: jail.web.limits.disk: "much" is not a size`}},
+		"disk of nothing":                    {`limits = { disk = "100K" }`, []string{`:5: jail.web.limits.disk: "100K" is too little`}},
+		"files of nothing":                   {`limits = { files = 0 }`, []string{":5: jail.web.limits.files: 0 is not a number of files"}},
+		"disk where ids are the host's":      {"limits = { disk = \"1G\" }\nuserns = false", []string{":5: jail.web.limits.disk: cannot be kept with userns = false"}},
+		"files where ids are the host's":     {"limits = { files = 10 }\nuserns = false", []string{":5: jail.web.limits.files: cannot be kept with userns = false"}},
 		"memory of nothing":                  {`limits = { memory = "0" }`, []string{":5: jail.web.limits.memory: "}},
 		"cpu without %":                      {`limits = { cpu = "2" }`, []string{":5: jail.web.limits.cpu: "}},
 		"pids -1":                            {`limits = { pids = -1 }`, []string{":5: jail.web.limits.pids: "}},

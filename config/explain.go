@@ -164,6 +164,10 @@ func (d *draft) explainSettings(e *Explanation) {
 	}
 	text("limits.memory", s.Limits.Memory, "")
 	text("limits.cpu", s.Limits.CPU, "")
+	text("limits.disk", s.Limits.Disk, "")
+	if f := s.Limits.Files; f.usable() {
+		add("limits.files", strconv.FormatInt(f.v, 10), f.origin)
+	}
 	switch p := s.Limits.Pids; {
 	case !p.usable():
 		add("limits.pids", strconv.Itoa(jail.DefaultPids), p.origin)

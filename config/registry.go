@@ -280,6 +280,10 @@ type limitsTable struct {
 	// Pids is the most processes and threads, 0 for no limit. The default is
 	// 4096, which the jail does without where it cannot be had.
 	Pids value[int64] `toml:"pids"`
+	// Disk is the most that the root directory, or the home of a cage, may hold, as
+	// "10G", and Files how many files. The file system has to keep project quotas.
+	Disk  value[string] `toml:"disk"`
+	Files value[int64]  `toml:"files"`
 }
 
 func (t *limitsTable) decode(ps *problems, o origin, p *position, v any) {

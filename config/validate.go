@@ -147,6 +147,7 @@ func (v *validator) addDraft(t *jailTable) {
 	v.based(d)
 	v.services(d)
 	v.keep(d)
+	v.quota(d)
 	v.usernsRange(d)
 	v.drafts = append(v.drafts, d)
 }
@@ -178,6 +179,8 @@ func (s settings) over(def settings) settings {
 	s.Limits.Memory = s.Limits.Memory.or(def.Limits.Memory)
 	s.Limits.CPU = s.Limits.CPU.or(def.Limits.CPU)
 	s.Limits.Pids = s.Limits.Pids.or(def.Limits.Pids)
+	s.Limits.Disk = s.Limits.Disk.or(def.Limits.Disk)
+	s.Limits.Files = s.Limits.Files.or(def.Limits.Files)
 
 	s.overSessions(&def)
 	s.SFTP = s.SFTP.or(def.SFTP)
@@ -632,6 +635,36 @@ func checkLimits(ps *problems, spec *jail.Spec, l limitsTable) {
 		}
 		spec.Limits.Pids = uint32(min(max(p.v, 0), maxPids))
 		spec.Limits.PidsUnlimited = p.v == 0
+	}
+	if m := l.Disk; m.usable() {
+		n, ok := parseSize(m.v)
+		switch {
+		case !ok:
+			ps.errorf(m.origin, `%s is not a size, write "500M" or "10G"`, shown(m.v))
+		case n < minMemory:
+			ps.errorf(m.origin, "%s is too little for any directory, use at least 1M", shown(m.v))
+		}
+		spec.Limits.DiskBytes = n
+	}
+	if f := l.Files; f.usable() {
+		if f.v < 1 {
+			ps.errorf(f.origin, "%d is not a number of files, use 1 or more", f.v)
+		}
+		spec.Limits.Files = uint64(max(f.v, 0))
+	}
+}
+
+// quota refuses limits on files to jails whose ids are the host's: there whoever owns a
+// file can take it out of the quota.
+func (v *validator) quota(d *draft) {
+	for _, o := range []origin{d.set.Limits.Disk.origin, d.set.Limits.Files.origin} {
+		switch {
+		case !o.given():
+		case v.opt.Rootless:
+			d.errorf(o, "is for jails that root starts, remove it")
+		case d.set.Userns.off:
+			d.errorf(o, "cannot be kept with userns = false, where who owns a file can take it out of the quota; remove one of them")
+		}
 	}
 }
 

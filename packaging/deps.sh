@@ -25,7 +25,7 @@ test)
 		java:default-jre-headless javac:default-jdk-headless /usr/share/java/jsch.jar:libjsch-java node:nodejs npm:npm
 		skopeo:skopeo xz:xz-utils zstd:zstd
 		zsh:zsh fish:fish vim:vim nano:nano less:less man:man-db php:php-cli ruby:ruby gcc:gcc make:make gdb:gdb screen:screen
-		ed:ed bc:bc jq:jq file:file unzip:unzip cpio:cpio bzip2:bzip2 patch:patch g++:g++ ip:iproute2
+		ed:ed bc:bc jq:jq file:file unzip:unzip cpio:cpio bzip2:bzip2 patch:patch g++:g++ ip:iproute2 mkfs.xfs:xfsprogs
 		wget:wget openssl:openssl gpg:gpg zip:zip sqlite3:sqlite3 psql:postgresql-client crontab:cron
 		/usr/lib/libnss_extrausers.so.2:libnss-extrausers qemu-img:qemu-utils /usr/share/doc/qemu-block-extra:qemu-block-extra
 	)
@@ -50,7 +50,7 @@ package) wanted=(
 ) ;;
 vm) wanted=(
 	qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap busybox:busybox-static ssh-keygen:openssh-client
-	mke2fs:e2fsprogs mkswap:util-linux modprobe:kmod
+	mke2fs:e2fsprogs mkswap:util-linux modprobe:kmod mkfs.xfs:xfsprogs
 ) ;;
 *)
 	echo "usage: deps.sh test | demo | race | systemd | deb | rpm | package | vm | arm64 | arm64-vm" >&2

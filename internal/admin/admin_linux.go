@@ -4,6 +4,7 @@
 package admin
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"sort"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"text/tabwriter"
@@ -23,6 +25,7 @@ import (
 	"jail/internal/fdsock"
 	"jail/internal/inforce"
 	"jail/internal/jail"
+	"jail/internal/quota"
 	"jail/internal/source"
 	"jail/internal/sys"
 	"jail/internal/wire"
@@ -86,11 +89,11 @@ func find(opt Options, name string) (*jail.Spec, error) {
 
 // row is what ps prints of one jail.
 type row struct {
-	landmark                                               source.Landmark
-	name, state, pid, sessions, served, rootfs, from, note string
-	answered                                               bool // it says itself what it does
-	ports, loopback                                        string
-	build                                                  string
+	landmark                                                     source.Landmark
+	name, state, pid, sessions, served, disk, rootfs, from, note string
+	answered                                                     bool // it says itself what it does
+	ports, loopback                                              string
+	build                                                        string
 }
 
 // ask has a jail say what it does.
@@ -122,13 +125,21 @@ func PS(opt Options, name string, asJSON bool) error {
 	}
 	tw := tabwriter.NewWriter(opt.Stdout, 0, 8, 2, ' ', 0)
 	network := slices.ContainsFunc(list, func(r *row) bool { return r.ports != "-" })
+	disk := slices.ContainsFunc(list, func(r *row) bool { return r.disk != "" })
 	head := "JAIL\tSTATE\tPID\tSESSIONS\tSERVED\tROOTFS\tFROM"
+	if disk {
+		head = strings.Replace(head, "\tROOTFS", "\tDISK\tROOTFS", 1)
+	}
 	if network {
 		head += "\tPORTS\tLOOPBACK"
 	}
 	fmt.Fprintln(tw, head)
 	for _, r := range list {
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s", r.name, r.state, r.pid, r.sessions, r.served, r.rootfs, r.from)
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s", r.name, r.state, r.pid, r.sessions, r.served)
+		if disk {
+			fmt.Fprintf(tw, "\t%s", cmp.Or(r.disk, "-"))
+		}
+		fmt.Fprintf(tw, "\t%s\t%s", r.rootfs, r.from)
 		if network {
 			fmt.Fprintf(tw, "\t%s\t%s", r.ports, r.loopback)
 		}
@@ -149,6 +160,9 @@ func jails(opt Options, name string) ([]*row, error) {
 		}
 		return rows[name]
 	}
+	// All are asked at once: some may take their time not to answer.
+	var asking sync.WaitGroup
+	room := make(chan struct{}, 64)
 	reg, err := load(opt)
 	if err == nil {
 		for i := range reg.Jails {
@@ -156,6 +170,9 @@ func jails(opt Options, name string) ([]*row, error) {
 			r := at(reg.Jails[i].Name)
 			r.rootfs, r.landmark = src.String(), src.Landmark()
 			r.network(&reg.Jails[i].Network)
+			if l := &reg.Jails[i].Limits; l.DiskBytes > 0 && (name == "" || r.name == name) {
+				asking.Go(func() { room <- struct{}{}; r.disk = diskUse(src.Places()[0], l.DiskBytes); <-room })
+			}
 			if b := reg.Blocks[r.name]; b.Line > 0 {
 				r.from = reg.Files[r.name] + ":" + strconv.Itoa(b.Line)
 			}
@@ -163,9 +180,6 @@ func jails(opt Options, name string) ([]*row, error) {
 	} else if _, gone := os.Stat(opt.ConfigPath); !errors.Is(gone, os.ErrNotExist) {
 		fmt.Fprintf(opt.Stderr, "jail-init: the registry has faults (jail-init check), only running jails are shown\n")
 	}
-	// All are asked at once: some may take their time not to answer.
-	var asking sync.WaitGroup
-	room := make(chan struct{}, 64)
 	for _, n := range Running(opt) {
 		if name == "" || n == name {
 			r := at(n)
@@ -222,6 +236,15 @@ func jails(opt Options, name string) ([]*row, error) {
 		list = append(list, rows[n])
 	}
 	return list, nil
+}
+
+// diskUse says how much of a limit the directory of a jail has.
+func diskUse(dir string, limit uint64) string {
+	is, err := quota.Look(dir, time.Second)
+	if err != nil || !is.Kept {
+		return "not kept"
+	}
+	return fmt.Sprintf("%s of %s", size(is.Bytes), size(limit))
 }
 
 // markFaulty shows what is out of service, and the first reason.

@@ -17,6 +17,7 @@ import (
 	"jail/config"
 	"jail/internal/jail"
 	"jail/internal/passwd"
+	"jail/internal/quota"
 )
 
 // Severity says how bad a finding is.
@@ -119,6 +120,8 @@ type Options struct {
 	// groupsFrom is what other sources than the files say of logins' groups; nil asks
 	// the name service.
 	groupsFrom func(sources, names []string) (map[string]string, error)
+	// quota looks at the directory of a jail that has a limit on files; nil looks.
+	quota func(dir string) (quota.Looked, error)
 }
 
 // Remark is a finding about one login, one jail, or, without either, the host.

@@ -18,6 +18,7 @@ import (
 
 	"jail/config"
 	"jail/internal/jail"
+	"jail/internal/quota"
 	"jail/internal/wire"
 )
 
@@ -90,20 +91,22 @@ func (f fakeFS) hasCaps(p string) bool { return f[p].caps }
 
 // world is a host to audit: as jail(7) recommends it until a test changes that.
 type world struct {
-	t      *testing.T
-	files  fakeFS
-	home   string
-	shell  string
-	hash   string
-	age    string // change, min and max of shadow; "" is well within its age
-	expire string // the day an account expires; ":" if age has warn and inactive
-	group  string
-	ssh    string // output of sshd -T
-	sshErr error
-	vers   string
-	kernel Kernel
-	jails  []jail.Spec
-	opt    Options
+	t        *testing.T
+	files    fakeFS
+	home     string
+	shell    string
+	hash     string
+	age      string // change, min and max of shadow; "" is well within its age
+	expire   string // the day an account expires; ":" if age has warn and inactive
+	group    string
+	ssh      string // output of sshd -T
+	sshErr   error
+	vers     string
+	kernel   Kernel
+	quota    quota.Looked
+	quotaErr error
+	jails    []jail.Spec
+	opt      Options
 }
 
 const (
@@ -178,6 +181,7 @@ func (w *world) run() []Finding {
 	o.Effective = func(string) (string, error) { return w.ssh, w.sshErr }
 	o.Version = func() string { return w.vers }
 	o.Kernel = &w.kernel
+	o.quota = func(dir string) (quota.Looked, error) { return w.quota, w.quotaErr }
 	o.files = w.files
 	o.JailEnter, o.BlockGroup = []string{"/usr/bin/jail-enter"}, "jailed"
 	o.JailKeys = "/usr/lib/jail/jail-keys"
@@ -717,6 +721,19 @@ func TestFindings(t *testing.T) {
 		{"a lingering user manager is a warning", func(w *world) {
 			w.files["/var/lib/systemd/linger/alice"] = fakeFile{}
 		}, []want{{Warning, "/var/lib/systemd/linger", "systemd --user", "loginctl disable-linger alice"}}, nil},
+
+		// Limits on files.
+		{"a file system without project quotas is an error where there are limits", func(w *world) { w.jails[0].Limits.Files = 10 },
+			[]want{{Error, "/srv/jails/web/rootfs", "keeps no project quotas, so limits.disk and limits.files cannot be kept and the jail does not start", "mount it with prjquota (ext4, after tune2fs -O project,quota) or pquota (xfs)"}}, nil},
+		{"one that does not answer is, too", func(w *world) { w.jails[0].Limits.DiskBytes, w.quotaErr = 10, quota.ErrSilent },
+			[]want{{Error, "/srv/jails/web/rootfs", "cannot be looked at, so it is not known whether limits.disk and limits.files are kept: its file system does not answer", "check the file system"}}, nil},
+		{"room below a limit is fine", func(w *world) {
+			w.jails[0].Limits.DiskBytes, w.jails[0].Limits.Files, w.quota = 100<<20, 100, quota.Looked{Kept: true, Use: quota.Use{Bytes: 94 << 20, Files: 94}}
+		}, nil, []string{"/srv/jails/web/rootfs"}},
+		{"a jail at its limit is worth a warning", func(w *world) {
+			w.jails[0].Limits.DiskBytes, w.quota = 100<<20, quota.Looked{Kept: true, Use: quota.Use{Bytes: 95 << 20, Files: 3}}
+		}, []want{{Warning, "/srv/jails/web/rootfs", "has 97280 KiB and 3 files, and so is nearly at its limit", "remove files there, or raise limits"}}, nil},
+		{"no limit is none to keep", func(w *world) {}, nil, []string{"quota"}},
 
 		// The kernel.
 		{"an old kernel is an error", func(w *world) {

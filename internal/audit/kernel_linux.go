@@ -15,6 +15,8 @@ import (
 	"jail/internal/cgroup"
 	"jail/internal/jail"
 	"jail/internal/launch"
+	"jail/internal/quota"
+	"jail/internal/source"
 	"jail/internal/sys"
 )
 
@@ -65,6 +67,9 @@ func (a *auditor) complete() {
 	}
 	if o.Version == nil {
 		o.Version = a.version
+	}
+	if o.quota == nil {
+		o.quota = func(dir string) (quota.Looked, error) { return quota.Look(dir, time.Second) }
 	}
 	if o.Kernel == nil {
 		o.Kernel = thisKernel(o.Rootless)
@@ -129,7 +134,30 @@ func (a *auditor) checkKernel() {
 		a.checkUserns(userns)
 	}
 	a.checkLimits()
+	a.checkQuotas()
 	a.checkPing()
+}
+
+// checkQuotas looks at which limits on files the file systems keep.
+func (a *auditor) checkQuotas() {
+	for i := range a.jails {
+		j := &a.jails[i]
+		if j.Limits.DiskBytes == 0 && j.Limits.Files == 0 {
+			continue
+		}
+		place := source.Of(j).Places()[0]
+		is, err := a.opt.quota(place)
+		full := func(has, most uint64) bool { return most > 0 && has >= most-most/20 }
+		switch {
+		case err != nil:
+			a.addJail(j, Error, "quota-unknown", place, "cannot be looked at, so it is not known whether limits.disk and limits.files are kept: "+err.Error(), "check the file system")
+		case !is.Kept:
+			a.addJail(j, Error, "quota-not-kept", place, "keeps no project quotas, so limits.disk and limits.files cannot be kept and the jail does not start",
+				"mount it with prjquota (ext4, after tune2fs -O project,quota) or pquota (xfs)")
+		case full(is.Bytes, j.Limits.DiskBytes) || full(is.Files, j.Limits.Files):
+			a.addJail(j, Warning, "quota-full", place, fmt.Sprintf("has %d KiB and %d files, and so is nearly at its limit", is.Bytes>>10, is.Files), "remove files there, or raise limits")
+		}
+	}
 }
 
 // checkLimits looks at which limits can be kept. Those that are promised are an

@@ -233,6 +233,8 @@ type Limits struct {
 	MemoryBytes uint64 // memory.max; swap is not used on top of it
 	CPUPercent  uint32 // cpu.max, in percent of one processor
 	Pids        uint32 // pids.max, without PID 1's threads
+	// DiskBytes and Files bound what is in the directory that is the jail's alone.
+	DiskBytes, Files uint64
 	// PidsUnlimited leaves out the limit on processes that a jail has by
 	// default, promised or not.
 	PidsUnlimited bool

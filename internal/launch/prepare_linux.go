@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"jail/internal/jail"
+	"jail/internal/quota"
 	"jail/internal/rootfs"
 	"jail/internal/source"
 	"jail/internal/sys"
@@ -114,6 +115,13 @@ func (l *Launcher) prepare(spec *jail.Spec, a *attempt) (_ *prepared, err error)
 			if err := p.layRoot(opened.Layers); err != nil {
 				return nil, err
 			}
+		}
+		limits := quota.Limit{Bytes: spec.Limits.DiskBytes, Files: spec.Limits.Files}
+		if limits != (quota.Limit{}) {
+			a.touch("the files of " + src.String() + ", which are being counted for its quota (the next start goes on with that)")
+		}
+		if err := quota.Bound(p.exclusive, limits); err != nil {
+			return nil, fmt.Errorf("%s: %w", src, err)
 		}
 	}
 	if set.Resolver == wire.ResolverTree {

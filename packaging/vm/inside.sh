@@ -117,6 +117,14 @@ e2e() {
 	return $status
 }
 
+# launch QUOTA TEST runs tests of the package launch. QUOTA is where quotas are kept.
+launch() {
+	local status=0
+	(cd /root/tests && JAIL_TEST_BIN=$PWD/bin JAIL_TEST_QUOTA=$1 JAIL_TEST_MUST_RUN=1 exec ./launch.test -test.run "^($2)\$" -test.v -test.timeout 30m) >$dir/test 2>&1 || status=$?
+	grep -v -e '--- PASS' -e '^=== ' $dir/test
+	return $status
+}
+
 echo "# Linux $(uname -r), $(systemctl --version | head -n 1)"
 swapon /dev/vdb
 
@@ -127,6 +135,15 @@ export JAIL_TEST_BITES='-i386|socketcall|^moby-42681$|^P11|^P12|mlock'
 ok "they succeed in a weak container, those by 32-bit system calls among them, and fail in jails" e2e TestAttack
 echo "# what had nothing to attack:"
 sed -n '/^ *attack_test.go:[0-9]*: [0-9]* attacks;/,/^[^\t]*$/s/^ *\t/#   /p' $dir/test
+
+echo "cages and quotas"
+ok "a cage of the host is what it should be on this kernel" launch "" 'TestCage|TestSecretsOfTheHost|TestHomeIsTheLogins'
+for fs in "ext4 prjquota /dev/vdc" "xfs pquota /dev/vdd"; do
+	read -r fs option disk <<<"$fs"
+	mkdir -p "/mnt/$fs"
+	ok "$fs is mounted with quotas" mount -t "$fs" -o "$option" "$disk" "/mnt/$fs"
+	ok "... a jail has no more of it than its limits, and does not get out of them" launch "/mnt/$fs" TestQuota
+done
 
 echo "jail.service"
 ok "systemd takes the units without a warning" sh_ '! systemd-analyze --man=no verify /usr/lib/systemd/system/jail{,-all,@}.service /usr/lib/systemd/system/jail@.socket 2>&1 | grep .'

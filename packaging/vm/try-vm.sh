@@ -80,6 +80,7 @@ machine() {
 		cd "$top"
 		export CGO_ENABLED=0
 		go test -c -o "$root/root/tests/" ./e2e
+		go test -c -o "$root/root/tests/" ./internal/launch
 		go build -o "$root/root/tests/bin/" ./e2e/attack ./e2e/testdata/argv
 	)
 	cp "$top"/bin/jail-* "$root/root/tests/bin/"
@@ -98,6 +99,7 @@ boot() {
 	nice -n 10 qemu-system-x86_64 -accel tcg,tb-size=128 -icount shift=3,sleep=off -rtc clock=vm -cpu max,cx16=off -smp 1 -m 768 -nodefaults -no-reboot -display none \
 		-kernel "$dir/linux-$1" -initrd "$dir/initrd-$1" -append "console=ttyS0 root=/dev/vda panic=-1 quiet systemd.show_status=0 random.trust_cpu=on ia32_emulation=on" \
 		-drive "file=$dir/disk,format=raw,if=virtio,snapshot=on" -drive "file=$dir/swap,format=raw,if=virtio,snapshot=on" \
+		-drive "file=$dir/ext4,format=raw,if=virtio,snapshot=on" -drive "file=$dir/xfs,format=raw,if=virtio,snapshot=on" \
 		-serial "file:$dir/console" -serial "file:$dir/results" &
 	qemu=$!
 	local status=0 left=$bound
@@ -143,6 +145,11 @@ main() {
 		esac
 	done
 	image
+	for name in ext4:'-O quota,project' xfs:; do
+		truncate -s 400M "$dir/${name%%:*}"
+		# shellcheck disable=SC2086 # options
+		mkfs."${name%%:*}" -q ${name#*:} "$dir/${name%%:*}"
+	done
 	failed=0
 	for name in "$@"; do boot "$name"; done
 	[ $failed = 0 ]

@@ -1,0 +1,113 @@
+package launch_test
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"jail/internal/jail"
+	"jail/internal/quota"
+	"jail/internal/sys"
+)
+
+// TestQuotaThatCannotBeKept: a promise that the file system does not keep is no start.
+func TestQuotaThatCannotBeKept(t *testing.T) {
+	needRoot(t)
+	mem := t.TempDir()
+	require.NoError(t, syscall.Mount("tmpfs", mem, "tmpfs", 0, ""))
+	t.Cleanup(func() { assert.NoError(t, syscall.Unmount(mem, 0)) })
+	spec := newCage(t, true)
+	spec.Source.Home = filepath.Join(mem, "alice")
+	require.NoError(t, os.Mkdir(spec.Source.Home, 0o700))
+	require.NoError(t, os.Chown(spec.Source.Home, testUID, testUID))
+	spec.Logins[0].Home = spec.Source.Home
+	spec.Limits.DiskBytes = 1 << 30
+	_, err := start(t, spec)
+	assert.ErrorIs(t, err, quota.ErrNotKept)
+	assert.ErrorContains(t, err, "host:"+spec.Source.Home+": quota: its file system keeps no project quotas: ext4 does with tune2fs")
+	spec.Limits = jail.Limits{}
+	mustStart(t, spec)
+}
+
+// TestQuota runs where JAIL_TEST_QUOTA is a directory on a file system that keeps project
+// quotas, as in make try-vm: a jail has no more than it may, root inside neither lifts nor
+// leaves that, and what was there before counts.
+func TestQuota(t *testing.T) {
+	dir := os.Getenv("JAIL_TEST_QUOTA")
+	if dir == "" {
+		t.Skip("JAIL_TEST_QUOTA says where project quotas are kept")
+	}
+	root := newRootfs(t)
+	here := filepath.Join(dir, "root")
+	require.NoError(t, os.Mkdir(here, 0o755))
+	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(here)) })
+	require.NoError(t, os.CopyFS(here, os.DirFS(root)))
+	require.NoError(t, os.Chown(filepath.Join(here, "home/work"), jailUID, jailUID))
+	require.NoError(t, os.Mkdir(filepath.Join(here, "home/work/old"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(here, "home/work/old/file"), make([]byte, 3<<20), 0o644))
+	require.NoError(t, syscall.Mkfifo(filepath.Join(here, "home/work/fifo"), 0o644))
+	use := func() (u quota.Use, ok bool) {
+		fd, err := syscall.Open(here, syscall.O_RDONLY|syscall.O_DIRECTORY, 0)
+		require.NoError(t, err)
+		defer syscall.Close(fd)
+		return quota.Of(fd)
+	}
+	_, ok := use()
+	require.False(t, ok)
+
+	spec := asRoot(newSpec(here, true))
+	spec.Limits = jail.Limits{DiskBytes: 16 << 20, Files: 100}
+	j := mustStart(t, spec)
+	was, ok := use()
+	require.True(t, ok)
+	assert.Greater(t, was.Bytes, uint64(3<<20), "what was there counts")
+	assert.Greater(t, was.Files, uint64(10))
+	assert.Equal(t, "busybox\n", j.out("mv /bin/tac /bin/cat2 && readlink /bin/cat2"), "a link of before is moved by being made anew")
+	assert.NotEqual(t, "0\n", j.out("dd if=/dev/zero of=/big bs=1M count=64 2>/dev/null; echo $?"))
+	now, _ := use()
+	assert.LessOrEqual(t, now.Bytes, uint64(16<<20))
+	assert.Greater(t, now.Bytes, uint64(14<<20))
+	assert.Equal(t, "16.0M\n", j.out("df -h / | awk 'END { print $2 }'"), "df shows the limit")
+	for _, cmd := range []string{
+		// The attack: files are to be nobody's, or another's.
+		"chattr -p 0 /big", "chattr -p 7 /big", "chattr -p 0 /", "chattr -R -p 0 /home",
+		"dd if=/dev/zero of=/more bs=1M count=4",
+	} {
+		assert.NotEqual(t, "0\n", j.out("("+cmd+") >/dev/null 2>&1; echo $?"), cmd)
+	}
+	made, err := strconv.Atoi(strings.TrimSpace(j.out("rm -f /big /more; i=0; while [ $i -lt 200 ] && touch /home/f$i 2>/dev/null; do i=$((i + 1)); done; echo $i")))
+	require.NoError(t, err)
+	assert.Greater(t, made, 20)
+	assert.Less(t, made, 100)
+	now, _ = use()
+	assert.LessOrEqual(t, now.Files, uint64(100))
+	j.stop()
+
+	// The same, with a lower limit than what it holds, and without one.
+	spec.Limits = jail.Limits{DiskBytes: 1 << 20}
+	j = mustStart(t, spec)
+	assert.NotEqual(t, "0\n", j.out("dd if=/dev/zero of=/big bs=1M count=1 2>/dev/null; echo $?"))
+	j.stop()
+	spec.Limits = jail.Limits{}
+	j = mustStart(t, spec)
+	assert.Equal(t, "0\n", j.out("dd if=/dev/zero of=/big bs=1M count=32 2>/dev/null; echo $?"))
+	j.stop()
+
+	// Who keeps quotas here already is not put out.
+	fd, err := syscall.Open(here, syscall.O_RDONLY|syscall.O_DIRECTORY, 0)
+	require.NoError(t, err)
+	defer syscall.Close(fd)
+	x, err := sys.GetFSXAttr(fd)
+	require.NoError(t, err)
+	x.Project = 4711
+	require.NoError(t, sys.SetFSXAttr(fd, x))
+	spec.Limits = jail.Limits{DiskBytes: 1 << 30}
+	_, err = start(t, spec)
+	assert.ErrorContains(t, err, here+": quota: it belongs to project 4711")
+}
