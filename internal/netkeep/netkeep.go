@@ -72,17 +72,11 @@ func Pins(runtimeDir string) string {
 
 // Apply makes the kernel's state that of a registry. It runs a program, which may take
 // some tenths of a second, and 20 seconds at most. With an error no jail that has keys about
-// the network may start; the others are no worse for it.
+// the network may start; the others start, though what is reserved may not be kept from them.
 func (k *Keeper) Apply(reg *config.Registry) error {
-	var jails []jail.Spec
-	for _, j := range reg.Jails {
-		if j.Network.ID != 0 {
-			jails = append(jails, j)
-		}
-	}
 	k.applying.Lock()
 	defer k.applying.Unlock()
-	return k.apply(jails, reg.Reserved)
+	return k.apply(reg.Jails, reg.Reserved)
 }
 
 // Again does what Apply did last: jails have ended, or the host's name servers are others.
@@ -97,28 +91,35 @@ func (k *Keeper) Again() error {
 
 func (k *Keeper) apply(jails []jail.Spec, reserved []jail.Ports) error {
 	var resolvers []netip.Addr
-	if len(jails) > 0 {
+	if slices.ContainsFunc(jails, ownsLoopback) {
 		text, _ := os.ReadFile(k.resolvConf) // without it there are none to reach
 		resolvers = network.Resolvers(text)
 	}
 	plan := network.Make(jails, reserved, resolvers)
 	var a network.Answer
 	var err error
-	if len(plan.Jails) > 0 || somethingIn(k.pins) {
+	if len(plan.Jails) > 0 || len(plan.Reserved) > 0 || somethingIn(k.pins) {
 		a, err = k.ask(&network.Request{Pins: k.pins, Lock: k.lock, Plan: plan})
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if len(plan.Jails) == 0 {
+		jails = nil // most hosts: nothing is remembered
+	}
 	k.jails, k.reserved, k.resolvers, k.err, k.ids = jails, reserved, resolvers, err, map[string]uint16{}
 	if err != nil {
 		return err
 	}
 	k.refused, k.unsettled = a.Refused, a.Unsettled
 	for i := range jails {
-		k.ids[jails[i].Name] = jails[i].Network.ID
+		if id := jails[i].Network.ID; id != 0 {
+			k.ids[jails[i].Name] = id
+		}
 	}
 	return nil
 }
+
+func ownsLoopback(j jail.Spec) bool { return j.Network.OwnLoopback }
 
 func somethingIn(dir string) bool {
 	entries, err := os.ReadDir(dir)
@@ -133,7 +134,7 @@ func (k *Keeper) Stale() bool {
 	if k.unsettled {
 		return true
 	}
-	if len(k.jails) == 0 {
+	if !slices.ContainsFunc(k.jails, ownsLoopback) {
 		return false
 	}
 	text, _ := os.ReadFile(k.resolvConf)

@@ -33,7 +33,7 @@ func registry(jails ...jail.Spec) *config.Registry {
 }
 
 var (
-	plain = jail.Spec{Name: "plain"}
+	plain = jail.Spec{Name: "plain", Userns: jail.Userns{Enabled: true, Base: 1 << 20, Size: 65536}}
 	web   = jail.Spec{Name: "web", Network: jail.Network{ID: 5, OwnLoopback: true}}
 	mail  = jail.Spec{Name: "mail", Network: jail.Network{ID: 6, OwnPorts: true}}
 )
@@ -50,15 +50,19 @@ func pinned(t *testing.T, k *Keeper, layout string, links int) {
 
 func TestNobodyHasKeys(t *testing.T) {
 	k, asked := kept(t, func() (network.Answer, error) { return network.Answer{}, errors.New("not asked") })
-	require.NoError(t, k.Apply(registry(plain)))
+	nobody := &config.Registry{Jails: []jail.Spec{plain}}
+	require.NoError(t, k.Apply(nobody))
 	assert.Empty(t, *asked, "most hosts")
 	assert.NoError(t, k.Refused(&plain))
 	assert.False(t, k.Stale())
 
 	pinned(t, k, "1-1", 1) // of a time when there were some
-	assert.ErrorContains(t, k.Apply(registry(plain)), "not asked")
+	assert.ErrorContains(t, k.Apply(nobody), "not asked")
 	require.Len(t, *asked, 1)
 	assert.Empty(t, (*asked)[0].Plan)
+	assert.ErrorContains(t, k.Apply(registry(plain)), "not asked", "something is reserved")
+	require.Len(t, *asked, 2)
+	assert.Equal(t, "plain", (*asked)[1].Plan.Jails[0].Name)
 	assert.NoError(t, k.Refused(&plain), "is no worse for it")
 }
 

@@ -28,8 +28,9 @@ func (l *loaded) look(plan *network.Plan) (*content, error) {
 	c := &content{kept: map[[network.UIDSize]byte][network.JailSize]byte{}, ids: map[uint16]bool{}, refused: map[string]string{}}
 	names := map[uint16]string{}
 	for i := range plan.Jails {
-		names[plan.Jails[i].ID] = plan.Jails[i].Name
-		c.ids[plan.Jails[i].ID] = true
+		if id := plan.Jails[i].ID; id != 0 {
+			names[id], c.ids[id] = plan.Jails[i].Name, true
+		}
 	}
 	want := plan.UIDs()
 	var uids []uint32
@@ -40,17 +41,16 @@ func (l *loaded) look(plan *network.Plan) (*content, error) {
 		if _, stays := want[key]; stays {
 			continue
 		}
-		if uids == nil {
+		if uids == nil && network.IDOf(value) != 0 {
 			var err error
 			if uids, err = usedUIDs(); err != nil {
 				return nil, err
 			}
 		}
-		prefix := network.PrefixOf(key)
-		if !slices.ContainsFunc(uids, prefix.Contains) {
+		prefix, id := network.PrefixOf(key), network.IDOf(value)
+		if id == 0 || !slices.ContainsFunc(uids, prefix.Contains) {
 			continue
 		}
-		id := network.IDOf(value)
 		c.kept[key], c.ids[id], c.unsettled = value, true, true
 		if name := names[id]; name != "" && prefix.Bits < 32 {
 			c.refused[name] = "processes of a jail that has gone, or of another range of ids, still have its addresses; it can start when they have ended"

@@ -88,7 +88,8 @@ func Apply(dir string, plan *network.Plan) (network.Answer, error) {
 	if err != nil {
 		return network.Answer{}, err
 	}
-	if len(plan.Jails) == 0 && len(generations) == 0 {
+	empty := len(plan.Jails) == 0 && len(plan.Reserved) == 0
+	if empty && len(generations) == 0 {
 		return network.Answer{}, nil
 	}
 	kernel, err := probe()
@@ -113,7 +114,7 @@ func Apply(dir string, plan *network.Plan) (network.Answer, error) {
 	if err != nil {
 		return network.Answer{}, err
 	}
-	if len(plan.Jails) == 0 && len(c.ids) == 0 {
+	if empty && len(c.ids) == 0 {
 		return network.Answer{}, errors.Join(remove(dir), setAddresses(nil))
 	}
 	if err := setAddresses(c.ids); err != nil {

@@ -294,6 +294,36 @@ func TestAliasesAreTheJails(t *testing.T) {
 	}
 }
 
+// Who has no keys, or a loopback only, keeps off what is another jail's or reserved.
+func TestOtherJails(t *testing.T) {
+	apart(t)
+	p := plan(http, nil, nil)
+	p.Jails[1].ID, p.Jails[1].Flags, p.Jails[1].Ports = 0, 0, nil
+	p.Jails[2].Flags = network.FlagLoopback
+	p.Reserved = []jail.Ports{{First: 3306, Last: 3306, TCP: true}}
+	apply(t, p)
+	const plain, looped = base + 65536, base + 2*65536
+	for address, want := range map[string][3]error{ // of a plain jail, one with a loopback, a user of the host
+		"0.0.0.0:80":     {syscall.EACCES, syscall.EACCES, syscall.EACCES},
+		"127.0.0.1:80":   {syscall.EACCES, syscall.EADDRINUSE, syscall.EACCES},
+		"0.0.0.0:3306":   {syscall.EACCES, syscall.EACCES, nil},
+		"127.0.0.1:3306": {syscall.EACCES, syscall.EADDRINUSE, nil},
+		"0.0.0.0:8080":   {nil, nil, nil},
+		"0.0.0.0:0":      {nil, nil, nil},
+		"127.0.0.1:8080": {nil, nil, nil},
+		"127.9.9.9:8080": {nil, syscall.EADDRNOTAVAIL, nil},
+	} {
+		assert.Equal(t, want, [3]error{as(t, plain, address), as(t, looped, address), as(t, 4242, address)}, address)
+	}
+	// With the last that owns something everything goes, also while the others run.
+	cmd := exec.Command("sleep", "60")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: plain, Gid: plain}}
+	require.NoError(t, cmd.Start())
+	defer func() { cmd.Process.Kill(); cmd.Wait() }()
+	assert.Equal(t, network.Answer{}, apply(t, &network.Plan{}))
+	assert.NoDirExists(t, dir)
+}
+
 // A kernel that lacks something is told of, and nothing is made.
 func TestWhatAKernelLacks(t *testing.T) {
 	apart(t)

@@ -41,7 +41,7 @@ var hooks = []hook{
 //	address                port                        result
 //	external or wildcard   0, or the jail's own        as asked, also a low one
 //	TCP wildcard           not its own, FlagPrivate    on its loopback
-//	external, wildcard     not its own                 EACCES
+//	external, wildcard     not its own                 EACCES (without FlagPorts: not nobody's)
 //	loopback               opened, or somebody else's  EADDRINUSE
 //	loopback               its own, or nobody's        on its loopback
 //	another jail's         any                         EADDRNOTAVAIL
@@ -72,7 +72,8 @@ func (p *program) bind(six bool) {
 	p.at("outside")
 	p.flag(network.FlagNone, "none")
 	p.flag(network.FlagPorts, "limited")
-	p.jump(pass)
+	// A jail of any ports has those that are nobody's.
+	p.do(asm.JEq.Imm(port, 0, pass), asm.LoadMem(asm.R1, asm.RFP, stOwner, asm.Word), asm.JEq.Imm(asm.R1, 0, pass), asm.Ja.Label(p.fail(eACCES)))
 	p.at("none")
 	p.do(asm.JNE.Imm(addr, 0, p.fail(eADDRNOTAVAIL)), asm.Ja.Label("private"))
 	p.at("limited")
@@ -172,7 +173,7 @@ func (p *program) ownLoopback(put func()) {
 	p.verdict(allow) // the kernel asks for the capability below 1024
 }
 
-// postBind refuses a port that the kernel has chosen and that is another's, and tags: the
+// postBind refuses a port that the kernel has chosen and that is another jail's, and tags: the
 // sockets below an MPTCP one are made by the kernel, which create does not see.
 func (p *program) postBind() {
 	p.do(asm.Mov.Reg(ctx, asm.R1))
@@ -183,7 +184,7 @@ func (p *program) postBind() {
 	p.do(asm.JEq.Imm(asm.R0, 0, pass), asm.LoadMem(asm.R1, asm.R0, 0, asm.Word),
 		asm.LoadMem(asm.R2, ctx, skProtocol, asm.Word), asm.JNE.Imm(asm.R2, protoUDP, "stream"), asm.LoadMem(asm.R1, asm.R0, 4, asm.Word))
 	p.at("stream")
-	p.do(asm.JEq.Imm(asm.R1, 0, pass), asm.LoadMem(asm.R2, self, network.JailID, asm.Word), asm.JEq.Reg(asm.R1, asm.R2, pass))
+	p.do(asm.JEq.Imm(asm.R1, 0, pass), asm.Mov.Imm32(asm.R2, -1), asm.JEq.Reg(asm.R1, asm.R2, pass), asm.LoadMem(asm.R2, self, network.JailID, asm.Word), asm.JEq.Reg(asm.R1, asm.R2, pass))
 	p.verdict(refuse)
 	p.finish()
 }

@@ -97,10 +97,14 @@ func TestPlan(t *testing.T) {
 	resolvers := Resolvers([]byte("# x\nnameserver 127.0.0.53\nnameserver ::1\nnameserver 10.0.0.1\nnameserver fe80::1%eth0\nsearch x\nnameserver what\n"))
 	require.Len(t, resolvers, 4)
 	p := Make(jails, []jail.Ports{ports("3306")}, resolvers)
-	require.Len(t, p.Jails, 3, "those with keys")
+	require.Len(t, p.Jails, 4, "the others keep off what is somebody's")
 
 	uids := p.UIDs()
-	assert.Len(t, uids, 4)
+	assert.Len(t, uids, 5)
+	plain := uids[Prefix{1 << 20, 16}.Key()]
+	assert.Equal(t, uint32(PlainID), native.Uint32(plain[JailID:]))
+	assert.Equal(t, make([]byte, JailSize-4), plain[4:])
+	assert.Zero(t, IDOf(plain))
 	mail := uids[Prefix{1000, 32}.Key()]
 	assert.Equal(t, mail, uids[Prefix{1 << 21, 16}.Key()], "a login is its jail")
 	assert.Equal(t, uint32(7), native.Uint32(mail[JailID:]))
@@ -129,7 +133,9 @@ func TestPlan(t *testing.T) {
 	assert.Equal(t, []byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 53}, k[4:20], "as the kernel's programs write it")
 	assert.Equal(t, uint16(53), binary.NativeEndian.Uint16(k[20:]))
 
-	assert.Empty(t, Make(jails[:1], []jail.Ports{ports("3306")}, resolvers), "nobody has keys")
+	assert.Len(t, Make(jails[:1], []jail.Ports{ports("3306")}, resolvers).Jails, 1, "something is reserved")
+	assert.Empty(t, Make(jails[:1], nil, resolvers), "nobody has keys")
+	assert.Len(t, Make(append([]jail.Spec{{Name: "root mode"}}, jails...), nil, nil).Jails, 4, "who has the host's ids cannot be told")
 
 	for i := range 300 {
 		n := jail.Network{ID: uint16(i + 1), OwnLoopback: true, Opened: []jail.Ports{ports("1-256")}}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"jail/internal/jail"
 )
@@ -23,7 +24,7 @@ type Plan struct {
 	Reserved []jail.Ports // no jail may bind these
 }
 
-// Jail is one jail of a Plan.
+// Jail is one jail of a Plan. One without keys has no ID, and nothing but UIDs.
 type Jail struct {
 	Name   string
 	ID     uint16
@@ -40,16 +41,18 @@ type Opened struct {
 }
 
 // Make makes the Plan of jails. resolvers are the host's name servers, for those jails that
-// follow the host in them.
+// follow the host in them. Where there is anything to keep from anybody, jails without keys of
+// their own are in it too, as far as they have ids of their own. The Plan is empty where nobody
+// owns anything.
 func Make(jails []jail.Spec, reserved []jail.Ports, resolvers []netip.Addr) Plan {
+	if len(reserved) == 0 && !slices.ContainsFunc(jails, func(j jail.Spec) bool { return j.Network.ID != 0 }) {
+		return Plan{}
+	}
 	p := Plan{Reserved: reserved}
 	for i := range jails {
-		if spec := &jails[i]; spec.Network.ID != 0 {
+		if spec := &jails[i]; spec.Network.ID != 0 || spec.Userns.Enabled {
 			p.Jails = append(p.Jails, of(spec, resolvers))
 		}
-	}
-	if len(p.Jails) == 0 {
-		return Plan{} // what is reserved is so for jails
 	}
 	return p
 }
@@ -70,7 +73,7 @@ func of(spec *jail.Spec, resolvers []netip.Addr) Jail {
 			j.Opened = append(j.Opened, Opened{a, p})
 		}
 	}
-	if !spec.OwnResolver && !n.None {
+	if !spec.OwnResolver && n.OwnLoopback && !n.None {
 		for _, a := range resolvers {
 			if a.Is4() && a.As4()[0] == 127 || a == netip.IPv6Loopback() {
 				j.Opened = append(j.Opened, Opened{a, jail.Ports{First: 53, Last: 53, TCP: true, UDP: true}})
@@ -107,6 +110,8 @@ const (
 	// Offsets in the value of a jail.
 	JailID, JailBlock, JailFlags, JailAddress6 = 0, 4, 8, 16
 
+	// PlainID is what a jail without an ID has in its value.
+	PlainID = 0xfffffffe
 	// ReservedOwner is the owner of what [host].reserved has.
 	ReservedOwner = 0xffffffff
 
@@ -125,6 +130,10 @@ var native = binary.NativeEndian
 // Value is what the maps of jails have for j.
 func (j *Jail) Value() [JailSize]byte {
 	var v [JailSize]byte
+	if j.ID == 0 {
+		native.PutUint32(v[JailID:], PlainID)
+		return v
+	}
 	native.PutUint32(v[JailID:], uint32(j.ID))
 	native.PutUint32(v[JailBlock:], Block4(j.ID))
 	native.PutUint32(v[JailFlags:], j.Flags)
@@ -243,5 +252,10 @@ func Resolvers(text []byte) []netip.Addr {
 	return list
 }
 
-// IDOf is the ID of a value of Jail.Value.
-func IDOf(v [JailSize]byte) uint16 { return uint16(native.Uint32(v[JailID:])) }
+// IDOf is the ID of a value of Jail.Value, 0 of a jail without one.
+func IDOf(v [JailSize]byte) uint16 {
+	if id := native.Uint32(v[JailID:]); id != PlainID {
+		return uint16(id)
+	}
+	return 0
+}
