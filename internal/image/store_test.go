@@ -104,6 +104,10 @@ func TestPins(t *testing.T) {
 	gone, err := s.Prune("")
 	require.NoError(t, err)
 	assert.Empty(t, gone, "a jail runs on it")
+	for id, says := range map[string]string{ids[0]: "is what the files of jail alice are based on", ids[2]: "is in use: jail alice runs on it"} {
+		_, err = s.Remove("deb/" + id)
+		assert.ErrorContains(t, err, says)
+	}
 	runs = false
 	gone, err = s.Prune("")
 	require.NoError(t, err)

@@ -104,8 +104,10 @@ func flock(f *os.File, how int) error {
 type Image struct {
 	Name, ID string
 	Current  bool
-	InUse    bool // locked by a jail that runs, or a copy
-	Pinned   bool
+	InUse    bool // a jail runs on it, or a copy is being made
+	Pinned   bool // the files of a jail differ from it
+	// By is the name of a jail that keeps it, if one does.
+	By string
 	About
 }
 
@@ -177,7 +179,7 @@ func (s *Store) of(name string) ([]Image, error) {
 			continue
 		}
 		i := Image{Name: name, ID: e.Name(), Current: e.Name() == current, About: s.about(name, e.Name())}
-		i.Pinned, i.InUse = s.needed(name, i.ID)
+		i.Pinned, i.InUse, i.By = s.needed(name, i.ID)
 		if f, err := s.open(name, i.ID, unix.LOCK_EX); err == nil {
 			f.Close()
 		} else {
@@ -208,26 +210,30 @@ var Needs = struct{ Now, Before, Started string }{"root/base", "root.old/base", 
 
 // needed says for what jails need an image: for their own files, or since they run on it.
 // runs reports whether a jail with a state runs.
-func (s *Store) needed(name, id string) (pinned, running bool) {
+func (s *Store) needed(name, id string) (pinned, running bool, by string) {
 	dir := filepath.Join(s.dir, name, id+pins)
 	list, err := os.ReadDir(dir)
 	if err != nil {
-		return !errors.Is(err, fs.ErrNotExist), false
+		return !errors.Is(err, fs.ErrNotExist), false, ""
 	}
 	for _, e := range list {
 		state, err := os.ReadFile(filepath.Join(dir, e.Name()))
 		if err != nil || !filepath.IsAbs(string(state)) { // cut off, when the machine stopped
-			pinned = true
+			pinned, by = true, e.Name()
 			continue
 		}
 		says := func(file string) bool {
 			text, err := os.ReadFile(filepath.Join(string(state), file))
 			return err == nil && string(text) == name+"/"+id
 		}
-		pinned = pinned || says(Needs.Now) || says(Needs.Before)
-		running = running || says(Needs.Started) && (s.Runs == nil || s.Runs(string(state)))
+		differs := says(Needs.Now) || says(Needs.Before)
+		runs := says(Needs.Started) && (s.Runs == nil || s.Runs(string(state)))
+		if differs || runs && !pinned {
+			by = e.Name()
+		}
+		pinned, running = pinned || differs, running || runs
 	}
-	return pinned, running
+	return pinned, running, by
 }
 
 // Pin is Open on behalf of a jail, whose state is in the directory state: the image stays
@@ -451,9 +457,12 @@ func (s *Store) Remove(ref string) ([]Image, error) {
 		case id != "" && i.Current:
 			return nil, fmt.Errorf("%s is the current one; take another first (jail image use %s ID), or remove all (jail image rm %s)", ref, name, name)
 		case i.Pinned:
-			return nil, fmt.Errorf("%s/%s is what the files of a jail are based on; it stays", name, i.ID)
+			return nil, fmt.Errorf("%s/%s is what the files of jail %s are based on, now or before its last rebase; it stays", name, i.ID, i.By)
 		case i.InUse:
-			return nil, fmt.Errorf("%s/%s is in use, by a jail that runs or a copy that is being made", name, i.ID)
+			if i.By != "" {
+				return nil, fmt.Errorf("%s/%s is in use: jail %s runs on it", name, i.ID, i.By)
+			}
+			return nil, fmt.Errorf("%s/%s is in use, by a copy that is being made", name, i.ID)
 		}
 	}
 	if id == "" {
