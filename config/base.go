@@ -173,6 +173,27 @@ func (d *draft) baseToLook() string {
 	return path.Join(imagestore.DefaultDir, d.Base.v, "current")
 }
 
+// judgeBases is judgeBase for all jails. It returns where the bases are.
+func (v *validator) judgeBases(seen map[string]*seen, roots placeSet) placeSet {
+	bases := newPlaceSet()
+	for _, d := range v.drafts {
+		if p := d.baseToLook(); p != "" {
+			v.judgeBase(d, seen, roots)
+			bases.add(placeOf(p, seen[p]), d)
+		}
+	}
+	return bases
+}
+
+// judgeWritten reports a mount source through which what others are based on could be
+// written to: it is this mount's fault, and not theirs.
+func judgeWritten(d *draft, src value[string], p place, bases placeSet) {
+	for other, how := range bases.find(p) {
+		d.errorf(src.origin, "%s %s what jail %q is based on, and a jail could write to it; set readonly = true, or show a directory elsewhere", src.v, how, other.name)
+		return
+	}
+}
+
 // judgeBase reports what is wrong with a base and where it lies.
 func (v *validator) judgeBase(d *draft, seen map[string]*seen, roots placeSet) {
 	p := d.baseToLook()

@@ -85,6 +85,15 @@ func TestBaseBadly(t *testing.T) {
 			assert.LessOrEqual(t, len(reg.Jails), 1, lines)
 		}
 	}
+	// Whoever could write to a base is at fault, and not those who are based on it.
+	for _, base := range []string{"debian", "debian/20261128-211500", "/var/lib/base/debian"} {
+		source := map[bool]string{true: "/var/lib/base", false: "/var/lib/jail/images/debian"}[base[0] == '/']
+		text := "version = 1\n[jail.web]\nbase = \"" + base + "\"\nusers = [\"alice\"]\n[jail.x]\nrootfs = \"/srv/x\"\nusers = [\"bob\"]\nmounts = [ { source = \"" + source + "\", target = \"/x\" } ]\n"
+		reg, errs := load(t, testOptions(), text)
+		assert.ErrorContains(t, errs, `source: `+source+` contains what jail "web" is based on, and a jail could write to it`, base)
+		assert.NotNil(t, reg.Jail("web"))
+		assert.Nil(t, reg.Jail("x"))
+	}
 	_, errs := load(t, testOptions(), "version = 1\n[jail.web]\nbase = \"debian\"\n[jail.web.users.alice]\nhome = \"/srv/alice\"\n")
 	assert.ErrorContains(t, errs, `home: "/srv/alice" is outside of /home and would not persist`)
 	_, errs = load(t, schoolOptions(), "version = 1\n[template.student]\nbase = \"debian\"\nstate = \"/srv/all\"\n[[match]]\nuser = \"cs-*\"\ntemplate = \"student\"\n")

@@ -123,10 +123,13 @@ func (v *validator) checkPlaces() {
 		}
 	}
 	judge(v.drafts)
+	bases := v.judgeBases(seen, roots)
 	for _, d := range v.drafts {
-		v.judgeBase(d, seen, roots)
 		for _, m := range d.set.Mounts {
 			v.checkSource(d, &m, seen, roots, sockets)
+			if !m.ReadOnly.v && v.sourceToCheck(m.Source) {
+				judgeWritten(d, m.Source, placeOf(m.Source.v, seen[m.Source.v]), bases)
+			}
 		}
 		for _, p := range d.shown() {
 			v.checkSource(d, &mountTable{Source: p, ReadOnly: value[bool]{v: true}}, seen, roots, sockets)
