@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -334,4 +335,59 @@ func TestClocksThatJump(t *testing.T) {
 	assert.EqualValues(t, 60000, *list[0].Millis, "what PID 1 measured, not what two times say")
 	assert.EqualValues(t, 0, *list[1].Millis)
 	assert.Equal(t, WithJail, list[1].End)
+}
+
+// TestADayOfSessions: a thousand sessions an hour for a day, by a clock that is moved, leave
+// nothing in the supervisor's memory and bounded files.
+func TestADayOfSessions(t *testing.T) {
+	s := Open(t.TempDir()).withMax(256 << 10)
+	var mu sync.Mutex
+	clock := noon
+	r := New(s, func(text string) { t.Error(text) })
+	r.now = func() time.Time { mu.Lock(); defer mu.Unlock(); return clock }
+	run := r.Run("web", os.Getpid(), false)
+	ids := login.NewIDs("web", 1)
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	var before uint64
+	for hour := range 24 {
+		for range 1000 {
+			start, end := started("k7qmw2ab"), ended("k7qmw2ab")
+			start.ID = ids.Next()
+			end.ID, start.At, end.At = start.ID, r.now(), r.now().Add(time.Second)
+			run.Told("alice", start)
+			run.Told("alice", end)
+			mu.Lock()
+			clock = clock.Add(3600 * time.Millisecond)
+			mu.Unlock()
+			for { // the disk of a test is no slower than an hour
+				r.mu.Lock()
+				n := len(r.queue)
+				r.mu.Unlock()
+				if n < 500 {
+					break
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}
+		require.Eventually(t, func() bool { return idle(r) }, 10*time.Second, time.Millisecond)
+		if hour == 0 {
+			before = heap()
+		}
+	}
+	grown := int64(heap()) - int64(before)
+	assert.Less(t, grown, int64(256<<10), "bytes of memory more than after the first hour")
+	r.Close()
+	assert.Empty(t, run.open)
+	assert.Empty(t, r.held)
+	list, err := s.Sessions("web", func(d *Damage) { t.Error(d) })
+	require.NoError(t, err)
+	assert.Greater(t, len(list), 5000)
+	for i := range list {
+		assert.Equal(t, StateEnded, list[i].State)
+	}
 }

@@ -204,31 +204,40 @@ func (s *Store) Read(name string, each func(e *Entry) bool, damaged func(*Damage
 	return nil
 }
 
-// open opens the files of a jail, the newest first: one that is renamed meanwhile is met
-// again, and not missed.
+// open opens the files of a jail, the newest first. What is renamed meanwhile would be missed, or
+// out of its order, so then it begins again.
 func (s *Store) open(name string) (files []*os.File, err error) {
-	path, seen := s.path(name), map[uint64]bool{}
-	for n := 0; n <= Kept; n++ {
-		f, err := os.OpenFile(older(path, n), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
+	const patience = 100
+	path := s.path(name)
+	for range patience {
+		var newest, now syscall.Stat_t
+		closeAll(files)
+		files = nil
+		for n := 0; n <= Kept; n++ {
+			f, err := os.OpenFile(older(path, n), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+			if errors.Is(err, os.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return files, err
+			}
+			var st syscall.Stat_t
+			if err := syscall.Fstat(int(f.Fd()), &st); err != nil || st.Mode&syscall.S_IFMT != syscall.S_IFREG {
+				f.Close()
+				continue
+			}
+			if files = append(files, f); n == 0 {
+				newest = st
+			}
+			if s.opened != nil {
+				s.opened()
+			}
 		}
-		if err != nil {
-			return files, err
+		if err := syscall.Lstat(path, &now); err != nil {
+			now = syscall.Stat_t{}
 		}
-		files = append(files, f)
-		var st syscall.Stat_t
-		if err := syscall.Fstat(int(f.Fd()), &st); err != nil {
-			return files, err
-		}
-		if st.Mode&syscall.S_IFMT != syscall.S_IFREG || seen[st.Ino] {
-			f.Close()
-			files = files[:len(files)-1]
-			continue
-		}
-		seen[st.Ino] = true
-		if s.opened != nil {
-			s.opened()
+		if now.Ino == newest.Ino && now.Dev == newest.Dev {
+			break
 		}
 	}
 	return files, nil

@@ -161,9 +161,8 @@ func TestReadersWhileItRotates(t *testing.T) {
 	assert.Len(t, list, most)
 }
 
-// TestReadersMeetAFileAgain: one that is renamed while others are opened is neither missed
-// nor read twice.
-func TestReadersMeetAFileAgain(t *testing.T) {
+// TestFilesAreRenamedWhileTheyAreOpened: none is missed, read twice, or out of its order.
+func TestFilesAreRenamedWhileTheyAreOpened(t *testing.T) {
 	s := Open(t.TempDir())
 	for n := range 3 {
 		require.NoError(t, s.Append("web", line(n)))
@@ -173,12 +172,14 @@ func TestReadersMeetAFileAgain(t *testing.T) {
 	reader := Open(s.dir)
 	reader.opened = func() {
 		reader.opened = nil
-		require.NoError(t, rotate(s.path("web")))
-		require.NoError(t, s.Append("web", line(4)))
+		for n := range 3 {
+			require.NoError(t, rotate(s.path("web")))
+			require.NoError(t, s.Append("web", line(4+n)))
+		}
 	}
 	list, damage := counts(t, reader)
 	assert.Empty(t, damage)
-	assert.Equal(t, []int{0, 1, 2, 3}, list)
+	assert.Equal(t, []int{0, 1, 2, 3, 4, 5, 6}, list)
 }
 
 // TestWritersInTurn: who waits while another makes room writes into the new file.
