@@ -70,8 +70,10 @@ func Check(opt Options, only string, asJSON bool) int {
 			v.say("note", "registry", fmt.Sprintf("everything else goes on: %d jails", len(reg.Jails)))
 		}
 	}
+	looked := make(chan []audit.Remark, 1)
+	go func() { looked <- remarks(opt, narrowed) }()
 	for _, f := range audit.Run(narrowed, audit.Options{
-		Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir, BlockGroup: provision.Group, Remarks: remarks(opt, narrowed),
+		Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir, BlockGroup: provision.Group, Remarks: func() []audit.Remark { return <-looked },
 		Acknowledged: func(id, jail string) bool {
 			yes := reg.Acknowledges(id, jail)
 			if yes {

@@ -110,8 +110,9 @@ type Options struct {
 
 	// BlockGroup is the group that sshd's block for jails is for, as it is installed.
 	BlockGroup string
-	// Remarks are what others have found, in the jails and of what runs.
-	Remarks []Remark
+	// Remarks returns what others have found, in the jails and of what runs. It is called
+	// last, since they may look at the same time; nil is nothing.
+	Remarks func() []Remark
 	// Acknowledged reports whether a note or warning about a jail need not be told; jail
 	// is "" where it is about the host.
 	Acknowledged func(id, jail string) bool
@@ -186,7 +187,9 @@ func Run(reg *config.Registry, opt Options) []Finding {
 	}
 	a.checkShown()
 	a.checkKernel()
-	a.drafts = append(a.drafts, opt.Remarks...)
+	if opt.Remarks != nil {
+		a.drafts = append(a.drafts, opt.Remarks()...)
+	}
 	return a.grouped()
 }
 

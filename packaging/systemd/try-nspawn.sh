@@ -195,6 +195,12 @@ ok "... lands, too" says "second debian" ssh_as second 'echo $(id -un) $(hostnam
 ok "jail check has nothing to say of them" sh_inside '! jail check | grep -v -e ^note: -e "no pids controller"'
 ok "jail doctor finds them well" inside jail doctor --all
 ok "... and leaves nothing" sh_inside '! ls -d /run/jail/proof /run/.jail-doctor-*'
+ok "a password that has to be changed" inside chage -d 0 second
+ok "... jail check says so" sh_inside 'jail check second | grep "^error: second: .*\[password-must-change\]$"'
+ok "... no session begins without a terminal" sh_inside '! ssh -F /root/ssh_config second@host true'
+ok "... nor does jail doctor find it well" sh_inside '! jail doctor second'
+ok "... the cure that was named" sh_inside 'sh -c "$(jail check second | sed -n "s/.*fix: \(chage -d -1 second\) .*/\1/p")"'
+ok "... and it is well again" inside jail doctor second
 ok "jail disable" inside jail disable second --login --message "back at noon"
 ok "... says why" sh_inside 'ssh -F /root/ssh_config second@host true 2>&1 | grep "back at noon"'
 ok "... and jail why more" sh_inside 'id=$(ssh -F /root/ssh_config second@host true 2>&1 | sed "s/.*(id //; s/)//"); sleep 1; jail why "$id" | grep "what to do: jail enable"'
