@@ -160,6 +160,8 @@ func command(args []string) int {
 		err = c.start(rest)
 	case "restart":
 		err = c.restart(rest)
+	case "top":
+		err = c.top(rest)
 	case "set":
 		var status int
 		if status, err = c.set(rest); err == nil {

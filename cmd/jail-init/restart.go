@@ -13,6 +13,8 @@ const restartUsage = `    start NAME                have a jail run, as a login 
     restart NAME | --old      end a jail and have it run again, or all that run an older
                               program; --when-idle waits until nobody is in it,
                               --wait DURATION bounds that; --grace as of stop
+    top                       what jails use, as it changes; -b once, --json for programs,
+                              --every DURATION (default 2s)
     set NAME KEY=VALUE...     change limits of a jail that runs: memory, cpu, pids
 `
 
@@ -62,4 +64,18 @@ func (c *common) set(args []string) (int, error) {
 		return 0, usageError("set takes the name of a jail and limits, as in set web memory=1G cpu=200% pids=none")
 	}
 	return admin.Set(c.admin(), names[0], names[1:])
+}
+
+func (c *common) top(args []string) error {
+	fs := c.flags("top")
+	once := fs.Bool("b", false, "")
+	asJSON := fs.Bool("json", false, "")
+	every := fs.Duration("every", 2*time.Second, "")
+	if _, err := c.finish(fs, "top", args, 0); err != nil {
+		return err
+	}
+	if *every < 100*time.Millisecond || *every > time.Hour {
+		return usageError("--every is from 100ms to 1h")
+	}
+	return admin.Top(c.admin(), admin.TopOptions{Once: *once, JSON: *asJSON, Every: *every})
 }
