@@ -114,6 +114,10 @@ func TestStatus(t *testing.T) {
 	assert.Equal(t, [4]any{"web", os.Getpid(), true, uint64(2)}, [4]any{j.Name, j.PID, *j.Old, *j.Sessions})
 	assert.Empty(t, j.From)
 	assert.Contains(t, j.Why, "sessions")
+	assert.Empty(t, j.Ports)
+	r.network(&jail.Network{ID: 1, OwnPorts: true, OwnLoopback: true, Ports: []jail.Ports{{First: 25, Last: 25, TCP: true}}})
+	j = describe(r, nil, "b")
+	assert.Equal(t, [2]string{"25/tcp", "127.64.0.1"}, [2]string{j.Ports, j.Loopback})
 	r.state, r.pid, r.sessions, r.answered = "stopped", "-", "-", false
 	j = describe(r, nil, "b")
 	assert.Nil(t, j.Old)

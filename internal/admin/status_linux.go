@@ -44,6 +44,9 @@ type jailJSON struct {
 	Root      string  `json:"root,omitempty"`
 	From      string  `json:"from,omitempty"`
 	Note      string  `json:"note,omitempty"`
+	// Ports and Loopback are there where the jail has a network of its own, as in the table.
+	Ports    string `json:"ports,omitempty"`
+	Loopback string `json:"loopback,omitempty"`
 	// Why is what keeps it running.
 	Why string `json:"why,omitempty"`
 }
@@ -56,7 +59,7 @@ func describe(r *row, spec *jail.Spec, build string) jailJSON {
 		}
 		return s
 	}
-	j := jailJSON{Name: r.name, State: r.state, Root: known(r.rootfs), From: known(r.from), Note: r.note}
+	j := jailJSON{Name: r.name, State: r.state, Root: known(r.rootfs), From: known(r.from), Note: r.note, Ports: known(r.ports), Loopback: known(r.loopback)}
 	j.PID, _ = strconv.Atoi(r.pid)
 	if n, err := strconv.ParseUint(r.sessions, 10, 64); err == nil {
 		j.Sessions = &n
