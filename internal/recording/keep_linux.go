@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -23,31 +24,41 @@ type Keeper struct {
 	Stderr                 io.Writer
 	Log                    func(format string, args ...any)
 
-	once sync.Once
-	stop io.Closer
+	mu      sync.Mutex
+	started bool
+	stop    io.Closer
 }
 
 // Start starts a recorder, and another one whenever it ends. It does so once; what it waits for it
 // waits for beside the caller.
 func (k *Keeper) Start() {
-	k.once.Do(func() {
-		r, w, err := os.Pipe()
-		if err != nil {
-			k.Log("error: no session is recorded: %v", err)
-			return
-		}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.started {
+		return
+	}
+	k.started = true
+	r, w, err := os.Pipe()
+	fd := -1
+	if err == nil {
 		k.stop = w
-		fd, err := fdsock.ListenRecorder(k.RuntimeDir)
-		if err != nil {
-			k.Log("error: no session is recorded: %v", err)
-			return
-		}
-		go k.keep(r, fd)
-	})
+		fd, err = fdsock.ListenRecorder(k.RuntimeDir)
+	}
+	config := k.ConfigPath
+	if err == nil {
+		config, err = filepath.Abs(config) // the recorder is elsewhere
+	}
+	if err != nil {
+		k.Log("error: no session is recorded: %v", err)
+		return
+	}
+	go k.keep(r, fd, config)
 }
 
-// Stop has the recorder take nobody new.
+// Stop tells the recorder that serve ends.
 func (k *Keeper) Stop() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	if k.stop != nil {
 		_ = k.stop.Close()
 	}
@@ -59,11 +70,11 @@ const (
 	lastPause  = time.Minute
 )
 
-func (k *Keeper) keep(stop *os.File, listener int) {
+func (k *Keeper) keep(stop *os.File, listener int, config string) {
 	defer sys.Close(listener)
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		began := time.Now()
-		cmd := exec.Command("/proc/self/exe", "--config", k.ConfigPath, "--runtime-dir", k.RuntimeDir, Verb)
+		cmd := exec.Command("/proc/self/exe", "--config", config, "--runtime-dir", k.RuntimeDir, Verb)
 		cmd.Args[0] = "jail-recorder"
 		cmd.Stdin, cmd.Stderr, cmd.Dir = stop, k.Stderr, "/"
 		fd, err := sys.Fcntl(listener, syscall.F_DUPFD_CLOEXEC, 3)
