@@ -67,6 +67,7 @@ cat >"$root/etc/jail/jail.toml" <<-TOML
 	[jail.centos]
 	rootfs = "/srv/jails/centos"
 	users  = ["centos"]
+	record = "tty"
 	[jail.debian]
 	rootfs = "/srv/jails/debian"
 	users  = ["debian"]
@@ -91,8 +92,14 @@ ok "a command's status comes back" says 7 sh_inside 'ssh -F /root/ssh_config deb
 ok "the jails are in the cgroup of jail-all.service" sh_inside 'grep -q /jail-all.service/jail-debian /proc/$(pgrep -xf "jail-init: debian")/cgroup'
 hold ssh_as debian
 ok "a session is open" answers one
+ok "... loginctl shows it as one of sshd's" sh_inside \
+	'for s in $(loginctl list-sessions --no-legend | awk "\$3 == \"debian\" { print \$1 }"); do loginctl show-session -P Service "$s"; done | grep -qx sshd'
+recorded() { sh_inside "ssh -F /root/ssh_config -tt centos@host 'echo $1 \$((6 * 7))' </dev/null 2>/dev/null | grep -q recorded" &&
+	eventually sh_inside "jail replay centos | grep -q '$1 42'"; }
+ok "a terminal is recorded" recorded before
 pid=$(first debian)
 ok "systemctl restart jail" inside systemctl restart jail.service
+ok "... a terminal is recorded" recorded after
 ok "... the session goes on" answers two
 ok "... in the same jail" says "$pid" first debian
 ok "... and a new login lands there, too" says "work debian" ssh_as debian 'echo $(id -un) $(hostname)'
