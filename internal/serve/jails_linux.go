@@ -224,7 +224,7 @@ func (s *server) connected(i int) {
 // waits for the first does not wait for ten thousand.
 func (s *server) start(n int, j *jailState) {
 	spec := j.spec
-	spec.Logins, j.limits = nil, spec.Limits
+	spec.Logins, j.limits = nil, moving(spec.Limits)
 	given := map[int]*login{}
 	var fds []int
 	var err error
@@ -386,7 +386,7 @@ func (s *server) autostart(n int, j *jailState) {
 // found takes over a jail that runs already, with new listeners: those its PID 1 has are
 // not asked for.
 func (s *server) found(n int, j *jailState, c *control.Conn) {
-	j.ours, j.limits, j.young = false, j.spec.Limits, c.Status.Build != ""
+	j.ours, j.limits, j.young = false, moving(j.spec.Limits), c.Status.Build != ""
 	if j.young {
 		j.orders.Limit(j.spec.Sessions) // the registry may have changed since it started
 	}

@@ -51,6 +51,14 @@ func TestLimitsMove(t *testing.T) {
 	w.logged("jail one: its limits are now: memory 2147483648, cpu none, pids 7")
 	assert.NotContains(t, w.out.String(), "takes effect when it starts anew")
 
+	other := registry("one: 61001", "two: 61002")
+	other.Jails[0] = again.Jails[0]
+	other.Jails[0].Limits.DiskBytes = 5
+	w.do(func() { w.apply(other) })
+	assert.Empty(t, set, "what is on a disk is no cgroup's")
+	w.logged("jail one: the change takes effect when it starts anew")
+	w.do(func() { w.apply(again) })
+
 	order := func(l wire.Limit) (lines []string, verdict uint8) {
 		done := make(chan struct{})
 		w.do(func() {

@@ -75,8 +75,8 @@ func (s *server) apply(reg *config.Registry) (errs []error) {
 			fresh = append(fresh, n)
 		}
 		j := s.jails.at(n)
-		if known && j.machine.State == supervise.Running && j.spec.Limits != spec.Limits {
-			s.limit(n, j, spec.Limits, func(error) {})
+		if known && j.machine.State == supervise.Running && moving(j.spec.Limits) != moving(spec.Limits) {
+			s.limit(n, j, moving(spec.Limits), func(error) {})
 		}
 		if known && j.machine.State == supervise.Running && !reflect.DeepEqual(j.spec.Sessions, spec.Sessions) {
 			if j.young {
@@ -257,6 +257,17 @@ func (s *server) limit(n int, j *jailState, l jail.Limits, done func(error)) {
 	}()
 }
 
+// moving are the limits that change while a jail runs, those of its cgroup.
+func moving(l jail.Limits) jail.Limits {
+	l.DiskBytes, l.Files = 0, 0
+	return l
+}
+
+// resting are the others.
+func resting(l jail.Limits) jail.Limits {
+	return jail.Limits{DiskBytes: l.DiskBytes, Files: l.Files}
+}
+
 // limitWords are limits in words.
 func limitWords(l *jail.Limits) string {
 	words := []string{"memory " + strconv.FormatUint(l.MemoryBytes, 10), "cpu " + strconv.FormatUint(uint64(l.CPUPercent), 10) + "%", "pids " + strconv.FormatUint(uint64(l.Pids), 10)}
@@ -316,7 +327,8 @@ func sameJail(a, b *jail.Spec) bool {
 		x.Network = y.Network
 	}
 	x.Record, x.RecordInput = y.Record, y.RecordInput
-	x.Logins, y.Logins, x.Limits, y.Limits = nil, nil, jail.Limits{}, jail.Limits{}
+	x.Logins, y.Logins = nil, nil
+	x.Limits, y.Limits = resting(x.Limits), resting(y.Limits)
 	x.Sessions = y.Sessions
 	return fmt.Sprint(x) == fmt.Sprint(y)
 }
