@@ -460,13 +460,11 @@ func (d *doctor) trySFTP() error {
 	return d.transfer(r, err, strings.Contains(r.stdout, "Remote working directory"))
 }
 
-// trySCP fetches a file that every jail has.
+// trySCP fetches a file that every jail has. How large it is the jail says, so it is kept
+// nowhere: d.dir is in the host's memory.
 func (d *doctor) trySCP() error {
-	to := filepath.Join(d.dir, "fetched")
-	defer os.Remove(to)
-	r, err := d.client("scp", nil, nil, append(d.options("-q", "-P", d.port), "--", d.login+"@"+d.host+":/etc/passwd", to)...)
-	_, missing := os.Stat(to)
-	return d.transfer(r, err, missing == nil)
+	r, err := d.client("scp", nil, nil, append(d.options("-q", "-P", d.port), "--", d.login+"@"+d.host+":/etc/passwd", os.DevNull)...)
+	return d.transfer(r, err, r.status == 0)
 }
 
 func (d *doctor) transfer(r ran, err error, did bool) error {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
 )
 
 // commandWithin is how long a command of the host may take. useradd(8) waits for the
@@ -68,7 +69,7 @@ func said(text string) string {
 		return ""
 	}
 	return fmt.Sprintf(" (%.300s)", strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7F {
+		if !unicode.IsPrint(r) { // C1 and what turns text round among it
 			return ' '
 		}
 		return r
