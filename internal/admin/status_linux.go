@@ -2,8 +2,6 @@ package admin
 
 import (
 	"fmt"
-	"os"
-	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -13,6 +11,7 @@ import (
 	"jail/internal/jail"
 	"jail/internal/launch"
 	"jail/internal/record"
+	"jail/internal/usage"
 )
 
 // jailList is what "ps --json" prints, and jailPage what "status --json" does:
@@ -77,8 +76,8 @@ func describe(r *row, spec *jail.Spec, build string) jailJSON {
 	list := control.Processes(j.PID)
 	n := len(list)
 	j.Processes = &n
-	if bytes, ok := memoryOf(j.PID, r.name); ok {
-		j.Memory = &bytes
+	if u, ok := (usage.Places{}).OfCgroup(r.name, j.PID); ok {
+		j.Memory = &u.Memory
 	}
 	j.Why = why(&j, list, spec)
 	return j
@@ -106,27 +105,6 @@ func why(j *jailJSON, list []control.Process, spec *jail.Spec) string {
 		return "idle_timeout is 0: it runs until it is stopped"
 	}
 	return "nothing: it ends when it has been idle for " + spec.IdleTimeout.String()
-}
-
-// memoryOf is what a jail's cgroup uses, if it has one of its own.
-func memoryOf(pid int, name string) (uint64, bool) {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
-	if err != nil {
-		return 0, false
-	}
-	for line := range strings.Lines(string(text)) {
-		at, unified := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::")
-		if !unified || path.Base(at) != name {
-			continue
-		}
-		for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
-			if n, err := os.ReadFile(path.Join(root, at, "memory.current")); err == nil {
-				bytes, err := strconv.ParseUint(strings.TrimSpace(string(n)), 10, 64)
-				return bytes, err == nil
-			}
-		}
-	}
-	return 0, false
 }
 
 func printJails(opt Options, rows []*row) error {

@@ -38,16 +38,11 @@ const tick = time.Second / 100
 // Of returns what jails use whose first processes are given by name. One that has ended
 // meanwhile is left out.
 func (p Places) Of(first map[string]int) map[string]Usage {
-	if p.Proc == "" {
-		p.Proc = "/proc"
-	}
-	if p.Cgroup == "" {
-		p.Cgroup = "/sys/fs/cgroup"
-	}
+	p = p.known()
 	all := map[string]Usage{}
 	byNamespace := map[string]string{} // the names of jails without a cgroup
 	for name, pid := range first {
-		if u, ok := p.ofCgroup(name, pid); ok {
+		if u, ok := p.OfCgroup(name, pid); ok {
 			all[name] = u
 		} else if ns, err := os.Readlink(p.of(pid, "ns/pid")); err == nil {
 			byNamespace[ns] = name
@@ -89,8 +84,21 @@ func (p Places) of(pid int, file string) string {
 	return filepath.Join(p.Proc, strconv.Itoa(pid), file)
 }
 
-// ofCgroup asks the cgroup of a jail, if it has one of its own.
-func (p Places) ofCgroup(name string, pid int) (u Usage, ok bool) {
+// known has the places where a machine has them for those that are not given.
+func (p Places) known() Places {
+	if p.Proc == "" {
+		p.Proc = "/proc"
+	}
+	if p.Cgroup == "" {
+		p.Cgroup = "/sys/fs/cgroup"
+	}
+	return p
+}
+
+// OfCgroup asks the cgroup of a jail, if it has one of its own; pid is that of its first
+// process.
+func (p Places) OfCgroup(name string, pid int) (u Usage, ok bool) {
+	p = p.known()
 	text, err := os.ReadFile(p.of(pid, "cgroup"))
 	if err != nil {
 		return u, false
