@@ -72,3 +72,9 @@ func TestCheckOfAMainFileThatIsNoTOML(t *testing.T) {
 	assert.Contains(t, out.String(), "error: "+opt.ConfigPath+":2: not valid TOML")
 	assert.Contains(t, out.String(), "note: nothing new of the registry is used: what was in force stays in force\n")
 }
+
+// What cannot be looked at is not called kept.
+func TestDiskUse(t *testing.T) {
+	assert.Equal(t, "not kept", diskUse("/proc/none", 1))
+	assert.Equal(t, "not kept", diskUse("/proc", 1))
+}

@@ -221,6 +221,12 @@ func limits(l *jail.Limits) string {
 	if l.Pids > 0 {
 		list = append(list, fmt.Sprintf("pids %d", l.Pids))
 	}
+	if l.DiskBytes > 0 {
+		list = append(list, "disk "+size(l.DiskBytes))
+	}
+	if l.Files > 0 {
+		list = append(list, fmt.Sprintf("files %d", l.Files))
+	}
 	return strings.Join(list, ", ")
 }
 

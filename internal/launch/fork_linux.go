@@ -386,12 +386,13 @@ func shift(pid int, p *prepared) error {
 		if err == syscall.EINVAL && tree.IDs == source.AllOrNoIDs {
 			continue
 		}
-		if err == syscall.EINVAL && p.spec.Userns.Keep && tree.FD != p.fds.Rootfs {
+		shown := tree.IDs == source.OneID || tree.IDs == source.ShownIDs
+		if err == syscall.EINVAL && p.spec.Userns.Keep && shown {
 			continue // the login's ids are its own on the host, and so they are on this file system
 		}
 		if err == syscall.EINVAL {
 			fix := "set userns = false for jail " + p.spec.Name
-			if tree.FD != p.fds.Rootfs && len(p.spec.Logins) == 1 {
+			if shown && len(p.spec.Logins) == 1 {
 				fix = `set userns = "keep" for jail ` + p.spec.Name
 			}
 			return fmt.Errorf("%s: its file system cannot be mounted with mapped ids; %s, or move it to ext4, xfs or btrfs", tree.Name, fix)

@@ -210,7 +210,7 @@ func (p *prepared) openTrees(src source.Source, touch func(string)) (*source.Ope
 			return nil, err
 		}
 		p.fds.Mounts[len(trees)+i] = tree
-		p.trees = append(p.trees, source.Tree{FD: tree, Name: m.Source})
+		p.trees = append(p.trees, source.Tree{FD: tree, Name: m.Source, IDs: source.ShownIDs})
 	}
 	return opened, nil
 }

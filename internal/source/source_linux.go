@@ -124,6 +124,10 @@ const (
 	// can make anything there (EOVERFLOW): uid 0 inside neither reads what is not the
 	// one's, nor leaves a set-uid program of the host's root on the disk.
 	OneID
+	// ShownIDs is AllIDs of a mount that is not of the root: where the login keeps its ids
+	// it may be on a file system that cannot be mounted with mapped ids, and so may one
+	// with OneID.
+	ShownIDs
 	// AllOrNoIDs is AllIDs on a file system that can be mounted with mapped ids, and NoIDs
 	// on others, as tmpfs before Linux 6.3.
 	AllOrNoIDs
