@@ -68,10 +68,19 @@ func RecorderPath(runtimeDir string) string { return filepath.Join(runtimeDir, "
 func ListenRecorder(runtimeDir string) (int, error) {
 	path := RecorderPath(runtimeDir)
 	fd, err := listen(path, os.Geteuid())
-	if err == nil {
-		err = os.Chmod(path, 0o666)
+	if err != nil {
+		return -1, err
 	}
-	return fd, err
+	// What is accepted has it from here, and so from the first packet on.
+	if err := sys.RefuseRights(fd); err != nil && err != syscall.ENOPROTOOPT { // before 6.16
+		sys.Close(fd)
+		return -1, err
+	}
+	if err := os.Chmod(path, 0o666); err != nil {
+		sys.Close(fd)
+		return -1, err
+	}
+	return fd, nil
 }
 
 // PrepareDir makes the runtime directory, owned by the caller and writable by

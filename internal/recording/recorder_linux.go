@@ -41,6 +41,7 @@ type Recorder struct {
 	refused int
 	unknown sync.Once
 	all     sync.WaitGroup
+	closer  fdsock.Closer
 }
 
 // Subject is who is recorded.
@@ -145,14 +146,12 @@ func (r *Recorder) Serve(ln *os.File) error {
 // connection is one session's, from its first word to its end. A session is never answered.
 func (r *Recorder) connection(fd int) {
 	began := time.Now()
-	_ = sys.RefuseRights(fd)
 	cred, err := sys.PeerCred(fd)
 	if err != nil || unix.SetNonblock(fd, true) != nil {
-		sys.Close(fd)
+		r.closer.Close(-1, fd)
 		return
 	}
-	conn := os.NewFile(uintptr(fd), "session")
-	defer conn.Close()
+	defer func() { r.leave(cred.Uid, fd) }()
 	who, err := r.Who(cred.Uid)
 	if err != nil {
 		r.unknown.Do(func() {
@@ -168,6 +167,13 @@ func (r *Recorder) connection(fd int) {
 		return
 	}
 	defer r.give(who.folder)
+	// Of two descriptors, so that closing the one is not what closes the connection.
+	again, err := sys.Fcntl(fd, unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	conn := os.NewFile(uintptr(again), "session")
+	defer conn.Close()
 	_ = conn.SetReadDeadline(began.Add(headerWait))
 	c := cast{recorder: r, who: who, began: began}
 	raw, err := conn.SyscallConn()
@@ -195,6 +201,18 @@ func (r *Recorder) connection(fd int) {
 		}
 	}
 	c.close()
+}
+
+// leave closes a connection. Anybody of the host may have one and put descriptors into it,
+// before Linux 6.16, that take as long as he likes to be closed: of one uid no more than one
+// thread waits for that.
+func (r *Recorder) leave(uid uint32, fd int) {
+	var m sys.MsgBuf
+	if sys.Quiet(fd, &m) {
+		sys.Close(fd)
+		return
+	}
+	r.closer.Close(int(uid), fd)
 }
 
 // packet is one message of jail-enter's, and room to see that it is too long.

@@ -1,0 +1,100 @@
+package recording
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"jail/internal/fdsock"
+	"jail/internal/sys"
+)
+
+// slow returns a TCP connection that takes an hour to be closed (SO_LINGER, socket(7)).
+func slow(t *testing.T) int {
+	t.Helper()
+	l, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { sys.Close(l) })
+	require.NoError(t, syscall.SetsockoptInt(l, syscall.SOL_SOCKET, syscall.SO_RCVBUF, 1))
+	require.NoError(t, syscall.Bind(l, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	require.NoError(t, syscall.Listen(l, 1))
+	name, err := syscall.Getsockname(l)
+	require.NoError(t, err)
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	require.NoError(t, syscall.Connect(fd, name))
+	require.NoError(t, syscall.SetsockoptLinger(fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1, Linger: 3600}))
+	require.NoError(t, sys.SetNonblock(fd))
+	for buf := make([]byte, 64<<10); ; {
+		if _, err := sys.Write(fd, buf); err != nil {
+			require.Equal(t, syscall.EAGAIN, err)
+			return fd
+		}
+	}
+}
+
+// TestRecorderTakesNoDescriptors: where the kernel can refuse them it does so from the first
+// packet on, which comes before anybody has accepted the connection.
+func TestRecorderTakesNoDescriptors(t *testing.T) {
+	run, err := os.MkdirTemp("/tmp", "jr")
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(run) })
+	ln, err := fdsock.ListenRecorder(run)
+	require.NoError(t, err)
+	defer sys.Close(ln)
+	probe, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer sys.Close(probe)
+	if sys.RefuseRights(probe) == syscall.ENOPROTOOPT {
+		t.Skip("before Linux 6.16")
+	}
+	fd, e := sys.ConnectAt(syscall.SOCK_SEQPACKET, []byte(fdsock.RecorderPath(run)))
+	require.Zero(t, e)
+	defer sys.Close(fd)
+	var m sys.MsgBuf
+	assert.Equal(t, syscall.EPERM, sys.SendMsg(fd, begin(false), []int{0}, true, &m))
+}
+
+// TestRecorderWaitsForNoDescriptor: where the kernel cannot, whoever sends what takes long to
+// be closed is waited for by nobody else.
+func TestRecorderWaitsForNoDescriptor(t *testing.T) {
+	for claim, who := range map[string]Subject{
+		"not recorded": {Jail: "debian", Login: "bob"},
+		"recorded":     {Jail: "debian", Login: "bob", Record: true},
+	} {
+		run, err := os.MkdirTemp("/tmp", "jr")
+		require.NoError(t, err)
+		t.Cleanup(func() { os.RemoveAll(run) })
+		path := filepath.Join(run, "recorder")
+		fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
+		require.NoError(t, err)
+		require.NoError(t, syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}))
+		require.NoError(t, syscall.Listen(fd, 10))
+		var m sys.MsgBuf
+		conn, e := sys.ConnectAt(syscall.SOCK_SEQPACKET, []byte(path))
+		require.Zero(t, e)
+		// The second is left behind when the connection ends over the first.
+		require.NoError(t, sys.SendMsg(conn, out("out of turn"), nil, true, &m))
+		s := slow(t)
+		require.NoError(t, sys.SendMsg(conn, out("x"), []int{s}, true, &m))
+		sys.Close(s)
+		r := New(t.TempDir(), t.Logf)
+		r.Who = func(uint32) (Subject, error) { return who, nil }
+		ln, done := os.NewFile(uintptr(fd), "listener"), make(chan error, 1)
+		go func() { done <- r.Serve(ln) }()
+		require.Eventually(t, func() bool { return sys.SendMsg(conn, out("x"), nil, false, &m) == syscall.EPIPE }, 10*time.Second, time.Millisecond, claim)
+		ln.Close()
+		select {
+		case err := <-done:
+			assert.NoError(t, err)
+		case <-time.After(5 * time.Second):
+			t.Errorf("%s: the recorder waits for a descriptor", claim)
+		}
+		sys.Close(conn)
+	}
+}
