@@ -13,6 +13,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"jail/internal/fdsock"
 )
 
 const (
@@ -77,6 +79,11 @@ func TestSixLinesCageAGroup(t *testing.T) {
 	plant(t, "/etc/group", contents("/etc/group")+"project:x:74001:st7,st8\n")
 
 	require.NoError(t, os.WriteFile(registryPath, []byte(sixLines(t)), 0o644))
+	// No login's socket says that this serve, which has none, is ready.
+	eventually(t, "serve takes orders", func() bool {
+		_, err := os.Stat(fdsock.ServePath("/run/jail"))
+		return err == nil
+	})
 	reload := runCommand(t, exec.Command(initPath, "reload"), nil) // which is systemctl reload jail
 	require.Zero(t, reload.status, "%s%s", reload.stdout, reload.stderr)
 	ps := runCommand(t, exec.Command(initPath, "ps"), nil)
