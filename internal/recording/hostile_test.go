@@ -3,6 +3,7 @@ package recording
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 	"jail/internal/fdsock"
 	"jail/internal/sys"
+	"jail/internal/wire"
 )
 
 // slow returns a TCP connection that takes an hour to be closed (SO_LINGER, socket(7)).
@@ -97,4 +99,29 @@ func TestRecorderWaitsForNoDescriptor(t *testing.T) {
 		}
 		sys.Close(conn)
 	}
+}
+
+// TestRecorderSaysLittle: a login whose jail-enter is another program does not fill the log,
+// whatever it sends, and leaves it to others.
+func TestRecorderSaysLittle(t *testing.T) {
+	r := record(t, Subject{Jail: "debian", Login: "bob", Record: true})
+	r.store.files = 3
+	packets := [][]byte{begin(false)}
+	for range 10 * maxSaid {
+		packets = append(packets, wire.AppendDropped(nil, 1))
+	}
+	r.whole(packets...)
+	for range maxSaid {
+		r.whole(begin(false))
+	}
+	assert.Equal(t, maxSaid, strings.Count(r.said(), "login bob"))
+	r.say("alice", "of login alice")
+	assert.Contains(t, r.said(), "of login alice")
+	r.saying.Lock()
+	s := r.Recorder.said["bob"]
+	s.since = s.since.Add(-time.Hour)
+	r.Recorder.said["bob"] = s
+	r.saying.Unlock()
+	r.whole(begin(false), wire.AppendDropped(nil, 1))
+	assert.Regexp(t, `\n1\d\d lines on login bob were left out\n`, r.said())
 }

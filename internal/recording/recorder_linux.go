@@ -42,6 +42,39 @@ type Recorder struct {
 	unknown sync.Once
 	all     sync.WaitGroup
 	closer  fdsock.Closer
+
+	saying sync.Mutex
+	said   map[string]said // by login
+}
+
+// said is what the log has got of a login since a time.
+type said struct {
+	since         time.Time
+	lines, missed int
+}
+
+// maxSaid is how many lines the log gets of a login in a minute: each message of its
+// jail-enter could be worth one.
+const maxSaid = 20
+
+// say logs what concerns one login.
+func (r *Recorder) say(login, format string, args ...any) {
+	r.saying.Lock()
+	defer r.saying.Unlock()
+	s := r.said[login]
+	if time.Since(s.since) >= time.Minute {
+		if s.missed > 0 {
+			r.Log("%d lines on login %s were left out", s.missed, login)
+		}
+		s = said{since: time.Now()}
+	}
+	if s.lines < maxSaid {
+		s.lines++
+		r.Log(format, args...)
+	} else {
+		s.missed++
+	}
+	r.said[login] = s
 }
 
 // Subject is who is recorded.
@@ -101,7 +134,9 @@ func (r *Recorder) busy() bool {
 
 // New returns a recorder for a store in dir.
 func New(dir string, log func(format string, args ...any)) *Recorder {
-	return &Recorder{Log: log, of: map[string]int{}, store: store{dir: dir, login: MaxLogin, files: MaxFiles, one: MaxRecording, log: log}}
+	r := &Recorder{Log: log, of: map[string]int{}, said: map[string]said{}, store: store{dir: dir, login: MaxLogin, files: MaxFiles, one: MaxRecording}}
+	r.store.log = r.say
+	return r
 }
 
 // lookUp asks the registry in force.
@@ -292,7 +327,7 @@ func (c *cast) packet(p []byte, first bool, pid int, uid uint32) bool {
 		var n uint64
 		if n, err = wire.DecodeDropped(body); err == nil {
 			c.event(Marker, fmt.Appendf(nil, "%d bytes are missing here: the recorder was too slow", n))
-			c.recorder.Log("recording %s of login %s: %d bytes were dropped, the recorder was too slow", c.id, c.who.Login, n)
+			c.recorder.say(c.who.Login, "recording %s of login %s: %d bytes were dropped, the recorder was too slow", c.id, c.who.Login, n)
 		}
 	default:
 		return false
@@ -304,7 +339,7 @@ func (c *cast) packet(p []byte, first bool, pid int, uid uint32) bool {
 func (c *cast) create(m *wire.Record, pid int, uid uint32) error {
 	s := &c.recorder.store
 	if !s.room(c.who.folder, maxLine) {
-		c.recorder.Log("a session of login %s is not recorded: there is no room for more of its recordings, and all are still made", c.who.Login)
+		c.recorder.say(c.who.Login, "a session of login %s is not recorded: there is no room for more of its recordings, and all are still made", c.who.Login)
 		return unix.ENOSPC
 	}
 	line, err := header(&Header{
@@ -316,7 +351,7 @@ func (c *cast) create(m *wire.Record, pid int, uid uint32) error {
 		c.file, c.id, err = s.create(c.who.folder, c.began, pid, line)
 	}
 	if err != nil {
-		c.recorder.Log("a session of login %s is not recorded: %v", c.who.Login, err)
+		c.recorder.say(c.who.Login, "a session of login %s is not recorded: %v", c.who.Login, err)
 		return err
 	}
 	c.size = int64(len(line))
@@ -335,7 +370,7 @@ func (c *cast) event(k Kind, data []byte) {
 		if c.size >= s.one || !s.room(c.who.folder, maxLine) {
 			c.full = true
 			c.put(c.enc.event(at, Marker, []byte("the recording ends here, there is no room for more of it")))
-			c.recorder.Log("recording %s of login %s ends before its session: it has %d bytes, and there is no room for more", c.id, c.who.Login, c.size)
+			c.recorder.say(c.who.Login, "recording %s of login %s ends before its session: it has %d bytes, and there is no room for more", c.id, c.who.Login, c.size)
 			return
 		}
 	}
@@ -361,7 +396,7 @@ func (c *cast) put(line []byte) bool {
 	c.lost += int64(len(line))
 	if !c.broken {
 		c.broken = true
-		c.recorder.Log("recording %s of login %s has gaps: %v (said once)", c.id, c.who.Login, err)
+		c.recorder.say(c.who.Login, "recording %s of login %s has gaps: %v (said once)", c.id, c.who.Login, err)
 	}
 	return false
 }

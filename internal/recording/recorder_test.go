@@ -295,7 +295,7 @@ func TestRecorderWithoutRoom(t *testing.T) {
 
 func TestFollow(t *testing.T) {
 	dir := t.TempDir()
-	s := store{dir: dir, login: MaxLogin, files: MaxFiles, one: MaxRecording, log: t.Logf}
+	s := store{dir: dir, login: MaxLogin, files: MaxFiles, one: MaxRecording}
 	f, id, err := s.create("bob", time.Now(), 1, []byte(headerLine))
 	require.NoError(t, err)
 	_, again, err := s.create("bob", time.Now(), 1, []byte(headerLine))

@@ -47,7 +47,7 @@ type store struct {
 	login int64 // MaxLogin
 	files int   // MaxFiles
 	one   int64 // MaxRecording
-	log   func(format string, args ...any)
+	log   func(login, format string, args ...any)
 }
 
 // create makes a new file for a login, with its first line, which is locked as long as it is written:
@@ -113,10 +113,10 @@ func (s *store) room(login string, more int64) bool {
 			continue
 		}
 		if err := os.Remove(path); err != nil {
-			s.log("recording %s of login %s cannot be removed: %v", strings.TrimSuffix(e.Name(), suffix), login, err)
+			s.log(login, "recording %s of login %s cannot be removed: %v", strings.TrimSuffix(e.Name(), suffix), login, err)
 			continue
 		}
-		s.log("recording %s of login %s was removed, to make room for a new one", strings.TrimSuffix(e.Name(), suffix), login)
+		s.log(login, "recording %s of login %s was removed, to make room for a new one", strings.TrimSuffix(e.Name(), suffix), login)
 		total -= sizes[i]
 		count--
 	}
