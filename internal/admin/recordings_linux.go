@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -105,7 +106,7 @@ func Replay(opt Options, name string, speed float64, plain bool) error {
 	}
 	defer t.close()
 	var notes []string
-	p := recording.Player{Out: os.Stdout, Keys: t.keys, Speed: speed, Note: func(text string) { notes = append(notes, text) }}
+	p := recording.Player{Out: t, Keys: t.keys, Speed: speed, Note: func(text string) { notes = append(notes, text) }}
 	var file io.Closer
 	p.Open = func() (*recording.Reader, error) {
 		if file != nil {
@@ -162,7 +163,7 @@ func Watch(opt Options, name string, plain bool) error {
 				continue
 			}
 			if err == nil && ev.Kind == recording.Output {
-				_, err = io.WriteString(os.Stdout, ev.Data)
+				_, err = io.WriteString(t, ev.Data)
 			}
 		}
 		if err == io.EOF {
@@ -234,8 +235,11 @@ func printPlain(opt Options, info recording.Info, follow bool) error {
 
 // screen is the terminal that something is shown on.
 type screen struct {
+	in     int
+	out    *os.File
 	modes  wire.Termios
 	keys   chan byte
+	mu     sync.Mutex // of what follows, and of out
 	closed bool
 	told   bool
 }
@@ -247,7 +251,7 @@ func openScreen(plain bool) (*screen, bool) {
 	if _, outErr := tty.GetTermios(1); plain || err != nil || outErr != nil {
 		return nil, false
 	}
-	t := &screen{modes: modes, keys: make(chan byte, 64)}
+	t := &screen{in: 0, out: os.Stdout, modes: modes, keys: make(chan byte, 64)}
 	raw := tty.Raw(modes)
 	if tty.SetTermios(0, &raw) != nil {
 		return nil, false
@@ -272,12 +276,29 @@ func openScreen(plain bool) (*screen, bool) {
 	return t, true
 }
 
-// close leaves the terminal as it was.
+// Write shows p, until the screen is closed.
+func (t *screen) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return 0, os.ErrClosed
+	}
+	return t.out.Write(p)
+}
+
+// answersWithin is how long a terminal may take to answer what it was asked last.
+const answersWithin = 200 * time.Millisecond
+
+// close leaves the terminal as it was. What is shown may ask the terminal for something, in
+// its last bytes, and the answer would be typed into the shell that comes next.
 func (t *screen) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if !t.closed {
 		t.closed = true
-		_, _ = os.Stdout.WriteString(recording.Leave + "\r\n")
-		_ = tty.SetTermios(0, &t.modes)
+		_, _ = t.out.WriteString(recording.Leave + "\r\n")
+		time.Sleep(answersWithin)
+		_ = tty.RestoreFlushed(t.in, &t.modes)
 	}
 }
 

@@ -15,6 +15,7 @@ const (
 	tcgets2     = 0x802c542a
 	tcsets2     = 0x402c542b
 	tcsetsw2    = 0x402c542c
+	tcsetsf2    = 0x402c542d
 	tiocswinsz  = 0x5414
 	tiocgwinsz  = 0x5413
 	tiocgpgrp   = 0x540f
@@ -46,6 +47,11 @@ func SetTermios(fd int, t *wire.Termios) error { return sys.IoctlPtr(fd, tcsets2
 
 // Restore sets the modes of fd once its output has drained (TCSADRAIN).
 func Restore(fd int, t *wire.Termios) error { return sys.IoctlPtr(fd, tcsetsw2, unsafe.Pointer(t)) }
+
+// RestoreFlushed is Restore, and drops what has not been read (TCSAFLUSH).
+func RestoreFlushed(fd int, t *wire.Termios) error {
+	return sys.IoctlPtr(fd, tcsetsf2, unsafe.Pointer(t))
+}
 
 // Raw returns t made raw, as cfmakeraw(3) does, so that every byte passes
 // unchanged.
