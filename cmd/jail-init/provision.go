@@ -168,7 +168,7 @@ func (c *common) add(args []string) error {
 		host = "HOST"
 	}
 	if len(r.Keys) == 0 && r.Password == "" {
-		fmt.Printf("%s has no key yet; give him one: jail key %s add FILE\n", r.Login, r.Login)
+		fmt.Printf("no key was given: jail key %[1]s ls shows those %[1]s has, jail key %[1]s add FILE adds one\n", r.Login)
 	}
 	fmt.Printf("log in: ssh %s@%s\n", r.Login, host)
 	return nil

@@ -305,7 +305,14 @@ func (a *auditor) checkGroups(l *login) {
 		if g.name == a.opt.BlockGroup || slices.Contains(a.matches.groups, g.name) {
 			continue // sshd knows the logins by it, or will
 		}
-		a.add(l, Note, "group", "/etc/group, "+g.name, "sshd and jail-enter run with this group on the host, and with the access it gives; it is not known inside",
+		if a.blocks[l.jail.Name].Match == fmt.Sprintf("group = %q", g.name) {
+			continue // who leaves it has no jail
+		}
+		inside := "it is not known inside"
+		if slices.ContainsFunc(l.jail.Source.Groups, func(in jail.Group) bool { return in.Name == g.name }) {
+			inside = "inside it counts for mounts"
+		}
+		a.add(l, Note, "group", "/etc/group, "+g.name, "sshd and jail-enter run with this group on the host, and with the access it gives; "+inside,
 			"gpasswd -d "+LoginName+" "+g.name)
 	}
 }

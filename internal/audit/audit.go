@@ -147,7 +147,7 @@ type Kernel struct {
 func Run(reg *config.Registry, opt Options) []Finding {
 	a := &auditor{opt: opt}
 	if reg != nil {
-		a.jails, a.elsewhere = reg.Jails, reg.Accounts
+		a.jails, a.blocks, a.elsewhere = reg.Jails, reg.Blocks, reg.Accounts
 	}
 	a.complete()
 	if !opt.Rootless {
@@ -198,6 +198,7 @@ type auditor struct {
 	opt    Options
 	files  files
 	jails  []jail.Spec
+	blocks map[string]config.Block // by the jail's name
 	logins []*login
 	groups []group
 	// roots and shared are whose a directory is, see tenants.

@@ -106,6 +106,7 @@ type world struct {
 	quota    quota.Looked
 	quotaErr error
 	jails    []jail.Spec
+	blocks   map[string]config.Block
 	opt      Options
 }
 
@@ -185,7 +186,7 @@ func (w *world) run() []Finding {
 	o.files = w.files
 	o.JailEnter, o.BlockGroup = []string{"/usr/bin/jail-enter"}, "jailed"
 	o.JailKeys = "/usr/lib/jail/jail-keys"
-	return Run(&config.Registry{Jails: w.jails}, o)
+	return Run(&config.Registry{Jails: w.jails, Blocks: w.blocks}, o)
 }
 
 func lines(found []Finding) string {
@@ -819,6 +820,14 @@ func TestFindings(t *testing.T) {
 			w.files["/etc/ssh/sshd_config"] = fakeFile{text: "Match User bob\n\tForceCommand exec /usr/bin/jail-enter --forced\n"}
 		}, []want{{Error, "/etc/ssh/sshd_config:2", "not this login", "have its Match apply to alice"}}, nil},
 		{"the group of the block is not one to leave", func(w *world) { w.group = "jailed:x:77:alice\n" }, nil, []string{"gpasswd"}},
+		{"nor is the one a jail is made by", func(w *world) {
+			w.group = "students:x:78:alice\nvideo:x:44:alice\nwork:x:79:alice\n"
+			w.blocks = map[string]config.Block{"web": {Match: `group = "students"`}}
+			w.jails[0].Source.Groups = []jail.Group{{Name: "work", GID: 79}}
+		}, []want{
+			{Note, "/etc/group, video", "it is not known inside", "gpasswd -d alice video"},
+			{Note, "/etc/group, work", "inside it counts for mounts", "gpasswd -d alice work"},
+		}, []string{"gpasswd -d alice students"}},
 		{"DenyUsers", func(w *world) { w.set("denyusers", "bob a*") },
 			[]want{{Error, "sshd_config, DenyUsers", "refuses", "take alice out of DenyUsers"}}, nil},
 		{"DenyUsers of a place", func(w *world) { w.set("denyusers", "alice@10.0.0.1") }, nil, []string{"DenyUsers"}},
