@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -124,4 +125,38 @@ func TestRecorderSaysLittle(t *testing.T) {
 	r.saying.Unlock()
 	r.whole(begin(false), wire.AppendDropped(nil, 1))
 	assert.Regexp(t, `\n1\d\d lines on login bob were left out\n`, r.said())
+}
+
+// TestRecorderLooksUpSoMany: who connects faster than it is looked up who he is is thrown out,
+// and keeps out nobody else.
+func TestRecorderLooksUpSoMany(t *testing.T) {
+	wait := make(chan struct{})
+	var looking atomic.Int32
+	r := recordBy(t, func(uint32) (Subject, error) {
+		looking.Add(1)
+		<-wait
+		return Subject{Jail: "debian", Login: "bob", Record: true}, nil
+	})
+	var fds []int
+	for range maxOfLogin {
+		fds = append(fds, r.session(begin(false)))
+	}
+	require.Eventually(t, func() bool { return looking.Load() == maxOfLogin }, 10*time.Second, time.Millisecond)
+	fd := r.session(begin(false))
+	defer sys.Close(fd)
+	n, err := sys.Poll([]sys.PollFD{{FD: int32(fd), Events: sys.PollIn}}, 10_000)
+	require.NoError(t, err)
+	assert.Equal(t, 1, n)
+	assert.EqualValues(t, maxOfLogin, looking.Load())
+	assert.True(t, r.ask(1<<31), "another uid")
+	r.asked(1 << 31)
+	close(wait)
+	for _, fd := range fds {
+		sys.Close(fd)
+	}
+	require.Eventually(t, func() bool {
+		r.Recorder.mu.Lock()
+		defer r.Recorder.mu.Unlock()
+		return len(r.asking) == 0 && r.total == 0
+	}, 10*time.Second, time.Millisecond)
 }

@@ -37,6 +37,7 @@ type Recorder struct {
 
 	mu      sync.Mutex
 	of      map[string]int // recordings there are now, by login
+	asking  map[uint32]int // connections of which it is not known whose they are, by uid
 	total   int
 	refused int
 	unknown sync.Once
@@ -134,7 +135,7 @@ func (r *Recorder) busy() bool {
 
 // New returns a recorder for a store in dir.
 func New(dir string, log func(format string, args ...any)) *Recorder {
-	r := &Recorder{Log: log, of: map[string]int{}, said: map[string]said{}, store: store{dir: dir, login: MaxLogin, files: MaxFiles, one: MaxRecording}}
+	r := &Recorder{Log: log, of: map[string]int{}, asking: map[uint32]int{}, said: map[string]said{}, store: store{dir: dir, login: MaxLogin, files: MaxFiles, one: MaxRecording}}
 	r.store.log = r.say
 	return r
 }
@@ -187,7 +188,11 @@ func (r *Recorder) connection(fd int) {
 		return
 	}
 	defer func() { r.leave(cred.Uid, fd) }()
+	if !r.ask(cred.Uid) {
+		return
+	}
 	who, err := r.Who(cred.Uid)
+	r.asked(cred.Uid)
 	if err != nil {
 		r.unknown.Do(func() {
 			r.Log("a session of uid %d is not recorded, since it is not known whose it is: %v (said once)", cred.Uid, err)
@@ -254,6 +259,26 @@ func (r *Recorder) leave(uid uint32, fd int) {
 type packet [wire.HeaderLen + wire.MaxRecorded + 1]byte
 
 var packets = sync.Pool{New: func() any { return new(packet) }}
+
+// ask reports whether it may be looked up who a uid is: not for more connections of one at a time
+// than could be recorded. Anybody of the host can make some faster than that is looked up.
+func (r *Recorder) ask(uid uint32) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.asking[uid] >= maxOfLogin {
+		return false
+	}
+	r.asking[uid]++
+	return true
+}
+
+func (r *Recorder) asked(uid uint32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.asking[uid]--; r.asking[uid] == 0 {
+		delete(r.asking, uid)
+	}
+}
 
 func (r *Recorder) take(login string) bool {
 	r.mu.Lock()

@@ -34,6 +34,15 @@ type recorded struct {
 // record starts a recorder for the caller's uid, which is bob in jail debian.
 func record(t *testing.T, who Subject) *recorded {
 	t.Helper()
+	return recordBy(t, func(uid uint32) (Subject, error) {
+		assert.EqualValues(t, os.Getuid(), uid)
+		return who, nil
+	})
+}
+
+// recordBy is record with somebody who says whose connection it is.
+func recordBy(t *testing.T, who func(uid uint32) (Subject, error)) *recorded {
+	t.Helper()
 	old := syscall.Umask(0o077)
 	defer syscall.Umask(old)
 	run, err := os.MkdirTemp("/tmp", "jr") // a socket's path is short
@@ -47,10 +56,7 @@ func record(t *testing.T, who Subject) *recorded {
 		defer r.mu.Unlock()
 		r.log = append(r.log, fmt.Sprintf(format, args...))
 	})
-	r.Who = func(uid uint32) (Subject, error) {
-		assert.EqualValues(t, os.Getuid(), uid)
-		return who, nil
-	}
+	r.Who = who
 	go func() { defer close(r.done); assert.NoError(t, r.Serve(r.ln)) }()
 	t.Cleanup(r.end)
 	return r
