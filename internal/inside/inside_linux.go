@@ -30,6 +30,7 @@ import (
 	"jail/internal/login"
 	"jail/internal/rootpath"
 	"jail/internal/source"
+	"jail/internal/wire"
 )
 
 var (
@@ -251,7 +252,7 @@ func lookAt(spec *jail.Spec, lg *jail.Login, maps *idmaps) (found []audit.Remark
 		groups := groupsOf(s)
 		if whole {
 			checkHome(s, lg, groups, exec, say)
-			checkShell(s, groups, exec, say)
+			checkShell(s, groups, spec.SFTP != wire.SFTPOff, exec, say)
 		}
 		switch {
 		case rootless:
@@ -352,14 +353,19 @@ func checkHome(s *keys.Seen, lg *jail.Login, groups []uint32, exec string, say s
 	}
 }
 
-// checkShell looks whether the user's shell is a program.
-func checkShell(s *keys.Seen, groups []uint32, exec string, say sayer) {
+// checkShell looks whether the user's shell is a program. With sftp, one that lets nobody in may
+// be what is wanted: sshd's internal-sftp needs none, nor that it is there.
+func checkShell(s *keys.Seen, groups []uint32, sftp bool, exec string, say sayer) {
 	shell := s.User.Shell
 	const what = "the shell of the user inside, "
 	const fix = "give it another: "
 	change := exec + "usermod -s /bin/sh " + s.User.Name + ", or shell in the registry"
 	if !path.IsAbs(shell) {
 		say(audit.Error, "inside-shell", what+shell+", is not an absolute path, so no session starts", fix+change)
+		return
+	}
+	if base := path.Base(shell); sftp && (base == "nologin" || base == "false") {
+		say(audit.Warning, "inside-shell", what+shell+", lets nobody in but by sftp, where sshd has Subsystem sftp internal-sftp", change)
 		return
 	}
 	var st unix.Stat_t

@@ -21,6 +21,7 @@ import (
 	"jail/internal/audit"
 	"jail/internal/jail"
 	"jail/internal/needs"
+	"jail/internal/wire"
 )
 
 // TestMain lets the test's own program be the one that looks.
@@ -102,6 +103,11 @@ func TestWhatALoginMeets(t *testing.T) {
 			return first(os.Chown(r+"/bin/sh", 0, 51), os.Chmod(r+"/bin/sh", 0o750))
 		}, "error inside-shell mode 0750"},
 		"a shell of the registry's": {func(_ string, s *jail.Spec) error { s.Logins[0].Shell = "/bin/zsh"; return nil }, "error inside-shell /bin/zsh"},
+		"a shell for sftp alone":    {func(_ string, s *jail.Spec) error { s.Logins[0].Shell = "/usr/sbin/nologin"; return nil }, "warning inside-shell by sftp"},
+		"the same without sftp": {func(_ string, s *jail.Spec) error {
+			s.Logins[0].Shell, s.SFTP = "/usr/sbin/nologin", wire.SFTPOff
+			return nil
+		}, "error inside-shell does not exist"},
 		"a shell out of the root": {func(r string, _ *jail.Spec) error {
 			return first(os.Remove(r+"/bin/sh"), os.Symlink("/usr/bin/true", r+"/bin/sh"))
 		}, "error inside-shell does not exist"},
