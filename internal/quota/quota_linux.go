@@ -11,6 +11,7 @@ package quota
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"syscall"
 	"time"
@@ -32,7 +33,7 @@ var ErrNotKept = errors.New("its file system keeps no project quotas: ext4 does 
 	"and the mount option prjquota; xfs with the mount option pquota")
 
 // maxDeep bounds how many directories are above one another when files are given to a
-// project: each takes a descriptor.
+// project: each takes two descriptors.
 const maxDeep = 500
 
 // Bound keeps the directory behind the descriptor dir, which may be of O_PATH, to a limit.
@@ -160,22 +161,41 @@ func give(dir int, project uint32, deep int) error {
 	if deep > maxDeep {
 		return fmt.Errorf("more than %d directories are in one another", maxDeep)
 	}
+	err := each(dir, func(name string) error {
+		if err := giveEntry(dir, name, project, deep); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return mark(dir, project, sys.ProjectInherit)
+}
+
+// each calls do with the names in a directory. How many there are, and how long they are, is a
+// tenant's choice: some are read at a time.
+func each(dir int, do func(name string) error) error {
 	again, err := open(dir, ".", syscall.O_DIRECTORY)
 	if err != nil {
 		return err
 	}
 	f := os.NewFile(uintptr(again), ".")
-	names, err := f.Readdirnames(-1)
-	f.Close()
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if err := giveEntry(dir, name, project, deep); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+	defer f.Close()
+	for {
+		names, err := f.Readdirnames(1024)
+		for _, name := range names {
+			if err := do(name); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
 		}
 	}
-	return mark(dir, project, sys.ProjectInherit)
 }
 
 func giveEntry(dir int, name string, project uint32, deep int) error {
