@@ -43,6 +43,8 @@ type Keeper struct {
 	resolvConf string
 
 	applying sync.Mutex // one at a time, in the order of the registries
+	settling sync.Mutex
+	pause    time.Duration // the first of Settle
 
 	mu        sync.Mutex
 	jails     []jail.Spec
@@ -56,7 +58,7 @@ type Keeper struct {
 
 // New returns a Keeper.
 func New(runtimeDir string) *Keeper {
-	return &Keeper{lock: filepath.Join(runtimeDir, "network.lock"), pins: Pins(runtimeDir), ask: askProgram, resolvConf: resolvConf}
+	return &Keeper{lock: filepath.Join(runtimeDir, "network.lock"), pins: Pins(runtimeDir), ask: askProgram, resolvConf: resolvConf, pause: time.Second}
 }
 
 // Pins is the directory of the pins that belong to a runtime directory.
@@ -139,6 +141,29 @@ func (k *Keeper) Stale() bool {
 	}
 	text, _ := os.ReadFile(k.resolvConf)
 	return !slices.Equal(network.Resolvers(text), k.resolvers)
+}
+
+// Settle does Again as long as that would change something: at once, and, since a process on the
+// host with a login's uid may be there longer than the jail, which nobody hears of, again and
+// again, at last each minute. It returns when nothing is left, or somebody else is at it.
+func (k *Keeper) Settle() error {
+	if !k.Stale() {
+		return nil
+	}
+	if err := k.Again(); err != nil || !k.settling.TryLock() {
+		return err
+	}
+	defer k.settling.Unlock()
+	for pause := k.pause; k.Stale(); pause = min(2*pause, time.Minute) {
+		time.Sleep(pause)
+		if !k.Stale() {
+			break
+		}
+		if err := k.Again(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Refused says why a jail must not start: what of the network is to be its own would not

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -125,4 +126,29 @@ func TestPins(t *testing.T) {
 	a, b := Pins("/run/a"), Pins("/run/b")
 	assert.NotEqual(t, a, b)
 	assert.Regexp(t, `^/sys/fs/bpf/jail-[0-9a-f]{8}$`, a)
+}
+
+// TestSettle: a process that is there longer than its jail keeps what it has, and no longer,
+// though nobody tells that it has ended.
+func TestSettle(t *testing.T) {
+	answers, looks := []bool{true, true, true, false}, 0
+	k, asked := kept(t, func() (network.Answer, error) {
+		unsettled := answers[min(looks, len(answers)-1)]
+		looks++
+		return network.Answer{Unsettled: unsettled}, nil
+	})
+	k.pause = time.Millisecond
+	require.NoError(t, k.Apply(registry(mail)))
+	require.True(t, k.Stale())
+	require.NoError(t, k.Settle())
+	assert.False(t, k.Stale())
+	assert.Len(t, *asked, 4)
+	require.NoError(t, k.Settle())
+	assert.Len(t, *asked, 4, "nothing is left to do")
+
+	looks = 0
+	require.NoError(t, k.Apply(registry(mail)))
+	k.settling.Lock()
+	require.NoError(t, k.Settle())
+	assert.Equal(t, 2, looks, "one of two goes on looking")
 }

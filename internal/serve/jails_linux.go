@@ -524,10 +524,7 @@ func (s *server) forget(n int, j *jailState) {
 // other name servers of the host make a difference to it.
 func (s *server) networkAgain() {
 	go func() {
-		if !s.network.Stale() {
-			return
-		}
-		if err := s.network.Again(); err != nil {
+		if err := s.network.Settle(); err != nil {
 			s.log("error: no jail with keys about the network can start: %v", err)
 		}
 	}()

@@ -501,6 +501,7 @@ func (s *server) loaded(reg *config.Registry, err, network error, answer func(li
 			verdict = wire.VerdictFaults
 		}
 		s.log("reloaded: %d jails", len(reg.Jails))
+		s.networkAgain()
 	}
 	s.recordRegistry(err, len(lines))
 	answer(lines, verdict)
