@@ -166,8 +166,6 @@ func greetingOf(t *testing.T, cmd *exec.Cmd) string {
 
 func TestMessageOfTheDay(t *testing.T) {
 	standard(t)
-	require.NoError(t, os.Remove(debianRoot+"/var/log/lastlog")) // the last login is another matter
-	t.Cleanup(func() { require.NoError(t, os.WriteFile(debianRoot+"/var/log/lastlog", nil, 0o644)) })
 	t.Run("as with plain sshd", func(t *testing.T) {
 		for _, c := range [][2]string{
 			{"hello\n  there\n", ""}, {"no end of line", ""}, {"", "dynamic only"}, {"fixed\n", "dynamic\n"}, {"a\x00b\n", ""}, {"\n\n", ""}, {"", ""},

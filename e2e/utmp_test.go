@@ -66,7 +66,9 @@ func TestWhoIsOn(t *testing.T) {
 		for _, d := range []door{forced, login} {
 			got := shown[d][verb]
 			if verb == "w" { // the program on the host's terminal is ours
-				got = regexp.MustCompile(`\S*jail-enter\b.*$`).ReplaceAllString(got, "-bash")
+				assert.Contains(t, got, "jail-enter", d)
+				// Name, terminal, address, time: which of its programs w(1) takes is its affair.
+				want, got = strings.Join(strings.Fields(want)[:4], " "), strings.Join(strings.Fields(got)[:4], " ")
 			}
 			assert.Equal(t, want, got, "%s through %s", verb, d)
 		}
