@@ -132,9 +132,14 @@ func TestRebase(t *testing.T) {
 	assert.FileExists(t, mine)
 	assert.Equal(t, first, on())
 
+	// What another has not removed goes now.
+	require.NoError(t, os.MkdirAll(filepath.Join(spec.Source.State, "root.gone/upper"), 0o700))
+	require.NoError(t, os.MkdirAll(filepath.Join(spec.Source.State, "root.old/upper"), 0o700))
 	_, _, discard, err = source.Rebase(spec)
 	require.NoError(t, err)
 	require.NoError(t, discard())
+	assert.NoDirExists(t, filepath.Join(spec.Source.State, "root.gone"))
+	assert.NoDirExists(t, filepath.Join(spec.Source.State, "root.gone.1"))
 	assert.Equal(t, second, on())
 	assert.NoFileExists(t, mine)
 	_, _, _, err = source.Rebase(spec)

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -14,7 +15,7 @@ import (
 	"jail/internal/jail"
 )
 
-// goneDir is what was in oldDir and is being removed.
+// goneDir begins the name of what was in oldDir and is being removed.
 const goneDir = "root.gone"
 
 // Rebase has a jail begin anew, at its next start, with what the registry says now. /home
@@ -36,16 +37,23 @@ func Rebase(spec *jail.Spec) (from, to string, discard func() error, err error) 
 		return "", "", nil, fmt.Errorf("jail %s is on %s already, which is the current one", spec.Name, to)
 	}
 	at := func(name string) string { return path.Join(b.State, name) }
-	if err := os.RemoveAll(at(goneDir)); err != nil { // of one that was killed
-		return "", "", nil, err
+	// What there is of one that was killed, or could not remove it, is in the way of none.
+	gone := at(goneDir)
+	for n := 1; ; n++ {
+		if _, err := os.Lstat(gone); errors.Is(err, fs.ErrNotExist) {
+			break
+		} else if err != nil {
+			return "", "", nil, err
+		}
+		gone = at(goneDir) + "." + strconv.Itoa(n)
 	}
-	if err := os.Rename(at(oldDir), at(goneDir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Rename(at(oldDir), gone); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", "", nil, err
 	}
 	if err := os.Rename(at(rootDir), at(oldDir)); err != nil {
 		return "", "", nil, err
 	}
-	return now, to, func() error { return os.RemoveAll(at(goneDir)) }, nil
+	return now, to, func() error { return removeGone(b.State) }, nil
 }
 
 // Rollback takes back the last Rebase, or the last Rollback. The jail does not run, and the
