@@ -44,6 +44,9 @@ type Options struct {
 type Runner struct {
 	opt     Options
 	outputs []*output
+	// A PID 1 that has been taken over may have put descriptors into a connection that
+	// take as long as it likes to be closed: one thread waits, however often it does.
+	closer fdsock.Closer
 
 	mu      sync.Mutex
 	machine *supervise.Services
@@ -128,13 +131,14 @@ func (r *Runner) step(ev supervise.ServiceEvent) {
 // attend asks for a service, or starts it, and stays until it ends.
 func (r *Runner) attend(i int, find bool) {
 	ev := supervise.ServiceEvent{Kind: supervise.ServiceLost, Index: i}
-	conn, err := r.ask(i, find)
+	conn, fd, err := r.ask(i, find)
 	if err != nil {
 		ev.Text = err.Error()
 		r.step(ev)
 		return
 	}
-	defer conn.Close()
+	defer r.closer.Close(0, fd)
+	defer conn.Close() // which is not what closes the connection
 	_ = conn.SetReadDeadline(time.Now().Add(answerWait))
 	for begun := false; ; begun = true {
 		typ, flags, body, err := receive(conn)
@@ -193,12 +197,16 @@ func receive(conn *os.File) (wire.Type, uint16, []byte, error) {
 	return wire.Header(buf[:n])
 }
 
-// ask connects to PID 1 and sends what it is asked.
-func (r *Runner) ask(i int, find bool) (*os.File, error) {
+// dial is replaced by tests that play a kernel before 6.16.
+var dial = fdsock.DialPlain
+
+// ask connects to PID 1 and sends what it is asked. It returns the connection to be read, and
+// another descriptor of it, to be closed by closer.
+func (r *Runner) ask(i int, find bool) (*os.File, int, error) {
 	s := &r.opt.Services[i]
-	fd, err := fdsock.DialPlain(fdsock.ControlPath(r.opt.RuntimeDir, r.opt.Jail))
+	fd, err := dial(fdsock.ControlPath(r.opt.RuntimeDir, r.opt.Jail))
 	if err != nil {
-		return nil, err
+		return nil, -1, err
 	}
 	var m sys.MsgBuf
 	flags := uint16(0)
@@ -212,14 +220,18 @@ func (r *Runner) ask(i int, find bool) (*os.File, error) {
 	if err == nil {
 		err = sys.SetNonblock(fd)
 	}
+	again := -1
+	if err == nil {
+		again, err = sys.Fcntl(fd, syscall.F_DUPFD_CLOEXEC, 0)
+	}
 	switch err {
 	case nil:
-		return os.NewFile(uintptr(fd), "service"), nil
+		return os.NewFile(uintptr(again), "service"), fd, nil
 	case syscall.EPIPE, syscall.ECONNRESET:
 		err = errOld
 	}
-	sys.CloseForeign([]int{fd})
-	return nil, err
+	r.closer.Close(0, fd)
+	return nil, -1, err
 }
 
 // request sends the request that becomes the service: its arguments, and its output.
