@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
@@ -129,13 +130,14 @@ func FuzzEvents(f *testing.F) {
 
 func TestPlain(t *testing.T) {
 	for text, want := range map[string]string{
-		"a\x1b[31mb\x1b[0m\r\n\tc":                  "ab\n\tc",
-		"\x1b]0;title\x07x\x1b]52;c;Zm9v\x1b\\y":    "xy",
-		"\x1bPq#0;2\x1b\\z\x1b(B.":                  "z.",
-		"\x1b]0;never ends":                         "",
-		"\x08\x07\x00\x7f\u009b31mä€\u0090q\u009c.": "ä€.",
-		"\x1b[\x1b[31mx\x1b\x1b[1my":                "xy",
-		"\x1b]x\x1b]y\x1b\\z":                       "z",
+		"a\x1b[31mb\x1b[0m\r\n\tc":                       "ab\n\tc",
+		"\x1b]0;title\x07x\x1b]52;c;Zm9v\x1b\\y":         "xy",
+		"\x1bPq#0;2\x1b\\z\x1b(B.":                       "z.",
+		"\x1b]0;never ends":                              "",
+		"\x08\x07\x00\x7f\u009b31mä€\u0090q\u009c.":      "ä€.",
+		"\x1b[\x1b[31mx\x1b\x1b[1my":                     "xy",
+		"\x1b]x\x1b]y\x1b\\z":                            "z",
+		"rm \u202efr-\u202c x\u2066y\u2069\u200f\u061cع": "rm fr- xyع",
 	} {
 		var p Plain
 		assert.Equal(t, want, string(p.Append(nil, text)), "%q", text)
@@ -153,7 +155,7 @@ func FuzzPlain(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		var p Plain
 		for _, r := range string(p.Append(nil, text)) {
-			require.True(t, r == '\n' || r == '\t' || r >= ' ' && r != 0x7f && (r < 0x80 || r >= 0xa0))
+			require.True(t, r == '\n' || r == '\t' || r >= ' ' && r != 0x7f && (r < 0x80 || r >= 0xa0) && !unicode.Is(unicode.Bidi_Control, r))
 		}
 	})
 }

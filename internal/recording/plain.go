@@ -1,6 +1,9 @@
 package recording
 
-import "unicode/utf8"
+import (
+	"unicode"
+	"unicode/utf8"
+)
 
 // Plain makes text of what a terminal was sent, for who reads it elsewhere, or does not trust it: all
 // that moves the cursor, changes colours or talks to the terminal is left out. What was
@@ -63,6 +66,7 @@ func (p *Plain) Append(dst []byte, s string) []byte {
 			p.state = plainControl
 		case r == 0x9d || r == 0x90 || r == 0x98 || r == 0x9e || r == 0x9f:
 			p.state = plainString
+		case unicode.Is(unicode.Bidi_Control, r): // what shows text in another order than it was printed
 		case r == '\n' || r == '\t' || r >= ' ' && r < 0x7f || r >= 0xa0:
 			dst = utf8.AppendRune(dst, r)
 		}
