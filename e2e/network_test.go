@@ -615,6 +615,9 @@ func TestNetworkLife(t *testing.T) {
 		for _, name := range []string{"a", "b"} {
 			require.NoError(t, command(initPath, "stop", name))
 		}
+		for _, as := range []account{work, centos} { // sshd's processes for them are theirs as well
+			world.part(as)
+		}
 		eventually(t, "everything goes", func() bool {
 			_, err := os.Stat("/sys/fs/bpf/jail")
 			out, _ := exec.Command("ip", "-6", "addr", "show", "dev", "lo").Output()

@@ -108,6 +108,25 @@ func (w *standing) client(t testing.TB, d door, as account) *ssh.Client {
 	return c.Client
 }
 
+// part ends the standing connections of an account, of plain sshd's too: each is a process on the host that
+// has its uid.
+func (w *standing) part(as account) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, d := range append([]door{plain}, jailDoors...) {
+		key := connection{d, d.user(as)}
+		if c, ok := w.clients[key]; ok {
+			c.Close()
+			c.sshd.Wait()
+			delete(w.clients, key)
+		}
+		if cmd := w.masters[key]; cmd != nil {
+			cmd.Process.Signal(syscall.SIGTERM)
+			delete(w.masters, key)
+		}
+	}
+}
+
 // standingRoots are the processes that hold the standing connections.
 func (w *standing) standingRoots() map[int]bool {
 	roots := make(map[int]bool)
