@@ -20,6 +20,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -227,6 +228,9 @@ func Run(opt Options) error {
 	}
 	s.tidier.registry()
 	sys.SpareThreads(int32(spareThreads()))
+	if len(s.byName) > many {
+		debug.FreeOSMemory() // what was made of the registry since it was read is more than what is kept
+	}
 	s.log("ready: %d jails, %d logins, sockets in %s", len(s.byName), len(s.byUID), opt.RuntimeDir)
 	fdsock.Notify("READY=1")
 	return s.loop()

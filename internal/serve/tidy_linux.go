@@ -47,6 +47,10 @@ func (t *tidier) due(jails int) bool {
 	return true
 }
 
+// many is the number of jails from which on to give memory back is worth the time of a start of
+// serve's: some tens of milliseconds.
+const many = 500
+
 // rest is called when nothing has happened for a while.
 func (s *server) rest() {
 	s.post(func() {
