@@ -49,17 +49,17 @@ func rootfs(t testing.TB) string {
 	require.NoError(t, err)
 	// t.TempDir's own parents are for nobody else to enter, and need not be.
 	root := dir + "/root"
-	for _, d := range []string{"", "/etc", "/bin", "/home", "/home/work", "/home/work/.ssh"} {
+	for _, d := range []string{"", "/etc", "/bin", "/home", "/home/tenant", "/home/tenant/.ssh"} {
 		require.NoError(t, os.Mkdir(root+d, 0o755))
 	}
-	put(t, root, "/etc/passwd", "root:x:0:0::/root:/bin/sh\nwork:x:61001:61001::/home/work:/bin/sh\n", 0o644)
+	put(t, root, "/etc/passwd", "root:x:0:0::/root:/bin/sh\nwork:x:61001:61001::/home/tenant:/bin/sh\n", 0o644)
 	put(t, root, "/etc/group", "staff:x:50:work\n", 0o644)
 	put(t, root, "/bin/sh", "#!", 0o755)
-	put(t, root, "/home/work/.ssh/authorized_keys", key, 0o600)
-	for _, f := range []string{"/home/work", "/home/work/.ssh", "/home/work/.ssh/authorized_keys"} {
+	put(t, root, "/home/tenant/.ssh/authorized_keys", key, 0o600)
+	for _, f := range []string{"/home/tenant", "/home/tenant/.ssh", "/home/tenant/.ssh/authorized_keys"} {
 		require.NoError(t, os.Chown(root+f, 61001, 61001))
 	}
-	require.NoError(t, os.Chmod(root+"/home/work", 0o700))
+	require.NoError(t, os.Chmod(root+"/home/tenant", 0o700))
 	return root
 }
 
@@ -89,9 +89,9 @@ func TestWhatALoginMeets(t *testing.T) {
 		"a passwd that is a FIFO": {func(r string, _ *jail.Spec) error {
 			return first(os.Remove(r+"/etc/passwd"), unix.Mkfifo(r+"/etc/passwd", 0o644))
 		}, "error inside-user not a regular file"},
-		"a home that is not there": {func(r string, _ *jail.Spec) error { return os.RemoveAll(r + "/home/work") },
+		"a home that is not there": {func(r string, _ *jail.Spec) error { return os.RemoveAll(r + "/home/tenant") },
 			"note inside-no-keys no key, warning inside-home does not exist"},
-		"a home that is closed": {func(r string, _ *jail.Spec) error { return os.Chown(r+"/home/work", 0, 0) },
+		"a home that is closed": {func(r string, _ *jail.Spec) error { return os.Chown(r+"/home/tenant", 0, 0) },
 			"error inside-keys permission denied, warning inside-home cannot enter"},
 		"a shell that is not there":   {func(r string, _ *jail.Spec) error { return os.Remove(r + "/bin/sh") }, "error inside-shell does not exist"},
 		"a shell that nobody may run": {func(r string, _ *jail.Spec) error { return os.Chmod(r+"/bin/sh", 0o644) }, "error inside-shell mode 0644"},
@@ -111,16 +111,16 @@ func TestWhatALoginMeets(t *testing.T) {
 		"a shell out of the root": {func(r string, _ *jail.Spec) error {
 			return first(os.Remove(r+"/bin/sh"), os.Symlink("/usr/bin/true", r+"/bin/sh"))
 		}, "error inside-shell does not exist"},
-		"keys that others write": {func(r string, _ *jail.Spec) error { return os.Chmod(r+"/home/work/.ssh/authorized_keys", 0o666) },
+		"keys that others write": {func(r string, _ *jail.Spec) error { return os.Chmod(r+"/home/tenant/.ssh/authorized_keys", 0o666) },
 			"error inside-keys writable by others"},
-		"keys of another": {func(r string, _ *jail.Spec) error { return os.Chown(r+"/home/work/.ssh/authorized_keys", 5, 5) },
+		"keys of another": {func(r string, _ *jail.Spec) error { return os.Chown(r+"/home/tenant/.ssh/authorized_keys", 5, 5) },
 			"error inside-keys is owned by uid 5"},
-		"no keys": {func(r string, _ *jail.Spec) error { return os.Remove(r + "/home/work/.ssh/authorized_keys") }, "note inside-no-keys no key"},
+		"no keys": {func(r string, _ *jail.Spec) error { return os.Remove(r + "/home/tenant/.ssh/authorized_keys") }, "note inside-no-keys no key"},
 		"a line that does not count": {func(r string, _ *jail.Spec) error {
-			return os.WriteFile(r+"/home/work/.ssh/authorized_keys", []byte("nonsense "+key+key), 0o600)
+			return os.WriteFile(r+"/home/tenant/.ssh/authorized_keys", []byte("nonsense "+key+key), 0o600)
 		}, "note inside-keys-line line 1 ignored"},
 		"keys that are root's alone": {func(r string, _ *jail.Spec) error {
-			return first(os.Chown(r+"/home/work/.ssh/authorized_keys", 0, 0), os.Chmod(r+"/home/work/.ssh/authorized_keys", 0o600))
+			return first(os.Chown(r+"/home/tenant/.ssh/authorized_keys", 0, 0), os.Chmod(r+"/home/tenant/.ssh/authorized_keys", 0o600))
 		}, "error inside-keys permission denied"},
 	} {
 		root := rootfs(t)

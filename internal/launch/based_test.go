@@ -237,7 +237,7 @@ func TestBasedBadly(t *testing.T) {
 	assert.ErrorContains(t, err, "differs from another directory than "+spec.Source.Base)
 	// As docs/images.md has it, for whoever knows better.
 	require.NoError(t, syscall.Removexattr(filepath.Join(spec.Source.State, "root/upper"), "trusted.overlay.origin"))
-	require.NoError(t, os.RemoveAll(filepath.Join(spec.Source.State, "root/work/index")))
+	require.NoError(t, os.RemoveAll(filepath.Join(spec.Source.State, "root", "work", "index")))
 	mustStart(t, spec)
 }
 

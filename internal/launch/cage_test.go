@@ -237,12 +237,12 @@ func TestHomeThatCannotBeMapped(t *testing.T) {
 			spec.Userns = mode
 			spec.Userns.Keep = name == "keep"
 			home, parts := spec.Source.Home, t.TempDir()
-			for _, d := range []string{"lower", "upper", "work"} {
+			for _, d := range []string{"lower", "upper", "scratch"} {
 				require.NoError(t, os.Mkdir(filepath.Join(parts, d), 0o755))
 				require.NoError(t, os.Chown(filepath.Join(parts, d), testUID, testUID))
 			}
 			require.NoError(t, os.WriteFile(filepath.Join(parts, "lower/others"), []byte("secret\n"), 0o640))
-			require.NoError(t, syscall.Mount("overlay", home, "overlay", 0, fmt.Sprintf("lowerdir=%s/lower,upperdir=%s/upper,workdir=%s/work", parts, parts, parts)))
+			require.NoError(t, syscall.Mount("overlay", home, "overlay", 0, fmt.Sprintf("lowerdir=%s/lower,upperdir=%s/upper,workdir=%s/scratch", parts, parts, parts)))
 			t.Cleanup(func() { assert.NoError(t, syscall.Unmount(home, 0)) })
 			j, err := start(t, spec)
 			if name == "auto" {
@@ -264,10 +264,10 @@ func TestHomeThatCannotBeMapped(t *testing.T) {
 func TestRootThatCannotBeMapped(t *testing.T) {
 	needRoot(t)
 	lower, root, parts := newRootfs(t), t.TempDir(), t.TempDir()
-	for _, d := range []string{"upper", "work"} {
+	for _, d := range []string{"upper", "scratch"} {
 		require.NoError(t, os.Mkdir(filepath.Join(parts, d), 0o755))
 	}
-	require.NoError(t, syscall.Mount("overlay", root, "overlay", 0, fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work", lower, parts, parts)))
+	require.NoError(t, syscall.Mount("overlay", root, "overlay", 0, fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/scratch", lower, parts, parts)))
 	t.Cleanup(func() { assert.NoError(t, syscall.Unmount(root, 0)) })
 	spec := newSpec(root, true)
 	spec.Userns.Keep = true

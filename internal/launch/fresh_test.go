@@ -21,8 +21,8 @@ func TestFreshDirectories(t *testing.T) {
 		root := newRootfs(t)
 		run := filepath.Join(root, "run")
 		require.NoError(t, os.MkdirAll(filepath.Join(run, "lock/deep"), 0o755))
-		require.NoError(t, os.Mkdir(filepath.Join(run, "work"), 0o700))
-		require.NoError(t, os.Chown(filepath.Join(run, "work"), jailUID, 700))
+		require.NoError(t, os.Mkdir(filepath.Join(run, "web"), 0o700))
+		require.NoError(t, os.Chown(filepath.Join(run, "web"), jailUID, 700))
 		require.NoError(t, os.Chmod(filepath.Join(run, "lock"), os.ModeSticky|0o777))
 		for _, left := range []string{"run/crond.reboot", "run/lock/left", "tmp/left"} {
 			require.NoError(t, os.WriteFile(filepath.Join(root, left), nil, 0o644))
@@ -32,12 +32,12 @@ func TestFreshDirectories(t *testing.T) {
 		spec.Fresh = wire.FreshRun | wire.FreshTmp
 		j := mustStart(t, spec)
 		assert.Empty(t, j.notes())
-		assert.Equal(t, "lock\nwork\n", j.out("ls -A /run /run/lock /run/work /tmp | grep -v -e : -e ^$"))
-		assert.Equal(t, "1777 0 0 /run/lock\n700 1234 700 /run/work\n755 0 0 /run\n1777 0 0 /tmp\n", j.out("stat -c '%a %u %g %n' /run/lock /run/work /run /tmp"))
+		assert.Equal(t, "lock\nweb\n", j.out("ls -A /run /run/lock /run/web /tmp | grep -v -e : -e ^$"))
+		assert.Equal(t, "1777 0 0 /run/lock\n700 1234 700 /run/web\n755 0 0 /run\n1777 0 0 /tmp\n", j.out("stat -c '%a %u %g %n' /run/lock /run/web /run /tmp"))
 		assert.Contains(t, j.out("grep ' /tmp ' /proc/self/mountinfo"), "nosuid,nodev")
-		j.out("echo x >/tmp/mine; echo y >/run/work/mine")
+		j.out("echo x >/tmp/mine; echo y >/run/web/mine")
 		assert.NoFileExists(t, filepath.Join(root, "tmp/mine"))
-		assert.NoFileExists(t, filepath.Join(root, "run/work/mine"))
+		assert.NoFileExists(t, filepath.Join(root, "run/web/mine"))
 	})
 }
 

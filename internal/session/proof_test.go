@@ -15,7 +15,7 @@ import (
 func TestProven(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	j, root := tree(t, map[string]string{"etc/passwd": "work:x:61001:61001::/home/work:/bin/sh\n"})
+	j, root := tree(t, map[string]string{"etc/passwd": "work:x:61001:61001::/home/tenant:/bin/sh\n"})
 	require.NoError(t, os.Chmod(root, 0o755))
 	proof := "publickey " + testKey("p")
 	for claim, tt := range map[string]struct {
