@@ -13,33 +13,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"jail/internal/fdsock"
+	"jail/internal/needs"
 	"jail/internal/sys"
 	"jail/internal/wire"
 )
-
-// slow returns a TCP connection that takes an hour to be closed (SO_LINGER, socket(7)).
-func slow(t *testing.T) int {
-	t.Helper()
-	l, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	require.NoError(t, err)
-	t.Cleanup(func() { sys.Close(l) })
-	require.NoError(t, syscall.SetsockoptInt(l, syscall.SOL_SOCKET, syscall.SO_RCVBUF, 1))
-	require.NoError(t, syscall.Bind(l, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
-	require.NoError(t, syscall.Listen(l, 1))
-	name, err := syscall.Getsockname(l)
-	require.NoError(t, err)
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	require.NoError(t, err)
-	require.NoError(t, syscall.Connect(fd, name))
-	require.NoError(t, syscall.SetsockoptLinger(fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1, Linger: 3600}))
-	require.NoError(t, sys.SetNonblock(fd))
-	for buf := make([]byte, 64<<10); ; {
-		if _, err := sys.Write(fd, buf); err != nil {
-			require.Equal(t, syscall.EAGAIN, err)
-			return fd
-		}
-	}
-}
 
 // TestRecorderTakesNoDescriptors: where the kernel can refuse them it does so from the first
 // packet on, which comes before anybody has accepted the connection.
@@ -83,7 +60,7 @@ func TestRecorderWaitsForNoDescriptor(t *testing.T) {
 		require.Zero(t, e)
 		// The second is left behind when the connection ends over the first.
 		require.NoError(t, sys.SendMsg(conn, out("out of turn"), nil, true, &m))
-		s := slow(t)
+		s := needs.SlowToClose(t)
 		require.NoError(t, sys.SendMsg(conn, out("x"), []int{s}, true, &m))
 		sys.Close(s)
 		r := New(t.TempDir(), t.Logf)

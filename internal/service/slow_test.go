@@ -1,7 +1,6 @@
 package service
 
 import (
-	"syscall"
 	"testing"
 	"time"
 
@@ -10,34 +9,11 @@ import (
 
 	"jail/internal/fdsock"
 	"jail/internal/jail"
+	"jail/internal/needs"
 	"jail/internal/supervise"
 	"jail/internal/sys"
 	"jail/internal/wire"
 )
-
-// slow returns a TCP connection that takes an hour to be closed (SO_LINGER, socket(7)).
-func slow(t *testing.T) int {
-	t.Helper()
-	l, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	require.NoError(t, err)
-	t.Cleanup(func() { sys.Close(l) })
-	require.NoError(t, syscall.SetsockoptInt(l, syscall.SOL_SOCKET, syscall.SO_RCVBUF, 1))
-	require.NoError(t, syscall.Bind(l, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
-	require.NoError(t, syscall.Listen(l, 1))
-	name, err := syscall.Getsockname(l)
-	require.NoError(t, err)
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	require.NoError(t, err)
-	require.NoError(t, syscall.Connect(fd, name))
-	require.NoError(t, syscall.SetsockoptLinger(fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1, Linger: 3600}))
-	require.NoError(t, sys.SetNonblock(fd))
-	for buf := make([]byte, 64<<10); ; {
-		if _, err := sys.Write(fd, buf); err != nil {
-			require.Equal(t, syscall.EAGAIN, err)
-			return fd
-		}
-	}
-}
 
 // TestRunnerWaitsForNoDescriptor: a PID 1 that leaves descriptors in the connection of each
 // service that it says has ended does not take a thread of serve with each.
@@ -58,7 +34,7 @@ func TestRunnerWaitsForNoDescriptor(t *testing.T) {
 		}()
 		conn, _, _ := p.accept()
 		p.next(conn)
-		s := slow(t)
+		s := needs.SlowToClose(t)
 		r.mu.Lock() // it does not close before the next packet is there
 		p.say(conn, wire.AppendExited(nil, wire.Exited{}))
 		require.NoError(t, sys.SendMsg(conn, []byte{0}, []int{s}, true, &p.m))
