@@ -88,7 +88,7 @@ type session struct {
 	acceptText [environ.MaxAcceptFile + 1]byte
 	patterns   [environ.MaxAccept]string
 	authority  [maxAuthority + 1]byte
-	typed      [2 * wire.MaxTyped]byte
+	typed      [3 * wire.MaxTyped]byte
 	lateText   [bufferSize - wire.MaxTyped]byte
 }
 

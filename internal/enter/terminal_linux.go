@@ -22,12 +22,11 @@ func (s *session) takeTyped() {
 	if yes, ours := s.foreground(); yes {
 		s.raw, s.keys = true, ours
 		s.taken, _ = tty.Take(s.typed[:0], s.termIn, &s.modes, !ours)
+		s.keep(s.lateText[:copy(s.lateText[:], s.taken.Later)])
 	}
 }
 
-// readKeys reads what is typed while nobody has the session yet. What makes a signal
-// does so for our process group, which is the terminal's foreground one, and discards
-// what was typed before it, unless NOFLSH is set. All else is the session's.
+// readKeys reads what is typed while nobody has the session yet.
 func (s *session) readKeys() {
 	n, err := sys.Read(s.termIn, s.lateText[s.late:])
 	if err == syscall.EAGAIN {
@@ -37,9 +36,18 @@ func (s *session) readKeys() {
 		s.keys = false
 		return
 	}
-	fresh := s.lateText[s.late : s.late+n]
+	s.keep(s.lateText[s.late : s.late+n])
+}
+
+// keep keeps fresh, which is in lateText behind what is kept already, for the session.
+// What makes a signal does so for our process group, which is the terminal's foreground
+// one, and discards what was typed before it, unless NOFLSH is set.
+func (s *session) keep(fresh []byte) {
 	for _, c := range fresh {
-		sig := s.typer.Signal(&s.modes, c)
+		sig := syscall.Signal(0)
+		if s.keys {
+			sig = s.typer.Signal(&s.modes, c)
+		}
 		switch {
 		case sig == 0:
 			s.lateText[s.late] = c

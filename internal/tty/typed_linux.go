@@ -78,13 +78,14 @@ func Typed(master, slave int, modes *wire.Termios, stopped bool) error {
 type Taken struct {
 	Typed   []byte // see wire.AppendTyped
 	Count   int    // characters in Typed
+	Later   []byte // what came later, and had to be read: neither echoed nor interpreted
 	Stopped bool   // the output was stopped, by VSTOP
 }
 
 // Take makes fd, a terminal with the given modes, raw, or raw but for the characters
 // that make signals, and takes what was typed until then. What the kernel has echoed and
 // interpreted is in Taken, appended to dst, and what it has not can be read from the
-// terminal. dst needs room for 2*wire.MaxTyped bytes.
+// terminal, after Later. dst needs room for 3*wire.MaxTyped bytes.
 //
 // First, what is there is read as lines, because an end of file can be told from a
 // NUL by a read of nothing only, and only until the terminal is made raw. Then it
@@ -96,9 +97,7 @@ type Taken struct {
 // came between the two changes is taken for itself. A quote whose character has not
 // come yet is forgotten by the kernel with the first change.
 //
-// Where nothing has come yet, the terminal is made raw at once: canonical, and without a
-// line, it would drop what comes beyond 4095 characters. What comes in just that moment is
-// echoed, and not known to be.
+// Where nothing has come yet, something may in just that moment: see since.
 func Take(dst []byte, fd int, modes *wire.Termios, signals bool) (Taken, error) {
 	taken := Taken{Typed: dst}
 	taken.Stopped = modes.Iflag&syscall.IXON != 0 && stopped(fd)
@@ -120,9 +119,12 @@ func Take(dst []byte, fd int, modes *wire.Termios, signals bool) (Taken, error) 
 	}
 	n, err := 0, error(nil)
 	if all := queued(fd); all > 0 {
-		if n, err = push(fd, modes, all); err != nil {
-			return taken, err
-		}
+		n, err = push(fd, modes, all)
+	} else if canonical && newlines(modes) {
+		err = taken.since(fd, modes)
+	}
+	if err != nil {
+		return taken, err
 	}
 	// Nothing is read before that: while a line has no end, what the kernel puts in
 	// the place of what was read is dropped beyond 4095 characters.
@@ -138,14 +140,7 @@ func Take(dst []byte, fd int, modes *wire.Termios, signals bool) (Taken, error) 
 // push makes one line of the characters that wait in a terminal, all of which are there
 // already, and returns how many it has: with those that have come meanwhile.
 func push(fd int, modes *wire.Termios, all int) (n int, err error) {
-	t := Literal(*modes)
-	t.Lflag &^= syscall.IEXTEN
-	t.CC = [wire.NCCS]uint8{}
-	if modes.Iflag&(syscall.ICRNL|syscall.IGNCR) == syscall.ICRNL {
-		// A newline that comes now must not end the line. As a return it does what it
-		// would have done, since that becomes a newline at the other end.
-		t.Iflag = syscall.INLCR
-	}
+	t := pushed(modes)
 	if err := SetTermios(fd, &t); err != nil {
 		return 0, err
 	}
@@ -155,6 +150,56 @@ func push(fd int, modes *wire.Termios, all int) (n int, err error) {
 		n = all
 	}
 	return n, nil
+}
+
+// pushed returns modes without a special character. A newline that comes now must not end
+// the line. As a return it does what it would have done, since that becomes a newline at
+// the other end.
+func pushed(modes *wire.Termios) wire.Termios {
+	t := Literal(*modes)
+	t.Lflag &^= syscall.IEXTEN
+	t.CC = [wire.NCCS]uint8{}
+	if newlines(modes) {
+		t.Iflag = syscall.INLCR
+	}
+	return t
+}
+
+// newlines reports whether a terminal makes newlines of returns, so that there is no
+// return in what it has echoed.
+func newlines(modes *wire.Termios) bool {
+	return modes.Iflag&(syscall.ICRNL|syscall.IGNCR) == syscall.ICRNL
+}
+
+// since takes what has come since a terminal was found empty, which is echoed up to here.
+// A push alone would not do: canonical, and without a line, a terminal drops what comes
+// beyond 4095 characters. So returns, which newlines become as well, end lines here. They
+// also tell the line that was made of what had come before from those that came later:
+// it has none, and a read ends with it.
+func (k *Taken) since(fd int, modes *wire.Termios) error {
+	t := pushed(modes)
+	t.CC[syscall.VEOL] = '\r'
+	if err := SetTermios(fd, &t); err != nil {
+		return err
+	}
+	if queued(fd) == 0 {
+		return nil
+	}
+	var buf [wire.MaxTyped]byte
+	n, err := sys.Read(fd, buf[:])
+	if err != nil {
+		return err
+	}
+	if n <= 0 {
+		return syscall.EIO // hung up
+	}
+	echoed := min(n, wire.MaxTyped-k.Count)
+	if buf[n-1] == '\r' {
+		echoed = 0
+	}
+	k.add(buf[:echoed], modes, true)
+	k.Later = append(k.Typed, buf[echoed:n]...)[len(k.Typed):]
+	return nil
 }
 
 // Interruptible returns t made raw but for the characters that make signals.
@@ -227,17 +272,22 @@ func (k *Taken) rest(fd, n int, modes *wire.Termios, canonical bool) error {
 		if got <= 0 {
 			return syscall.EIO // hung up
 		}
-		for _, c := range buf[:got] {
-			if canonical && (c == 0 || c == modes.CC[syscall.VEOF]) {
-				k.Typed = append(k.Typed, wire.TypedEOF)
-			} else {
-				k.Typed = wire.AppendTyped(k.Typed, c)
-			}
-		}
-		k.Count += got
+		k.add(buf[:got], modes, canonical)
 		n -= got
 	}
 	return nil
+}
+
+// add takes text that was read from a terminal that made no lines.
+func (k *Taken) add(text []byte, modes *wire.Termios, canonical bool) {
+	for _, c := range text {
+		if canonical && (c == 0 || c == modes.CC[syscall.VEOF]) {
+			k.Typed = append(k.Typed, wire.TypedEOF)
+		} else {
+			k.Typed = wire.AppendTyped(k.Typed, c)
+		}
+	}
+	k.Count += len(text)
 }
 
 // Return puts what Take took from fd, and later, which was read from it since, back into
