@@ -27,6 +27,7 @@ func TestChild(t *testing.T) {
 		c.OwnCgroupRoot = true
 		c.SyncFD = 13
 		c.SetCaps, c.LastCap = true, 40
+		c.TimerSlack = 10_000_000
 		c.JoinKeyring = true
 		c.LandlockFD = 77
 		c.Setsid = true

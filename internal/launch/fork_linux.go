@@ -211,6 +211,13 @@ func (f *forked) bury() syscall.WaitStatus {
 	return ws
 }
 
+// threadSlack is the timer slack with which PID 1 begins, and which its thread for the
+// sessions gives up (pid1.Run), in nanoseconds. It is for the thread of the Go runtime that
+// looks after the others (runtime.sysmon): woken with each event, that sleeps and looks every
+// 20 microseconds, for something that PID 1, with one goroutine, never has. In a
+// virtual machine it took as much of the processor as the session did.
+const threadSlack = 10_000_000
+
 // child describes the process that becomes PID 1.
 func (l *Launcher) child(spec *jail.Spec, e *ends, cg *cgroup.Group) *sys.Child {
 	c := sys.NewChild()
@@ -239,6 +246,7 @@ func (l *Launcher) child(spec *jail.Spec, e *ends, cg *cgroup.Group) *sys.Child 
 	c.SetCaps, c.Bounding, c.Inheritable = true, sets.Bounding, sets.PID1|sets.Setup
 	c.LastCap = l.lastCap
 	c.NoNewPrivs = sets.NoNewPrivs
+	c.TimerSlack = threadSlack
 	c.JoinKeyring = true
 	c.LandlockFD = l.landlock
 	c.Setsid = true

@@ -2,6 +2,9 @@ package launch_test
 
 import (
 	"fmt"
+	"os"
+	"runtime"
+	"strconv"
 	"syscall"
 	"testing"
 
@@ -35,4 +38,32 @@ func TestSessionsHaveTheirLimits(t *testing.T) {
 		own := 20 - priority // getpriority(2), "C library/kernel differences"
 		assert.Equal(t, fmt.Sprintf("0022\n%d\n1024\n", own), j.out("umask; cut -d\" \" -f19 /proc/self/stat; ulimit -n"))
 	})
+}
+
+// TestTimerSlack: sessions are woken in time, whatever the launcher has, and those threads of
+// PID 1 that only look after others are not.
+func TestTimerSlack(t *testing.T) {
+	needRoot(t)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	sys.SetTimerSlack(123456)
+	defer sys.SetTimerSlack(sys.TimerSlack)
+	j := mustStart(t, newSpec(newRootfs(t), true))
+	usual := fmt.Sprintf("%d\n", sys.TimerSlack)
+	assert.Equal(t, usual, j.out("cat /proc/self/timerslack_ns"))
+	slackOf := func(thread string) string {
+		text, err := os.ReadFile("/proc/" + thread + "/timerslack_ns")
+		require.NoError(t, err)
+		return string(text)
+	}
+	assert.Equal(t, usual, slackOf(strconv.Itoa(j.PID)))
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", j.PID))
+	require.NoError(t, err)
+	late := 0
+	for _, thread := range threads {
+		if slackOf(thread.Name()) == "10000000\n" {
+			late++
+		}
+	}
+	assert.NotZero(t, late, "the runtime's own thread is one of %d", len(threads))
 }

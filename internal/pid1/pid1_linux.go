@@ -43,6 +43,7 @@ func Run() int {
 	}
 	runtime.LockOSThread()
 	_ = sys.SetDumpable(false)
+	sys.SetTimerSlack(sys.TimerSlack) // what the launcher has set is for the other threads
 	sys.SetComm("jail-init")
 
 	var m sys.MsgBuf

@@ -97,6 +97,10 @@ type Child struct {
 	Inheritable Caps
 	Ambient     bool
 
+	// TimerSlack is how much later than asked the kernel may wake the process, and all
+	// that come of it, in nanoseconds (PR_SET_TIMERSLACK, prctl(2)); 0 leaves it as it is.
+	TimerSlack uint64
+
 	NoNewPrivs  bool
 	JoinKeyring bool // a new, empty session keyring (keyrings(7))
 	LandlockFD  int  // restrict to this ruleset; -1 not
@@ -498,7 +502,10 @@ func ownerSteps(c *Child) {
 	}
 }
 
-const rlimitNproc = 6
+const (
+	rlimitNproc     = 6
+	prSetTimerslack = 29 // PR_SET_TIMERSLACK
+)
 
 // child is everything between clone and exec. It runs on a stack of its own
 // beside the threads of the parent, with every signal blocked that has a handler, and without a
@@ -572,6 +579,9 @@ func child(c *Child) {
 		if e != 0 {
 			exit(ChildNoCaps)
 		}
+	}
+	if c.TimerSlack > 0 {
+		_, _, _ = syscall.RawSyscall6(syscall.SYS_PRCTL, prSetTimerslack, uintptr(c.TimerSlack), 0, 0, 0, 0)
 	}
 	if c.JoinKeyring {
 		// Without CONFIG_KEYS there is nothing to leave behind.

@@ -69,6 +69,15 @@ func TestForkExecutes(t *testing.T) {
 	assert.Equal(t, "/usr\n0027\nzero one\n0 1 2 3 ", out, "descriptor 3 is ls's own")
 }
 
+func TestForkTimerSlack(t *testing.T) {
+	for set, want := range map[uint64]string{0: "50000\n", 1_234_567: "1234567\n"} {
+		c := NewChild()
+		c.TimerSlack = set
+		_, out := start(t, c, "/bin/cat", "/proc/self/timerslack_ns")
+		assert.Equal(t, want, out)
+	}
+}
+
 // A child with FilesBelow has no copy of what is above, not even before it executes, and
 // its parent keeps all; one that uses something above has copies of all.
 func TestForkCopiesWhatIsBelow(t *testing.T) {

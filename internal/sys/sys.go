@@ -339,6 +339,14 @@ func SetComm(name string) {
 	_, _ = Prctl(15, uintptr(unsafe.Pointer(cstr(name))), 0, 0, 0)
 }
 
+// TimerSlack is how much later than asked the kernel may wake a process that has not asked
+// for another slack, in nanoseconds (init/init_task.c).
+const TimerSlack = 50_000
+
+// SetTimerSlack sets the timer slack, in nanoseconds, of the calling thread and of the
+// threads and processes that it makes from then on (PR_SET_TIMERSLACK, prctl(2)).
+func SetTimerSlack(ns uint64) { _, _ = Prctl(prSetTimerslack, uintptr(ns), 0, 0, 0) }
+
 // SetDumpable sets or clears the process's dumpable attribute
 // (PR_SET_DUMPABLE, prctl(2)): while it is clear, nobody without CAP_SYS_PTRACE
 // may attach to the process or open its files in /proc.
