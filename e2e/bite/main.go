@@ -7,7 +7,7 @@
 // shown another file (go help build, -overlay), also where a test builds programs
 // itself. A mutation that does not compile, or whose test is red without it or is not
 // there, is a fault of the mutation and counts as a survivor, so that none is kept
-// that proves nothing.
+// that proves nothing. So does one that has only another test fail than the one it names.
 package main
 
 import (
@@ -221,10 +221,39 @@ func bitten(m mutation, scratch string) error {
 	switch {
 	case err == nil:
 		return errors.New("the test is green all the same")
-	case bytes.Contains(out, []byte("[build failed]")) || bytes.Contains(out, []byte("[setup failed]")) || !bytes.Contains(out, []byte("\nFAIL")):
-		return fmt.Errorf("it does not compile, or the test did not run:\n%s", tail(out))
+	case !red(m.Test, string(out)):
+		return fmt.Errorf("it does not compile, or another test than that was red:\n%s", tail(out))
 	}
 	return nil
+}
+
+var failed = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)`)
+
+// red reports whether what go test printed says that the test itself failed, or that the
+// program crashed while it ran. A suite that could not begin, since the programs do not
+// compile, ends with FAIL as well, and so does a test of which another part has noticed.
+func red(pattern, out string) bool {
+	for _, crash := range []string{"\npanic: ", "\nfatal error: "} {
+		if strings.Contains(out, crash) && strings.Contains(out, "=== RUN") {
+			return true
+		}
+	}
+	elements := strings.Split(pattern, "/")
+	for _, m := range failed.FindAllStringSubmatch(out, -1) {
+		names := strings.Split(m[1], "/")
+		if len(names) < len(elements) {
+			continue
+		}
+		all := true
+		for i, element := range elements {
+			matches, err := regexp.MatchString(element, names[i])
+			all = all && err == nil && matches
+		}
+		if all {
+			return true
+		}
+	}
+	return false
 }
 
 // test runs the mutation's test. The overlay goes by the environment, so that the

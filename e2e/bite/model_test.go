@@ -123,3 +123,18 @@ func TestReadModel(t *testing.T) {
 	assert.False(t, testName{"e2e", "TestX", "a b"}.proven(map[testName][]string{{"e2e", "TestX", ""}: {"all"}}), "which subtest bites is not known")
 	assert.True(t, rows[0].Tests[0].proven(by))
 }
+
+// TestRed: what counts is that the test, or the part of it, that a mutation names fails.
+func TestRed(t *testing.T) {
+	for out, want := range map[string]bool{
+		"=== RUN   TestX\n--- FAIL: TestX (0.00s)\n    --- FAIL: TestX/a_b (0.00s)\n        --- FAIL: TestX/a_b/root (0.00s)\nFAIL\n": true,
+		"=== RUN   TestX\n--- FAIL: TestX (0.00s)\n    --- FAIL: TestX/other (0.00s)\nFAIL\n":                                         false,
+		"=== RUN   TestX\n--- FAIL: TestX (0.00s)\n    --- PASS: TestX/a_b (0.00s)\nFAIL\n":                                           false,
+		"=== RUN   TestX\npanic: test timed out after 5m0s\nFAIL\tjail/e2e\n":                                                          true,
+		"internal/wire/wire.go:1: undefined: x\nFAIL\tjail/e2e\n":                                                                      false,
+		"=== RUN   TestXY\n--- FAIL: TestXY (0.00s)\nFAIL\n":                                                                          false,
+	} {
+		assert.Equal(t, want, red("^TestX$/^a_b$", out), "%s", out)
+	}
+	assert.True(t, red("^TestX$", "--- FAIL: TestX (0.00s)\n    --- FAIL: TestX/other (0.00s)\n"))
+}

@@ -289,7 +289,19 @@ func TestForkDoesNotWaitForAStoppedChild(t *testing.T) {
 	stuck := NewChild()
 	stuck.SyncFD = r // it waits here, between clone and exec
 	stuck.Path, stuck.Argv, stuck.Envp = cstr("/bin/true"), []*byte{cstr("true"), nil}, []*byte{nil}
-	pid, pidfd, err := Fork(stuck)
+	var pid, pidfd int
+	forked := make(chan struct{})
+	go func() {
+		pid, pidfd, err = Fork(stuck)
+		close(forked)
+	}()
+	select {
+	case <-forked:
+	case <-time.After(10 * time.Second):
+		_, _ = Write(w, []byte{1}) // or both would wait for ever
+		<-forked
+		t.Fatal("Fork has waited for what its child does")
+	}
 	require.NoError(t, err)
 	require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
 	for i := 0; i < 20; i++ {
