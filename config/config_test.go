@@ -1,6 +1,7 @@
 package config
 
 import (
+	_ "embed"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -532,10 +533,13 @@ func TestSFTP(t *testing.T) {
 	}
 }
 
+// Embedded, so that a mutation of it is seen (e2e/bite).
+//
+//go:embed examples/jail.toml
+var exampleRegistry string
+
 func TestExampleLoads(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("examples", "jail.toml"))
-	require.NoError(t, err)
-	reg, errs := load(t, testOptions(), string(text))
+	reg, errs := load(t, testOptions(), exampleRegistry)
 	require.Empty(t, errs)
 	assert.Empty(t, reg.Warnings)
 	assert.Len(t, reg.Jails, 3)

@@ -339,6 +339,23 @@ func TestCase30Combinations(t *testing.T) {
 			assert.Equal(t, 2, two.wait().status)
 		})
 	})
+	// sshd gives all three or none; a su has any of them.
+	t.Run("each of the three by itself", func(t *testing.T) {
+		note := inHome(t, login, "case30")
+		for not := range 7 { // bit N: descriptor N is no terminal
+			redirected, want := "", ""
+			for fd, to := range []string{" </dev/null", " >/dev/null", " 2>/dev/null"} {
+				if not>>fd&1 == 1 {
+					redirected, want = redirected+to, want+"1\n"
+				} else {
+					want += "0\n"
+				}
+			}
+			c := onConsole(t, exec.Command("sh", "-c", "su debian -c '>case30; for fd in 0 1 2; do test -t $fd; echo $? >>case30; done'"+redirected))
+			assert.Zero(t, c.wait(), redirected)
+			assert.Equal(t, want, contents(note), redirected)
+		}
+	})
 	t.Run("a program on a terminal that reads to the end", func(t *testing.T) {
 		each(t, func(t *testing.T, d door) {
 			l := open(t, d, onTTY("stty -echo; echo ready; sha256sum"))

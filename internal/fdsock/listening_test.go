@@ -3,6 +3,7 @@ package fdsock
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -85,5 +86,59 @@ func TestLeftSockets(t *testing.T) {
 	} {
 		_, err := os.Lstat(path)
 		assert.Equal(t, there, err == nil, path)
+	}
+}
+
+// TestWhatIsThereBefore: what somebody has put where sockets are to be is refused or
+// replaced, and leads nowhere else.
+func TestWhatIsThereBefore(t *testing.T) {
+	needs.Root(t, "directories of another uid")
+	base, err := os.MkdirTemp("/tmp", "jf")
+	require.NoError(t, err)
+	defer os.RemoveAll(base)
+	run, elsewhere := filepath.Join(base, "run"), filepath.Join(base, "elsewhere")
+	require.NoError(t, PrepareDir(run))
+	require.NoError(t, os.Mkdir(elsewhere, 0o700))
+	for uid, put := range map[jail.HostUID]func(dir string) error{
+		61001: func(dir string) error { return os.Symlink(elsewhere, dir) },
+		61002: func(dir string) error { return os.WriteFile(dir, nil, 0o600) },
+		61003: func(dir string) error {
+			if err := os.Mkdir(dir, 0o700); err != nil {
+				return err
+			}
+			return os.Chown(dir, 61003, 61003)
+		},
+	} {
+		require.NoError(t, put(filepath.Dir(LoginPath(run, uid))))
+		_, err := ListenLogin(run, uid)
+		assert.ErrorContains(t, err, "must be a directory owned by uid 0; remove what is there")
+	}
+	// A link in the place of the socket itself, and of the name it is made under.
+	path := LoginPath(run, 61004)
+	require.NoError(t, os.Mkdir(filepath.Dir(path), 0o711))
+	for _, name := range []string{path, filepath.Join(filepath.Dir(path), ".sock.new")} {
+		require.NoError(t, os.Symlink(filepath.Join(elsewhere, "sock"), name))
+	}
+	fd, err := ListenLogin(run, 61004)
+	require.NoError(t, err)
+	defer sys.Close(fd)
+	assert.True(t, Bound(path, fd))
+	left, err := os.ReadDir(elsewhere)
+	require.NoError(t, err)
+	assert.Empty(t, left)
+
+	// The runtime directory leaves room for every name of a jail.
+	const longest = "/ctl/12345678901234567890123456789012..new"
+	for _, more := range []int{0, 1} {
+		dir := base + "/" + strings.Repeat("r", maxPath-len(longest)-len(base)-1+more)
+		err := PrepareDir(dir)
+		if more > 0 {
+			assert.ErrorContains(t, err, "too long for the sockets in it")
+			continue
+		}
+		require.NoError(t, err)
+		fd, err := ListenControl(dir, "12345678901234567890123456789012")
+		require.NoError(t, err)
+		sys.Close(fd)
 	}
 }
