@@ -60,9 +60,8 @@ func TestAccountsOfTheNameService(t *testing.T) {
 	require.NoError(t, os.WriteFile(groups, []byte("root:x:0:\ndocker:x:61990:dir-docker\n"), 0o644))
 	require.NoError(t, unix.Mount(groups, "/etc/group", "", unix.MS_BIND, ""))
 	seen := []byte("root:x:0:\ndocker:x:61990:\n")
-	if out, err := getent(context.Background(), "passwd", "dir-one"); err != nil || len(out) == 0 {
-		t.Skipf("SKIP: nss-systemd does not know /run/userdb: %s %v", out, err)
-	}
+	out, err := getent(context.Background(), "passwd", "dir-one")
+	needs.Machine(t, err == nil && len(out) > 0, fmt.Sprintf("nss-systemd is needed that knows /run/userdb: %s %v", out, err))
 	text := func(users string) []source {
 		return []source{{path: DefaultPath, text: []byte("version = 1\n[jail.web]\nrootfs = \"/srv/web\"\nusers = [ " + users + " ]")}}
 	}

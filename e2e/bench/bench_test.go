@@ -12,12 +12,12 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"jail/internal/needs"
 )
 
 func TestSmallestPrograms(t *testing.T) {
-	if runtime.GOARCH != "amd64" {
-		t.Skip("they are amd64 machine code")
-	}
+	needs.Machine(t, runtime.GOARCH == "amd64", "amd64 is needed: they are its machine code")
 	path := filepath.Join(t.TempDir(), "program")
 	require.NoError(t, os.WriteFile(path, program(codeTrue), 0o755))
 	assert.NoError(t, exec.Command(path).Run(), "true ends with status 0")

@@ -82,7 +82,7 @@ func (r *sharedRootfs) write(t testing.TB, name string, text []byte) {
 
 func (r *sharedRootfs) agree(t *testing.T, passwdText, keysText []byte, uid uint32, name, home, shell string) {
 	if strings.Contains(home+shell, "\x00") || home != "" && home[0] != '/' {
-		t.Skip() // the registry has none such
+		return // the registry has none such
 	}
 	runtime.LockOSThread() // for the ids PID 1 opens files with
 	defer runtime.UnlockOSThread()

@@ -2,6 +2,7 @@ package launch_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"jail/internal/jail"
+	"jail/internal/needs"
 	"jail/internal/quota"
 	"jail/internal/sys"
 )
@@ -35,14 +37,32 @@ func TestQuotaThatCannotBeKept(t *testing.T) {
 	mustStart(t, spec)
 }
 
-// TestQuota runs where JAIL_TEST_QUOTA is a directory on a file system that keeps project
-// quotas, as in make try-vm: a jail has no more than it may, root inside neither lifts nor
-// leaves that, and what was there before counts.
-func TestQuota(t *testing.T) {
-	dir := os.Getenv("JAIL_TEST_QUOTA")
-	if dir == "" {
-		t.Skip("JAIL_TEST_QUOTA says where project quotas are kept")
+// withQuotas is a directory on a file system that keeps project quotas: JAIL_TEST_QUOTA, as
+// in make try-vm, or an ext4 of the test's own, if the kernel has what keeps them.
+func withQuotas(t *testing.T) string {
+	if dir := os.Getenv("JAIL_TEST_QUOTA"); dir != "" {
+		return dir
 	}
+	needRoot(t)
+	image, dir := filepath.Join(t.TempDir(), "image"), t.TempDir()
+	require.NoError(t, os.WriteFile(image, nil, 0o600))
+	require.NoError(t, os.Truncate(image, 256<<20))
+	out, err := exec.Command(needs.Program(t, "mkfs.ext4"), "-q", "-O", "quota,project", image).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	out, err = exec.Command("mount", "-t", "ext4", "-o", "loop,prjquota", image, dir).CombinedOutput()
+	if err != nil {
+		t.Logf("mount: %s", out)
+	}
+	needs.Config(t, err == nil, "CONFIG_QFMT_V2", "make try-vm")
+	t.Cleanup(func() { assert.NoError(t, syscall.Unmount(dir, 0)) })
+	require.NoError(t, os.Chmod(dir, 0o755))
+	return dir
+}
+
+// TestQuota: a jail has no more than it may, root inside neither lifts nor leaves that, and
+// what was there before counts.
+func TestQuota(t *testing.T) {
+	dir := withQuotas(t)
 	root := newRootfs(t)
 	here := filepath.Join(dir, "root")
 	require.NoError(t, os.Mkdir(here, 0o755))

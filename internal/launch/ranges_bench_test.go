@@ -1,11 +1,11 @@
 package launch
 
 import (
-	"os"
 	"syscall"
 	"testing"
 
 	"jail/internal/jail"
+	"jail/internal/needs"
 	"jail/internal/sys"
 )
 
@@ -23,9 +23,7 @@ func BenchmarkRangeInUse(b *testing.B) {
 }
 
 func BenchmarkLockRootfs(b *testing.B) {
-	if os.Geteuid() != 0 {
-		b.Skip("needs root")
-	}
+	needs.Root(b, "locks")
 	dir := b.TempDir()
 	l, err := openLocks(dir + "/jail/lock")
 	if err != nil {

@@ -2,10 +2,16 @@ package needs
 
 import (
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // told is a test that only notes what becomes of it.
@@ -33,6 +39,8 @@ func ask(f func(t testing.TB)) *told {
 }
 
 func TestWhatBecomesOfATest(t *testing.T) {
+	_, err := kernelConfig()
+	known := err == nil
 	for _, tt := range []struct {
 		claim, must    string
 		need           func(t testing.TB)
@@ -47,6 +55,9 @@ func TestWhatBecomesOfATest(t *testing.T) {
 		{"a feature of a kernel to come", "1", func(t testing.TB) { Kernel(t, false, 999, 0, "x") }, false, true},
 		{"a feature this kernel should have", "1", func(t testing.TB) { Kernel(t, false, 2, 6, "x") }, true, false},
 		{"where not all must run", "", func(t testing.TB) { Kernel(t, false, 2, 6, "x") }, false, true},
+		{"a feature no kernel is built with", "1", func(t testing.TB) { Config(t, false, "CONFIG_NONE_SUCH", "x") }, !known, known},
+		{"a feature every kernel is built with", "1", func(t testing.TB) { Config(t, false, "CONFIG_BINFMT_ELF", "x") }, true, false},
+		{"a feature that is there, whatever is said", "1", func(t testing.TB) { Config(t, true, "CONFIG_NONE_SUCH", "x") }, false, false},
 		{"a feature that is there", "1", func(t testing.TB) { Kernel(t, true, 999, 0, "x") }, false, false},
 	} {
 		t.Run(tt.claim, func(t *testing.T) {
@@ -74,4 +85,39 @@ func TestOlder(t *testing.T) {
 	} {
 		assert.Equal(t, tt.want, older(tt.release, tt.major, tt.minor), fmt.Sprint(tt))
 	}
+}
+
+func TestBuilt(t *testing.T) {
+	const config = "CONFIG_QUOTA=y\n# CONFIG_QFMT_V2 is not set\nCONFIG_OVERLAY_FS=m\n"
+	for option, want := range map[string]bool{"CONFIG_QUOTA": true, "CONFIG_QFMT_V2": false, "CONFIG_OVERLAY_FS": true, "CONFIG_QUOT": false, "QUOTA": false} {
+		assert.Equal(t, want, built(config, option), option)
+	}
+}
+
+// TestNobodyElseSkips: a test that leaves itself out says so here, or nobody hears of it
+// where everything must run.
+func TestNobodyElseSkips(t *testing.T) {
+	skip := regexp.MustCompile(`\b[tbf]b?\.Skip(f|Now)?\(`)
+	seen := 0
+	require.NoError(t, filepath.WalkDir("../..", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() && (entry.Name() == "build" || entry.Name() == ".git") {
+			return fs.SkipDir
+		}
+		if !strings.HasSuffix(path, "_test.go") || filepath.Base(filepath.Dir(path)) == "needs" {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		seen++
+		for n, line := range strings.Split(string(text), "\n") {
+			assert.False(t, skip.MatchString(line), "%s:%d: package needs says what is needed", path, n+1)
+		}
+		return nil
+	}))
+	assert.Greater(t, seen, 100)
 }

@@ -30,9 +30,7 @@ func TestRecorderTakesNoDescriptors(t *testing.T) {
 	probe, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
 	require.NoError(t, err)
 	defer sys.Close(probe)
-	if sys.RefuseRights(probe) == syscall.ENOPROTOOPT {
-		t.Skip("before Linux 6.16")
-	}
+	needs.Kernel(t, sys.RefuseRights(probe) != syscall.ENOPROTOOPT, 6, 16, "SO_PASSRIGHTS")
 	fd, e := sys.ConnectAt(syscall.SOCK_SEQPACKET, []byte(fdsock.RecorderPath(run)))
 	require.Zero(t, e)
 	defer sys.Close(fd)
