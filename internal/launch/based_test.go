@@ -279,3 +279,51 @@ func TestLookAtALock(t *testing.T) {
 	close(stop)
 	looking.Wait()
 }
+
+// TestFileCapabilities: a program with capabilities has them in a jail with base as in one
+// with a root directory: in a user namespace, where they are none of the host's, and else not.
+func TestFileCapabilities(t *testing.T) {
+	needRoot(t)
+	// cap_dac_override=ep: struct vfs_cap_data, revision 2 (capabilities(7)).
+	const readAll = "\x01\x00\x00\x02\x02\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+	furnish := func(root string) {
+		busybox, err := os.ReadFile(filepath.Join(root, "bin/busybox"))
+		require.NoError(t, err)
+		peek := filepath.Join(root, "capable/cat")
+		require.NoError(t, os.Mkdir(filepath.Dir(peek), 0o755))
+		require.NoError(t, os.WriteFile(peek, busybox, 0o755))
+		require.NoError(t, syscall.Setxattr(peek, "security.capability", []byte(readAll), 0))
+		require.NoError(t, os.WriteFile(filepath.Join(root, "secret"), []byte("seen\n"), 0))
+	}
+	for kind, spec := range map[string]func(t *testing.T, userns bool) jail.Spec{
+		"directory": func(t *testing.T, userns bool) jail.Spec { return newSpec(newRootfs(t), userns) },
+		"home":      func(t *testing.T, userns bool) jail.Spec { return newBased(t, jail.PersistHome, userns) },
+		"all":       func(t *testing.T, userns bool) jail.Spec { return newBased(t, jail.PersistAll, userns) },
+		"none":      func(t *testing.T, userns bool) jail.Spec { return newBased(t, jail.PersistNone, userns) },
+	} {
+		t.Run(kind, func(t *testing.T) {
+			bothModes(t, func(t *testing.T, userns bool) {
+				s := spec(t, userns)
+				root := s.Source.Path
+				if s.Source.Kind == jail.Based {
+					root = s.Source.Base
+				}
+				furnish(root)
+				j := mustStart(t, s)
+				got := map[bool]string{true: "seen\n"}[userns]
+				assert.Equal(t, got, j.out("cat /secret 2>/dev/null; /capable/cat /secret 2>/dev/null; true"))
+				// It is the file that has them, and it may not be changed without losing them.
+				if userns && kind != "directory" {
+					r := j.withRoot()
+					assert.Equal(t, "", r.out("cp /capable/cat /capable/copy; chmod 755 /capable/copy; echo >>/capable/cat"))
+					r.stop()
+					j = mustStart(t, s)
+					if kind != "all" {
+						return // what has been written is gone
+					}
+					assert.Equal(t, "", j.out("/capable/copy cat /secret 2>/dev/null; /capable/cat /secret 2>/dev/null; true"))
+				}
+			})
+		})
+	}
+}
