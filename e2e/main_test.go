@@ -6,7 +6,7 @@
 // namespaces, overlayfs on tmpfs, file systems below /var/tmp that can be
 // idmapped), Linux 5.14 or newer, and on PATH: go, sshd, ssh, ssh-keygen, su,
 // sudo, runuser, login, nsenter, newuidmap, mmdebstrap, xauth, Xvfb, xdpyinfo,
-// busybox linked statically, and the clients that packaging/deps.sh installs. The
+// busybox linked statically, skopeo, musl-gcc, rpm, rpmbuild, and the clients that packaging/deps.sh installs. The
 // first run needs a Debian mirror for mmdebstrap; the tree it makes is kept.
 //
 // Nothing of the machine is changed but /var/tmp and the kept trees: the tests

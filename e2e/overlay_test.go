@@ -59,11 +59,7 @@ func basedJail(t *testing.T, persist string, lines ...string) registry {
 	t.Helper()
 	state := filepath.Join(basedStates, "based")
 	if persist != "none" {
-		home := filepath.Join(state, "home/centos")
-		require.NoError(t, os.MkdirAll(filepath.Join(home, ".ssh"), 0o700))
-		require.NoError(t, os.Chmod(filepath.Dir(home), 0o755))
-		require.NoError(t, os.WriteFile(filepath.Join(home, ".ssh/authorized_keys"), []byte(contents(keyFile+".pub")), 0o600))
-		require.NoError(t, command("chown", "-R", fmt.Sprintf("%d:%d", basedUID, basedUID), home))
+		stateHome(t, state, "centos", basedUID)
 	}
 	require.NoError(t, os.MkdirAll(basedStates, 0o700))
 	return registry{
@@ -71,6 +67,16 @@ func basedJail(t *testing.T, persist string, lines ...string) registry {
 			basedImage, persist, state, basedUID, strings.Join(lines, "\n")),
 		jails: []string{"based"}, users: []account{centos},
 	}
+}
+
+// stateHome makes the home of an account in a state, with the key of the tests in it.
+func stateHome(t *testing.T, state, name string, uid int) {
+	t.Helper()
+	home := filepath.Join(state, "home", name)
+	require.NoError(t, os.MkdirAll(filepath.Join(home, ".ssh"), 0o700))
+	require.NoError(t, os.Chmod(filepath.Dir(home), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(home, ".ssh/authorized_keys"), []byte(contents(keyFile+".pub")), 0o600))
+	require.NoError(t, command("chown", "-R", fmt.Sprintf("%d:%d", uid, uid), home))
 }
 
 // imageFiles sums up all that is in the images, to see that nothing changes.

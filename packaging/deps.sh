@@ -23,7 +23,7 @@ test)
 		git-annex:git-annex /usr/lib/python3/dist-packages/asyncssh:python3-asyncssh
 		/usr/share/doc/ruby-net-ssh:ruby-net-ssh /usr/share/doc/ruby-net-sftp:ruby-net-sftp
 		java:default-jre-headless javac:default-jdk-headless /usr/share/java/jsch.jar:libjsch-java node:nodejs npm:npm
-		skopeo:skopeo xz:xz-utils zstd:zstd
+		skopeo:skopeo musl-gcc:musl-tools rpmbuild:rpm xz:xz-utils zstd:zstd
 		zsh:zsh fish:fish vim:vim nano:nano less:less man:man-db php:php-cli ruby:ruby gcc:gcc make:make gdb:gdb screen:screen
 		ed:ed bc:bc jq:jq file:file unzip:unzip cpio:cpio bzip2:bzip2 patch:patch g++:g++ ip:iproute2 mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs
 		wget:wget openssl:openssl gpg:gpg zip:zip sqlite3:sqlite3 psql:postgresql-client crontab:cron
