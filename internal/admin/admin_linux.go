@@ -89,11 +89,12 @@ func find(opt Options, name string) (*jail.Spec, error) {
 
 // row is what ps prints of one jail.
 type row struct {
-	landmark                                                     source.Landmark
-	name, state, pid, sessions, served, disk, rootfs, from, note string
-	answered                                                     bool // it says itself what it does
-	ports, loopback                                              string
-	build                                                        string
+	landmark                                               source.Landmark
+	name, state, pid, sessions, served, rootfs, from, note string
+	answered                                               bool // it says itself what it does
+	disk                                                   *diskUse
+	ports, loopback                                        string
+	build                                                  string
 }
 
 // ask has a jail say what it does.
@@ -125,7 +126,7 @@ func PS(opt Options, name string, asJSON bool) error {
 	}
 	tw := tabwriter.NewWriter(opt.Stdout, 0, 8, 2, ' ', 0)
 	network := slices.ContainsFunc(list, func(r *row) bool { return r.ports != "-" })
-	disk := slices.ContainsFunc(list, func(r *row) bool { return r.disk != "" })
+	disk := slices.ContainsFunc(list, func(r *row) bool { return r.disk.bytes() != "" })
 	head := "JAIL\tSTATE\tPID\tSESSIONS\tSERVED\tROOTFS\tFROM"
 	if disk {
 		head = strings.Replace(head, "\tROOTFS", "\tDISK\tROOTFS", 1)
@@ -137,7 +138,7 @@ func PS(opt Options, name string, asJSON bool) error {
 	for _, r := range list {
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s", r.name, r.state, r.pid, r.sessions, r.served)
 		if disk {
-			fmt.Fprintf(tw, "\t%s", cmp.Or(r.disk, "-"))
+			fmt.Fprintf(tw, "\t%s", cmp.Or(r.disk.bytes(), "-"))
 		}
 		fmt.Fprintf(tw, "\t%s\t%s", r.rootfs, r.from)
 		if network {
@@ -170,8 +171,9 @@ func jails(opt Options, name string) ([]*row, error) {
 			r := at(reg.Jails[i].Name)
 			r.rootfs, r.landmark = src.String(), src.Landmark()
 			r.network(&reg.Jails[i].Network)
-			if l := &reg.Jails[i].Limits; l.DiskBytes > 0 && (name == "" || r.name == name) {
-				asking.Go(func() { room <- struct{}{}; r.disk = diskUse(src.Places()[0], l.DiskBytes); <-room })
+			l := quota.Limit{Bytes: reg.Jails[i].Limits.DiskBytes, Files: reg.Jails[i].Limits.Files}
+			if l != (quota.Limit{}) && (name == "" || r.name == name) {
+				asking.Go(func() { room <- struct{}{}; r.disk = lookAtDisk(src.Places()[0], l); <-room })
 			}
 			if b := reg.Blocks[r.name]; b.Line > 0 {
 				r.from = reg.Files[r.name] + ":" + strconv.Itoa(b.Line)
@@ -238,14 +240,42 @@ func jails(opt Options, name string) ([]*row, error) {
 	return list, nil
 }
 
-// diskUse says how much of a limit the directory of a jail has.
-func diskUse(dir string, limit uint64) string {
-	is, err := quota.Look(dir, time.Second)
-	if err != nil || !is.Kept {
-		return "not kept"
-	}
-	return fmt.Sprintf("%s of %s", size(is.Bytes), size(limit))
+// diskUse is what the directory of a jail has of its limits.
+type diskUse struct {
+	limit quota.Limit
+	quota.Use
+	kept bool
 }
+
+// lookAtDisk looks at the directory of a jail that has limits on files.
+func lookAtDisk(dir string, l quota.Limit) *diskUse {
+	is, err := quota.Look(dir, time.Second)
+	return &diskUse{l, is.Use, err == nil && is.Kept}
+}
+
+// bytes is, in words, what is used of the limit on bytes, and files of that on files; "" if
+// there is none.
+func (d *diskUse) bytes() string {
+	switch {
+	case d == nil || d.limit.Bytes == 0:
+		return ""
+	case !d.kept:
+		return notKept
+	}
+	return fmt.Sprintf("%s of %s", size(d.Bytes), size(d.limit.Bytes))
+}
+
+func (d *diskUse) files() string {
+	switch {
+	case d == nil || d.limit.Files == 0:
+		return ""
+	case !d.kept:
+		return notKept
+	}
+	return fmt.Sprintf("%d of %d", d.Files, d.limit.Files)
+}
+
+const notKept = "not kept"
 
 // markFaulty shows what is out of service, and the first reason.
 func markFaulty(reg *config.Registry, f *config.Fault, at func(name string) *row) {

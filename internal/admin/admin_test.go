@@ -14,6 +14,7 @@ import (
 
 	"jail/internal/control"
 	"jail/internal/fdsock"
+	"jail/internal/quota"
 	"jail/internal/sys"
 	"jail/internal/wire"
 )
@@ -75,6 +76,14 @@ func TestCheckOfAMainFileThatIsNoTOML(t *testing.T) {
 
 // What cannot be looked at is not called kept.
 func TestDiskUse(t *testing.T) {
-	assert.Equal(t, "not kept", diskUse("/proc/none", 1))
-	assert.Equal(t, "not kept", diskUse("/proc", 1))
+	for _, dir := range []string{"/proc/none", "/proc"} {
+		d := lookAtDisk(dir, quota.Limit{Bytes: 1, Files: 1})
+		assert.Equal(t, [2]string{"not kept", "not kept"}, [2]string{d.bytes(), d.files()}, dir)
+	}
+	var none *diskUse
+	assert.Equal(t, [2]string{}, [2]string{none.bytes(), none.files()})
+	d := &diskUse{quota.Limit{Bytes: 1 << 30}, quota.Use{Bytes: 3 << 20, Files: 7}, true}
+	assert.Equal(t, [2]string{"3.0 MiB of 1.0 GiB"}, [2]string{d.bytes(), d.files()})
+	d.limit = quota.Limit{Files: 10}
+	assert.Equal(t, [2]string{"", "7 of 10"}, [2]string{d.bytes(), d.files()})
 }

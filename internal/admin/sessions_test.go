@@ -17,6 +17,7 @@ import (
 	"jail/internal/event"
 	"jail/internal/jail"
 	"jail/internal/login"
+	"jail/internal/quota"
 	"jail/internal/record"
 	"jail/internal/wire"
 )
@@ -118,6 +119,14 @@ func TestStatus(t *testing.T) {
 	r.network(&jail.Network{ID: 1, OwnPorts: true, OwnLoopback: true, Ports: []jail.Ports{{First: 25, Last: 25, TCP: true}}})
 	j = describe(r, nil, "b")
 	assert.Equal(t, [2]string{"25/tcp", "127.64.0.1"}, [2]string{j.Ports, j.Loopback})
+	assert.Nil(t, j.Disk)
+	assert.Zero(t, j.DiskLimit)
+	r.disk = &diskUse{quota.Limit{Bytes: 1 << 30, Files: 100}, quota.Use{Bytes: 5, Files: 6}, true}
+	j = describe(r, nil, "b")
+	assert.Equal(t, [4]uint64{5, 1 << 30, 6, 100}, [4]uint64{*j.Disk, j.DiskLimit, *j.Files, j.FilesLimit})
+	r.disk.kept = false
+	j = describe(r, nil, "b")
+	assert.True(t, j.Disk == nil && j.Files == nil && j.DiskLimit == 1<<30, "what is not kept is not said to be zero")
 	r.state, r.pid, r.sessions, r.answered = "stopped", "-", "-", false
 	j = describe(r, nil, "b")
 	assert.Nil(t, j.Old)

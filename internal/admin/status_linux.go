@@ -40,9 +40,15 @@ type jailJSON struct {
 	// Processes are those besides PID 1.
 	Processes *int    `json:"processes,omitempty"`
 	Memory    *uint64 `json:"memory_bytes,omitempty"`
-	Root      string  `json:"root,omitempty"`
-	From      string  `json:"from,omitempty"`
-	Note      string  `json:"note,omitempty"`
+	// Disk and Files are what it has of the limits, which are there where it has such; they
+	// are absent where the limits are not kept.
+	Disk       *uint64 `json:"disk_bytes,omitempty"`
+	DiskLimit  uint64  `json:"disk_limit_bytes,omitempty"`
+	Files      *uint64 `json:"files,omitempty"`
+	FilesLimit uint64  `json:"files_limit,omitempty"`
+	Root       string  `json:"root,omitempty"`
+	From       string  `json:"from,omitempty"`
+	Note       string  `json:"note,omitempty"`
 	// Ports and Loopback are there where the jail has a network of its own, as in the table.
 	Ports    string `json:"ports,omitempty"`
 	Loopback string `json:"loopback,omitempty"`
@@ -65,6 +71,12 @@ func describe(r *row, spec *jail.Spec, build string) jailJSON {
 	}
 	if n, err := strconv.ParseUint(r.served, 10, 64); err == nil {
 		j.Served = &n
+	}
+	if d := r.disk; d != nil {
+		j.DiskLimit, j.FilesLimit = d.limit.Bytes, d.limit.Files
+		if d.kept {
+			j.Disk, j.Files = &d.Bytes, &d.Files
+		}
 	}
 	if r.answered && build != "" {
 		old := r.build != build
@@ -178,6 +190,8 @@ func Status(opt Options, name string, asJSON bool) error {
 	if j.Memory != nil {
 		say("memory", size(*j.Memory))
 	}
+	say("disk", rows[0].disk.bytes())
+	say("files", rows[0].disk.files())
 	if spec != nil {
 		say("limits", limits(&spec.Limits))
 		var logins []string
