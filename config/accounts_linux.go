@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"slices"
@@ -357,3 +358,70 @@ func sourcesElsewhere(text, database string) []string {
 	}
 	return nil
 }
+
+// Members asks the name service switch for the accounts of a group: those that it lists, and
+// those whose primary group it is, where the service lists accounts at all. ghosts are members
+// that are no accounts. Unlike a registry that was in force before, there is nothing to fall
+// back on: a name service that is silent is an error.
+func Members(name string) (found []Account, ghosts []string, err error) {
+	switch {
+	case !isGroupName(name):
+		return nil, nil, fmt.Errorf("%s is no name of a group", shown(name))
+	case slices.Contains(privilegedGroups, name):
+		return nil, nil, fmt.Errorf("the members of %s are nearly root, whom no jail can hold", name)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), membersWithin)
+	defer cancel()
+	text, err := getent(ctx, "group", name)
+	if err != nil {
+		return nil, nil, fmt.Errorf("ask for group %s: %w", name, err)
+	}
+	gids, wanted := map[uint32]bool{}, map[string]bool{}
+	for f := range records(text, 4) {
+		gid, ok := parseUint32(f[2])
+		if !ok || f[0] != name {
+			continue
+		}
+		gids[gid] = true
+		for _, n := range strings.Split(f[3], ",") {
+			if n != "" && n[0] != '-' && !hasControl(n) {
+				wanted[n] = true
+			}
+		}
+	}
+	if len(gids) == 0 {
+		return nil, nil, fmt.Errorf("%s is no group of the host", name)
+	}
+	known := make(map[string]Account)
+	if text, err = getent(ctx, "passwd"); err != nil {
+		return nil, nil, fmt.Errorf("ask for accounts: %w", err)
+	}
+	for a := range accounts(text) {
+		if _, there := known[a.Name]; !there && (gids[a.GID] || wanted[a.Name]) {
+			known[a.Name] = a
+		}
+	}
+	names := slices.DeleteFunc(keysOf(wanted), func(n string) bool { _, ok := known[n]; return ok })
+	for some := range slices.Chunk(names, 1000) {
+		if text, err = getent(ctx, "passwd", some...); err != nil {
+			return nil, nil, fmt.Errorf("ask for accounts: %w", err)
+		}
+		for a := range accounts(text) {
+			if wanted[a.Name] {
+				known[a.Name] = a
+			}
+		}
+	}
+	for _, n := range names {
+		if _, ok := known[n]; !ok {
+			ghosts = append(ghosts, n)
+		}
+	}
+	for _, n := range keysOf(known) {
+		found = append(found, known[n])
+	}
+	return found, ghosts, nil
+}
+
+// membersWithin is how long that may take: somebody waits for it, and nobody else does.
+const membersWithin = 30 * time.Second

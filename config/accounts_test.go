@@ -154,3 +154,11 @@ func FuzzAccountFiles(f *testing.F) {
 		}
 	})
 }
+
+// TestMembersRefused: of groups whose members no jail can hold, or that are none, nobody is asked.
+func TestMembersRefused(t *testing.T) {
+	for name, says := range map[string]string{"sudo": "nearly root", "docker": "nearly root", "": "no name of a group", "-h": "no name of a group", "a:b": "no name of a group"} {
+		_, _, err := Members(name)
+		assert.ErrorContains(t, err, says, name)
+	}
+}

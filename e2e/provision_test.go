@@ -418,3 +418,136 @@ func TestDisable(t *testing.T) {
 	assert.Contains(t, jailVerb(t, "", "disable", "nobody").stderr, "neither a jail nor a login")
 	assert.NoDirExists(t, "/etc/jail/disabled")
 }
+
+// TestAddMany: a list, and a group of accounts that are there, get jails by one command, all of
+// them or none, and by one reload.
+func TestAddMany(t *testing.T) {
+	const many = 150
+	port, _ := bareHost(t)
+	as := func(login, command string) result {
+		return runCommand(t, exec.Command("ssh", "-F", "none", "-i", keyFile, "-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=no",
+			"-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "BatchMode=yes", "-p", strconv.Itoa(port), login+"@127.0.0.1", command), nil)
+	}
+	before := state(t)
+	public := strings.TrimSpace(contents(keyFile + ".pub"))
+	var list strings.Builder
+	for i := range many {
+		fmt.Fprintf(&list, "pupil%d,,%s\n", i, public)
+	}
+	reloads := func() int { return strings.Count(world.tail("serve.log", 0), ": reloaded: ") }
+	add := []string{"add", "--csv", "-", "--jail", "class", "--rootfs", debianRoot}
+	r := jailVerb(t, list.String(), append(add, "--dry-run")...)
+	require.Zero(t, r.status, "%+v", r)
+	assert.Equal(t, many, strings.Count(r.stdout, "\naccount pupil")+1)
+	sameState(t, before, "a dry run makes nothing")
+
+	// Somebody else changes the files, as useradd(8) does.
+	fd, err := unix.Open("/etc/.pwd.lock", unix.O_WRONLY|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+	require.NoError(t, err)
+	require.NoError(t, unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}))
+	r = jailVerb(t, list.String(), add...)
+	require.NoError(t, unix.Close(fd))
+	assert.Contains(t, r.stderr, "somebody else changes them")
+	sameState(t, before, "the account files are locked")
+
+	was := reloads()
+	r = jailVerb(t, list.String(), add...)
+	require.Zero(t, r.status, "%+v", r)
+	assert.Contains(t, r.stdout, fmt.Sprintf("%d logins are made\n", many))
+	assert.Equal(t, was+1, reloads(), "one reload for all")
+	assert.Equal(t, result{stdout: "pupil149\n600\n"}, as("pupil149", "id -un; stat -c %a ~/.ssh/authorized_keys"))
+	assert.Regexp(t, `(?m)^jailed:x:\d+:pupil0,pupil1,`, contents("/etc/group"))
+	assert.Regexp(t, `(?m)^pupil149:\*:\d+:0:99999:7:::$`, contents("/etc/shadow"))
+	for _, args := range [][]string{{"pwck", "-qr"}, {"grpck", "-qr"}} {
+		said, _ := exec.Command(args[0], args[1:]...).CombinedOutput()
+		assert.NotContains(t, string(said), "pupil", args[0])
+	}
+	for _, f := range []string{"passwd", "group", "shadow", "gshadow"} {
+		st, err := os.Stat("/etc/" + f)
+		require.NoError(t, err)
+		want := map[string]os.FileMode{"passwd": 0o644, "group": 0o644, "shadow": 0o640, "gshadow": 0o640}[f]
+		assert.Equal(t, want, st.Mode().Perm(), f)
+	}
+	// One that is interrupted is gone as a whole; so is one that the registry has something against.
+	made := state(t)
+	cmd := exec.Command(initPath, "add", "--csv", "-", "--jail", "class")
+	cmd.Stdin = strings.NewReader(strings.ReplaceAll(list.String(), "pupil", "other"))
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	require.NoError(t, cmd.Start())
+	require.True(t, poll(deadline, func() bool { _, err := os.Stat(debianRoot + "/home/other9"); return err == nil }), stderr.String())
+	require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
+	cmd.Wait()
+	assert.Contains(t, stderr.String(), "interrupted; nothing of it remains")
+	sameState(t, made, "a list is interrupted")
+	for i := range many {
+		if i < 2 {
+			require.Zero(t, jailVerb(t, "", "rm", fmt.Sprintf("pupil%d", i), "--purge").status)
+		}
+	}
+	assert.NotContains(t, contents("/etc/passwd"), "pupil1:")
+
+	// Accounts that are there, with shells and homes of their own.
+	require.NoError(t, command("groupadd", "-g", "74500", "class"))
+	for _, a := range [][]string{{"-G", "class", "anna"}, {"-g", "class", "ben"}, {"-G", "class,sudo", "boss"}} {
+		require.NoError(t, command("useradd", append([]string{"-K", "SUB_UID_COUNT=0", "-m", "-p", "*", "-s", "/bin/bash", "-d", "/srv/people/" + a[2]}, a...)...))
+	}
+	made = state(t)
+	group := []string{"add", "--from-group", "class", "--jail", "class"}
+	r = jailVerb(t, "", group...)
+	assert.Contains(t, r.stderr, "sudo")
+	assert.Contains(t, r.stderr, "nothing of it remains")
+	sameState(t, made, "one of the group is nearly root")
+	require.NoError(t, command("userdel", "-r", "boss"))
+	made = state(t)
+	r = jailVerb(t, "", append(group, "--dry-run")...)
+	require.Zero(t, r.status, "%+v", r)
+	assert.Contains(t, r.stdout, `account anna of the host is there: uid `)
+	assert.Contains(t, r.stdout, `, shell /usr/bin/jail-enter instead of "/bin/bash", group jailed`)
+	sameState(t, made, "a dry run makes nothing")
+	r = jailVerb(t, "", group...)
+	require.Zero(t, r.status, "%+v", r)
+	assert.Contains(t, r.stdout, "2 logins are made\n")
+	assert.Regexp(t, `(?m)^anna:.*:/srv/people/anna:/usr/bin/jail-enter$`, contents("/etc/passwd"))
+	require.Zero(t, jailVerb(t, public, "key", "anna", "add", "-").status)
+	assert.Equal(t, result{stdout: "anna\n/home/anna\n"}, as("anna", "id -un; pwd"))
+	r = jailVerb(t, "", group...)
+	require.Zero(t, r.status, "%+v", r)
+	assert.Equal(t, "2 of them have a jail already, and stay as they are: anna (jail class), ben (jail class)\n0 logins are made\n", r.stdout)
+	r = jailVerb(t, "", "rm", "anna", "--purge")
+	require.Zero(t, r.status, "%+v", r)
+	assert.Contains(t, r.stdout, "account anna of the host stays: it has a home of its own, /srv/people/anna")
+	assert.Contains(t, contents("/etc/passwd"), "\nanna:")
+	assert.NotZero(t, as("anna", "id").status, "nobody gets in by it")
+	assert.Equal(t, 125, runCommand(t, exec.Command("su", "anna", "-c", "id"), nil).status, "nobody gets in by it")
+	require.Zero(t, jailVerb(t, "", "rm", "ben", "--purge").status)
+	assert.Contains(t, jailVerb(t, "", "rm", "ben").stderr, "is in no jail, and has a home of its own")
+	for _, name := range []string{"anna", "ben"} {
+		require.NoError(t, command("userdel", "-r", name))
+	}
+	require.NoError(t, command("groupdel", "class"))
+	for args, says := range map[string]string{"sudo": "nearly root", "no-such": "is no group of the host", "a,b": "is no name of a group"} {
+		assert.Contains(t, jailVerb(t, "", "add", "--from-group", args, "--jail", "class").stderr, says)
+	}
+
+	// A directory's.
+	extrausers(t, func(int) string { return emptyHome })(many)
+	was = reloads()
+	r = jailVerb(t, "", "add", "--from-group", "students", "--jail", "class")
+	require.Zero(t, r.status, "%+v", r)
+	assert.Contains(t, r.stdout, fmt.Sprintf("%d logins are made\n", many))
+	assert.Equal(t, was+1, reloads(), "one reload for all")
+	require.Zero(t, jailVerb(t, public, "key", "st149", "add", "-").status)
+	assert.Equal(t, result{stdout: "st149\n/home/st149\n"}, as("st149", "id -un; pwd"))
+	assert.NotRegexp(t, `(?m)^st\d+ = \{ uid = 7`, contents("/etc/jail/jail.d/class.toml"), "a uid that no jail has room for")
+	for _, name := range []string{"st149", "st0"} {
+		require.Zero(t, jailVerb(t, "", "rm", name, "--purge").status)
+	}
+	// What is left of both lists goes with the jail.
+	require.NoError(t, command(initPath, "stop", "--all"))
+	require.NoError(t, os.Remove("/etc/jail/jail.d/class.toml"))
+	require.NoError(t, command(initPath, "reload"))
+	for i := 2; i < many; i++ {
+		require.Zero(t, jailVerb(t, "", "rm", fmt.Sprintf("pupil%d", i)).status)
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"jail/config"
 	"jail/internal/admin"
 	"jail/internal/control"
 	"jail/internal/jail"
@@ -28,6 +29,8 @@ const provisionUsage = `    setup [--undo] [--dry-run]
                               make a login: account, user inside, registry, key; try it
     add --csv FILE|- [--jail NAME] [--rootfs DIR] [--dry-run]
                               make many: lines of LOGIN[,UID[,KEY]]
+    add --from-group GROUP [--jail NAME] [--rootfs DIR] [--dry-run]
+                              a jail for the accounts of a group of the host's that have none
     rm LOGIN [--purge] [--dry-run]
                               take a login away; --purge takes the user inside, too
     key LOGIN ls | add FILE|- | rm NUMBER|FINGERPRINT
@@ -113,6 +116,7 @@ func (c *common) add(args []string) error {
 	rootfs := fs.String("rootfs", "", "")
 	key := fs.String("key", "", "")
 	list := fs.String("csv", "", "")
+	group := fs.String("from-group", "", "")
 	password := fs.Bool("password", false, "")
 	dry := fs.Bool("dry-run", false, "")
 	names, err := c.finish(fs, "add", args, -1)
@@ -121,10 +125,12 @@ func (c *common) add(args []string) error {
 	}
 	var requests []provision.Request
 	switch {
+	case *group != "" && (*list != "" || len(names) > 0 || uid.set || *key != "" || *password):
+		return usageError("add --from-group takes --jail, --rootfs and --dry-run only; who they are the group says")
 	case *list != "" && (len(names) > 0 || uid.set || *key != "" || *password):
 		return usageError("add --csv takes --jail, --rootfs and --dry-run only; the file has the rest")
-	case *list == "" && len(names) != 1:
-		return usageError("add takes one login, or --csv FILE; jail-init help shows both")
+	case *list == "" && *group == "" && len(names) != 1:
+		return usageError("add takes one login, --csv FILE or --from-group GROUP; jail-init help shows all")
 	case *password && *key == "-":
 		return usageError("add: --key - and --password cannot both read standard input")
 	}
@@ -132,8 +138,14 @@ func (c *common) add(args []string) error {
 	if err != nil {
 		return err
 	}
-	if *list != "" {
-		if requests, err = readList(*list, os.Stdin); err != nil {
+	many := *list != "" || *group != ""
+	if many {
+		if *group != "" {
+			requests, err = readGroup(*group)
+		} else {
+			requests, err = readList(*list, os.Stdin)
+		}
+		if err != nil {
 			return err
 		}
 		for i := range requests {
@@ -155,11 +167,12 @@ func (c *common) add(args []string) error {
 	}
 	ctx, stop := interruptible()
 	defer stop()
-	if err := provision.Add(ctx, opt, requests, *dry); err != nil || *dry {
+	made, err := provision.Add(ctx, opt, requests, *dry)
+	if err != nil || *dry {
 		return err
 	}
-	if len(requests) > 1 {
-		fmt.Printf("%d logins are made\n", len(requests))
+	if many {
+		fmt.Printf("%d logins are made\n", made)
 		return nil
 	}
 	r := &requests[0]
@@ -172,6 +185,25 @@ func (c *common) add(args []string) error {
 	}
 	fmt.Printf("log in: ssh %s@%s\n", r.Login, host)
 	return nil
+}
+
+// readGroup asks the name service for the accounts of a group.
+func readGroup(group string) ([]provision.Request, error) {
+	found, ghosts, err := config.Members(group)
+	if err != nil {
+		return nil, err
+	}
+	if len(ghosts) > 0 {
+		fmt.Fprintf(os.Stderr, "jail-init: group %s has %d members that are no accounts, and are passed over: %.200s\n", group, len(ghosts), strings.Join(ghosts, ", "))
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("group %s has no accounts; where a directory does not list accounts, only those that the group itself lists are found", group)
+	}
+	var requests []provision.Request
+	for i := range found {
+		requests = append(requests, provision.Request{Login: found[i].Name, Host: &found[i]})
+	}
+	return requests, nil
 }
 
 // readList reads lines of LOGIN[,UID[,KEY]]; those that begin with # are comments.

@@ -47,6 +47,16 @@ func (h *host) hasGroup(name string) bool {
 	return false
 }
 
+// isIn reports whether an account is in a group of the files, by its line or by its primary group.
+func (h *host) isIn(group, login string, gid uint32) bool {
+	for line := range strings.Lines(string(h.group)) {
+		if f := strings.Split(strings.TrimRight(line, "\n"), ":"); len(f) == 4 && f[0] == group {
+			return f[2] == strconv.FormatUint(uint64(gid), 10) || slices.Contains(strings.Split(f[3], ","), login)
+		}
+	}
+	return false
+}
+
 // ids are all ids in the third field of passwd(5) or group(5) text.
 func ids(text []byte) []uint32 {
 	var all []uint32

@@ -73,6 +73,26 @@ func openJail(spec *jail.Spec) (*root, error) {
 	return r, nil
 }
 
+// sync sees to it that what was written below is on the disk: once for all homes, whose files
+// are many.
+func (r *root) sync() error {
+	for i := range r.fds {
+		fd, err := unix.Openat(r.fds[i], ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err == unix.ENOTDIR {
+			continue // a mount of one file, in which there is no home
+		}
+		if err != nil {
+			return err
+		}
+		err = unix.Syncfs(fd)
+		unix.Close(fd)
+		if err != nil {
+			return fmt.Errorf("write what is in the homes to the disk: %w", err)
+		}
+	}
+	return nil
+}
+
 func (r *root) close() {
 	for _, fd := range r.fds {
 		unix.Close(fd)

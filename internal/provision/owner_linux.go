@@ -40,7 +40,7 @@ const (
 
 // What an owner is asked for.
 const (
-	opFill  = "fill"  // /etc/skel's files into a new home
+	opFill  = "fill"  // /etc/skel's files into a new home, and lines into authorized_keys; root.sync follows
 	opKeys  = "keys"  // the text of authorized_keys
 	opAdd   = "add"   // lines to it
 	opDrop  = "drop"  // lines from it
@@ -168,7 +168,10 @@ func become(uid, gid uint32) error {
 func (e *errand) do(t *rootpath.Tree, rep *reply) error {
 	switch e.Op {
 	case opFill:
-		return e.fill(t)
+		if err := e.fill(t); err != nil || len(e.Lines) == 0 {
+			return err
+		}
+		return e.change(t, rep)
 	case opKeys:
 		text, _, err := t.ReadFile(e.keysPath(), authkeys.MaxFile)
 		if errors.Is(err, unix.ENOENT) {
@@ -214,7 +217,7 @@ func (e *errand) change(t *rootpath.Tree, rep *reply) error {
 		return err
 	}
 	next := text
-	if e.Op == opAdd {
+	if e.Op != opDrop {
 		next, rep.Count = withKeys(text, e.Lines)
 	} else {
 		next, rep.Count = withoutLines(text, e.Lines)
@@ -250,7 +253,7 @@ func (e *errand) newKeys(t *rootpath.Tree, text []byte) error {
 		return err
 	}
 	defer unix.Close(fd)
-	if err := rootpath.WriteAt(fd, file, text, 0o600, -1, -1); err != nil {
+	if err := rootpath.PutAt(fd, file, text, 0o600, -1, -1, rootpath.How{Lazy: e.Op == opFill}); err != nil {
 		return fmt.Errorf("write %s: %w", e.keysPath(), err)
 	}
 	return nil
@@ -342,7 +345,7 @@ func (e *errand) fill(t *rootpath.Tree) error {
 		if err != nil {
 			continue
 		}
-		if err := rootpath.WriteAt(home, n, text, st.Mode&0o755, -1, -1); err != nil {
+		if err := rootpath.PutAt(home, n, text, st.Mode&0o755, -1, -1, rootpath.How{Lazy: true}); err != nil {
 			return fmt.Errorf("write %s/%s: %w", e.Home, n, err)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"jail/config"
 	"jail/internal/authkeys"
 	"jail/internal/jail"
 )
@@ -38,6 +39,8 @@ type Request struct {
 	Rootfs string
 	// Password is the account's, "" for none. No plan has it.
 	Password string
+	// Host is the account of the host that the login is, where it is there; nil makes one.
+	Host *config.Account
 }
 
 // Plan is what a run makes, or takes away.
@@ -53,11 +56,17 @@ type Login struct {
 	HostUID uint32
 	Account bool // the account of the host is ours to take away
 	Shell   string
-	Jail    string
-	Rootfs  string
-	NewJail bool
-	File    string // of the registry, "" if the login is in none
-	Inside  User
+	// Adopted says that the account was there and stays. Reshell gives it Shell in the place of
+	// OldShell; Joined puts it into Group.
+	Adopted  bool   `json:",omitempty"`
+	Reshell  bool   `json:",omitempty"`
+	OldShell string `json:",omitempty"`
+	Joined   bool   `json:",omitempty"`
+	Jail     string
+	Rootfs   string
+	NewJail  bool
+	File     string // of the registry, "" if the login is in none
+	Inside   User
 	// User and Home say that the user inside and his home are made by this run, or go with
 	// it. Where they are somebody else's, Keys are taken out only.
 	User, Home bool
@@ -104,6 +113,11 @@ func makePlan(w *world, requests []Request) (*Plan, error) {
 	}
 	trees := make(map[string]*tree)
 	hostIDs := [][]uint32{ids(w.host.passwd), ids(w.host.group)}
+	for i := range requests {
+		if a := requests[i].Host; a != nil { // of a directory, too
+			hostIDs[0] = append(hostIDs[0], a.UID)
+		}
+	}
 	frees := make(map[string]*free)
 	seen := make(map[string]bool)
 	var errs []error
@@ -130,6 +144,31 @@ func makePlan(w *world, requests []Request) (*Plan, error) {
 	return p, nil
 }
 
+// passOver takes the accounts of the host out of requests that are logins of the registry, and
+// names them with their jails.
+func (w *world) passOver(requests []Request) (rest []Request, there []string) {
+	for _, r := range requests {
+		if in, ok := w.logins[r.Login]; ok && r.Host != nil {
+			if in != r.Login {
+				in = r.Login + " (jail " + in + ")"
+			}
+			there = append(there, in)
+			continue
+		}
+		rest = append(rest, r)
+	}
+	return rest, there
+}
+
+// some names a few of many.
+func some(names []string) string {
+	const most = 8
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+}
+
 func quoteLogin(s string) string {
 	if jail.ValidName(s) {
 		return s
@@ -148,10 +187,13 @@ func (w *world) plan(r *Request, trees map[string]*tree, frees map[string]*free,
 	if !jail.ValidName(name) {
 		return Login{}, fmt.Errorf("%.40q is no name of a jail", name)
 	}
-	if hasName(w.host.passwd, r.Login) {
-		return Login{}, errors.New("the host has an account of that name; choose another, or give that one a jail in the registry: [[match]], jail.toml(5)")
-	}
-	if hasName(w.host.group, r.Login) {
+	switch {
+	case r.Host != nil && (r.Host.UID < w.host.uidMin || !jail.ValidID(r.Host.UID)):
+		return Login{}, fmt.Errorf("uid %d is root's or a system account's, whom no jail can hold; take it out of the group", r.Host.UID)
+	case r.Host != nil:
+	case hasName(w.host.passwd, r.Login):
+		return Login{}, errors.New("the host has an account of that name; choose another, or give that one a jail: jail add --from-group, or [[match]] in the registry, jail.toml(5)")
+	case hasName(w.host.group, r.Login):
 		return Login{}, errors.New("the host has a group of that name; choose another")
 	}
 	if in, ok := w.logins[r.Login]; ok {
@@ -173,7 +215,15 @@ func (w *world) plan(r *Request, trees map[string]*tree, frees map[string]*free,
 		}
 		k = known{jail: name, file: filepath.Join(w.dir, name+".toml"), rootfs: filepath.Clean(r.Rootfs)}
 	}
-	l := Login{Login: r.Login, Jail: name, Rootfs: k.rootfs, File: k.file, NewJail: !ok, Account: true, Shell: w.shell}
+	l := Login{Login: r.Login, Jail: name, Rootfs: k.rootfs, File: k.file, NewJail: !ok, Account: r.Host == nil, Shell: w.shell}
+	if a := r.Host; a != nil {
+		l.Adopted = true
+		l.Joined = !w.host.isIn(Group, r.Login, a.GID)
+		// The shell of a directory's account is changed there.
+		if hasName(w.host.passwd, r.Login) && a.Shell != w.shell {
+			l.Reshell, l.OldShell = true, a.Shell
+		}
+	}
 	for _, text := range r.Keys {
 		text = strings.TrimSpace(text)
 		if _, err := authkeys.Parse([]byte(text)); errors.Is(err, authkeys.ErrBlank) {
@@ -210,10 +260,19 @@ func (w *world) plan(r *Request, trees map[string]*tree, frees map[string]*free,
 		}
 	}
 	var err error
-	if l.Inside, l.User, err = t.who(r.Login, r.UID, r.UID != 0, w.host.uidMin, next); err != nil {
+	uid, given := r.UID, r.UID != 0
+	if r.Host != nil {
+		// The same inside, unless that is somebody else there, or, of a directory, higher than what
+		// a jail has.
+		uid = r.Host.UID
+		given = uid <= w.host.uidMax && !slices.Contains(ids(t.passwd), uid) && !slices.Contains(ids(t.group), uid)
+	}
+	if l.Inside, l.User, err = t.who(r.Login, uid, given, w.host.uidMin, next); err != nil {
 		return Login{}, err
 	}
 	switch l.HostUID = l.Inside.UID; {
+	case r.Host != nil:
+		l.HostUID = r.Host.UID
 	case r.UID != 0:
 		l.HostUID = r.UID
 	case !l.User && slices.Contains(hostIDs[0], l.HostUID):
@@ -241,12 +300,28 @@ func (w *world) plan(r *Request, trees map[string]*tree, frees map[string]*free,
 	return l, nil
 }
 
+// adoption is what becomes of an account that is there.
+func (l *Login) adoption() string {
+	s := ""
+	if l.Reshell {
+		s += fmt.Sprintf(", shell %s instead of %.80q", l.Shell, l.OldShell)
+	}
+	if l.Joined {
+		s += ", group " + Group
+	}
+	return s
+}
+
 // Steps says in a line each what is done for a plan, in order.
 func (p *Plan) Steps() []string {
 	var s []string
 	add := func(format string, args ...any) { s = append(s, fmt.Sprintf(format, args...)) }
 	for i := range p.Logins {
 		l := &p.Logins[i]
+		if l.Adopted {
+			add("account %s of the host is there: uid %d%s", l.Login, l.HostUID, l.adoption())
+			continue
+		}
 		add("account %s of the host: uid %d, group %s, home %s, shell %s, no password", l.Login, l.HostUID, Group, EmptyHome, l.Shell)
 	}
 	if p.Main {

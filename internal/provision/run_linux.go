@@ -77,59 +77,70 @@ func (o *Options) takeAway(j *journal, p *Plan) error {
 	return j.done()
 }
 
-// Add makes logins, all of them or none. dry only says what it would do.
-func Add(ctx context.Context, o Options, requests []Request, dry bool) error {
+// Add makes logins, all of them or none, and returns how many. dry only says what it would do.
+// Accounts of the host that are logins of the registry already are passed over.
+func Add(ctx context.Context, o Options, requests []Request, dry bool) (made int, err error) {
 	j, err := begin(&o)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer j.close()
 	w, done, err := look(&o)
 	if err != nil {
-		return err
+		return 0, err
+	}
+	requests, there := w.passOver(requests)
+	if len(there) > 0 {
+		fmt.Fprintf(o.Stdout, "%d of them have a jail already, and stay as they are: %s\n", len(there), some(there))
+		if len(requests) == 0 {
+			done()
+			return 0, nil
+		}
 	}
 	p, err := makePlan(w, requests)
 	done()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if dry {
 		for _, s := range p.Steps() {
 			fmt.Fprintln(o.Stdout, s)
 		}
-		return nil
+		return len(p.Logins), nil
 	}
 	if err := j.write(p); err != nil {
-		return err
+		return 0, err
 	}
 	err = o.make(ctx, j, p, requests)
 	if err == nil {
-		return j.done()
+		return len(p.Logins), j.done()
 	}
 	if undone := o.takeAway(j, p); undone != nil {
-		return errors.Join(err, undone)
+		return 0, errors.Join(err, undone)
 	}
 	if errors.Is(err, context.Canceled) {
-		return ErrInterrupted
+		return 0, ErrInterrupted
 	}
-	return fmt.Errorf("%w; nothing of it remains", err)
+	return 0, fmt.Errorf("%w; nothing of it remains", err)
 }
 
 // make does what the plan says, in order.
 func (o *Options) make(ctx context.Context, j *journal, p *Plan, requests []Request) error {
-	for i := range p.Logins {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		l := &p.Logins[i]
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if p.byShadow() {
+		l := &p.Logins[0]
 		if err := addAccount(l); err != nil {
 			return err
 		}
-		if pw := requests[i].Password; pw != "" {
+		if pw := requests[0].Password; pw != "" {
 			if _, err := command(l.Login+":"+pw+"\n", "chpasswd"); err != nil {
 				return err
 			}
 		}
+	} else if err := addAccounts(p.Logins); err != nil {
+		return err
 	}
 	if err := o.register(p); err != nil {
 		return err
@@ -159,6 +170,9 @@ func (o *Options) make(ctx context.Context, j *journal, p *Plan, requests []Requ
 	return o.prove(ctx, j, p)
 }
 
+// byShadow says that the account is made, and removed, by useradd(8) and userdel(8).
+func (p *Plan) byShadow() bool { return len(p.Logins) == 1 && !p.Logins[0].Adopted }
+
 // byJail are the logins of each jail, in order.
 func byJail(p *Plan) [][]*Login {
 	var all [][]*Login
@@ -186,25 +200,26 @@ func (o *Options) furnish(ctx context.Context, logins []*Login) error {
 	if err := r.addUsers(logins); err != nil {
 		return err
 	}
-	for _, l := range logins {
+	err = each(len(logins), func(i int) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if l.Home {
-			if err := r.makeHome(&l.Inside); err != nil {
-				return err
+		l := logins[i]
+		var err error
+		switch {
+		case l.Home:
+			if err = r.makeHome(&l.Inside); err == nil {
+				_, err = r.asOwner(&l.Inside, opFill, l.Keys)
 			}
-			if _, err := r.asOwner(&l.Inside, opFill, nil); err != nil {
-				return err
-			}
+		case len(l.Keys) > 0:
+			_, err = r.asOwner(&l.Inside, opAdd, l.Keys)
 		}
-		if len(l.Keys) > 0 {
-			if _, err := r.asOwner(&l.Inside, opAdd, l.Keys); err != nil {
-				return err
-			}
-		}
+		return err
+	})
+	if err != nil {
+		return err
 	}
-	return nil
+	return r.sync()
 }
 
 // registryFile reads a file of the registry, "" if it is not there.
@@ -342,10 +357,10 @@ func (o *Options) undo(p *Plan) error {
 		}
 		var uids []uint32
 		for _, l := range logins {
-			if !l.Account {
-				continue
+			if l.Account {
+				uids = append(uids, l.HostUID)
 			}
-			uids = append(uids, l.HostUID)
+			// On the host, the processes of an account that stays are its own business.
 			if l.Base != 0 && l.Sole {
 				uids = append(uids, l.Base+l.Inside.UID)
 			}
@@ -354,10 +369,10 @@ func (o *Options) undo(p *Plan) error {
 			add(fmt.Errorf("processes of %s do not end", logins[0].Login))
 		}
 	}
-	for i := range p.Logins {
-		if l := &p.Logins[i]; l.Account {
-			add(dropAccount(l))
-		}
+	if !p.byShadow() {
+		add(dropAccounts(p.Logins))
+	} else if l := &p.Logins[0]; l.Account {
+		add(dropAccount(l))
 	}
 	for _, logins := range jails {
 		add(o.clear(logins))
@@ -420,28 +435,27 @@ func (o *Options) clear(logins []*Login) error {
 		return err
 	}
 	defer r.close()
-	var errs []error
-	for _, l := range logins {
+	errs := make([]error, len(logins))
+	_ = each(len(logins), func(i int) error { // one that fails keeps none of the others
+		l := logins[i]
 		uid, there, err := r.homeOf(l.Inside.Home)
 		switch {
-		case err != nil:
-			errs = append(errs, err)
-		case !there:
+		case err != nil || !there:
 		case l.Home && uid == 0:
 			// Made, and not given away yet.
-			errs = append(errs, r.removeHome(l.Inside.Home))
+			err = r.removeHome(l.Inside.Home)
 		case l.Home && uid == l.Inside.UID:
 			if _, err = r.asOwner(&l.Inside, opEmpty, nil); err == nil {
 				err = r.removeHome(l.Inside.Home)
 			}
-			errs = append(errs, err)
 		case l.Home:
-			errs = append(errs, fmt.Errorf("%s inside belongs to uid %d, not to %d: it stays", l.Inside.Home, uid, l.Inside.UID))
+			err = fmt.Errorf("%s inside belongs to uid %d, not to %d: it stays", l.Inside.Home, uid, l.Inside.UID)
 		case len(l.Keys) > 0:
-			_, err := r.asOwner(&l.Inside, opDrop, l.Keys)
-			errs = append(errs, err)
+			_, err = r.asOwner(&l.Inside, opDrop, l.Keys)
 		}
-	}
+		errs[i] = err
+		return nil
+	})
 	return errors.Join(errors.Join(errs...), r.dropUsers(logins))
 }
 

@@ -56,7 +56,21 @@ func Remove(o Options, name string, purge, dry bool) error {
 	} else if !purge && l.Rootfs != "" {
 		fmt.Fprintf(o.Stdout, "user %s inside %s stays, with his files\n", l.Inside.Name, l.Rootfs)
 	}
+	if s := stays(name); s != "" {
+		fmt.Fprintln(o.Stdout, s)
+	}
 	return nil
+}
+
+// stays says what becomes of an account that was there before it had a jail, "" for one that is gone.
+// It is let in nowhere as it is, and nobody is to find that out by himself.
+func stays(name string) string {
+	f, err := account(name)
+	if err != nil || f == nil || path.Base(f[6]) != "jail-enter" {
+		return ""
+	}
+	return fmt.Sprintf("account %[1]s of the host stays: it has a home of its own, %[2]s, so it was there before; nobody gets in by it now. "+
+		"usermod -s /bin/bash %[1]s and gpasswd -d %[1]s %[3]s give it back to the host, userdel %[1]s removes it", name, f[5], Group)
 }
 
 // removal says in a line each what Remove does.
@@ -72,6 +86,8 @@ func (p *Plan) removal(last, purge bool) []string {
 	}
 	if l.Account {
 		s = append(s, fmt.Sprintf("account %s of the host, uid %d, is removed", l.Login, l.HostUID))
+	} else if l.Adopted {
+		s = append(s, fmt.Sprintf("account %s of the host, uid %d, stays: it has a home of its own", l.Login, l.HostUID))
 	}
 	if purge {
 		s = append(s, fmt.Sprintf("user %s inside %s, uid %d, is removed", l.Inside.Name, l.Rootfs, l.Inside.UID))
@@ -94,7 +110,9 @@ func (o *Options) planRemoval(name string, purge bool) (p *Plan, last bool, err 
 		if err != nil || !jail.ValidID(uint32(uid)) {
 			return nil, false, fmt.Errorf("account %s has the uid %.20q", name, fields[2])
 		}
-		l.Account, l.HostUID, l.Shell = true, uint32(uid), fields[6]
+		// One with a home of its own is somebody's whom jail add has found.
+		l.Account, l.HostUID, l.Shell = path.Clean(fields[5]) == EmptyHome, uint32(uid), fields[6]
+		l.Adopted = !l.Account
 	}
 	reg, err := inforce.Load(o.ConfigPath, config.Options{RuntimeDir: o.RuntimeDir, SkipPlaces: true})
 	if err != nil {
@@ -127,12 +145,14 @@ func (o *Options) planRemoval(name string, purge bool) (p *Plan, last bool, err 
 		}
 	case fields == nil:
 		return nil, false, fmt.Errorf("there is no login %s: neither the registry nor the host has it", name)
+	case l.Adopted:
+		return nil, false, fmt.Errorf("account %[1]s is in no jail, and has a home of its own, %.60[2]q, so it stays; userdel %[1]s removes it", name, fields[5])
 	case !l.Account:
 		return nil, false, fmt.Errorf("%s is an account of the host with the shell %.60q, and in no jail: it is none of jail's", name, fields[6])
 	case purge:
 		return nil, false, fmt.Errorf("login %s is in no jail, so there is nobody inside to purge; jail rm %s removes its account", name, name)
 	}
-	if fields != nil && !l.Account {
+	if fields != nil && !l.Account && !l.Adopted {
 		fmt.Fprintf(o.Stderr, "jail-init: account %s has the shell %.60q, not jail-enter: it stays\n", name, fields[6])
 	}
 	p = &Plan{Verb: "rm " + name, Logins: []Login{l}}

@@ -69,6 +69,19 @@ func (f *File) replace(text []byte, was *Stat) error {
 // sees to it that it is on the disk. uid and gid are its owners, -1 the caller's. A
 // symbolic link of that name is replaced, not followed.
 func WriteAt(dirFD int, name string, text []byte, mode uint32, uid, gid int) error {
+	return PutAt(dirFD, name, text, mode, uid, gid, How{})
+}
+
+// How is what PutAt does otherwise than WriteAt.
+type How struct {
+	// Lazy leaves it to a later syncfs(2) that the file is on the disk.
+	Lazy bool
+	// Label is the file's security.selinux (selinux(8)); nil is what the kernel gives it.
+	Label []byte
+}
+
+// PutAt is WriteAt, the way how says.
+func PutAt(dirFD int, name string, text []byte, mode uint32, uid, gid int, how How) error {
 	// Made anew, so that no descriptor somebody may have of an old one can write to it. What a run
 	// before has left is in nobody's use.
 	next := "." + name + ".jail-new"
@@ -79,7 +92,7 @@ func WriteAt(dirFD int, name string, text []byte, mode uint32, uid, gid int) err
 	if err != nil {
 		return err
 	}
-	err = fill(fd, text, mode, uid, gid)
+	err = fill(fd, text, mode, uid, gid, how)
 	unix.Close(fd)
 	if err == nil {
 		err = unix.Renameat(dirFD, next, dirFD, name)
@@ -87,6 +100,9 @@ func WriteAt(dirFD int, name string, text []byte, mode uint32, uid, gid int) err
 	if err != nil {
 		sys.Unlinkat(dirFD, next, 0)
 		return err
+	}
+	if how.Lazy {
+		return nil
 	}
 	// The name, too. An O_PATH descriptor cannot be synced.
 	if d, err := retryOpen(dirFD, ".", unix.O_RDONLY|unix.O_DIRECTORY|alwaysFlags, 0); err == nil {
@@ -96,7 +112,7 @@ func WriteAt(dirFD int, name string, text []byte, mode uint32, uid, gid int) err
 	return nil
 }
 
-func fill(fd int, text []byte, mode uint32, uid, gid int) error {
+func fill(fd int, text []byte, mode uint32, uid, gid int, how How) error {
 	for len(text) > 0 {
 		n, err := unix.Write(fd, text)
 		if err == unix.EINTR {
@@ -114,6 +130,14 @@ func fill(fd int, text []byte, mode uint32, uid, gid int) error {
 	}
 	if err := unix.Fchmod(fd, mode); err != nil {
 		return err
+	}
+	if how.Label != nil {
+		if err := unix.Fsetxattr(fd, "security.selinux", how.Label, 0); err != nil {
+			return err
+		}
+	}
+	if how.Lazy {
+		return nil
 	}
 	return unix.Fsync(fd)
 }
