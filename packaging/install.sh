@@ -45,6 +45,8 @@ done
 for f in packaging/systemd/*.{service,socket}; do
 	put "$f" "$unitdir/$(basename "$f")" 644
 done
+# What journalctl -x says; journalctl --update-catalog has it find that.
+put packaging/jail.catalog "$prefix/lib/systemd/catalog/jail.catalog" 644
 put packaging/tmpfiles.d/jail.conf "$tmpfilesdir/jail.conf" 644
 put packaging/sysusers.d/jail.conf "$sysusersdir/jail.conf" 644
 

@@ -16,6 +16,7 @@ import (
 	"jail/internal/fdsock"
 	"jail/internal/inside"
 	"jail/internal/jail"
+	"jail/internal/journal"
 	"jail/internal/provision"
 	"jail/internal/recording"
 	"jail/internal/run"
@@ -85,6 +86,16 @@ func defaults() common {
 	return common{filepath.Join(conf, "jail", "jail.toml"), filepath.Join(run, "jail"), true}
 }
 
+// openLog opens what a supervisor of jails writes its lines to, and, where that is the journal, the
+// way there for its records. No jail waits for either.
+func openLog() (*journal.Log, *journal.Journal) {
+	log := journal.NewLog(os.Stderr)
+	if !journal.Ours(os.Stderr) {
+		return log, nil
+	}
+	return log, journal.Open(journal.Socket)
+}
+
 func (c *common) flags(name string) *flag.FlagSet {
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)
 	fs.SetOutput(os.Stderr)
@@ -113,7 +124,12 @@ func command(args []string) int {
 	switch verb {
 	case "serve":
 		if rest, err = c.parse(verb, rest, 0); err == nil {
-			err = serve.Run(serve.Options{ConfigPath: c.config, RuntimeDir: c.runtimeDir, Rootless: c.rootless, Version: version, Log: os.Stderr})
+			log, entries := openLog()
+			err = serve.Run(serve.Options{
+				ConfigPath: c.config, RuntimeDir: c.runtimeDir, Rootless: c.rootless, Version: version,
+				Log: log, Stderr: os.Stderr, Journal: entries,
+			})
+			log.Close()
 		}
 	case "run":
 		err = c.run(rest)
@@ -411,7 +427,9 @@ func (c *common) run(args []string) error {
 	if err != nil {
 		return err
 	}
-	opt := run.Options{ConfigPath: c.config, RuntimeDir: c.runtimeDir, Rootless: c.rootless, Stderr: os.Stderr}
+	log, entries := openLog()
+	defer log.Close()
+	opt := run.Options{ConfigPath: c.config, RuntimeDir: c.runtimeDir, Rootless: c.rootless, Stderr: log, Journal: entries}
 	if !uid.set {
 		if len(names) != 1 || gid.set || *rootfs != "" || *shell != "" || *name != "" || len(mounts) > 0 {
 			return usageError("run takes the name of a jail, or -u UID -r ROOTFS; jail-init help shows both")

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"jail/internal/event"
+	"jail/internal/journal"
 	"jail/internal/login"
 	"jail/internal/wire"
 )
@@ -50,6 +51,10 @@ type Recorder struct {
 	lines  map[string][]byte // by jail, what is to be written
 	count  map[string]uint64 // and how many
 	failed bool              // writing has, and it has been said
+
+	journal    *journal.Journal // nil without
+	unsent     uint64           // entries that it did not take
+	unsentSaid bool             // and that has been said
 
 	callers callers
 	held    []held
@@ -470,6 +475,7 @@ func (r *Recorder) add(name string, e *Entry) {
 	}
 	r.lines[name] = e.append(r.lines[name])
 	r.count[name]++
+	r.tellJournal(e)
 }
 
 // flush writes what is to be written. What cannot be is lost.

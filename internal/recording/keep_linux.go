@@ -21,7 +21,7 @@ const Verb = "record-terminals"
 // outlives it as long as the sessions that are recorded.
 type Keeper struct {
 	RuntimeDir, ConfigPath string
-	Stderr                 io.Writer
+	Stderr                 *os.File // nil is none
 	Log                    func(format string, args ...any)
 
 	mu      sync.Mutex
@@ -76,7 +76,10 @@ func (k *Keeper) keep(stop *os.File, listener int, config string) {
 		began := time.Now()
 		cmd := exec.Command("/proc/self/exe", "--config", config, "--runtime-dir", k.RuntimeDir, Verb)
 		cmd.Args[0] = "jail-recorder"
-		cmd.Stdin, cmd.Stderr, cmd.Dir = stop, k.Stderr, "/"
+		cmd.Stdin, cmd.Dir = stop, "/"
+		if k.Stderr != nil {
+			cmd.Stderr = k.Stderr
+		}
 		fd, err := sys.Fcntl(listener, syscall.F_DUPFD_CLOEXEC, 3)
 		if err == nil {
 			file := os.NewFile(uintptr(fd), "recorder")

@@ -22,6 +22,7 @@ import (
 	"jail/internal/hostfiles"
 	"jail/internal/inforce"
 	"jail/internal/jail"
+	"jail/internal/journal"
 	"jail/internal/launch"
 	"jail/internal/netkeep"
 	"jail/internal/record"
@@ -38,6 +39,8 @@ type Options struct {
 	RuntimeDir string
 	Rootless   bool
 	Stderr     io.Writer
+	// Journal is where records go besides their files; nil without.
+	Journal *journal.Journal
 }
 
 // Named starts the jail name of the registry, or the one the host uid name
@@ -194,6 +197,7 @@ func start(opt Options, spec jail.Spec, stay bool) error {
 			}
 		}
 		records = record.New(record.Open(record.Dir(opt.RuntimeDir)), func(text string) { fmt.Fprintf(opt.Stderr, "jail-init: %s\n", text) }, callers...)
+		records.Journal(opt.Journal)
 		defer records.Close()
 	}
 	ctl, err := fdsock.ListenControl(opt.RuntimeDir, spec.Name)
@@ -289,7 +293,9 @@ func follow(opt Options, l *launch.Launcher, j *launch.Jail, spec *jail.Spec, lo
 	life := records.Run(name, j.PID, false)
 	told := func(e event.Event) {
 		login := logins[e.HostUID]
-		say(e.Line(login))
+		if !records.InJournal() { // it would be there twice
+			say(e.Line(login))
+		}
 		life.Told(login, &e)
 	}
 	voice := control.Listen(j.Conn, j.Stderr, new(control.Notes), say, told, func() { events <- supervise.Event{Kind: supervise.Lost} })

@@ -322,7 +322,7 @@ func (s *server) launchOrFind(spec *jail.Spec, fds []int) (*control.Conn, *launc
 func (s *server) started(n int, j *jailState, lj *launch.Jail, given map[int]*login) {
 	j.ours, j.young = true, true
 	s.follow(n, j, lj.PID, lj.PIDFD, lj.Conn, lj.Stderr, false)
-	s.log("jail %s started: pid %d", j.name, j.pid)
+	s.logRecorded("jail %s started: pid %d", j.name, j.pid)
 	if lj.Warning != "" {
 		s.log("warning: jail %s: %s", j.name, lj.Warning)
 	}
@@ -392,7 +392,7 @@ func (s *server) found(n int, j *jailState, c *control.Conn) {
 	}
 	s.follow(n, j, c.PID, c.PIDFD, c.FD, -1, true)
 	s.metrics.Counters.Found(j.name, c.Status.Sessions)
-	s.log("jail %s runs already: pid %d, %d sessions", j.name, c.PID, c.Status.Sessions)
+	s.logRecorded("jail %s runs already: pid %d, %d sessions", j.name, c.PID, c.Status.Sessions)
 	for i := range j.logins {
 		if lg := s.logins.at(i); lg.fd >= 0 {
 			j.orders.Add(launch.Identity(&lg.spec), lg.fd)
@@ -418,7 +418,7 @@ func (s *server) follow(n int, j *jailState, pid, pidfd, conn, stderr int, found
 	listening := make(chan struct{})
 	voice = control.Listen(conn, stderr, j.notes, func(text string) { s.log("jail %s: %s", name, text) }, func(e event.Event) {
 		login := logins.name(e.HostUID)
-		s.log("jail %s: %s", name, e.Line(login))
+		s.logRecorded("jail %s: %s", name, e.Line(login))
 		run.Told(login, &e)
 	}, func() {
 		<-listening
@@ -504,7 +504,7 @@ func (s *server) forget(n int, j *jailState) {
 	s.ends.Add(1)
 	j.voice.Over(func(reason string) {
 		end.Reason = reason
-		s.log("jail %s %v", j.name, &end)
+		s.logRecorded("jail %s %v", j.name, &end)
 		run.Ended(&end)
 		s.ends.Done()
 		if reason == "" {

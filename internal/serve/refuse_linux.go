@@ -69,7 +69,7 @@ func (s *server) refuse(key int, name string, logins []int, text, why string) (a
 		}
 	}
 	if count > 0 {
-		s.log("id=%s jail %s: refused %d connections: %s", id, name, count, why)
+		s.logRecorded("id=%s jail %s: refused %d connections: %s", id, name, count, why)
 	}
 	return all
 }

@@ -32,6 +32,7 @@ import (
 	"jail/internal/hostfiles"
 	"jail/internal/inforce"
 	"jail/internal/jail"
+	"jail/internal/journal"
 	"jail/internal/launch"
 	"jail/internal/metrics"
 	"jail/internal/netkeep"
@@ -47,7 +48,12 @@ type Options struct {
 	RuntimeDir string
 	Rootless   bool
 	Version    string // of the program
-	Log        io.Writer
+	// Log takes lines, and what a recorder has to say, which outlives serve, goes to Stderr.
+	// Neither may make serve wait.
+	Log    io.Writer
+	Stderr *os.File
+	// Journal is where records go besides their files; nil without.
+	Journal *journal.Journal
 }
 
 // lastWait is how long serve waits, when it ends, for the last words of its jails.
@@ -171,6 +177,7 @@ func Run(opt Options) error {
 		defer os.Remove(callerPath) // no other serve is here
 	}
 	s.records = record.New(record.Open(record.Dir(opt.RuntimeDir)), func(text string) { s.log("%s", text) }, callers...)
+	s.records.Journal(opt.Journal)
 	s.records.Tell(s.metrics.Counters.Entry)
 	defer s.records.Close()
 	s.launcher.Sweep()
@@ -246,7 +253,7 @@ func newServer(opt Options) *server {
 		starts:    newTurns(startsAtOnce(), turnPatience, sys.RoomForThread),
 		network:   netkeep.New(opt.RuntimeDir),
 	}
-	s.recorder = recording.Keeper{RuntimeDir: opt.RuntimeDir, ConfigPath: opt.ConfigPath, Stderr: opt.Log, Log: s.log}
+	s.recorder = recording.Keeper{RuntimeDir: opt.RuntimeDir, ConfigPath: opt.ConfigPath, Stderr: opt.Stderr, Log: s.log}
 	s.metrics = s.newPublisher()
 	s.load = func() (*config.Registry, error) {
 		return inforce.Load(opt.ConfigPath, config.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir})
@@ -298,6 +305,14 @@ func (s *server) log(format string, args ...any) {
 	s.logMu.Lock()
 	defer s.logMu.Unlock()
 	fmt.Fprintf(s.opt.Log, "jail-init: "+format+"\n", args...)
+}
+
+// logRecorded is log for what the records have as well. Where those go to the journal, and with
+// it what is logged, it would be there twice.
+func (s *server) logRecorded(format string, args ...any) {
+	if !s.records.InJournal() {
+		s.log(format, args...)
+	}
 }
 
 func (s *server) watch(fd int, events uint32, k kind, index int) error {

@@ -12,6 +12,7 @@ const (
 	sysKeyctl   = 250
 	sysSeccomp  = 317
 	sysFstatat  = syscall.SYS_NEWFSTATAT
+	sysMemfd    = 319
 )
 
 // poll is poll(2), the scheduler not told.

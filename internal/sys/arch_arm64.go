@@ -12,6 +12,7 @@ const (
 	sysKeyctl   = 219
 	sysSeccomp  = 277
 	sysFstatat  = syscall.SYS_FSTATAT
+	sysMemfd    = 279
 )
 
 // poll is poll(2), the scheduler not told. This architecture has ppoll(2) only.
