@@ -2,6 +2,7 @@
 # Tries both forms of the systemd units for real: a Debian with systemd and
 # openssh-server is booted by systemd-nspawn, what "make install" installs is
 # installed there, and people log in. One line is printed for every fact.
+# SUITE=trixie takes Debian 13; ONLY=records leaves out all but what is seen of sessions.
 #
 # Root is needed, and no systemd on this machine. sshd listens on a port of the
 # loopback address. Everything is made in build/nspawn and removed again, but
@@ -43,7 +44,12 @@ ssh_as() {
 
 # ---- the machine ----------------------------------------------------------
 rm -rf --one-file-system "$dir"
-tree=$(kept systemd --include=systemd,systemd-sysv,libpam-systemd,dbus,openssh-server,openssh-client,procps)
+packages=systemd,systemd-sysv,libpam-systemd,dbus,openssh-server,openssh-client,procps
+case ${SUITE:-bookworm} in
+bookworm) tree=$(kept systemd --include=$packages) ;;
+trixie) tree=$(suite=trixie kept systemd-trixie --include=$packages,wtmpdb,libpam-wtmpdb) ;;
+*) echo "try-nspawn: SUITE is bookworm or trixie" >&2; exit 64 ;;
+esac
 mkdir -p "$dir"
 chmod 700 "$dir"
 cp -a --reflink=auto "$tree" "$root"
@@ -73,8 +79,89 @@ cat >"$root/etc/jail/jail.toml" <<-TOML
 	users  = ["debian"]
 TOML
 chroot "$root" systemctl --quiet enable jail.service
+chroot "$root" journalctl --update-catalog
+# Somebody without a jail, to compare with.
+chroot "$root" useradd -m -s /bin/bash plain
+install -d -m 700 "$root/home/plain/.ssh"
+cp "$root/root/id.pub" "$root/home/plain/.ssh/authorized_keys"
+chroot "$root" chown -R plain: /home/plain/.ssh
 
 boot units
+
+# ---- what is seen of sessions ----------------------------------------------
+echo "records"
+# on_tty LOGIN opens a session on a terminal, off_tty ends it.
+on_tty() {
+	rm -f "$dir/tty"
+	mkfifo "$dir/tty"
+	inside ssh -tt -F /root/ssh_config "$1@host" <"$dir/tty" >"$dir/shown" 2>&1 &
+	tty=$!
+	exec 7>"$dir/tty"
+	printf 'echo here $((6 * 7))\n' >&7
+	eventually grep -q 'here 42' "$dir/shown"
+}
+off_tty() {
+	printf 'exit\n' >&7
+	exec 7>&-
+	wait $tty || :
+	eventually sh_inside '! loginctl list-sessions --no-legend | grep -qw '"$1"
+	sleep 1 # a logout of this very second last(1) takes for none
+}
+# seen LOGIN prints what the host's programs show of LOGIN's session, without what differs
+# between two logins anyway.
+seen() {
+	{
+		echo "who: $(inside who | grep "^$1 ")"
+		echo "users: $(inside users | tr ' ' '\n' | grep -x "$1")"
+		# Which of its programs w(1) names is its affair; a jailed login's on the host is jail-enter.
+		echo "w: $(inside w -h -s "$1" | awk '{ print $1, $2, $3 }')"
+		echo "last: $(sh_inside "last -w $1 2>/dev/null || last $1" | grep "^$1 " | head -n 1)"
+		sh_inside 'for s in $(loginctl list-sessions --no-legend | awk -v u='"$1"' "\$3 == u { print \$1 }"); do
+			loginctl show-session "$s" -p Name -p Remote -p RemoteHost -p Service -p Type -p Class -p Active -p State -p TTY; done' | sort
+	} | sed -E -e "s/$1/NAME/g" -e 's,pts/[0-9]+,pts/N,g' -e 's/[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?/TIME/g' -e 's/  +/ /g'
+}
+over() { # over LOGIN: when it has ended
+	sh_inside "last -w $1 2>/dev/null || last $1" | grep "^$1 " | head -n 1 | sed -E -e "s/$1/NAME/g" -e 's,pts/[0-9]+,pts/N,g' -e 's/[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?/TIME/g' -e 's/  +/ /g'
+}
+alike() { # alike FILE FILE: both have something in each line, and the same
+	! grep -E ': $|^$' "$1" && diff "$1" "$2"
+}
+for login in plain centos; do
+	on_tty $login
+	seen $login >"$dir/seen.$login"
+	off_tty $login
+	over $login >"$dir/over.$login"
+done
+ok "who, users, w, last and loginctl show a jailed session as a plain one" alike "$dir/seen.plain" "$dir/seen.centos"
+[ -z "${SHOW:-}" ] || cat "$dir/seen.plain" "$dir/over.plain"
+ok "... and last, when it has ended" alike "$dir/over.plain" "$dir/over.centos"
+# entry, field REGEXP: the journal has one entry of the start of a session of centos with it.
+entry() { sh_inside 'journalctl JAIL_LOGIN=centos JAIL_EVENT=session-started -o json -n 1'; }
+field() { entry | grep -E -- "\"$1"; }
+for f in 'MESSAGE":"jail centos: session [a-z0-9]{8} login centos started: shell, pts/[0-9]+, pid [0-9]+, by sshd from 127\.0\.0\.1 ' \
+	'MESSAGE_ID":"f7c65e0b6c99405e875330b5eab433e6"' 'PRIORITY":"6"' 'SYSLOG_IDENTIFIER":"jail-init"' 'SYSLOG_FACILITY":"10"' \
+	'JAIL_NAME":"centos"' 'JAIL_SESSION":"[a-z0-9]{8}"' 'JAIL_KIND":"shell"' 'JAIL_UID":"61000"' 'JAIL_TTY":"pts/[0-9]+"' \
+	'JAIL_CALLER_SERVICE":"sshd"' 'JAIL_CALLER_ADDRESS":"127\.0\.0\.1"' 'JAIL_CALLER_PORT":"[0-9]+"' 'JAIL_CALLER_KEY":"SHA256:[A-Za-z0-9+/]{43}"' \
+	'JAIL_CALLER_TTY":"pts/[0-9]+"' '_SYSTEMD_UNIT":"jail.service"' '_TRANSPORT":"journal"'; do
+	ok "the journal has ${f%%\"*}" field "$f"
+done
+ok "... the session's end" sh_inside 'journalctl JAIL_LOGIN=centos JAIL_EVENT=session-ended -o json | grep "\"JAIL_STATUS\":\"0\"" | grep JAIL_DURATION_MS'
+ok "... and says what that means" sh_inside 'journalctl -x JAIL_LOGIN=centos JAIL_EVENT=session-ended -n 1 | grep "Subject: A session has ended in jail centos"'
+for what in "registry-taken The registry of jails is in force" "jail-started Jail centos has been started"; do
+	ok "... of ${what%% *}" sh_inside "journalctl -x JAIL_EVENT=${what%% *} | grep 'Subject: ${what#* }'"
+done
+ok "... and nothing twice" says 1 sh_inside 'journalctl -u jail -o cat | grep -c "jail centos.* started: pid"'
+# sshd starts nothing for a client that only forwards: the host's own books are all there is.
+inside ssh -N -F /root/ssh_config -L 127.0.0.1:$((port + 100)):127.0.0.1:1 centos@host >/dev/null 2>&1 &
+forwards=$!
+ok "a client that only forwards is in loginctl" eventually sh_inside \
+	'for s in $(loginctl list-sessions --no-legend | awk "\$3 == \"centos\" { print \$1 }"); do loginctl show-session "$s" -p Service -p RemoteHost --value; done | paste -s | grep "127.0.0.1"'
+ok "... is in sshd's log" sh_inside 'journalctl -t sshd -t sshd-session -o cat | grep -c "Accepted publickey for centos from 127.0.0.1" | grep -x 2'
+ok "... and in no record" sh_inside '! jail who | grep centos; journalctl JAIL_LOGIN=centos JAIL_EVENT=session-started -o cat | wc -l | grep -x 1'
+kill $forwards
+wait $forwards || :
+inside jail stop --all
+[ "${ONLY:-}" != records ] || { inside systemctl poweroff; down || :; [ $failed = 0 ]; exit; }
 
 # ---- jail.service ---------------------------------------------------------
 echo "jail.service"
