@@ -84,7 +84,7 @@ machine() {
 		go build -o "$root/root/tests/bin/" ./e2e/attack ./e2e/testdata/argv
 	)
 	cp "$top"/bin/jail-* "$root/root/tests/bin/"
-	for name in debian busybox; do cp -a --reflink=auto "$top/build/trees/$name"{,.recipe} "$root/root/tests/trees/"; done
+	for name in debian busybox services; do cp -a --reflink=auto "$top/build/trees/$name"{,.recipe} "$root/root/tests/trees/"; done
 }
 
 # boot KERNEL runs the machine and shows what inside.sh says. The disk is not
