@@ -239,6 +239,8 @@ func how(s *record.Session) string {
 		return "with its jail"
 	case s.End == record.Unseen:
 		return "nobody saw it"
+	case s.OutOfMemory:
+		return "out of memory"
 	case s.Signal != 0:
 		return "signal " + strconv.Itoa(s.Signal)
 	case s.Status != nil:

@@ -47,6 +47,21 @@ func said(opt Options) (out, err string) {
 	return opt.Stdout.(*strings.Builder).String(), opt.Stderr.(*strings.Builder).String()
 }
 
+// TestHow: what became of a session, in words.
+func TestHow(t *testing.T) {
+	three := 3
+	for want, s := range map[string]record.Session{
+		"status 3":      {State: record.StateEnded, Status: &three},
+		"signal 15":     {State: record.StateEnded, Signal: 15},
+		"out of memory": {State: record.StateEnded, Signal: 9, OutOfMemory: true},
+		"with its jail": {State: record.StateEnded, End: record.WithJail},
+		"nobody saw it": {State: record.StateEnded, End: record.Unseen},
+		"goes on":       {State: record.StateOpen},
+	} {
+		assert.Equal(t, want, how(&s))
+	}
+}
+
 func TestLast(t *testing.T) {
 	zone := time.Local
 	time.Local = time.UTC

@@ -354,6 +354,9 @@ func entryLine(e *record.Entry) string {
 	if e.Millis != nil {
 		add("after", lasted(e.Millis))
 	}
+	if e.OutOfMemory {
+		add("end", "out-of-memory")
+	}
 	add("end", e.End)
 	if e.OOM > 0 {
 		add("oom_killed", strconv.FormatUint(e.OOM, 10))

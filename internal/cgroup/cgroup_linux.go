@@ -349,6 +349,23 @@ func (g *Group) FD() int {
 	return g.fd
 }
 
+// MemoryEvents opens memory.events of the cgroup for reading; -1 if there is no cgroup, or it has
+// no memory controller.
+func (g *Group) MemoryEvents() int {
+	if g == nil {
+		return -1
+	}
+	fd, err := syscall.Openat(g.fd, memoryEvents, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return -1
+	}
+	return fd
+}
+
+// memoryEvents counts, in the line oom_kill, the processes of a cgroup that the kernel has killed for want
+// of memory (Documentation/admin-guide/cgroup-v2.rst).
+const memoryEvents = "memory.events"
+
 // Close lets go of the cgroup's directory.
 func (g *Group) Close() {
 	if g != nil && g.fd >= 0 {
@@ -377,7 +394,7 @@ func (b *Base) OOMKills(name string) uint64 {
 	if d == nil {
 		return 0
 	}
-	text, _ := os.ReadFile(filepath.Join(d.of(name), "memory.events"))
+	text, _ := os.ReadFile(filepath.Join(d.of(name), memoryEvents))
 	for line := range strings.Lines(string(text)) {
 		if n, ok := strings.CutPrefix(strings.TrimSpace(line), "oom_kill "); ok {
 			count, _ := strconv.ParseUint(n, 10, 64)

@@ -1,6 +1,7 @@
 package enter
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -230,6 +231,25 @@ func TestStatusAfterAnError(t *testing.T) {
 		s := &session{failed: c.failed}
 		assert.Equal(t, c.want, s.leave(c.end), "%+v", c)
 	}
+}
+
+// TestOutOfMemoryIsSaid: a session that the kernel has killed for want of memory leaves a line, and the
+// status of any other.
+func TestOutOfMemoryIsSaid(t *testing.T) {
+	r, w, err := os.Pipe()
+	require.NoError(t, err)
+	defer r.Close()
+	saved, err := syscall.Dup(2)
+	require.NoError(t, err)
+	defer syscall.Close(saved)
+	require.NoError(t, sys.Dup2(int(w.Fd()), 2))
+	w.Close()
+	statuses := [2]int{(&session{}).leave(wire.Exited{Code: 137, OutOfMemory: true}), (&session{}).leave(wire.Exited{Code: 137})}
+	require.NoError(t, sys.Dup2(saved, 2))
+	said, err := io.ReadAll(r)
+	require.NoError(t, err)
+	assert.Equal(t, [2]int{137, 137}, statuses)
+	assert.Equal(t, "jail-enter: "+oomText+"\n", string(said))
 }
 
 // TestALostJailIsShownWithinBounds: what is left on its terminal may have no end.

@@ -276,13 +276,16 @@ func (s *session) event() (end wire.Exited, gone bool) {
 	if err != nil || n == 0 || len(s.m.FDs) != 0 {
 		return end, true
 	}
-	typ, _, body, err := wire.Header(s.small[:n])
+	typ, flags, body, err := wire.Header(s.small[:n])
 	if err != nil || typ != wire.TypeExited {
 		return end, true
 	}
-	end, err = wire.DecodeExited(body)
+	end, err = wire.DecodeExited(flags, body)
 	return end, err != nil
 }
+
+// oomText says why a session has ended that would otherwise leave its user with a 137.
+const oomText = "out of memory: the kernel has killed a process of this session"
 
 // lostText says that a jail ended without a word about this session.
 const lostText = "the jail has stopped, and this session with it"
@@ -319,6 +322,9 @@ func (s *session) fill(out *relay) bool {
 func (s *session) leave(e wire.Exited) int {
 	s.cooked()
 	s.endRecording()
+	if e.OutOfMemory {
+		complain(oomText)
+	}
 	if s.failed && (e.Signal == 0 && e.Code == 0 || e.Signal == uint8(syscall.SIGPIPE)) {
 		return exitFailure
 	}

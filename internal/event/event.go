@@ -41,6 +41,9 @@ type Event struct {
 	// Status is of an end and a refusal; Signal, 0 without, and Lived of an end.
 	Status, Signal uint8
 	Lived          time.Duration
+	// OutOfMemory says that the kernel has killed a process of the session for want of
+	// memory, of an end.
+	OutOfMemory bool
 	// Text is why, of a refusal, quoted: of printable ASCII.
 	Text string
 	// Why is of the jail's end.
@@ -54,6 +57,7 @@ func Of(w *wire.Event, now time.Time, boot int64) (Event, error) {
 	e := Event{
 		Kind: w.Kind, ID: login.ID(w.ID), HostUID: w.HostUID, Session: w.Session, UID: w.UID, PID: w.PID,
 		Status: w.Status, Signal: w.Signal, Text: Quote(w.Text), Why: w.Why, Count: w.Count,
+		OutOfMemory: w.OutOfMemory,
 	}
 	switch w.Kind {
 	case wire.EventStarted, wire.EventEnded, wire.EventRefused:
@@ -97,6 +101,9 @@ func (e *Event) Line(name string) string {
 		how := "status " + strconv.Itoa(int(e.Status))
 		if e.Signal != 0 {
 			how = "signal " + strconv.Itoa(int(e.Signal))
+		}
+		if e.OutOfMemory {
+			how += " (out of memory)"
 		}
 		text = fmt.Sprintf("session %s %sended: %s after %v", e.ID, who, how, e.Lived)
 	case wire.EventRefused:

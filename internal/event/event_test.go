@@ -27,6 +27,7 @@ func TestLines(t *testing.T) {
 		"session k7qmw2ab login alice started: command, pid 8":                                {Kind: wire.EventStarted, At: boot, ID: id, HostUID: 7, Session: wire.SessionCommand, TTY: wire.NoTTY, PID: 8},
 		"session k7qmw2ab started: exec, pts/0, pid 8":                                        {Kind: wire.EventStarted, At: boot, ID: id, HostUID: wire.NoLogin, Session: wire.SessionExec, PID: 8},
 		"session k7qmw2ab login alice ended: status 0 after 1.2s":                             {Kind: wire.EventEnded, At: boot, ID: id, HostUID: 7, Millis: 1200},
+		"session k7qmw2ab login alice ended: signal 9 (out of memory) after 0s":               {Kind: wire.EventEnded, At: boot, ID: id, HostUID: 7, Signal: 9, OutOfMemory: true},
 		"session k7qmw2ab login alice ended: signal 9 after 0s":                               {Kind: wire.EventEnded, At: boot, ID: id, HostUID: 7, Signal: 9},
 		"session k7qmw2ab login alice ended: status 1 after 2s (at 2026-11-28T11:59:50Z)":     {Kind: wire.EventEnded, At: boot - 10_000, ID: id, HostUID: 7, Status: 1, Millis: 2000},
 		"session k7qmw2ab of uid 8, which is no login of this jail, ended: status 0 after 0s": {Kind: wire.EventEnded, At: boot, ID: id, HostUID: 8},

@@ -49,6 +49,8 @@ func (l *Launcher) fork(p *prepared) (f *forked, err error) {
 		return nil, err
 	}
 	f.warn(warning)
+	p.fds.Memory = f.group.MemoryEvents()
+	p.set.MemoryEvents = p.fds.Memory >= 0
 	group := f.group // a return of nil, err has taken f away before what is deferred
 	var ours, inside descriptors
 	defer func() {

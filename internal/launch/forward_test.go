@@ -112,9 +112,9 @@ func (s *talk) send(p []byte) {
 
 func (s *talk) exited() wire.Exited {
 	s.t.Helper()
-	typ, _, body, _ := s.receive()
+	typ, flags, body, _ := s.receive()
 	require.Equal(s.t, wire.TypeExited, typ)
-	e, err := wire.DecodeExited(body)
+	e, err := wire.DecodeExited(flags, body)
 	require.NoError(s.t, err)
 	return e
 }

@@ -286,7 +286,7 @@ func (j *testJail) run(cmd string) result {
 			res.err = fmt.Errorf("end of connection: %v", err)
 			return res
 		}
-		typ, _, body, err := wire.Header(buf[:n])
+		typ, flags, body, err := wire.Header(buf[:n])
 		require.NoError(j.t, err)
 		switch typ {
 		case wire.TypeStarted:
@@ -296,7 +296,7 @@ func (j *testJail) run(cmd string) result {
 			res.refused = &r
 			return res
 		case wire.TypeExited:
-			res.exited, err = wire.DecodeExited(body)
+			res.exited, err = wire.DecodeExited(flags, body)
 			require.NoError(j.t, err)
 			res.out = <-done
 			return res

@@ -40,7 +40,7 @@ func (p *prepared) warn(text string) {
 }
 
 func (p *prepared) close() {
-	for _, fd := range append([]int{p.fds.Rootfs, p.fds.SFTP, p.fds.Resolver, p.fds.Lock, p.fds.Devices}, p.fds.Mounts...) {
+	for _, fd := range append([]int{p.fds.Rootfs, p.fds.SFTP, p.fds.Resolver, p.fds.Lock, p.fds.Devices, p.fds.Memory}, p.fds.Mounts...) {
 		if fd >= 0 {
 			sys.Close(fd)
 		}

@@ -77,7 +77,7 @@ func (l *loop) order(c *conn, typ wire.Type, flags uint16, body []byte, fds *[]i
 			return wire.ErrMalformed
 		}
 		c.wantLog = flags&wire.FlagWantLog != 0
-		l.hears(c, flags&wire.FlagWantEvents != 0)
+		l.hears(c, flags&wire.FlagWantEvents != 0, flags&wire.FlagWantOOM != 0)
 		return l.status(c, flags)
 	case wire.TypeStop:
 		stop, err := wire.DecodeStop(body)

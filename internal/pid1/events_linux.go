@@ -36,6 +36,7 @@ type events struct {
 	head    int    // where the first one begins
 	dropped uint64
 	to      *conn // who has asked for them last; nil without
+	oom     bool  // it knows EventEndedOOM
 	full    bool  // its socket was; epoll says when there is room
 	since   int64 // when the first one came that is not told; CLOCK_BOOTTIME, milliseconds
 }
@@ -112,7 +113,11 @@ func (k *events) packet(dst []byte) (p []byte, next int) {
 		if len(p)+n-2 > wire.MaxEvents {
 			break
 		}
+		at := len(p)
 		p = append(p, k.kept[next+2:next+n]...)
+		if p[at] == byte(wire.EventEndedOOM) && !k.oom {
+			p[at] = byte(wire.EventEnded)
+		}
 		next += n
 	}
 	return p, next
@@ -130,15 +135,16 @@ func (k *events) sent(next int) {
 	}
 }
 
-// hears notes that a connection wants events from now on, or does not.
-func (l *loop) hears(c *conn, wants bool) {
+// hears notes that a connection wants events from now on, or does not, and whether it knows
+// EventEndedOOM.
+func (l *loop) hears(c *conn, wants, oom bool) {
 	if was := l.events.to; was != nil && (wants || was == c) {
 		was.wantEvents = false
 		l.events.to = nil
 	}
 	if wants {
 		c.wantEvents = true
-		l.events.to, l.events.full = c, false
+		l.events.to, l.events.full, l.events.oom = c, false, oom
 	}
 }
 
@@ -226,9 +232,10 @@ func (l *loop) tellStarted(c *conn, r *wire.Request, st *session.Started) {
 	l.events.add(&e)
 }
 
-// tellEnded tells how a session has ended.
-func (l *loop) tellEnded(c *conn, ws syscall.WaitStatus) {
+// tellEnded tells how a session has ended, and whether that was for want of memory.
+func (l *loop) tellEnded(c *conn, ws syscall.WaitStatus, oom bool) {
 	e := l.eventOf(wire.EventEnded, c)
+	e.OutOfMemory = oom
 	e.Millis = e.At - uint64(c.since)
 	if e.Status = uint8(ws.ExitStatus()); ws.Signaled() {
 		e.Status, e.Signal = 0, uint8(ws.Signal())

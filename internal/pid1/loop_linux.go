@@ -45,6 +45,7 @@ const (
 	kindChild  // a session leader's pidfd
 	kindMaster // the terminal of a session whose client is gone
 	kindTyping // the terminal of a session that is typed into
+	kindMemory // memory.events of the jail's cgroup
 )
 
 // listener is one login's.
@@ -182,12 +183,13 @@ type loop struct {
 	out    []byte
 	ids    login.IDs
 	events events
+	memory memory
 }
 
 // newLoop makes the loop of a jail. ctl is the control listener, logins are those of
 // s.Logins, launcher is the first control connection.
 func newLoop(s *wire.Setup, jail sessions, procs processes, ctl int, logins []int, launcher int) (*loop, error) {
-	l := &loop{setup: s, jail: jail, procs: procs, ctl: ctl, now: sys.MonotonicMillis(), byPID: map[int]int{}, byUID: map[uint32]int{}, out: make([]byte, 0, 1024)}
+	l := &loop{setup: s, jail: jail, procs: procs, ctl: ctl, memory: memory{fd: -1}, now: sys.MonotonicMillis(), byPID: map[int]int{}, byUID: map[uint32]int{}, out: make([]byte, 0, 1024)}
 	var now syscall.Timeval
 	_ = syscall.Gettimeofday(&now)
 	l.ids = login.NewIDs(s.Name, now.Sec*1000+now.Usec/1000)
@@ -207,7 +209,7 @@ func newLoop(s *wire.Setup, jail sessions, procs processes, ctl int, logins []in
 		return nil, err
 	}
 	i := l.newConn(conn{state: admin, fd: launcher, login: -1, wantLog: true})
-	l.hears(l.conns[i], true)
+	l.hears(l.conns[i], true, true)
 	if err := sys.SetNonblock(launcher); err != nil {
 		return nil, err
 	}
@@ -353,6 +355,8 @@ func (l *loop) turn(events []sys.EpollEvent, timeout int) (ended bool, err error
 			l.drain(i)
 		case kindTyping:
 			l.typed(i, nil)
+		case kindMemory:
+			l.memory.look(l.now)
 		}
 	}
 	if reap || l.now-l.lastReap >= tick {
@@ -878,12 +882,13 @@ func (l *loop) exited(i int, ws syscall.WaitStatus) {
 	if ws.Signaled() {
 		e = wire.Exited{Signal: uint8(ws.Signal())}
 	}
+	e.OutOfMemory = l.memory.ended(ws, l.now)
 	if c.fd >= 0 && !c.wrong {
 		l.out = wire.AppendExited(l.out[:0], e)
 		_ = sys.SendMsg(c.fd, l.out, nil, false, &l.m)
 	}
 	if c.service == 0 {
-		l.tellEnded(c, ws)
+		l.tellEnded(c, ws, e.OutOfMemory)
 	}
 	l.serviceEnded(c, pid, e)
 	l.drop(i)

@@ -276,13 +276,13 @@ func (w *world) answer(fd int) string {
 	if p == nil {
 		return "end"
 	}
-	typ, _, body, err := wire.Header(p)
+	typ, flags, body, err := wire.Header(p)
 	require.NoError(w.t, err)
 	switch typ {
 	case wire.TypeStarted:
 		return "started"
 	case wire.TypeExited:
-		e, err := wire.DecodeExited(body)
+		e, err := wire.DecodeExited(flags, body)
 		require.NoError(w.t, err)
 		return fmt.Sprintf("exited %d %d", e.Signal, e.Code)
 	case wire.TypeRefused:

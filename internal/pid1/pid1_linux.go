@@ -3,8 +3,8 @@
 //
 // It is one thread in one epoll loop, and nothing in the loop waits for anybody:
 // not for a peer, not for a child, not for the host. It holds no descriptor of
-// the host but its listeners, its connections and the pipe that is its
-// descriptor 2, and after Run has set itself up it can do nothing outside the
+// the host but its listeners, its connections, the pipe that is its
+// descriptor 2 and, for reading, one file of its cgroup, and after Run has set itself up it can do nothing outside the
 // jail: treat it as something the tenant may take over.
 package pid1
 
@@ -69,6 +69,7 @@ func Run() int {
 	if err != nil {
 		return fail(&m, err)
 	}
+	l.watchMemory(got.memory)
 	if err := giveUp(s); err != nil {
 		return fail(&m, err)
 	}
@@ -96,6 +97,7 @@ func fail(m *sys.MsgBuf, err error) int {
 type received struct {
 	ctl    int
 	logins []int
+	memory int
 	trees  rootfs.Trees
 }
 
@@ -125,7 +127,7 @@ func receiveSetup(m *sys.MsgBuf) (s *wire.Setup, got received, err error) {
 	if err != nil {
 		return nil, got, sys.Wrap("receive set-up", err)
 	}
-	got.ctl, got.logins = d.Control, d.Logins
+	got.ctl, got.logins, got.memory = d.Control, d.Logins, d.Memory
 	got.trees = rootfs.Trees{Root: d.Rootfs, Mounts: d.Mounts, Server: d.SFTP, Resolver: d.Resolver, Devices: d.Devices}
 	return s, got, nil // d.Lock stays open as long as this process lives
 }

@@ -58,6 +58,8 @@ func fields(v any) map[string]string {
 		switch {
 		case of == reflect.TypeFor[time.Time](), of.Kind() == reflect.String:
 			m[name] = "string"
+		case of.Kind() == reflect.Bool:
+			m[name] = "boolean"
 		case of.Kind() == reflect.Struct:
 			m[name] = "object"
 		default:

@@ -74,6 +74,9 @@ type Entry struct {
 	Status *int   `json:"status,omitempty"`
 	Signal int    `json:"signal,omitempty"`
 	Millis *int64 `json:"duration_ms,omitempty"`
+	// OutOfMemory says that the kernel has killed a process of a session for want of memory,
+	// which was its end.
+	OutOfMemory bool `json:"out_of_memory,omitempty"`
 	// End is WithJail or Unseen.
 	End string `json:"end,omitempty"`
 	// Reason is why, in words.

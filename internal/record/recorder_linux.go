@@ -193,6 +193,7 @@ func (u *Run) Told(name string, ev *event.Event) {
 	case wire.EventEnded:
 		e.Event = SessionEnded
 		e.ends(int(ev.Status), int(ev.Signal), ev.Lived)
+		e.OutOfMemory = ev.OutOfMemory
 	case wire.EventRefused:
 		e.Event, e.Reason = SessionRefused, ev.Text
 	case wire.EventLost:

@@ -75,6 +75,7 @@ func TestALifeInTheRecords(t *testing.T) {
 	run := r.Run("web", os.Getpid(), false)
 	run.Told("alice", started("k7qmw2ab"))
 	run.Told("alice", ended("k7qmw2ab"))
+	run.Told("alice", &event.Event{Kind: wire.EventEnded, At: noon, ID: id("k7qmw2af"), HostUID: 7, Signal: 9, OutOfMemory: true})
 	run.Told("alice", &event.Event{Kind: wire.EventRefused, At: noon, ID: id("k7qmw2ac"), HostUID: 7, Status: 126, Text: "no"})
 	run.Told("", started("k7qmw2ad"))
 	run.Told("", &event.Event{Kind: wire.EventStarted, At: noon, Age: time.Minute, ID: id("k7qmw2ae"), HostUID: wire.NoLogin, Session: wire.SessionExec, PID: 9})
@@ -87,6 +88,7 @@ func TestALifeInTheRecords(t *testing.T) {
 		`12:00:00Z","event":"jail-started","jail":"web"}`,
 		`12:00:00Z","event":"session-started","jail":"web","login":"alice","session":"k7qmw2ab","kind":"shell","uid":1000,"pid":8,"tty":"pts/3"}`,
 		`12:01:00Z","event":"session-ended","jail":"web","login":"alice","session":"k7qmw2ab","kind":"shell","status":3,"duration_ms":60000}`,
+		`12:00:00Z","event":"session-ended","jail":"web","login":"alice","session":"k7qmw2af","signal":9,"duration_ms":0,"out_of_memory":true}`,
 		`12:00:00Z","event":"session-refused","jail":"web","login":"alice","session":"k7qmw2ac","reason":"no"}`,
 		`12:00:00Z","event":"session-started","jail":"web","session":"k7qmw2ad","kind":"shell","uid":1000,"pid":8,"tty":"pts/3","reason":"of host uid 7, which is no login of this jail"}`,
 		`12:00:00Z","event":"session-started","jail":"web","session":"k7qmw2ae","kind":"exec","uid":0,"pid":9,"late_ms":60000}`,

@@ -27,15 +27,17 @@ type Session struct {
 	Started *time.Time `json:"started,omitempty"`
 	// Ended is when it ended, or was refused; of one whose end is Unseen, when it was
 	// found to be over.
-	Ended   *time.Time `json:"ended,omitempty"`
-	Status  *int       `json:"status,omitempty"`
-	Signal  int        `json:"signal,omitempty"`
-	Millis  *int64     `json:"duration_ms,omitempty"`
-	End     string     `json:"end,omitempty"`
-	Reason  string     `json:"reason,omitempty"`
-	Count   uint64     `json:"count,omitempty"`
-	Command string     `json:"command,omitempty"`
-	Caller  *Caller    `json:"caller,omitempty"`
+	Ended  *time.Time `json:"ended,omitempty"`
+	Status *int       `json:"status,omitempty"`
+	Signal int        `json:"signal,omitempty"`
+	// OutOfMemory is as of an Entry.
+	OutOfMemory bool    `json:"out_of_memory,omitempty"`
+	Millis      *int64  `json:"duration_ms,omitempty"`
+	End         string  `json:"end,omitempty"`
+	Reason      string  `json:"reason,omitempty"`
+	Count       uint64  `json:"count,omitempty"`
+	Command     string  `json:"command,omitempty"`
+	Caller      *Caller `json:"caller,omitempty"`
 }
 
 // at is when something happened to it last but its end.
@@ -56,6 +58,7 @@ func (s *Store) Sessions(name string, damaged func(*Damage)) ([]Session, error) 
 		t := e.Time
 		list[i].State, list[i].Ended = StateEnded, &t
 		list[i].Status, list[i].Signal, list[i].Millis, list[i].End = e.Status, e.Signal, e.Millis, e.End
+		list[i].OutOfMemory = e.OutOfMemory
 	}
 	err := s.Read(name, func(e *Entry) bool {
 		t := e.Time

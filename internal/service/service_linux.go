@@ -153,8 +153,8 @@ func (r *Runner) attend(i int, find bool) {
 			_ = conn.SetReadDeadline(time.Time{})
 		case typ == wire.TypeExited:
 			var e wire.Exited
-			e, err = wire.DecodeExited(body)
-			ev.Kind, ev.Status, ev.Signal = supervise.ServiceEnded, e.Code, e.Signal
+			e, err = wire.DecodeExited(flags, body)
+			ev.Kind, ev.Status, ev.Signal, ev.OutOfMemory = supervise.ServiceEnded, e.Code, e.Signal, e.OutOfMemory
 		case typ == wire.TypeRefused && find:
 			_, err = wire.DecodeRefused(body)
 			ev.Kind = supervise.ServiceNone

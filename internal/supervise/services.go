@@ -40,7 +40,10 @@ type ServiceEvent struct {
 	Found          bool
 	PID            uint32
 	Status, Signal uint8
-	Text           string
+	// OutOfMemory says that the kernel has killed it, or a process of it, for want of
+	// memory, of ServiceEnded.
+	OutOfMemory bool
+	Text        string
 }
 
 // ServiceDo is something for the caller to do.
@@ -160,6 +163,9 @@ func (s *Services) Step(now int64, ev ServiceEvent, out []ServiceAction) []Servi
 		text := "ended: status " + strconv.Itoa(int(ev.Status))
 		if ev.Signal != 0 {
 			text = "ended: signal " + strconv.Itoa(int(ev.Signal))
+		}
+		if ev.OutOfMemory {
+			text += " (out of memory)"
 		}
 		if one.state == serviceRuns {
 			lived := now - one.since

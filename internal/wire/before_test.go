@@ -86,7 +86,7 @@ func TestBefore(t *testing.T) {
 		case TypeStarted:
 			_, err = DecodeStarted(flags, body)
 		case TypeExited:
-			_, err = DecodeExited(body)
+			_, err = DecodeExited(flags, body)
 		case TypeRefused:
 			_, err = DecodeRefused(body)
 		case TypeSignal:

@@ -33,7 +33,7 @@ const FlagWantLog uint16 = 1 << 0
 
 // AppendHelloEvents is AppendHello for log lines and events.
 func AppendHelloEvents(dst []byte) []byte {
-	return header(dst, TypeHello, FlagWantLog|FlagWantEvents)
+	return header(dst, TypeHello, FlagWantLog|FlagWantEvents|FlagWantOOM)
 }
 
 // AppendHello asks for a Status. A receiver that has set SO_PASSCRED learns with
@@ -377,6 +377,8 @@ type Setup struct {
 	Fresh Fresh
 	// Sessions are what sessions may have.
 	Sessions SessionLimits
+	// MemoryEvents says that memory.events of the jail's cgroup travels, open for reading.
+	MemoryEvents bool
 	// Devices says that /dev travels, with the device nodes of this jail alone in it.
 	// Otherwise PID 1 makes it.
 	Devices bool
@@ -563,7 +565,7 @@ func appendSetup(dst []byte, s *Setup) ([]byte, error) {
 	dst = putBool(putString(append(dst, s.Resolver), s.ResolverPath), s.Hosts)
 	dst = putU64(putString(putString(dst, s.Zone), s.ZoneRule), s.ZoneSum)
 	dst = putBool(putBool(putBool(append(dst, byte(s.Keys), byte(s.Fresh)), s.Locked), s.Devices), s.OwnRoot)
-	dst = putBool(dst, s.Complete)
+	dst = putBool(putBool(dst, s.Complete), s.MemoryEvents)
 	dst = putSessions(dst, &s.Sessions)
 	dst = putU16(dst, uint16(len(s.Entries)))
 	for _, e := range s.Entries {
@@ -614,7 +616,7 @@ func DecodeSetup(body []byte) (*Setup, error) {
 	if s.Fresh = Fresh(in.u8()); s.Fresh&^freshAll != 0 {
 		return nil, ErrMalformed
 	}
-	s.Locked, s.Devices, s.OwnRoot, s.Complete = in.boolean(), in.boolean(), in.boolean(), in.boolean()
+	s.Locked, s.Devices, s.OwnRoot, s.Complete, s.MemoryEvents = in.boolean(), in.boolean(), in.boolean(), in.boolean(), in.boolean()
 	s.Sessions = in.sessions()
 	for n := int(in.u16()); n > 0 && !in.bad; n-- {
 		e := Entry{Kind: EntryKind(in.u8()), Path: in.str(maxPath), Text: in.str(MaxString), Mode: in.u32(), UID: in.u32(), GID: in.u32(), Bytes: in.u64()}

@@ -10,11 +10,12 @@ type Descriptors struct {
 	Resolver int   // the file to show as /etc/resolv.conf as one, with ResolverTree
 	Lock     int   // with Setup.Locked, what PID 1 keeps open as long as it lives
 	Devices  int   // with Setup.Devices, /dev as a detached mount
+	Memory   int   // with Setup.MemoryEvents, that file
 }
 
 // NoDescriptors returns Descriptors with room for the lists of s, and nothing in them.
 func (s *Setup) NoDescriptors() *Descriptors {
-	d := &Descriptors{Rootfs: -1, Control: -1, SFTP: -1, Resolver: -1, Lock: -1, Devices: -1}
+	d := &Descriptors{Rootfs: -1, Control: -1, SFTP: -1, Resolver: -1, Lock: -1, Devices: -1, Memory: -1}
 	for _, m := range s.Mounts {
 		if m.Source == "" {
 			d.Mounts = append(d.Mounts, -1)
@@ -48,6 +49,7 @@ func (s *Setup) places(d *Descriptors) []*int {
 	one(s.Resolver == ResolverTree, &d.Resolver)
 	one(s.Locked, &d.Lock)
 	one(s.Devices, &d.Devices)
+	one(s.MemoryEvents, &d.Memory)
 	return p
 }
 

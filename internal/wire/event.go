@@ -8,6 +8,10 @@ package wire
 // before 2026-11-28 does not know it, and says nothing.
 const FlagWantEvents uint16 = 1 << 1
 
+// FlagWantOOM in a Hello that asks for events says that EventEndedOOM is known. A serve of
+// before 2026-11-29 does not say so.
+const FlagWantOOM uint16 = 1 << 3
+
 const (
 	// MaxEvents is the longest TypeEvents packet, in bytes.
 	MaxEvents = 4096
@@ -30,6 +34,9 @@ const (
 	EventRefused EventKind = 3 // a session, which there is not
 	EventEnding  EventKind = 4 // the jail, by PID 1's own decision: the last one
 	EventLost    EventKind = 5 // events before this one that were not kept
+	// EventEndedOOM is an EventEnded whose OutOfMemory is true, on the wire. It goes only to who
+	// has asked for it with FlagWantOOM: others get an EventEnded.
+	EventEndedOOM EventKind = 6
 )
 
 // SessionKind says what a session is for.
@@ -71,6 +78,9 @@ type Event struct {
 	// the session, or 0, and Millis how long it lived, of EventEnded.
 	Status, Signal uint8
 	Millis         uint64
+	// OutOfMemory says that the kernel has killed a process of it for want of memory, of
+	// EventEnded.
+	OutOfMemory bool
 	// Text is why, of EventRefused.
 	Text string
 	// Why is of EventEnding.
@@ -84,7 +94,11 @@ func AppendEvents(dst []byte) []byte { return header(dst, TypeEvents, 0) }
 
 // AppendEvent adds an event to a packet. It is the caller's to keep to MaxEvents.
 func AppendEvent(dst []byte, e *Event) []byte {
-	dst = append(dst, byte(e.Kind))
+	kind := e.Kind
+	if kind == EventEnded && e.OutOfMemory {
+		kind = EventEndedOOM
+	}
+	dst = append(dst, byte(kind))
 	if e.Kind == EventLost {
 		return putU64(dst, e.Count)
 	}
@@ -132,6 +146,8 @@ func (r *reader) event() (e Event) {
 		r.bad = r.bad || e.Why < EndIdle || e.Why > EndTold
 		return e
 	case EventStarted, EventEnded, EventRefused:
+	case EventEndedOOM:
+		e.Kind, e.OutOfMemory = EventEnded, true
 	default:
 		r.bad = true
 		return e

@@ -16,6 +16,7 @@ func sampleEvents() []Event {
 		{Kind: EventStarted, At: 2, ID: id, HostUID: NoLogin, Session: SessionExec, TTY: NoTTY, PID: 9},
 		{Kind: EventEnded, At: 3, ID: id, HostUID: 1001, Status: 255, Millis: 1 << 42},
 		{Kind: EventEnded, At: 4, ID: id, HostUID: 1001, Signal: 64},
+		{Kind: EventEnded, At: 4, ID: id, HostUID: 1001, Signal: 9, Millis: 5, OutOfMemory: true},
 		{Kind: EventRefused, At: 5, ID: id, HostUID: 1002, Status: 125, Text: "no\x1b[31m"},
 		{Kind: EventEnding, At: 6, Why: EndTold},
 	}
@@ -59,7 +60,7 @@ func TestNoEvents(t *testing.T) {
 	started, ended := sampleEvents()[1], sampleEvents()[3]
 	for claim, e := range map[string]Event{
 		"no kind":                   {},
-		"another kind":              {Kind: EventLost + 1},
+		"another kind":              {Kind: EventEndedOOM + 1},
 		"none lost":                 {Kind: EventLost},
 		"no reason":                 {Kind: EventEnding},
 		"another reason":            {Kind: EventEnding, Why: EndTold + 1},
@@ -105,7 +106,7 @@ func TestHelloForEvents(t *testing.T) {
 	typ, flags, body, err := Header(AppendHelloEvents(nil))
 	require.NoError(t, err)
 	assert.Equal(t, TypeHello, typ)
-	assert.Equal(t, FlagWantLog|FlagWantEvents, flags)
+	assert.Equal(t, FlagWantLog|FlagWantEvents|FlagWantOOM, flags)
 	assert.Empty(t, body)
 }
 

@@ -180,7 +180,7 @@ func TestLimitsOfASetup(t *testing.T) {
 		})
 	}
 	s := base()
-	s.Mounts, s.Logins, s.SFTPServer, s.Resolver, s.Locked, s.Devices = make([]Mount, MaxMounts), make([]Identity, SetupLogins), SFTPServerTree, ResolverTree, true, true
+	s.Mounts, s.Logins, s.SFTPServer, s.Resolver, s.Locked, s.Devices, s.MemoryEvents = make([]Mount, MaxMounts), make([]Identity, SetupLogins), SFTPServerTree, ResolverTree, true, true, true
 	assert.LessOrEqual(t, len(s.places(s.NoDescriptors())), MaxFDs, "the descriptors of the largest set-up fit in a packet")
 }
 

@@ -248,7 +248,14 @@ type Exited struct {
 	Signal uint8
 	// Code is its exit status when Signal is 0.
 	Code uint8
+	// OutOfMemory says that the kernel has killed it, or a process of it, for want of
+	// memory. It is a flag of the packet, which a jail-enter and a serve of before
+	// 2026-11-29 do not look at.
+	OutOfMemory bool
 }
+
+// FlagOutOfMemory is Exited.OutOfMemory.
+const FlagOutOfMemory uint16 = 1 << 0
 
 // ends reports whether a process can have ended by signal; 0 is by none. Those that
 // do nothing or stop a process by default cannot have (signal(7)), and a receiver
@@ -263,7 +270,11 @@ func ends(signal uint8) bool {
 
 // AppendExited encodes e.
 func AppendExited(dst []byte, e Exited) []byte {
-	return append(header(dst, TypeExited, 0), e.Signal, e.Code)
+	var flags uint16
+	if e.OutOfMemory {
+		flags = FlagOutOfMemory
+	}
+	return append(header(dst, TypeExited, flags), e.Signal, e.Code)
 }
 
 // Refused says why there is no session.
@@ -315,11 +326,11 @@ func DecodeStarted(flags uint16, body []byte) (Started, error) {
 	return s, in.done()
 }
 
-// DecodeExited decodes the body of a TypeExited packet.
-func DecodeExited(body []byte) (Exited, error) {
+// DecodeExited decodes the flags and the body of a TypeExited packet.
+func DecodeExited(flags uint16, body []byte) (Exited, error) {
 	in := reader{b: body}
-	e := Exited{Signal: in.u8(), Code: in.u8()}
-	if !ends(e.Signal) || e.Signal != 0 && e.Code != 0 {
+	e := Exited{Signal: in.u8(), Code: in.u8(), OutOfMemory: flags&FlagOutOfMemory != 0}
+	if flags&^FlagOutOfMemory != 0 || !ends(e.Signal) || e.Signal != 0 && e.Code != 0 {
 		return Exited{}, ErrMalformed
 	}
 	return e, in.done()

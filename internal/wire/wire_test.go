@@ -148,8 +148,11 @@ func TestOtherMessagesRoundTrip(t *testing.T) {
 	_, err := DecodeStarted(4, []byte{7, 0, 0, 0})
 	assert.ErrorIs(t, err, ErrMalformed, "an unknown flag")
 	assert.Empty(t, body(AppendDisconnected(nil), TypeDisconnected))
-	for _, e := range []Exited{{0, 255}, {Signal: 9}, {Signal: 64}} {
-		got, err := DecodeExited(body(AppendExited(nil, e), TypeExited))
+	for _, e := range []Exited{{Code: 255}, {Signal: 9}, {Signal: 64}, {Signal: 9, OutOfMemory: true}, {Code: 137, OutOfMemory: true}} {
+		p := AppendExited(nil, e)
+		_, flags, _, err := Header(p)
+		require.NoError(t, err)
+		got, err := DecodeExited(flags, body(p, TypeExited))
 		require.NoError(t, err)
 		assert.Equal(t, e, got)
 	}
@@ -179,17 +182,17 @@ func TestOtherMessagesRoundTrip(t *testing.T) {
 		EnvAccept: []string{"FOO", "BAR_*"}, Resolver: ResolverTree, ResolverPath: "/r",
 		Zone: "Europe/Paris", ZoneRule: "CET-1CEST,M3.5.0,M10.5.0/3", ZoneSum: 1 << 63,
 		Keys:   KeysAnywhere,
-		Locked: true, Devices: true, Complete: true,
+		Locked: true, Devices: true, Complete: true, MemoryEvents: true,
 	}
 	p, err := AppendSetup(nil, s)
 	require.NoError(t, err)
 	gotS, err := DecodeSetup(body(p, TypeSetup))
 	require.NoError(t, err)
 	assert.Equal(t, s, gotS)
-	all := &Descriptors{Rootfs: 3, Control: 4, Mounts: []int{5}, Logins: []int{6}, SFTP: 7, Resolver: 8, Lock: 9, Devices: 10}
+	all := &Descriptors{Rootfs: 3, Control: 4, Mounts: []int{5}, Logins: []int{6}, SFTP: 7, Resolver: 8, Lock: 9, Devices: 10, Memory: 11}
 	fds, err := s.List(all)
 	require.NoError(t, err)
-	assert.Equal(t, []int{3, 4, 5, 6, 7, 8, 9, 10}, fds)
+	assert.Equal(t, []int{3, 4, 5, 6, 7, 8, 9, 10, 11}, fds)
 	got, err := gotS.Assign(fds)
 	require.NoError(t, err)
 	assert.Equal(t, all, got, "each has the name it was sent with")
@@ -199,7 +202,7 @@ func TestOtherMessagesRoundTrip(t *testing.T) {
 	}
 	for claim, spoil := range map[string]func(d *Descriptors){
 		"no rootfs": func(d *Descriptors) { d.Rootfs = -1 }, "no control socket": func(d *Descriptors) { d.Control = -1 },
-		"no lock": func(d *Descriptors) { d.Lock = -1 }, "no /dev": func(d *Descriptors) { d.Devices = -1 }, "a mount is missing": func(d *Descriptors) { d.Mounts = nil },
+		"no lock": func(d *Descriptors) { d.Lock = -1 }, "no /dev": func(d *Descriptors) { d.Devices = -1 }, "no memory.events": func(d *Descriptors) { d.Memory = -1 }, "a mount is missing": func(d *Descriptors) { d.Mounts = nil },
 		"a login too many": func(d *Descriptors) { d.Logins = []int{6, 6} },
 	} {
 		d := *all
@@ -215,7 +218,7 @@ func TestOtherMessagesRoundTrip(t *testing.T) {
 	assert.Equal(t, s, gotS)
 	fds, err = gotS.List(all)
 	require.NoError(t, err)
-	assert.Equal(t, []int{3, 4, 5, 6, 8, 9, 10}, fds, "PID 1 opens the sftp server itself")
+	assert.Equal(t, []int{3, 4, 5, 6, 8, 9, 10, 11}, fds, "PID 1 opens the sftp server itself")
 	own := &Setup{OwnRoot: true, Entries: []Entry{
 		{Kind: EntryDir, Path: "/run/user/5", Mode: 0o700, UID: 5, GID: 6}, {Kind: EntryLink, Path: "/bin", Text: "usr/bin"},
 		{Kind: EntryTmpfs, Path: "/tmp", Mode: 0o1777, Bytes: 1 << 33}, {Kind: EntryHide, Path: "/usr/src"},
@@ -349,9 +352,11 @@ func TestImpossibleEndIsRefused(t *testing.T) {
 		"a signal that stops":   {19, 0},
 		"one that does nothing": {17, 0},
 	} {
-		_, err := DecodeExited(b)
+		_, err := DecodeExited(0, b)
 		assert.ErrorIs(t, err, ErrMalformed, claim)
 	}
+	_, err := DecodeExited(2, []byte{9, 0})
+	assert.ErrorIs(t, err, ErrMalformed, "an unknown flag")
 	for _, n := range []byte{0, 17, 19, 64, 255} {
 		_, err := DecodeSignal([]byte{n})
 		assert.ErrorIs(t, err, ErrMalformed, "signal %d is not for a client to send", n)
@@ -412,8 +417,8 @@ var bodies = map[string]func(flags uint16, b []byte) ([]byte, error){
 		m, err := DecodeStarted(flags, b)
 		return AppendStarted(nil, m), err
 	},
-	"Exited": func(_ uint16, b []byte) ([]byte, error) {
-		m, err := DecodeExited(b)
+	"Exited": func(flags uint16, b []byte) ([]byte, error) {
+		m, err := DecodeExited(flags, b)
 		return AppendExited(nil, m), err
 	},
 	"Refused": func(_ uint16, b []byte) ([]byte, error) {

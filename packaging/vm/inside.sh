@@ -83,6 +83,18 @@ strays() {
 # limits_of CGROUP prints what is in force there.
 limits_of() { (cd "$1" && echo "$(cat memory.max) $(cat memory.swap.max) $(cat cpu.max) $(cat pids.max)"); }
 hogs="134217728 0 50000 100000 108"
+# held_by_init prints which files of cgroups the first process of a jail has open, and the last
+# digit of its flags: 0 is for reading only.
+held_by_init() {
+	local fd file
+	for fd in "/proc/$(first "$1")/fd/"*; do
+		file=$(readlink "$fd")
+		case $file in
+		*/jail-"$1"/*) echo "${file##*/jail-"$1"/} $(sed -n 's/^flags:.*\(.\)$/\1/p' "${fd%/fd/*}/fdinfo/${fd##*/}")" ;;
+		*cgroup*) echo "$file" ;;
+		esac
+	done
+}
 # fill makes the jail hog as full of processes as it can be.
 full() { [ "$(cat "$1/jail-hog/pids.current")" = "$(cat "$1/jail-hog/pids.max")" ]; }
 fill() {
@@ -175,7 +187,7 @@ ok "every process of a jail is in its cgroup, of ssh, su and exec" says "" stray
 ok "inside it is the root of all cgroups" says "0::/ 0::/" su - hog -c 'echo $(cat /proc/self/cgroup /proc/1/cgroup)'
 ok "... no cgroup file system is there" su - hog -c '! grep -e "- cgroup" /proc/self/mountinfo && ! ls /sys/fs/cgroup/cgroup.procs'
 ok "... root cannot mount one" sh_ '! jail exec hog /bin/busybox mount -t cgroup2 cgroup2 /tmp'
-ok "... nor does PID 1 hold a file of it" sh_ '! ls -l /proc/$(pgrep -xf "jail-init: hog")/fd | grep -i cgroup'
+ok "... of its files PID 1 holds one, memory.events of its own, which it can only read" says "memory.events 0" held_by_init hog
 
 echo "processor"
 before=$(awk '$1 == "usage_usec" { print $2 }' $all/jail-hog/cpu.stat)
@@ -192,8 +204,23 @@ wait $!
 echo "memory"
 pid=$(first hog)
 ok "a process that wants 300 MB of 128 is killed: sshd says exit-signal" sh_ '(timeout 60 ssh -v -F /root/ssh_config hog@host "exec dd if=/dev/zero of=/dev/null bs=300M count=1" </dev/null || :) 2>&1 | grep "rtype exit-signal"'
+told="jail-enter: out of memory: the kernel has killed a process of this session"
 ok "... su says 137" status 137 su - hog -c 'exec dd if=/dev/zero of=/dev/null bs=300M count=1'
-ok "... by the kernel, and no swap was used" says "2 0" sh_ "cd $all/jail-hog && echo \$(awk '\$1 == \"oom_kill\" { print \$2 }' memory.events) \$(cat memory.swap.current)"
+ok "... and the user is told why" sh_ "
+	out=\$(timeout 60 ssh -F /root/ssh_config hog@host 'exec dd if=/dev/zero of=/dev/null bs=300M count=1' 2>&1 </dev/null)
+	echo \"\$out\"; [ \"\$out\" = '$told' ]"
+ok "... also of the last command of a shell" sh_ "
+	out=\$(su - hog -c 'dd if=/dev/zero of=/dev/null bs=300M count=1; exit' 2>&1); status=\$?
+	echo \"\$status \$out\"; [ \$status = 137 ] && echo \"\$out\" | grep -qx '$told'"
+ok "... somebody's SIGKILL is none" sh_ "
+	out=\$(su - hog -c 'kill -KILL \$\$' 2>&1); status=\$?
+	echo \"\$status \$out\"; [ \$status = 137 ] && ! echo \"\$out\" | grep memory"
+ok "... last says it of each" eventually says 4 sh_ 'jail last hog | grep -c "out of memory"'
+ok "... so does the log" says 4 sh_ 'journalctl -u jail | grep -c "jail hog: session .* ended: .*(out of memory) after"'
+ok "... a child that is killed in a shell that goes on is for the shell to say" sh_ "
+	out=\$(su - hog -c 'dd if=/dev/zero of=/dev/null bs=300M count=1; echo \$?' 2>&1)
+	echo \"\$out\"; echo \"\$out\" | grep -qx 137 && ! echo \"\$out\" | grep memory"
+ok "... by the kernel, and no swap was used" says "5 0" sh_ "cd $all/jail-hog && echo \$(awk '\$1 == \"oom_kill\" { print \$2 }' memory.events) \$(cat memory.swap.current)"
 ok "... PID 1 lives on" says "$pid" first hog
 ok "... and the other session" answers two
 ok "... and a new one can be had" says work su - hog -c "id -un"
