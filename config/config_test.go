@@ -105,9 +105,10 @@ func jailText(lines string) string {
 // 0 is a choice like another: it wins over a number of [defaults].
 func TestNoLimitOnProcesses(t *testing.T) {
 	for lines, want := range map[string]jail.Limits{
-		"":                       {Pids: 7},
-		"limits = { pids = 0 }":  {PidsUnlimited: true},
-		"limits = { pids = 12 }": {Pids: 12},
+		"":                               {Pids: 7},
+		"limits = { pids = 0 }":          {PidsUnlimited: true},
+		"limits = { pids = 12 }":         {Pids: 12},
+		"limits = { io_weight = 10000 }": {Pids: 7, IOWeight: 10_000},
 		"limits = { disk = \"10G\", files = 500000 }": {Pids: 7, DiskBytes: 10 << 30, Files: 500_000},
 	} {
 		reg, errs := load(t, testOptions(), jailText(lines)+"\n[defaults]\nlimits = { pids = 7 }\n")
@@ -283,6 +284,7 @@ func TestFaultIsReportedWithItsLineAndKey(t *testing.T) {
 		"files where ids are the host's":     {"limits = { files = 10 }\nuserns = false", []string{":5: jail.web.limits.files: cannot be kept with userns = false"}},
 		"memory of nothing":                  {`limits = { memory = "0" }`, []string{":5: jail.web.limits.memory: "}},
 		"cpu without %":                      {`limits = { cpu = "2" }`, []string{":5: jail.web.limits.cpu: "}},
+		"io_weight 0":                        {`limits = { io_weight = 0 }`, []string{":5: jail.web.limits.io_weight: "}},
 		"pids -1":                            {`limits = { pids = -1 }`, []string{":5: jail.web.limits.pids: "}},
 		"on_disconnect of unknown kind":      {`on_disconnect = "HUP"`, []string{`:5: jail.web.on_disconnect: "HUP" is not known, write "hup", "kill" or "keep"`}},
 		"x11 as a string":                    {`x11 = "yes"`, []string{":5: jail.web.x11: is a string, must be true or false"}},

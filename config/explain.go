@@ -174,6 +174,9 @@ func (d *draft) explainSettings(e *Explanation) {
 	default:
 		add("limits.pids", strconv.FormatInt(p.v, 10), p.origin)
 	}
+	if w := s.Limits.IOWeight; w.usable() {
+		add("limits.io_weight", strconv.FormatInt(w.v, 10), w.origin)
+	}
 	d.explainSessions(e)
 	text("sftp", s.SFTP, "auto")
 	d.explainServices(e)

@@ -2,16 +2,20 @@ package config
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
 	"jail/internal/jail"
 )
 
+// limitKeys are the limits that a running jail can be given.
+var limitKeys = []string{"memory", "cpu", "pids", "io_weight"}
+
 // Limited are limits that somebody has given by hand.
 type Limited struct {
 	Limits jail.Limits
-	Given  []string // the keys: memory, cpu, pids
+	Given  []string // the keys, of limitKeys
 }
 
 // ParseLimits reads limits written as KEY=VALUE, each value as in the registry; "none" is no
@@ -27,8 +31,8 @@ func ParseLimits(words []string) (Limited, error) {
 		switch {
 		case !ok:
 			return l, errors.New(shown(word) + " is no limit, write KEY=VALUE as in memory=1G")
-		case key != "memory" && key != "cpu" && key != "pids":
-			return l, errors.New(shown(key) + " is no limit that a running jail can have, there are: memory, cpu, pids")
+		case !slices.Contains(limitKeys, key):
+			return l, errors.New(shown(key) + " is no limit that a running jail can have, there are: " + strings.Join(limitKeys, ", "))
 		case v == "none":
 			l.Limits.PidsUnlimited = l.Limits.PidsUnlimited || key == "pids"
 		case key == "memory":
@@ -38,9 +42,13 @@ func ParseLimits(words []string) (Limited, error) {
 		default:
 			n, err := strconv.ParseInt(v, 10, 64)
 			if err != nil {
-				return l, errors.New("pids: " + shown(v) + " is not a number")
+				return l, errors.New(key + ": " + shown(v) + " is not a number")
 			}
-			t.Pids = value[int64]{v: n, origin: at}
+			if key == "pids" {
+				t.Pids = value[int64]{v: n, origin: at}
+			} else {
+				t.IOWeight = value[int64]{v: n, origin: at}
+			}
 		}
 		l.Given = append(l.Given, key)
 	}

@@ -280,6 +280,9 @@ type limitsTable struct {
 	// Pids is the most processes and threads, 0 for no limit. The default is
 	// 4096, which the jail does without where it cannot be had.
 	Pids value[int64] `toml:"pids"`
+	// IOWeight is the share of a disk's time that the jail gets when others want it, too, 1 to
+	// 10000. The default is 100. The kernel has to keep such shares of the disk.
+	IOWeight value[int64] `toml:"io_weight"`
 	// Disk is the most that the root directory, or the home of a cage, may hold, as
 	// "10G", and Files how many files. The file system has to keep project quotas.
 	Disk  value[string] `toml:"disk"`

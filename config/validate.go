@@ -179,6 +179,7 @@ func (s settings) over(def settings) settings {
 	s.Limits.Memory = s.Limits.Memory.or(def.Limits.Memory)
 	s.Limits.CPU = s.Limits.CPU.or(def.Limits.CPU)
 	s.Limits.Pids = s.Limits.Pids.or(def.Limits.Pids)
+	s.Limits.IOWeight = s.Limits.IOWeight.or(def.Limits.IOWeight)
 	s.Limits.Disk = s.Limits.Disk.or(def.Limits.Disk)
 	s.Limits.Files = s.Limits.Files.or(def.Limits.Files)
 
@@ -635,6 +636,12 @@ func checkLimits(ps *problems, spec *jail.Spec, l limitsTable) {
 		}
 		spec.Limits.Pids = uint32(min(max(p.v, 0), maxPids))
 		spec.Limits.PidsUnlimited = p.v == 0
+	}
+	if w := l.IOWeight; w.usable() {
+		if w.v < 1 || w.v > jail.MaxIOWeight {
+			ps.errorf(w.origin, "%d is not a weight, use 1 to %d; 100 is what others have", w.v, jail.MaxIOWeight)
+		}
+		spec.Limits.IOWeight = uint32(min(max(w.v, 0), jail.MaxIOWeight))
 	}
 	if m := l.Disk; m.usable() {
 		n, ok := parseSize(m.v)

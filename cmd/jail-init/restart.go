@@ -15,7 +15,7 @@ const restartUsage = `    start NAME                have a jail run, as a login 
                               --wait DURATION bounds that; --grace as of stop
     top                       what jails use, as it changes; -b once, --json for programs,
                               --every DURATION (default 2s)
-    set NAME KEY=VALUE...     change limits of a jail that runs: memory, cpu, pids
+    set NAME KEY=VALUE...     change limits of a jail that runs: memory, cpu, pids, io_weight
 `
 
 func (c *common) start(args []string) error {

@@ -23,6 +23,8 @@ func Set(opt Options, name string, words []string) (int, error) {
 			limit.What, limit.CPU = limit.What|wire.LimitCPU, l.Limits.CPUPercent
 		case "pids":
 			limit.What, limit.Pids = limit.What|wire.LimitPids, l.Limits.Pids
+		case "io_weight":
+			limit.What, limit.IOWeight = limit.What|wire.LimitIOWeight, l.Limits.IOWeight
 		}
 	}
 	status, err := order(opt, wire.AppendLimit(nil, &limit))

@@ -235,6 +235,9 @@ func limits(l *jail.Limits) string {
 	if l.Pids > 0 {
 		list = append(list, fmt.Sprintf("pids %d", l.Pids))
 	}
+	if l.IOWeight > 0 {
+		list = append(list, fmt.Sprintf("io_weight %d", l.IOWeight))
+	}
 	if l.DiskBytes > 0 {
 		list = append(list, "disk "+size(l.DiskBytes))
 	}

@@ -796,6 +796,9 @@ func TestFindings(t *testing.T) {
 			w.kernel.Controllers = []string{"cpu", "pids"}
 			w.jails[0].Limits = jail.Limits{MemoryBytes: 1 << 30, Pids: 10}
 		}, []want{{Error, "/sys/fs/cgroup/x/cgroup.controllers", "no memory controller", "boot a kernel that has the memory controller"}}, []string{"no pids"}},
+		{"a share of the disk without its controller is an error", func(w *world) {
+			w.jails[0].Limits = jail.Limits{IOWeight: 50}
+		}, []want{{Error, "/sys/fs/cgroup/x/cgroup.controllers", "no io controller, so limits.io_weight cannot be kept", "boot a kernel that has the io controller"}}, nil},
 		{"a controller that the unit was not given is another matter", func(w *world) {
 			w.kernel.Controllers = []string{"cpu", "pids"}
 			w.files["/sys/fs/cgroup/cgroup.controllers"] = fakeFile{text: "cpu memory pids\n"}

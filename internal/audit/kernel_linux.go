@@ -164,7 +164,7 @@ func (a *auditor) checkQuotas() {
 // error where they cannot: the jail does not start.
 func (a *auditor) checkLimits() {
 	k := a.opt.Kernel
-	var limited, memory, cpu, pids, bare []string
+	var limited, memory, cpu, pids, io, bare []string
 	for i := range a.jails {
 		j := &a.jails[i]
 		if a.ownUnit(j) {
@@ -181,6 +181,9 @@ func (a *auditor) checkLimits() {
 		}
 		if j.Limits.CPUPercent > 0 {
 			cpu = append(cpu, j.Name)
+		}
+		if j.Limits.IOWeight > 0 {
+			io = append(io, j.Name)
 		}
 		if j.Limits.Pids > 0 && !counted {
 			pids = append(pids, j.Name)
@@ -200,12 +203,12 @@ func (a *auditor) checkLimits() {
 	}
 	where := k.Cgroups + "/cgroup.controllers"
 	for _, c := range []struct {
-		name  string
-		jails []string
-	}{{"memory", memory}, {"cpu", cpu}, {"pids", pids}} {
+		name, limit string
+		jails       []string
+	}{{"memory", "memory", memory}, {"cpu", "cpu", cpu}, {"pids", "pids", pids}, {"io", "io_weight", io}} {
 		if len(c.jails) > 0 && !slices.Contains(k.Controllers, c.name) {
 			a.add(nil, Error, "cgroup-no-limits", where, fmt.Sprintf("there is no %s controller, so limits.%s cannot be kept and these jails do not start: %s",
-				c.name, c.name, list(c.jails)), a.addController(c.name))
+				c.name, c.limit, list(c.jails)), a.addController(c.name))
 		}
 	}
 	if len(bare) > 0 && !slices.Contains(k.Controllers, "pids") {

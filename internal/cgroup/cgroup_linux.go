@@ -28,7 +28,9 @@ const DefaultPids = jail.DefaultPids
 // and come on top of limits.pids, which counts what runs in the jail.
 const PID1Threads = 8
 
-// controllers are those that the limits need.
+// controllers are those that the limits need, but for io: where that is on, each cgroup writes
+// back what is dirty by itself (Documentation/admin-guide/cgroup-v2.rst, Writeback), so
+// it is turned on when a jail wants a share of the disk.
 var controllers = []string{"cpu", "memory", "pids"}
 
 // Base is the cgroup below which jails get theirs.
@@ -44,6 +46,7 @@ type Base struct {
 // change.
 type divided struct {
 	dir     string
+	created bool            // it is ours, below the root cgroup
 	enabled map[string]bool // controllers the cgroups below have
 }
 
@@ -77,6 +80,19 @@ func (b *Base) get() (*divided, string) {
 	return b.current, b.why
 }
 
+// getFor is get for a jail that is to have these limits: the io controller is on, if they
+// need it and it is to be had.
+func (b *Base) getFor(l *jail.Limits) (*divided, string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if d := b.current; d != nil && l.IOWeight > 0 && !d.enabled["io"] {
+		if more, err := turnOn(d.dir, d.created, []string{"io"}); err == nil {
+			b.current = more
+		}
+	}
+	return b.current, b.why
+}
+
 // Warning says what no jail can be given, "" if there is nothing to say.
 func (b *Base) Warning() string {
 	switch d, why := b.get(); {
@@ -100,25 +116,30 @@ func (p place) prepare() (*divided, error) {
 		if err := os.Mkdir(p.dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
-		for _, c := range controllers {
-			_ = write(filepath.Join(filepath.Dir(p.dir), "cgroup.subtree_control"), "+"+c)
-		}
 	}
 	if p.vacate {
 		if err := vacate(p.dir); err != nil {
 			return nil, err
 		}
 	}
+	return turnOn(p.dir, p.create, controllers)
+}
+
+// turnOn turns controllers on below a cgroup, those that are to be had.
+func turnOn(dir string, created bool, controllers []string) (*divided, error) {
 	// One by one: a controller that is not there must not take the others along.
-	control := filepath.Join(p.dir, "cgroup.subtree_control")
+	control := filepath.Join(dir, "cgroup.subtree_control")
 	for _, c := range controllers {
+		if created {
+			_ = write(filepath.Join(filepath.Dir(dir), "cgroup.subtree_control"), "+"+c)
+		}
 		_ = write(control, "+"+c)
 	}
 	text, err := os.ReadFile(control)
 	if err != nil {
 		return nil, err
 	}
-	d := &divided{dir: p.dir, enabled: map[string]bool{}}
+	d := &divided{dir: dir, created: created, enabled: map[string]bool{}}
 	for _, c := range strings.Fields(string(text)) {
 		d.enabled[c] = true
 	}
@@ -172,7 +193,7 @@ var errOccupied = errors.New("processes of an earlier run, or of another jail of
 // something else bounds its processes: the owner of its user namespace, for whom the
 // kernel counts them too (sys.Child.Processes).
 func Needs(l *jail.Limits, counted bool) bool {
-	return l.MemoryBytes > 0 || l.CPUPercent > 0 || l.Pids > 0 && !counted
+	return l.MemoryBytes > 0 || l.CPUPercent > 0 || l.IOWeight > 0 || l.Pids > 0 && !counted
 }
 
 // Processes is how many processes and threads a jail may have, PID 1's included; 0 is
@@ -192,7 +213,7 @@ func Processes(l *jail.Limits) uint64 {
 // "" where that is nothing or was known from the start.
 func (b *Base) Make(spec *jail.Spec, counted bool) (g *Group, warning string, err error) {
 	promised := Needs(&spec.Limits, counted)
-	d, why := b.get()
+	d, why := b.getFor(&spec.Limits)
 	if d != nil {
 		if g, err = d.make(spec, counted); err == nil {
 			return g, "", nil
@@ -200,6 +221,7 @@ func (b *Base) Make(spec *jail.Spec, counted bool) (g *Group, warning string, er
 	}
 	if d == nil && promised || errors.Is(err, fs.ErrNotExist) {
 		if d, why = b.look(); d != nil {
+			d, _ = b.getFor(&spec.Limits)
 			g, err = d.make(spec, counted)
 		}
 	}
@@ -259,6 +281,10 @@ func (d *divided) without(s setting, err error) error {
 		return nil // Warning says it
 	case !d.enabled[controller]:
 		return d.missing(controller)
+	case controller == "io" && s.promised:
+		return errors.New("this kernel keeps no shares of a disk (io.weight, CONFIG_BLK_CGROUP_IOCOST); take out io_weight")
+	case controller == "io":
+		return nil
 	case s.file != "memory.swap.max":
 		return err
 	case !s.promised:
@@ -292,10 +318,23 @@ func settings(l *jail.Limits) []setting {
 	if l.CPUPercent > 0 {
 		s = append(s, setting{"cpu.max", strconv.FormatUint(uint64(l.CPUPercent)*1000, 10) + " 100000", true})
 	}
+	if l.IOWeight > 0 {
+		s = append(s, setting{"io.weight", "default " + strconv.FormatUint(uint64(l.IOWeight), 10), true},
+			setting{"io.bfq.weight", strconv.FormatUint(uint64(bfqWeight(l.IOWeight)), 10), false})
+	}
 	if n := Processes(l); n > 0 {
 		s = append(s, setting{"pids.max", strconv.FormatUint(n, 10), l.Pids > 0})
 	}
 	return s
+}
+
+// bfqWeight is a weight for disks that the scheduler BFQ serves: it has 1000 at most, and 100
+// means the same. systemd converts IOWeight= like this.
+func bfqWeight(w uint32) uint32 {
+	if w <= 100 {
+		return w
+	}
+	return 100 + (w-100)*(1000-100)/(jail.MaxIOWeight-100)
 }
 
 // Change sets the limits of a jail that runs. What the limits say nothing of has none from
@@ -303,7 +342,7 @@ func settings(l *jail.Limits) []setting {
 // long as the kernel needs to get it back, and may cost processes (memory.max). It is an
 // error if one that is given cannot be kept; the others are set all the same.
 func (b *Base) Change(name string, l *jail.Limits) error {
-	d, why := b.get()
+	d, why := b.getFor(l)
 	if d == nil {
 		if *l == (jail.Limits{}) {
 			return nil
@@ -329,7 +368,8 @@ func (b *Base) Change(name string, l *jail.Limits) error {
 
 // changes are settings with what takes limits away.
 func changes(l *jail.Limits) []setting {
-	all := []setting{{"memory.max", "max", false}, {"memory.swap.max", "max", false}, {"cpu.max", "max 100000", false}, {"pids.max", "max", false}}
+	all := []setting{{"memory.max", "max", false}, {"memory.swap.max", "max", false}, {"cpu.max", "max 100000", false}, {"pids.max", "max", false},
+		{"io.weight", "default 100", false}, {"io.bfq.weight", "100", false}}
 	for _, s := range settings(l) {
 		for i := range all {
 			if all[i].file == s.file {

@@ -103,6 +103,9 @@ func TestSettings(t *testing.T) {
 		"all": {jail.Limits{MemoryBytes: 64 << 20, CPUPercent: 150, Pids: 7}, []setting{
 			{"memory.max", "67108864", true}, {"memory.swap.max", "0", true}, {"cpu.max", "150000 100000", true}, {"pids.max", "15", true},
 		}},
+		"a share of the disk": {jail.Limits{IOWeight: 100, PidsUnlimited: true}, []setting{{"io.weight", "default 100", true}, {"io.bfq.weight", "100", false}}},
+		"the least of it":     {jail.Limits{IOWeight: 1, PidsUnlimited: true}, []setting{{"io.weight", "default 1", true}, {"io.bfq.weight", "1", false}}},
+		"the most of it":      {jail.Limits{IOWeight: jail.MaxIOWeight, PidsUnlimited: true}, []setting{{"io.weight", "default 10000", true}, {"io.bfq.weight", "1000", false}}},
 		"the most": {jail.Limits{MemoryBytes: 1<<63 - 1, CPUPercent: 1<<32 - 1, Pids: 4 << 20}, []setting{
 			{"memory.max", "9223372036854775807", true}, {"memory.swap.max", "0", true},
 			{"cpu.max", "4294967295000 100000", true}, {"pids.max", "4194312", true},
@@ -134,7 +137,7 @@ func TestMakeWithoutControllers(t *testing.T) {
 	assert.NoDirExists(t, dir)
 	assert.Contains(t, b.Warning(), "no pids controller")
 
-	for name, limits := range map[string]jail.Limits{"memory": {MemoryBytes: 1 << 20}, "cpu": {CPUPercent: 1}, "pids": {Pids: 1}} {
+	for name, limits := range map[string]jail.Limits{"memory": {MemoryBytes: 1 << 20}, "cpu": {CPUPercent: 1}, "pids": {Pids: 1}, "io": {IOWeight: 1}} {
 		_, _, err = b.Make(&jail.Spec{Name: "x", Limits: limits}, false)
 		assert.ErrorContains(t, err, "limits: the cgroup "+b.current.dir+" has no "+name+" controller", name)
 		assert.NoDirExists(t, dir, name)
@@ -188,12 +191,42 @@ func TestChange(t *testing.T) {
 		}
 	}
 
+	// Shares of the disk are turned on when they are first wanted, and not before.
+	control := filepath.Join(b.current.dir, "cgroup.subtree_control")
+	require.NoError(t, os.WriteFile(control, []byte("memory cpu pids"), 0o600))
+	require.NoError(t, b.Change("x", &jail.Limits{}))
+	text, err := os.ReadFile(control)
+	require.NoError(t, err)
+	assert.Equal(t, "memory cpu pids", string(text))
+	assert.ErrorContains(t, b.Change("x", &jail.Limits{IOWeight: 50}), "has no io controller to give")
+	text, err = os.ReadFile(control)
+	require.NoError(t, err)
+	assert.Equal(t, "+ioory cpu pids", string(text), "it was asked for")
+	require.NoError(t, os.WriteFile(control, []byte("memory cpu pids io"), 0o600))
+	b.current.enabled = map[string]bool{"memory": true, "cpu": true, "pids": true, "io": true}
+	assert.ErrorContains(t, b.Change("x", &jail.Limits{IOWeight: 50}), "this kernel keeps no shares of a disk")
+	require.NoError(t, b.Change("x", &jail.Limits{}), "who wants none misses none")
+	for _, c := range []struct {
+		weight uint32
+		want   [2]string
+	}{{50, [2]string{"default 50", "50"}}, {0, [2]string{"default 100", "100"}}} {
+		for i, f := range []string{"io.weight", "io.bfq.weight"} {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, f), nil, 0o600))
+			require.NoError(t, b.Change("x", &jail.Limits{IOWeight: c.weight}))
+			text, err := os.ReadFile(filepath.Join(dir, f))
+			require.NoError(t, err)
+			assert.Equal(t, c.want[i], string(text))
+		}
+	}
+
+	require.NoError(t, os.Truncate(filepath.Join(dir, "pids.max"), 0))
+
 	// What this machine cannot keep is said, and the rest holds.
 	require.NoError(t, os.Remove(filepath.Join(dir, "memory.max")))
 	delete(b.current.enabled, "memory")
-	err := b.Change("x", &jail.Limits{MemoryBytes: 1 << 30, Pids: 9})
+	err = b.Change("x", &jail.Limits{MemoryBytes: 1 << 30, Pids: 9})
 	assert.ErrorContains(t, err, "limits: the cgroup "+b.current.dir+" has no memory controller")
-	text, _ := os.ReadFile(filepath.Join(dir, "pids.max"))
+	text, _ = os.ReadFile(filepath.Join(dir, "pids.max"))
 	assert.Equal(t, "17", string(text))
 	assert.NoError(t, b.Change("x", &jail.Limits{Pids: 9}))
 

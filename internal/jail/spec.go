@@ -233,12 +233,18 @@ type Limits struct {
 	MemoryBytes uint64 // memory.max; swap is not used on top of it
 	CPUPercent  uint32 // cpu.max, in percent of one processor
 	Pids        uint32 // pids.max, without PID 1's threads
+	// IOWeight is io.weight, 1 to MaxIOWeight: how much of a disk's time the jail gets when
+	// others want it, too, compared with their 100; 0 is 100.
+	IOWeight uint32
 	// DiskBytes and Files bound what is in the directory that is the jail's alone.
 	DiskBytes, Files uint64
 	// PidsUnlimited leaves out the limit on processes that a jail has by
 	// default, promised or not.
 	PidsUnlimited bool
 }
+
+// MaxIOWeight is the largest Limits.IOWeight.
+const MaxIOWeight = 10_000
 
 // Login is one host login and the identity it takes inside.
 type Login struct {

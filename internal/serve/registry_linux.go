@@ -283,6 +283,9 @@ func limitWords(l *jail.Limits) string {
 	case l.Pids == 0:
 		words[2] = "pids " + strconv.Itoa(jail.DefaultPids)
 	}
+	if l.IOWeight > 0 {
+		words = append(words, "io_weight "+strconv.FormatUint(uint64(l.IOWeight), 10))
+	}
 	return strings.Join(words, ", ")
 }
 
@@ -308,6 +311,9 @@ func (s *server) limited(w *wire.Limit, answer func(lines []string, verdict uint
 	}
 	if w.What&wire.LimitPids != 0 {
 		l.Pids, l.PidsUnlimited = w.Pids, w.Pids == 0
+	}
+	if w.What&wire.LimitIOWeight != 0 {
+		l.IOWeight = w.IOWeight
 	}
 	s.limit(n, j, l, func(err error) {
 		if err != nil {

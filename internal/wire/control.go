@@ -219,6 +219,8 @@ type Limit struct {
 	Memory uint64 // bytes
 	CPU    uint32 // percent of one processor
 	Pids   uint32
+	// IOWeight is there with LimitIOWeight only, which a serve of before 2026-11-29 refuses.
+	IOWeight uint32
 }
 
 // The bits of Limit.What.
@@ -226,19 +228,27 @@ const (
 	LimitMemory uint8 = 1 << iota
 	LimitCPU
 	LimitPids
-	limitAll = LimitMemory | LimitCPU | LimitPids
+	LimitIOWeight
+	limitAll = LimitMemory | LimitCPU | LimitPids | LimitIOWeight
 )
 
 // AppendLimit encodes l.
 func AppendLimit(dst []byte, l *Limit) []byte {
 	dst = append(putString(header(dst, TypeLimit, 0), l.Jail), l.What)
-	return putU32(putU32(putU64(dst, l.Memory), l.CPU), l.Pids)
+	dst = putU32(putU32(putU64(dst, l.Memory), l.CPU), l.Pids)
+	if l.What&LimitIOWeight != 0 {
+		dst = putU32(dst, l.IOWeight)
+	}
+	return dst
 }
 
 // DecodeLimit decodes the body of a TypeLimit packet.
 func DecodeLimit(body []byte) (Limit, error) {
 	in := reader{b: body}
 	l := Limit{Jail: in.str(MaxService), What: in.u8(), Memory: in.u64(), CPU: in.u32(), Pids: in.u32()}
+	if l.What&LimitIOWeight != 0 {
+		l.IOWeight = in.u32()
+	}
 	if l.What == 0 || l.What&^limitAll != 0 {
 		return l, ErrMalformed
 	}

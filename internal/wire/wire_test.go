@@ -311,7 +311,7 @@ func TestSessions(t *testing.T) {
 }
 
 func TestLimit(t *testing.T) {
-	good := Limit{Jail: strings.Repeat("x", MaxService), What: limitAll, Memory: 1 << 62, CPU: 1 << 31, Pids: 1}
+	good := Limit{Jail: strings.Repeat("x", MaxService), What: limitAll, Memory: 1 << 62, CPU: 1 << 31, Pids: 1, IOWeight: 10_000}
 	typ, _, body, err := Header(AppendLimit(nil, &good))
 	require.NoError(t, err)
 	assert.Equal(t, TypeLimit, typ)
@@ -324,6 +324,10 @@ func TestLimit(t *testing.T) {
 		_, err := DecodeLimit(AppendLimit(nil, &bad)[HeaderLen:])
 		assert.ErrorIs(t, err, ErrMalformed, claim)
 	}
+	before := Limit{Jail: "x", What: LimitCPU, CPU: 50}
+	_, _, short, err := Header(AppendLimit(nil, &before))
+	require.NoError(t, err)
+	assert.Len(t, short, 4+1+1+1+8+4+4, "as a serve of before knows it")
 	_, err = DecodeLimit(append(body, 0))
 	assert.ErrorIs(t, err, ErrMalformed, "something behind")
 }

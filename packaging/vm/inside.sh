@@ -245,6 +245,16 @@ ok "... soon" eventually says "$hogs" limits_of $all/jail-hog
 ok "... PID 1 lives on" says "$pid" first hog
 ok "... and the other session" answers moved
 
+ok "nobody writes back by himself before a share of the disk is asked for" sh_ "! grep -qw io $all/cgroup.subtree_control"
+ok "a share of the disk can be set" jail set hog io_weight=50
+ok "... at once" says "default 50" head -n 1 $all/jail-hog/io.weight
+ok "... others have the usual one" says "default 100" head -n 1 $all/jail-calm/io.weight
+ok "... and taken away" jail set hog io_weight=none
+ok "... at once" says "default 100" head -n 1 $all/jail-hog/io.weight
+ok "a reload gives one" sh_ 'sed -i "/^limits.*128M/s/pids = 100/pids = 100, io_weight = 7/" /etc/jail/jail.toml && jail reload'
+ok "... soon" eventually says "default 7" head -n 1 $all/jail-hog/io.weight
+ok "... PID 1 lives on" says "$pid" first hog
+
 echo "processes"
 ok "a jail can be full" fill $all
 ok "... a new session is refused with 125 and a line" sh_ '
@@ -275,6 +285,7 @@ ok "... nothing of it is left" eventually gone hog
 wait $bomb
 ok "... and the next login gets a fresh jail with its limits" sh_ "[ \"\$(su - hog -c 'id -un')\" = work ]"
 ok "... indeed" says "$hogs" limits_of $all/jail-hog
+ok "... and its share of the disk" says "default 7" head -n 1 $all/jail-hog/io.weight
 
 echo "crashes"
 printf '#!/bin/sh\ntouch /run/try/helper\n' >$dir/helper.sh
