@@ -143,8 +143,18 @@ uid = 1000
 env = { A = "{user}{{{uid}}}", B = "{home}/x" }
 mounts = [ { source = "{home}", target = "/home/{user}" }, { source = "/srv/{uid}", target = "/x", readonly = true } ]
 limits = { memory = "1G" }
+[[template.student.service]]
+name = "mail"
+exec = [ "/home/{user}/bin/mail", "--uid={uid}", "{{}}" ]
+user = "{user}"
+[[template.student.service]]
+name = "all"
+exec = [ "/usr/bin/all" ]
 [[match]]
 user = "cs-cat"
+template = "student"
+[[match]]
+user = "cs-ann"
 template = "student"
 [jail.own]
 template = "student"
@@ -153,7 +163,7 @@ hostname = "{user}"
 limits = { pids = 7 }
 `)
 	require.Len(t, errs, 1)
-	assert.Contains(t, errs[0].Error(), `:17: jail.own.hostname: "{user}" is not a host name`, "a jail's own keys are as they are")
+	assert.Contains(t, errs[0].Error(), `:27: jail.own.hostname: "{user}" is not a host name`, "a jail's own keys are as they are")
 	cat := reg.Jail("cs-cat")
 	require.NotNil(t, cat)
 	assert.Equal(t, "/srv/cs/20003/cs-cat", cat.Source.Path)
@@ -161,6 +171,15 @@ limits = { pids = 7 }
 	assert.Equal(t, []string{"A=cs-cat{20003}", "B=/srv/homes/cat/x", "D={user}"}, cat.Env)
 	assert.Equal(t, []jail.Mount{{Source: "/srv/homes/cat", Target: "/home/cs-cat"}, {Source: "/srv/20003", Target: "/x", ReadOnly: true}}, cat.Mounts)
 	assert.Equal(t, jail.Login{Name: "cs-cat", HostUID: 20003, UID: 1000}, cat.Logins[0])
+	for _, name := range []string{"cs-cat", "cs-ann"} { // each its own, and none the other's
+		spec := reg.Jail(name)
+		require.NotNil(t, spec, name)
+		require.Len(t, spec.Services, 2)
+		uid := uintString(uint32(spec.Logins[0].HostUID))
+		assert.Equal(t, []string{"/home/" + name + "/bin/mail", "--uid=" + uid, "{}"}, spec.Services[0].Exec)
+		assert.Equal(t, name, spec.Services[0].User)
+		assert.Equal(t, []string{"/usr/bin/all"}, spec.Services[1].Exec)
+	}
 }
 
 // A jail has every key of its template, and its own before it.

@@ -84,34 +84,55 @@ func TestServicesOfATemplate(t *testing.T) {
 	assert.Equal(t, "s", reg.Jails[0].Services[0].Name)
 }
 
+// TestWordsOfAService: what a template's service says in braces has to be one of the words, a jail's own says
+// what it likes, and a name is never more than a name.
+func TestWordsOfAService(t *testing.T) {
+	reg, errs := load(t, testOptions(), jailText("[[jail.web.service]]\nname = \"s\"\nexec = [\"/bin/sh\", \"-c\", \"awk '{print}'\"]\n"))
+	require.Empty(t, errs)
+	assert.Equal(t, []string{"/bin/sh", "-c", "awk '{print}'"}, reg.Jails[0].Services[0].Exec)
+	text := "version = 1\n[jail.web]\nrootfs = \"/srv/web\"\nusers = [\"alice\"]\ntemplate = \"t\"\n[[template.t.service]]\nname = \"s\"\n"
+	for lines, says := range map[string]string{
+		"exec = [\"/bin/awk\", \"{print}\"]\n":         `template.t.service[0].exec: "{print}" has a brace that belongs to none of {user}, {uid} and {home}`,
+		"exec = [\"/s\"]\nuser = \"{\"\n":              `template.t.service[0].user: "{" has a brace`,
+		"exec = [\"{user}\"]\n":                        `"alice" is relative`,
+		"exec = [\"/s\"]\nuser = \"\\u001b[2J{user}\"": `"\x1b[2Jalice" cannot be a user inside`,
+	} {
+		_, errs := load(t, testOptions(), text+lines)
+		if assert.NotEmpty(t, errs, lines) {
+			assert.Contains(t, errs[len(errs)-1].Error(), says)
+		}
+	}
+}
+
 func TestFaultyServices(t *testing.T) {
 	table := func(lines string) string { return "[[jail.web.service]]\n" + lines }
 	for claim, tt := range map[string]struct{ lines, key, says string }{
-		"no name":                   {table(`exec = ["/x"]`), "jail.web.service[0].name", `is missing, add name = "cron"`},
-		"no program":                {table(`name = "x"`), "jail.web.service[0].exec", `is missing, add exec =`},
-		"a name of a path":          {table("name = \"a/b\"\nexec = [\"/x\"]"), "jail.web.service[0].name", `"a/b" cannot be used`},
-		"a name with a dot":         {table("name = \"a.b\"\nexec = [\"/x\"]"), "jail.web.service[0].name", `"a.b" cannot be used`},
-		"two of a name":             {oneService + oneService, "jail.web.service[1].name", "service s is listed twice"},
-		"a command line":            {table("name = \"x\"\nexec = \"/usr/sbin/cron -f\""), "jail.web.service[0].exec", "is a string, must be an array of strings"},
-		"a number in it":            {table("name = \"x\"\nexec = [\"/x\", 1]"), "jail.web.service[0].exec", "is a whole number"},
-		"nothing in it":             {table("name = \"x\"\nexec = []"), "jail.web.service[0].exec", "is empty"},
-		"a program by name":         {table("name = \"x\"\nexec = [\"cron\"]"), "jail.web.service[0].exec", `"cron" is relative`},
-		"a NUL":                     {table("name = \"x\"\nexec = [\"/x\", \"\\u0000\"]"), "jail.web.service[0].exec", "has a NUL in it"},
-		"too many arguments":        {table("name = \"x\"\nexec = [\"/x\"" + strings.Repeat(`, "a"`, maxServiceArgs+1) + "]"), "jail.web.service[0].exec", "has 257 arguments"},
-		"too long":                  {table("name = \"x\"\nexec = [\"/x\", \"" + strings.Repeat("a", maxServiceText) + "\"]"), "jail.web.service[0].exec", "has 1 arguments of"},
-		"no user":                   {table("name = \"x\"\nexec = [\"/x\"]\nuser = \"\""), "jail.web.service[0].user", `"" cannot be a user inside`},
-		"a user like an option":     {table("name = \"x\"\nexec = [\"/x\"]\nuser = \"-a\""), "jail.web.service[0].user", `"-a" cannot be`},
-		"a user with a colon":       {table("name = \"x\"\nexec = [\"/x\"]\nuser = \"a:b\""), "jail.web.service[0].user", `"a:b" cannot be`},
-		"a uid that is none":        {table("name = \"x\"\nexec = [\"/x\"]\nuser = \"65535\""), "jail.web.service[0].user", `"65535" cannot be`},
-		"an unknown restart":        {table("name = \"x\"\nexec = [\"/x\"]\nrestart = \"never\""), "jail.web.service[0].restart", `"never" is not known, write "no"`},
-		"an empty restart":          {table("name = \"x\"\nexec = [\"/x\"]\nrestart = \"\""), "jail.web.service[0].restart", `"" is not known`},
-		"no pause":                  {table("name = \"x\"\nexec = [\"/x\"]\nbackoff = \"0\""), "jail.web.service[0].backoff", `"0" is no pause`},
-		"a pause of days":           {table("name = \"x\"\nexec = [\"/x\"]\nbackoff = \"25h\""), "jail.web.service[0].backoff", `"25h" is no pause`},
-		"an unknown key":            {table("name = \"x\"\nexec = [\"/x\"]\nrestarts = \"no\""), "jail.web.service[0].restarts", `did you mean "restart"?`},
-		"one table":                 {"[jail.web.service]\nname = \"x\"", "jail.web.service", "is a table, must be an array of tables, write [[jail.web.service]]"},
-		"too many":                  {manyServices(wire.MaxServices + 1), "jail.web.service", "are 65 services, a jail can have 64"},
-		"another fresh directory":   {`fresh = ["/var/tmp"]`, "jail.web.fresh", `"/var/tmp" cannot be fresh at each start`},
-		"one fresh directory alone": {`fresh = "/run"`, "jail.web.fresh", "is a string, must be an array of strings"},
+		"no name":                    {table(`exec = ["/x"]`), "jail.web.service[0].name", `is missing, add name = "cron"`},
+		"no program":                 {table(`name = "x"`), "jail.web.service[0].exec", `is missing, add exec =`},
+		"a name of a path":           {table("name = \"a/b\"\nexec = [\"/x\"]"), "jail.web.service[0].name", `"a/b" cannot be used`},
+		"a name that moves a cursor": {table("name = \"a\\u001b[2J\\n\"\nexec = [\"/x\"]"), "jail.web.service[0].name", `"a\x1b[2J\n" cannot be used`},
+		"a name with a dot":          {table("name = \"a.b\"\nexec = [\"/x\"]"), "jail.web.service[0].name", `"a.b" cannot be used`},
+		"two of a name":              {oneService + oneService, "jail.web.service[1].name", "service s is listed twice"},
+		"a command line":             {table("name = \"x\"\nexec = \"/usr/sbin/cron -f\""), "jail.web.service[0].exec", "is a string, must be an array of strings"},
+		"a number in it":             {table("name = \"x\"\nexec = [\"/x\", 1]"), "jail.web.service[0].exec", "is a whole number"},
+		"nothing in it":              {table("name = \"x\"\nexec = []"), "jail.web.service[0].exec", "is empty"},
+		"a program by name":          {table("name = \"x\"\nexec = [\"cron\"]"), "jail.web.service[0].exec", `"cron" is relative`},
+		"a NUL":                      {table("name = \"x\"\nexec = [\"/x\", \"\\u0000\"]"), "jail.web.service[0].exec", "has a NUL in it"},
+		"too many arguments":         {table("name = \"x\"\nexec = [\"/x\"" + strings.Repeat(`, "a"`, maxServiceArgs+1) + "]"), "jail.web.service[0].exec", "has 257 arguments"},
+		"too long":                   {table("name = \"x\"\nexec = [\"/x\", \"" + strings.Repeat("a", maxServiceText) + "\"]"), "jail.web.service[0].exec", "has 1 arguments of"},
+		"no user":                    {table("name = \"x\"\nexec = [\"/x\"]\nuser = \"\""), "jail.web.service[0].user", `"" cannot be a user inside`},
+		"a user like an option":      {table("name = \"x\"\nexec = [\"/x\"]\nuser = \"-a\""), "jail.web.service[0].user", `"-a" cannot be`},
+		"a user with a colon":        {table("name = \"x\"\nexec = [\"/x\"]\nuser = \"a:b\""), "jail.web.service[0].user", `"a:b" cannot be`},
+		"a uid that is none":         {table("name = \"x\"\nexec = [\"/x\"]\nuser = \"65535\""), "jail.web.service[0].user", `"65535" cannot be`},
+		"an unknown restart":         {table("name = \"x\"\nexec = [\"/x\"]\nrestart = \"never\""), "jail.web.service[0].restart", `"never" is not known, write "no"`},
+		"an empty restart":           {table("name = \"x\"\nexec = [\"/x\"]\nrestart = \"\""), "jail.web.service[0].restart", `"" is not known`},
+		"no pause":                   {table("name = \"x\"\nexec = [\"/x\"]\nbackoff = \"0\""), "jail.web.service[0].backoff", `"0" is no pause`},
+		"a pause of days":            {table("name = \"x\"\nexec = [\"/x\"]\nbackoff = \"25h\""), "jail.web.service[0].backoff", `"25h" is no pause`},
+		"an unknown key":             {table("name = \"x\"\nexec = [\"/x\"]\nrestarts = \"no\""), "jail.web.service[0].restarts", `did you mean "restart"?`},
+		"one table":                  {"[jail.web.service]\nname = \"x\"", "jail.web.service", "is a table, must be an array of tables, write [[jail.web.service]]"},
+		"too many":                   {manyServices(wire.MaxServices + 1), "jail.web.service", "are 65 services, a jail can have 64"},
+		"another fresh directory":    {`fresh = ["/var/tmp"]`, "jail.web.fresh", `"/var/tmp" cannot be fresh at each start`},
+		"one fresh directory alone":  {`fresh = "/run"`, "jail.web.fresh", "is a string, must be an array of strings"},
 	} {
 		_, errs := load(t, testOptions(), jailText(tt.lines))
 		if assert.Len(t, errs, 1, "%s: %v", claim, errs) {

@@ -71,6 +71,14 @@ func (t *jailTable) expandable(f func(x *value[string], place bool)) {
 	for i := range t.Hide {
 		f(&t.Hide[i], false)
 	}
+	for i := range t.Services.list {
+		s := &t.Services.list[i]
+		f(&s.User, false)
+		for j := range s.Exec.list {
+			f(&s.Exec.list[j], false)
+			s.Exec.broken = s.Exec.broken || !s.Exec.list[j].usable()
+		}
+	}
 }
 
 // expanded is a template's keys for one account.
@@ -87,6 +95,10 @@ func (t *jailTable) expandFor(ps *problems, x *expansion) expanded {
 	c.problems = problems{}
 	c.Env, c.Mounts = maps.Clone(t.Env), slices.Clone(t.Mounts)
 	c.Show, c.Hide = slices.Clone(t.Show), slices.Clone(t.Hide)
+	c.Services.list = slices.Clone(t.Services.list)
+	for i := range c.Services.list {
+		c.Services.list[i].Exec.list = slices.Clone(c.Services.list[i].Exec.list)
+	}
 	e := expanded{jailTable: &c, says: map[string]bool{}}
 	c.expandable(func(val *value[string], place bool) {
 		if !val.usable() {
