@@ -251,12 +251,8 @@ func (d *draft) portAt(port uint16) origin {
 
 // mayOwn reports a jail whose processes the kernel cannot tell from others.
 func (v *validator) mayOwn(d *draft) {
-	switch {
-	case v.opt.Rootless:
+	if v.opt.Rootless {
 		d.errorf(d.networkOrigin(), "needs jails that root runs, remove it")
-	case d.set.Userns.off:
-		d.errorf(d.networkOrigin(), "needs ids of the jail's own, and userns = false (%s:%d) has those of the host; remove one of the two",
-			d.set.Userns.file, d.set.Userns.line)
 	}
 }
 

@@ -71,7 +71,6 @@ func TestNetworkFaults(t *testing.T) {
 		`network = "off"`:                          `"off" is no network, write "host" or "none"`,
 		"network = \"none\"\nports = [1]":          `:6: jail.web.ports: a jail with network = "none" (/etc/jail/jail.toml:5) binds no ports`,
 		"network = \"none\"\nloopback = \"host\"":  `has a loopback of its own`,
-		"ports = []\nuserns = false\nuid = 1501":   `:5: jail.web.ports: needs ids of the jail's own, and userns = false (/etc/jail/jail.toml:6)`,
 		`ports = [32768]`:                          `32768 is in the range 32768-60999 from which the kernel gives ports to anybody`,
 		`ports = ["32760-32770"]`:                  `sysctl -w net.ipv4.ip_local_reserved_ports=40000-40010,50000,32768-32770 (`,
 		`ports = ["39999-40012/udp"]`:              `ip_local_reserved_ports=40000-40010,50000,39999,40011-40012 (`,
@@ -89,6 +88,9 @@ func TestNetworkFaults(t *testing.T) {
 	opt.PortRange, opt.ReservedPorts = []byte("32768\t60999\n"), []byte("40000-40010,50000\n")
 	_, errs := load(t, opt, jailText(`ports = [32767, "40000-40010", 50000, 61000]`))
 	assert.Empty(t, errs, "beside the range, or kept out of it")
+	reg, errs := load(t, testOptions(), jailText("ports = [80]\nuserns = false\nuid = 1501"))
+	require.Empty(t, errs)
+	assert.NotZero(t, reg.Jails[0].Network.ID, "with the host's ids too")
 }
 
 // One port is one jail's, and who has it twice is told both places.

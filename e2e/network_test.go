@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"jail/internal/cgroup"
 	machine "jail/internal/needs"
 )
 
@@ -111,7 +112,7 @@ func partyOf(t *testing.T, uid int) *party {
 // carry puts the program of the parties where they are.
 func carry(t *testing.T) {
 	t.Helper()
-	for _, tree := range []string{busyboxRoot, debianRoot, "/"} {
+	for _, tree := range []string{busyboxRoot, debianRoot, serviceRoot, "/"} {
 		path := filepath.Join(tree, attackPath)
 		require.NoError(t, command("install", "-D", "-m", "755", filepath.Join(world.scratch, "bin/attack"), path))
 		t.Cleanup(func() { os.Remove(path) })
@@ -172,10 +173,21 @@ func aliases(t *testing.T, jail string) (four, six string) {
 	return string(m[1]), string(m[2])
 }
 
-func TestNetwork(t *testing.T) {
+// Jails are known by their ids, or, where those are the host's, by their cgroups. What comes
+// of it is the same.
+func TestNetwork(t *testing.T)              { networkScenarios(t, "") }
+func TestNetworkRootMode(t *testing.T)      { networkScenarios(t, rootMode) }
+func TestNetworkContainerRoot(t *testing.T) { networkScenarios(t, containerRoot) }
+
+const (
+	rootMode      = "userns = false"
+	containerRoot = "userns = false\ncontainer_root = true"
+)
+
+func networkScenarios(t *testing.T, mode string) {
 	within := apart(t)
 	carry(t)
-	own(t, twoNetworks(jailA, jailB, "[host]\nreserved = [3306]"))
+	own(t, twoNetworks(mode+"\n"+jailA, mode+"\n"+jailB, "[host]\nreserved = [3306]"))
 	parties := map[string]*party{
 		"A": partyIn(t, "a", centos.id), "A2": partyIn(t, "a", centos.id), "A0": partyIn(t, "a", 0),
 		"B": partyIn(t, "b", work.id), "login": partyOf(t, centos.id), "user": partyOf(t, alice.id), "root": partyOf(t, 0),
@@ -466,9 +478,13 @@ func rewrite(t *testing.T, reg registry) {
 
 // TestNetworkLife is about what changes while jails run: the registry, serve, the kernel's
 // programs.
-func TestNetworkLife(t *testing.T) {
+func TestNetworkLife(t *testing.T)         { networkLife(t, "") }
+func TestNetworkLifeRootMode(t *testing.T) { networkLife(t, rootMode) }
+
+func networkLife(t *testing.T, mode string) {
 	within := apart(t)
 	carry(t)
+	twoNetworks := func(a, b, host string) registry { return twoNetworks(mode+"\n"+a, mode+"\n"+b, host) }
 	s := own(t, twoNetworks(jailA, jailB, ""))
 	parties := map[string]*party{"A": partyIn(t, "a", centos.id), "B": partyIn(t, "b", work.id), "user": partyOf(t, alice.id), "root": partyOf(t, 0)}
 	a4, a6 := aliases(t, "a")
@@ -762,4 +778,75 @@ loopback = []
 		assert.Contains(t, string(out), "Address already in use")
 		user.end()
 	})
+}
+
+// TestNetworkOneUID: where ids are the host's, the same one in two jails and on the host is
+// three of them, root's too, and no jail is another by its root's taking another's uid.
+func TestNetworkOneUID(t *testing.T) {
+	within := apart(t)
+	carry(t)
+	reg := twoNetworks(containerRoot+"\n"+jailA, containerRoot+"\n"+jailB, "[host]\nreserved = [3306]")
+	reg.text += fmt.Sprintf("[jail.c]\nrootfs = %q\nusers.spare1 = { uid = %d, name = \"spare\", shell = \"/bin/sh\" }\n%s\n", serviceRoot, spares[0].id, containerRoot)
+	reg.jails, reg.users = append(reg.jails, "c"), append(reg.users, spares[0])
+	own(t, reg)
+	parties := map[string]*party{
+		"A": partyIn(t, "a", 0), "B": partyIn(t, "b", 0), "user": partyOf(t, alice.id),
+		"A0": partyIn(t, "a", 0), "B0": partyIn(t, "b", 0), "root": partyOf(t, 0), "C0": partyIn(t, "c", 0),
+		"A as B": partyIn(t, "a", 0), "C as A": partyIn(t, "c", 0), "login": partyOf(t, work.id),
+	}
+	within("rows", func(t *testing.T) {
+		play(t, parties, []networkRow{
+			{"A", fmt.Sprint("become ", alice.id), "ok"},
+			{"B", fmt.Sprint("become ", alice.id), "ok"},
+			{"A", "bind w 4 tcp 0.0.0.0 80", "0.0.0.0 80"},
+			{"B", "bind w 4 tcp 0.0.0.0 80", "EADDRINUSE"},
+			{"user", "bind w 4 tcp 0.0.0.0 80", "EACCES"},
+			{"A0", "bind w 4 tcp 0.0.0.0 8000", "0.0.0.0 8000"},
+			{"A0", "bind v 4 tcp 0.0.0.0 81", "EADDRINUSE"},
+			{"B0", "bind w 4 tcp 0.0.0.0 8001", "EADDRINUSE"},
+			{"B0", "bind v 4 tcp 0.0.0.0 81", "0.0.0.0 81"},
+			{"B0", "close v", "ok"},
+			{"A as B", fmt.Sprint("become ", work.id), "ok"},
+			{"A as B", "bind w 4 tcp 0.0.0.0 81", "EADDRINUSE"},
+			{"A as B", "bind v 4 tcp 0.0.0.0 25", "0.0.0.0 25"},
+			{"login", "bind w 4 tcp 0.0.0.0 81", "0.0.0.0 81"},
+			{"A", "bind l 4 tcp 127.0.0.1 8080", "127.0.0.1 8080"},
+			{"B", "bind l 4 tcp 127.0.0.1 8080", "127.0.0.1 8080"},
+			{"user", "bind l 4 tcp 127.0.0.1 8080", "127.0.0.1 8080"},
+			{"A0", "connect c 4 tcp 127.0.0.1 8080", "connected"},
+			{"A", "accept l k", "127.0.0.1 127.0.0.1 127.0.0.1"},
+			{"B0", "connect c 4 tcp 127.0.0.1 8080", "connected"},
+			{"B", "accept l k", "127.0.0.1 127.0.0.1 127.0.0.1"},
+			{"root", "connect c 4 tcp 127.0.0.1 8080", "connected"},
+			{"user", "accept l k", "127.0.0.1 127.0.0.1 127.0.0.1"},
+			{"B0", "connect d 4 tcp 127.0.0.1 8000", "ECONNREFUSED"},
+			// A jail without keys, as its root and as another's login.
+			{"C0", "bind w 4 tcp 0.0.0.0 8002", "EACCES"},
+			{"C0", "bind w 4 tcp 0.0.0.0 3306", "EACCES"},
+			{"C0", "bind w 4 tcp 0.0.0.0 9700", "0.0.0.0 9700"},
+			{"C as A", fmt.Sprint("become ", centos.id), "ok"},
+			{"C as A", "bind w 4 tcp 0.0.0.0 8002", "EACCES"},
+			{"C as A", "connect c 4 tcp 127.0.0.1 8000", "connected"}, // the host's, where A's 0.0.0.0 is too
+		})
+	})
+	within("a cgroup below a jail's", func(t *testing.T) {
+		dir := cgroupOf(t, jailPIDs("a")[0])
+		assert.Equal(t, "jail-a", filepath.Base(dir))
+		assert.ErrorIs(t, os.Mkdir(filepath.Join(dir, "below"), 0o755), syscall.EAGAIN)
+	})
+	for _, p := range parties {
+		p.end()
+	}
+}
+
+// cgroupOf is the directory of a process's cgroup of the unified hierarchy.
+func cgroupOf(t *testing.T, pid int) string {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	require.NoError(t, err)
+	root, err := cgroup.Root("/proc/self/mountinfo")
+	require.NoError(t, err)
+	m := regexp.MustCompile(`(?m)^0::(.*)$`).FindSubmatch(text)
+	require.NotNil(t, m, "%s", text)
+	return filepath.Join(root, string(m[1]))
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -37,6 +38,7 @@ import (
 //	offer S PATH, fetch PATH S         at the first time, and receives at the second; offer
 //	                                   makes it, and fetch receives
 //	close S | reset
+//	become UID                         for good
 func sockets(in io.Reader, out io.Writer) int {
 	s := &socketTable{fds: map[string]int{}}
 	lines := bufio.NewScanner(in)
@@ -80,6 +82,12 @@ func (s *socketTable) do(op string, a []string) (string, error) {
 		return "ok", nil
 	case op == "uid":
 		return strconv.Itoa(os.Getuid()), nil
+	case op == "become" && len(a) == 1:
+		uid, err := strconv.Atoi(a[0])
+		if err == nil {
+			err = syscall.Setresuid(uid, uid, uid) // of all threads
+		}
+		return "ok", err
 	case op == "make" && len(a) >= 3:
 		_, err := s.make(a[0], a[1], a[2])
 		return "ok", err

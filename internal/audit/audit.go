@@ -140,6 +140,9 @@ type Kernel struct {
 	Cgroups, NoCgroups, CgroupsFix string
 	// Controllers are the controllers that are to be had there.
 	Controllers []string
+	// NotKnown says why no jail can be known by its cgroup, "" if they can, and NotKnownFix
+	// what to do.
+	NotKnown, NotKnownFix string
 }
 
 // Run returns what is to be said about the host of a registry, the worst

@@ -87,6 +87,7 @@ func thisKernel(rootless bool) *Kernel {
 		life = cgroup.Within // a serve of theirs is in no unit of root's
 	}
 	k.Cgroups, k.Controllers, k.NoCgroups, k.CgroupsFix = cgroup.Look(life)
+	k.NotKnown, k.NotKnownFix = cgroup.LookKnown(life)
 	return k
 }
 
@@ -173,7 +174,7 @@ func (a *auditor) checkLimits() {
 		// In a user namespace the kernel counts processes for its owner, which an
 		// ordinary user is of all jails together.
 		counted := j.Userns.Enabled && !a.opt.Rootless
-		if cgroup.Needs(&j.Limits, counted) {
+		if cgroup.Limited(&j.Limits, counted) {
 			limited = append(limited, j.Name)
 		}
 		if j.Limits.MemoryBytes > 0 {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"jail/internal/cgroup"
 	"jail/internal/jail"
 	"jail/internal/network"
 )
@@ -55,10 +56,20 @@ func (a *auditor) listeners() []listener {
 // loopback4 is the part of the loopback that a jail's own one has.
 var loopback4 = netip.MustParsePrefix("127.0.0.0/22")
 
-// checkNetwork looks whose the ports are by now that a jail owns, or could take.
+// checkNetwork looks whose the ports are by now that a jail owns, or could take, and whether
+// the kernel can know whose they are.
 func (a *auditor) checkNetwork(reserved []jail.Ports) {
 	if !slices.ContainsFunc(a.jails, func(j jail.Spec) bool { return j.Network.ID != 0 }) {
 		return
+	}
+	var unknown []string
+	for i := range a.jails {
+		if j := &a.jails[i]; cgroup.Known(j) && !a.ownUnit(j) && a.opt.Kernel.NotKnown != "" {
+			unknown = append(unknown, j.Name)
+		}
+	}
+	if len(unknown) > 0 {
+		a.add(nil, Error, "network-no-cgroup", "cgroups", a.opt.Kernel.NotKnown+", so jails with userns = false and a network of their own, which are known by their cgroup, do not start: "+list(unknown), a.opt.Kernel.NotKnownFix)
 	}
 	var free []network.Range // the host's, that any jail could take
 	local, err := network.ParseRange(a.text("/proc/sys/net/ipv4/ip_local_port_range"))

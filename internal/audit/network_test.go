@@ -34,6 +34,7 @@ func TestCheckNetwork(t *testing.T) {
 	w.files["/proc/sys/net/ipv4/ip_local_port_range"] = fakeFile{text: "32768\t60999\n"}
 	about := func(reserved ...jail.Ports) string {
 		a := &auditor{opt: w.opt, files: w.files, jails: w.jails}
+		a.opt.Kernel = &w.kernel
 		a.checkNetwork(reserved)
 		return lines(a.grouped())
 	}
@@ -49,6 +50,11 @@ func TestCheckNetwork(t *testing.T) {
 		"note: [host] reserved: services of the host listen on ports that a jail takes on its own loopback while they are away, which then cannot start: 3306,5432; fix: [host] reserved = [3306, 5432] in the registry [port-unreserved]\n",
 		about())
 	assert.NotContains(t, about(jail.Ports{First: 3300, Last: 5432, TCP: true}), "[host] reserved")
+
+	w.kernel.NotKnown, w.kernel.NotKnownFix = "there is no cgroup", "do this"
+	assert.Contains(t, about(), "error: cgroups: there is no cgroup, so jails with userns = false and a network of their own, which are known by their cgroup, do not start: mail; fix: do this [network-no-cgroup]\n")
+	w.jails[1].Userns.Enabled = true
+	assert.NotContains(t, about(), "there is no cgroup")
 }
 
 // What sshd forwards for a login of a jail with a network of its own is that jail's.

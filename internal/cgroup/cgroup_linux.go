@@ -35,12 +35,29 @@ var controllers = []string{"cpu", "memory", "pids"}
 
 // Base is the cgroup below which jails get theirs.
 type Base struct {
-	life Life
+	life  Life
+	marks Marks
 
 	mu      sync.Mutex
 	current *divided
 	why     string // why there is none
+	// known is where jails have theirs that are known by it: current, or, where the unified
+	// hierarchy is beside others that have the controllers, a place in that.
+	known   *divided
+	unknown string // why there is none
 }
+
+// Marks is told of the cgroups by which jails with the host's ids are known.
+type Marks interface {
+	// Enter is called with a jail's cgroup (see ID) before a process is in it; id 0 says
+	// that it cannot have one, because of why. With an error the jail does not start.
+	Enter(spec *jail.Spec, id uint64, why string) error
+	// Left is called when a cgroup is gone.
+	Left(id uint64)
+}
+
+// Mark has m told of cgroups. It is for before the first Make.
+func (b *Base) Mark(m Marks) { b.marks = m }
 
 // divided is a cgroup that has been prepared for others below it. It does not
 // change.
@@ -70,7 +87,26 @@ func (b *Base) look() (*divided, string) {
 			b.why = err.Error()
 		}
 	}
+	b.known, b.unknown = b.current, b.why
+	if b.current == nil && b.life != Alone && !Unified() {
+		if p, b.unknown = beside(b.life); b.unknown == "" {
+			var err error
+			if b.known, err = p.prepare(); err != nil {
+				b.unknown = err.Error()
+			}
+		}
+	}
 	return b.current, b.why
+}
+
+// marked is the place of cgroups that jails are known by, which may have no controllers.
+func (b *Base) marked() (*divided, string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.current != nil {
+		return b.current, ""
+	}
+	return b.known, b.unknown
 }
 
 // get returns the place that is known.
@@ -181,20 +217,29 @@ func write(path, text string) error {
 
 // Group is one jail's cgroup; nil is a jail that has none.
 type Group struct {
-	dir string
-	fd  int
+	dir  string
+	fd   int
+	id   uint64
+	base *Base
 }
 
 // errOccupied is a cgroup of a jail that has not quite ended: a process of it waits
 // for a file system that does not answer.
 var errOccupied = errors.New("processes of an earlier run, or of another jail of this name,")
 
-// Needs reports whether a jail must not start without its cgroup. counted says that
-// something else bounds its processes: the owner of its user namespace, for whom the
-// kernel counts them too (sys.Child.Processes).
-func Needs(l *jail.Limits, counted bool) bool {
+// Needs reports whether a jail must not start without its cgroup: because of its limits, or
+// since it is known by that (Known). counted says that something else bounds its processes:
+// the owner of its user namespace, for whom the kernel counts them too (sys.Child.Processes).
+func Needs(spec *jail.Spec, counted bool) bool { return Limited(&spec.Limits, counted) || Known(spec) }
+
+// Limited reports whether there are limits that take a cgroup.
+func Limited(l *jail.Limits, counted bool) bool {
 	return l.MemoryBytes > 0 || l.CPUPercent > 0 || l.IOWeight > 0 || l.Pids > 0 && !counted
 }
+
+// Known reports whether a jail is known by its cgroup alone: it has a network of its own, and
+// the host's ids.
+func Known(spec *jail.Spec) bool { return spec.Network.Owned() && !spec.Userns.Enabled }
 
 // Processes is how many processes and threads a jail may have, PID 1's included; 0 is
 // no bound.
@@ -212,17 +257,51 @@ func Processes(l *jail.Limits) uint64 {
 // jail that cannot have a cgroup is no error; then the warning says what it lacks,
 // "" where that is nothing or was known from the start.
 func (b *Base) Make(spec *jail.Spec, counted bool) (g *Group, warning string, err error) {
-	promised := Needs(&spec.Limits, counted)
+	if g, warning, err = b.limited(spec, counted); err != nil || spec.Userns.Enabled {
+		return g, warning, err
+	}
+	why := warning
+	if g == nil && why == "" {
+		d, unknown := b.marked()
+		if d == nil && Known(spec) {
+			b.look()
+			d, unknown = b.marked()
+		}
+		if why = unknown; d != nil {
+			if g, err = d.make(b, spec, counted); errors.Is(err, errOccupied) {
+				return nil, "", err
+			} else if err != nil {
+				why = err.Error()
+			}
+		}
+	}
+	if b.marks == nil {
+		return g, warning, nil
+	}
+	id := uint64(0)
+	if g != nil {
+		id = g.id
+	}
+	if err := b.marks.Enter(spec, id, why); err != nil {
+		g.Remove()
+		return nil, "", err
+	}
+	return g, warning, nil
+}
+
+// limited is Make for the limits.
+func (b *Base) limited(spec *jail.Spec, counted bool) (g *Group, warning string, err error) {
+	promised := Limited(&spec.Limits, counted)
 	d, why := b.getFor(&spec.Limits)
 	if d != nil {
-		if g, err = d.make(spec, counted); err == nil {
+		if g, err = d.make(b, spec, counted); err == nil {
 			return g, "", nil
 		}
 	}
 	if d == nil && promised || errors.Is(err, fs.ErrNotExist) {
 		if d, why = b.look(); d != nil {
 			d, _ = b.getFor(&spec.Limits)
-			g, err = d.make(spec, counted)
+			g, err = d.make(b, spec, counted)
 		}
 	}
 	switch {
@@ -240,12 +319,12 @@ func (b *Base) Make(spec *jail.Spec, counted bool) (g *Group, warning string, er
 	return nil, "no limit on its processes: " + err.Error(), nil
 }
 
-func (d *divided) make(spec *jail.Spec, counted bool) (*Group, error) {
-	g := &Group{dir: d.of(spec.Name), fd: -1}
+func (d *divided) make(b *Base, spec *jail.Spec, counted bool) (*Group, error) {
+	g := &Group{dir: d.of(spec.Name), fd: -1, base: b}
 	err := os.Mkdir(g.dir, 0o755)
 	if errors.Is(err, fs.ErrExist) {
 		// Left by an earlier run; then it is empty, as a rule.
-		if err = os.Remove(g.dir); err == nil {
+		if err = b.remove(g.dir); err == nil {
 			err = os.Mkdir(g.dir, 0o755)
 		} else if errors.Is(err, syscall.EBUSY) {
 			return nil, fmt.Errorf("%w are in %s", errOccupied, g.dir)
@@ -254,7 +333,12 @@ func (d *divided) make(spec *jail.Spec, counted bool) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range settings(&spec.Limits) {
+	list := settings(&spec.Limits)
+	if !spec.Userns.Enabled {
+		// Whoever is in a cgroup below would be known no more.
+		list = append(list, setting{"cgroup.max.descendants", "0", Known(spec)})
+	}
+	for _, s := range list {
 		err := write(filepath.Join(g.dir, s.file), s.text)
 		if errors.Is(err, fs.ErrNotExist) {
 			s.promised = s.promised && !(counted && s.file == "pids.max")
@@ -268,6 +352,10 @@ func (d *divided) make(spec *jail.Spec, counted bool) (*Group, error) {
 	if g.fd, err = syscall.Open(g.dir, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0); err != nil {
 		g.Remove()
 		return nil, &fs.PathError{Op: "open", Path: g.dir, Err: err}
+	}
+	if g.id, err = ID(g.dir); err != nil {
+		g.Remove()
+		return nil, err
 	}
 	return g, nil
 }
@@ -420,7 +508,42 @@ func (g *Group) Remove() {
 		return
 	}
 	g.Close()
-	_ = os.Remove(g.dir)
+	_ = g.base.remove(g.dir)
+}
+
+// remove removes the cgroup of a jail, which must be empty, and says so.
+func (b *Base) remove(dir string) error {
+	id, err := ID(dir)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(dir); err != nil {
+		return err
+	}
+	if b.marks != nil {
+		b.marks.Left(id)
+	}
+	return nil
+}
+
+// DirOf is the directory of the cgroup that a jail has while it runs, "" if it has none.
+func (b *Base) DirOf(name string) string {
+	d, _ := b.marked()
+	if d == nil {
+		return ""
+	}
+	return d.of(name)
+}
+
+// ID is the number of a cgroup, which no other gets as long as the machine runs: the kernel's
+// programs know it by that (bpf_get_current_cgroup_id, bpf-helpers(7); since Linux 5.5 it is
+// the directory's inode number on a machine of 64 bits).
+func ID(dir string) (uint64, error) {
+	var st syscall.Stat_t
+	if err := syscall.Stat(dir, &st); err != nil {
+		return 0, &fs.PathError{Op: "stat", Path: dir, Err: err}
+	}
+	return st.Ino, nil
 }
 
 // of is the cgroup of a jail.
@@ -446,20 +569,20 @@ func (b *Base) OOMKills(name string) uint64 {
 
 // RemoveFor removes the cgroup of a jail that has ended.
 func (b *Base) RemoveFor(name string) {
-	if d, _ := b.get(); d != nil {
-		_ = os.Remove(d.of(name))
+	if d, _ := b.marked(); d != nil {
+		_ = b.remove(d.of(name))
 	}
 }
 
 // Sweep removes the cgroups of jails that ended while nobody was there to do it.
 // It is for a time when no jail starts.
 func (b *Base) Sweep() {
-	d, _ := b.get()
+	d, _ := b.marked()
 	if d == nil {
 		return
 	}
 	left, _ := filepath.Glob(d.of("*"))
 	for _, dir := range left {
-		_ = os.Remove(dir) // EBUSY while a process is in it
+		_ = b.remove(dir) // EBUSY while a process is in it
 	}
 }

@@ -234,3 +234,84 @@ func TestChange(t *testing.T) {
 	assert.NoError(t, b.Change("x", &jail.Limits{}))
 	assert.ErrorContains(t, b.Change("x", &jail.Limits{Pids: 1}), "since nobody has one")
 }
+
+// marks are what a Base tells of cgroups.
+type marks struct {
+	entered map[string]uint64
+	why     string
+	left    []uint64
+	err     error
+}
+
+func (m *marks) Enter(spec *jail.Spec, id uint64, why string) error {
+	m.entered[spec.Name], m.why = id, why
+	return m.err
+}
+
+func (m *marks) Left(id uint64) { m.left = append(m.left, id) }
+
+// A jail that has the host's ids is known by its cgroup, which is told of before there is a
+// process in it, and when it has gone. Others are not.
+func TestMarks(t *testing.T) {
+	m := &marks{entered: map[string]uint64{}}
+	b := &Base{current: &divided{dir: t.TempDir(), enabled: map[string]bool{}}}
+	b.Mark(m)
+	plain, owner := &jail.Spec{Name: "x"}, &jail.Spec{Name: "y", Network: jail.Network{OwnPorts: true}}
+	for _, spec := range []*jail.Spec{plain, {Name: "z", Userns: jail.Userns{Enabled: true}}} {
+		g, _, err := b.Make(spec, false)
+		require.NoError(t, err)
+		g.Close()
+	}
+	id, err := ID(b.DirOf("x"))
+	require.NoError(t, err)
+	assert.Equal(t, map[string]uint64{"x": id}, m.entered)
+	b.RemoveFor("x")
+	assert.Equal(t, []uint64{id}, m.left)
+
+	// A directory that is no cgroup has no cgroup.max.descendants.
+	_, _, err = b.Make(owner, false)
+	require.NoError(t, err, "the marks decide")
+	assert.Zero(t, m.entered["y"])
+	assert.Contains(t, m.why, "cgroup")
+	m.err = assert.AnError
+	_, _, err = b.Make(plain, false)
+	assert.ErrorIs(t, err, assert.AnError)
+	assert.NoDirExists(t, b.DirOf("x"))
+
+	m.err, m.entered = nil, map[string]uint64{}
+	b = &Base{life: Alone}
+	b.Mark(m)
+	b.look()
+	g, _, err := b.Make(owner, false)
+	require.NoError(t, err)
+	assert.Nil(t, g)
+	assert.Equal(t, map[string]uint64{"y": 0}, m.entered)
+	assert.Contains(t, m.why, "the jail runs on by itself")
+	assert.Empty(t, b.DirOf("y"))
+
+	for spec, want := range map[*jail.Spec]bool{
+		plain: false, owner: true,
+		{Network: jail.Network{OwnPorts: true}, Userns: jail.Userns{Enabled: true}}:     false,
+		{Network: jail.Network{None: true}, Limits: jail.Limits{Pids: 1}}:               true,
+		{Limits: jail.Limits{MemoryBytes: 1}, Userns: jail.Userns{Enabled: true}}:       true,
+		{Limits: jail.Limits{Pids: 1}, Userns: jail.Userns{Enabled: true}, Name: "uid"}: false,
+	} {
+		assert.Equal(t, want, Needs(spec, spec.Userns.Enabled), "%+v", spec)
+	}
+}
+
+// The unified hierarchy is also beside others, and not where something is mounted over it.
+func TestRoot(t *testing.T) {
+	info := filepath.Join(t.TempDir(), "mountinfo")
+	for _, lines := range []string{
+		"24 1 0:22 / /sys rw - sysfs sysfs rw\n25 1 0:23 / /nowhere rw - cgroup2 none rw\n",
+		"25 1 0:23 / " + t.TempDir() + " rw - cgroup2 none rw\n",
+		"", "x\n - cgroup2 \n",
+	} {
+		require.NoError(t, os.WriteFile(info, []byte(lines), 0o600))
+		_, err := Root(info)
+		assert.ErrorContains(t, err, "the unified hierarchy of cgroups is not mounted", lines)
+	}
+	_, err := Root(info + "x")
+	assert.ErrorIs(t, err, os.ErrNotExist)
+}

@@ -1,10 +1,14 @@
 package cgroup
 
 import (
+	"encoding/binary"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -58,6 +62,54 @@ func here(life Life) (place, string) {
 	return find(mountPoint, string(text), life, delegated)
 }
 
+// beside looks for the place for cgroups that jails are known by, where the unified hierarchy
+// is mounted beside others, which have the controllers.
+func beside(life Life) (place, string) {
+	root, err := Root(mountInfo)
+	if err != nil {
+		return place{}, err.Error()
+	}
+	text, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return place{}, err.Error()
+	}
+	return find(root, string(text), life, delegated)
+}
+
+const mountInfo = "/proc/self/mountinfo"
+
+// Root is where the root of the unified hierarchy is mounted, as this process sees it, by
+// its /proc/self/mountinfo: its place, or beside other hierarchies.
+func Root(mountInfo string) (string, error) {
+	text, err := os.ReadFile(mountInfo)
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(text)) {
+		before, after, ok := strings.Cut(line, " - ")
+		f := strings.Fields(before)
+		if ok && strings.HasPrefix(after, "cgroup2 ") && len(f) > 4 && f[3] == "/" {
+			var st syscall.Statfs_t // something else may be mounted over it
+			if syscall.Statfs(f[4], &st) == nil && st.Type == superMagic {
+				return f[4], nil
+			}
+		}
+	}
+	return "", errors.New("the unified hierarchy of cgroups is not mounted; mount -t cgroup2 none /sys/fs/cgroup, or boot without systemd.unified_cgroup_hierarchy=0")
+}
+
+// Exists reports whether there is a cgroup of that number; root is a directory of the
+// hierarchy. Where nobody may ask there is.
+func Exists(root *os.File, id uint64) bool {
+	const fileIDKernfs = 0xfe // FILEID_KERNFS, linux/exportfs.h
+	handle := unix.NewFileHandle(fileIDKernfs, binary.NativeEndian.AppendUint64(nil, id))
+	fd, err := unix.OpenByHandleAt(int(root.Fd()), handle, unix.O_PATH|unix.O_CLOEXEC)
+	if err == nil {
+		unix.Close(fd)
+	}
+	return err != unix.ESTALE && err != unix.ENOENT
+}
+
 // Look says where jails get their cgroups and which controllers are to be had there,
 // or why there is no place, and what to do about it. It changes nothing.
 func Look(life Life) (dir string, controllers []string, why, fix string) {
@@ -80,6 +132,21 @@ func Look(life Life) (dir string, controllers []string, why, fix string) {
 		return "", nil, err.Error(), "systemctl restart " + Unit
 	}
 	return dir, strings.Fields(string(text)), "", ""
+}
+
+// LookKnown says why jails cannot have cgroups that they are known by, "" if they can, and
+// what to do about it. It changes nothing.
+func LookKnown(life Life) (why, fix string) {
+	if _, why = here(life); why != "" && !Unified() {
+		_, why = beside(life)
+	}
+	if why == "" {
+		return "", ""
+	}
+	if _, err := Root(mountInfo); err != nil {
+		return why, "mount the unified hierarchy"
+	}
+	return why, "systemctl start " + Unit
 }
 
 // Unified reports whether the unified hierarchy is where it belongs.

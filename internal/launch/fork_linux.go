@@ -76,7 +76,7 @@ func (l *Launcher) fork(p *prepared) (f *forked, err error) {
 	}
 	f.child = c
 	f.pid, f.pidfd, err = sys.Fork(c)
-	if err != nil && f.group != nil && !cgroup.Needs(&spec.Limits, l.countsProcesses(spec)) {
+	if err != nil && f.group != nil && !cgroup.Needs(spec, l.countsProcesses(spec)) {
 		// Without the flag it is as where there are no cgroups.
 		f.warn("no cgroup: clone into it: " + err.Error())
 		f.group.Remove()

@@ -199,6 +199,12 @@ func aboveFirst(fd int) (int, error) {
 	return n, nil
 }
 
+// Mark has m told of the cgroups by which jails are known. It is for before the first Start.
+func (l *Launcher) Mark(m cgroup.Marks) { l.cgroups.Mark(m) }
+
+// CgroupOf is the directory of the cgroup that a jail has while it runs, "" if it has none.
+func (l *Launcher) CgroupOf(name string) string { return l.cgroups.DirOf(name) }
+
 // Limit changes the limits of a jail that runs, see cgroup.Base.Change.
 func (l *Launcher) Limit(name string, limits *jail.Limits) error {
 	return l.cgroups.Change(name, limits)

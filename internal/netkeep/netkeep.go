@@ -18,12 +18,14 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"jail/config"
 	"jail/internal/jail"
 	"jail/internal/launch"
 	"jail/internal/network"
+	"jail/internal/sys"
 )
 
 const (
@@ -41,6 +43,7 @@ type Keeper struct {
 	lock, pins string
 	ask        func(*network.Request) (network.Answer, error)
 	resolvConf string
+	cgroupOf   func(name string) string // nil where no jail runs by this program
 
 	applying sync.Mutex // one at a time, in the order of the registries
 	settling sync.Mutex
@@ -50,7 +53,8 @@ type Keeper struct {
 	jails     []jail.Spec
 	reserved  []jail.Ports
 	resolvers []netip.Addr
-	ids       map[string]uint16 // of those that are in the kernel
+	ids       map[string]uint16                 // of those that are in the kernel
+	values    map[string][network.JailSize]byte // of those that are known by their cgroup
 	refused   map[string]string
 	err       error
 	unsettled bool
@@ -71,6 +75,10 @@ func Pins(runtimeDir string) string {
 	h.Write([]byte(dir))
 	return filepath.Join(bpffs, fmt.Sprintf("jail-%08x", h.Sum32()))
 }
+
+// Follow has the Keeper look for the cgroups of running jails where of says, which may be
+// nowhere ("").
+func (k *Keeper) Follow(of func(name string) string) { k.cgroupOf = of }
 
 // Apply makes the kernel's state that of a registry. It runs a program, which may take
 // some tenths of a second, and 20 seconds at most. With an error no jail that has keys about
@@ -98,6 +106,15 @@ func (k *Keeper) apply(jails []jail.Spec, reserved []jail.Ports) error {
 		resolvers = network.Resolvers(text)
 	}
 	plan := network.Make(jails, reserved, resolvers)
+	values := map[string][network.JailSize]byte{}
+	for i := range plan.Jails {
+		if j := &plan.Jails[i]; j.ByCgroup {
+			values[j.Name] = j.Value()
+			if k.cgroupOf != nil {
+				j.Cgroup = k.cgroupOf(j.Name)
+			}
+		}
+	}
 	var a network.Answer
 	var err error
 	if len(plan.Jails) > 0 || len(plan.Reserved) > 0 || somethingIn(k.pins) {
@@ -108,11 +125,11 @@ func (k *Keeper) apply(jails []jail.Spec, reserved []jail.Ports) error {
 	if len(plan.Jails) == 0 {
 		jails = nil // most hosts: nothing is remembered
 	}
-	k.jails, k.reserved, k.resolvers, k.err, k.ids = jails, reserved, resolvers, err, map[string]uint16{}
+	k.jails, k.reserved, k.resolvers, k.err, k.ids, k.values = jails, reserved, resolvers, err, map[string]uint16{}, nil
 	if err != nil {
 		return err
 	}
-	k.refused, k.unsettled = a.Refused, a.Unsettled
+	k.refused, k.unsettled, k.values = a.Refused, a.Unsettled, values
 	for i := range jails {
 		if id := jails[i].Network.ID; id != 0 {
 			k.ids[jails[i].Name] = id
@@ -166,6 +183,8 @@ func (k *Keeper) Settle() error {
 	return nil
 }
 
+var errNotLoaded = errors.New("it is not loaded yet; jail reload")
+
 // Refused says why a jail must not start: what of the network is to be its own would not
 // be. It is nil for jails without such keys.
 func (k *Keeper) Refused(spec *jail.Spec) error {
@@ -180,22 +199,96 @@ func (k *Keeper) Refused(spec *jail.Spec) error {
 	case why != "":
 		err = errors.New(why)
 	case id == 0 || id != spec.Network.ID:
-		err = errors.New("it is not loaded yet; jail reload")
+		err = errNotLoaded
 	default:
-		err = intact(k.pins)
+		_, err = intact(k.pins)
 	}
 	if err != nil {
-		return fmt.Errorf("its network (ports, loopback, network) cannot be its own: %w", err)
+		return notItsOwn(err)
 	}
 	return nil
 }
 
-// intact reports whether all links are pinned where jail-net has put them: without them
-// jails would have the host's network as it is.
-func intact(dir string) error {
+func notItsOwn(err error) error {
+	return fmt.Errorf("its network (ports, loopback, network) cannot be its own: %w", err)
+}
+
+// Enter has the kernel know a jail with the host's ids by its cgroup, see cgroup.Marks. One
+// without keys about the network starts also where that cannot be: what is somebody else's may
+// not be kept from it then.
+func (k *Keeper) Enter(spec *jail.Spec, id uint64, why string) error {
+	k.applying.Lock() // jail-net does not see what comes while it looks
+	defer k.applying.Unlock()
+	k.mu.Lock()
+	value, known := k.values[spec.Name]
+	k.mu.Unlock()
+	err := func() error {
+		switch {
+		case id == 0:
+			return fmt.Errorf("with userns = false it is known by its cgroup, and has none: %s", why)
+		case !known || network.IDOf(value) != spec.Network.ID:
+			return errNotLoaded
+		}
+		return k.inMap(func(fd int) error {
+			key := network.CgroupKey(id)
+			return sys.SetInMap(fd, key[:], value[:])
+		})
+	}()
+	if err != nil && spec.Network.Owned() {
+		return notItsOwn(err)
+	}
+	return nil
+}
+
+// Left has the kernel forget a cgroup that is gone, some time: no other has its number. What
+// comes to nothing here jail-net does the next time.
+func (k *Keeper) Left(id uint64) {
+	k.mu.Lock()
+	none := len(k.values) == 0
+	k.mu.Unlock()
+	if none {
+		return
+	}
+	go func() { // who tells waits for nobody
+		_ = k.inMap(func(fd int) error {
+			key := network.CgroupKey(id)
+			return sys.DeleteFromMap(fd, key[:])
+		})
+	}()
+}
+
+// inMap does something with the map of cgroups, while no jail-net does.
+func (k *Keeper) inMap(f func(fd int) error) error {
+	dir, err := intact(k.pins)
+	if err != nil {
+		return err
+	}
+	lock, err := os.OpenFile(k.lock, os.O_RDWR|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return fmt.Errorf("lock %s: %w", k.lock, err)
+	}
+	path := filepath.Join(dir, network.CgroupMap)
+	fd, err := sys.OpenPinned(path)
+	if err != nil {
+		return fmt.Errorf("%s: %w; jail reload loads it again", path, err)
+	}
+	defer sys.Close(fd)
+	if err := f(fd); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// intact returns the directory of the generation that is in force, if all links are pinned
+// where jail-net has put them: without them jails would have the host's network as it is.
+func intact(dir string) (string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return fmt.Errorf("%w; jail reload loads it again", err)
+		return "", fmt.Errorf("%w; jail reload loads it again", err)
 	}
 	for _, e := range entries {
 		layout, _, _ := strings.Cut(e.Name(), "-")
@@ -204,10 +297,10 @@ func intact(dir string) error {
 		}
 		links, err := filepath.Glob(filepath.Join(dir, e.Name(), network.LinkPrefix+"*"))
 		if err == nil && len(links) == network.Programs {
-			return nil
+			return filepath.Join(dir, e.Name()), nil
 		}
 	}
-	return fmt.Errorf("%s: programs are missing there; jail reload loads them again", dir)
+	return "", fmt.Errorf("%s: programs are missing there; jail reload loads them again", dir)
 }
 
 // askProgram runs jail-net.

@@ -152,3 +152,28 @@ func TestSettle(t *testing.T) {
 	require.NoError(t, k.Settle())
 	assert.Equal(t, 2, looks, "one of two goes on looking")
 }
+
+// A jail that has the host's ids is known by its cgroup, or does not start.
+func TestEnter(t *testing.T) {
+	k, asked := kept(t, func() (network.Answer, error) { return network.Answer{}, nil })
+	rooted := jail.Spec{Name: "rooted", Network: jail.Network{ID: 8, OwnPorts: true}}
+	bare := jail.Spec{Name: "bare"}
+	assert.NoError(t, k.Enter(&bare, 0, "no place"), "nobody has keys")
+	k.Left(7)
+
+	k.Follow(func(name string) string { return "/cg/" + name })
+	require.NoError(t, k.Apply(registry(rooted, bare, plain)))
+	plan := (*asked)[0].Plan.Jails
+	assert.Equal(t, []string{"/cg/rooted", "/cg/bare", ""}, []string{plan[0].Cgroup, plan[1].Cgroup, plan[2].Cgroup})
+	err := k.Enter(&rooted, 0, "no place")
+	assert.ErrorContains(t, err, "its network (ports, loopback, network) cannot be its own: with userns = false it is known by its cgroup, and has none: no place")
+	assert.NoError(t, k.Enter(&bare, 0, "no place"), "it starts as it is")
+	assert.ErrorContains(t, k.Enter(&rooted, 7, ""), "jail reload loads it again", "nothing is pinned")
+	pinned(t, k, "1-1", network.Programs)
+	require.NoError(t, os.WriteFile(k.lock, nil, 0o600))
+	assert.ErrorContains(t, k.Enter(&rooted, 7, ""), "1-1/map_cgroup: no such file or directory; jail reload", "no such map")
+	assert.NoError(t, k.Enter(&bare, 7, ""))
+	other := rooted
+	other.Network.ID = 9
+	assert.ErrorContains(t, k.Enter(&other, 7, ""), "not loaded yet", "of another registry")
+}

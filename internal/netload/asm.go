@@ -43,6 +43,7 @@ const (
 	stAddr   = -128 // struct sockaddr_in or in6, 28 bytes
 	stSpill  = -136
 	stSpill2 = -144
+	stCgroup = -152 // network.CgroupSize
 )
 
 const (
@@ -150,17 +151,26 @@ func (p *program) flag(flags int32, label string) {
 	p.do(asm.LoadMem(asm.R1, self, network.JailFlags, asm.Word), asm.JSet.Imm(asm.R1, flags, label))
 }
 
-// identify finds the caller's jail, or jumps to other. It is known by its real uid: a
-// socket's own cgroup, or who made it, says nothing of who uses it.
+// identify finds the caller's jail, or jumps to other. It is known by its cgroup, if its ids
+// are the host's, or by its real uid: a socket's own cgroup, or who made it, says nothing of
+// who uses it. The cgroup comes first, since such a jail's root may have every uid.
 func (p *program) identify(other string) {
 	if p.kernel.netnsCookie {
 		p.do(asm.Mov.Reg(asm.R1, ctx), asm.FnGetNetnsCookie.Call(),
 			asm.LoadImm(asm.R1, int64(p.kernel.cookie), asm.DWord), asm.JNE.Reg(asm.R0, asm.R1, other))
 	}
+	known := p.fresh("known")
+	if p.kernel.cgroups {
+		p.do(asm.FnGetCurrentCgroupId.Call(), asm.StoreMem(asm.RFP, stCgroup, asm.R0, asm.DWord))
+		p.lookUp(p.maps.cgroup, stCgroup)
+		p.do(asm.JNE.Imm(asm.R0, 0, known))
+	}
 	p.do(asm.FnGetCurrentUidGid.Call(), asm.HostTo(asm.BE, asm.R0, asm.Word),
 		asm.StoreImm(asm.RFP, stUID, 32, asm.Word), asm.StoreMem(asm.RFP, stUID+4, asm.R0, asm.Word))
 	p.lookUp(p.maps.uid, stUID)
-	p.do(asm.JEq.Imm(asm.R0, 0, other), asm.Mov.Reg(self, asm.R0))
+	p.do(asm.JEq.Imm(asm.R0, 0, other))
+	p.at(known)
+	p.do(asm.Mov.Reg(self, asm.R0))
 }
 
 // unlessRoot goes on if the caller, of no jail, is not root.

@@ -30,6 +30,7 @@ import (
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
+	"jail/internal/cgroup"
 	"jail/internal/network"
 )
 
@@ -43,7 +44,7 @@ var (
 )
 
 // maps are descriptors of the maps, for programs.
-type maps struct{ uid, ports, open, tag int }
+type maps struct{ uid, cgroup, ports, open, tag int }
 
 // features are what a kernel has.
 type features struct {
@@ -52,15 +53,17 @@ type features struct {
 	setRetval    bool   // Linux 5.18
 	sockFields   bool   // with BTF
 	packetCookie bool   // Linux 6.15
+	cgroups      bool   // no feature: there are jails that are known by their cgroup
 }
 
 func mapSpecs() map[string]*ebpf.MapSpec {
 	integer, long := &btf.Int{Name: "int", Size: 4, Encoding: btf.Signed}, &btf.Int{Name: "long", Size: 8, Encoding: btf.Signed}
 	return map[string]*ebpf.MapSpec{
-		"uid":   {Name: "jail_uid", Type: ebpf.LPMTrie, KeySize: network.UIDSize, ValueSize: network.JailSize, MaxEntries: 1 << 20, Flags: unix.BPF_F_NO_PREALLOC},
-		"ports": {Name: "jail_ports", Type: ebpf.Array, KeySize: 4, ValueSize: network.PortSize, MaxEntries: 1 << 16},
-		"open":  {Name: "jail_open", Type: ebpf.Hash, KeySize: network.OpenSize, ValueSize: 4, MaxEntries: network.MaxOpened, Flags: unix.BPF_F_NO_PREALLOC},
-		"tag":   {Name: "jail_tag", Type: ebpf.SkStorage, KeySize: 4, ValueSize: 8, Flags: unix.BPF_F_NO_PREALLOC | unix.BPF_F_CLONE, Key: integer, Value: long},
+		"uid":    {Name: "jail_uid", Type: ebpf.LPMTrie, KeySize: network.UIDSize, ValueSize: network.JailSize, MaxEntries: 1 << 20, Flags: unix.BPF_F_NO_PREALLOC},
+		"cgroup": {Name: "jail_cgroup", Type: ebpf.Hash, KeySize: network.CgroupSize, ValueSize: network.JailSize, MaxEntries: 1 << 16, Flags: unix.BPF_F_NO_PREALLOC},
+		"ports":  {Name: "jail_ports", Type: ebpf.Array, KeySize: 4, ValueSize: network.PortSize, MaxEntries: 1 << 16},
+		"open":   {Name: "jail_open", Type: ebpf.Hash, KeySize: network.OpenSize, ValueSize: 4, MaxEntries: network.MaxOpened, Flags: unix.BPF_F_NO_PREALLOC},
+		"tag":    {Name: "jail_tag", Type: ebpf.SkStorage, KeySize: 4, ValueSize: 8, Flags: unix.BPF_F_NO_PREALLOC | unix.BPF_F_CLONE, Key: integer, Value: long},
 	}
 }
 
@@ -77,7 +80,7 @@ func (l *loaded) close() {
 }
 
 func (l *loaded) fds() maps {
-	return maps{l.maps["uid"].FD(), l.maps["ports"].FD(), l.maps["open"].FD(), l.maps["tag"].FD()}
+	return maps{l.maps["uid"].FD(), l.maps["cgroup"].FD(), l.maps["ports"].FD(), l.maps["open"].FD(), l.maps["tag"].FD()}
 }
 
 // Apply makes the kernel's state that of the plan. An empty plan takes everything away,
@@ -96,7 +99,7 @@ func Apply(dir string, plan *network.Plan) (network.Answer, error) {
 	if err != nil {
 		return network.Answer{}, err
 	}
-	root, err := cgroupRoot()
+	root, err := cgroup.Root(mountInfo)
 	if err != nil {
 		return network.Answer{}, err
 	}
@@ -110,13 +113,14 @@ func Apply(dir string, plan *network.Plan) (network.Answer, error) {
 		}
 	}
 	defer now.close()
-	c, err := now.look(plan)
+	c, err := now.look(plan, root)
 	if err != nil {
 		return network.Answer{}, err
 	}
 	if empty && len(c.ids) == 0 {
 		return network.Answer{}, errors.Join(remove(dir), setAddresses(nil))
 	}
+	kernel.cgroups = c.byCgroup
 	if err := setAddresses(c.ids); err != nil {
 		return network.Answer{}, err
 	}
@@ -336,25 +340,6 @@ func same(l link.Link, spec *ebpf.ProgramSpec) bool {
 		return false
 	}
 	return spec.Compatible(now) == nil
-}
-
-// cgroupRoot is the root of the unified hierarchy, as this process sees it.
-func cgroupRoot() (string, error) {
-	text, err := os.ReadFile(mountInfo)
-	if err != nil {
-		return "", err
-	}
-	for line := range strings.Lines(string(text)) {
-		before, after, ok := strings.Cut(line, " - ")
-		f := strings.Fields(before)
-		if ok && strings.HasPrefix(after, "cgroup2 ") && len(f) > 4 && f[3] == "/" {
-			var st unix.Statfs_t // something else may be mounted over it
-			if unix.Statfs(f[4], &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC {
-				return f[4], nil
-			}
-		}
-	}
-	return "", errors.New("the unified hierarchy of cgroups is not mounted; mount -t cgroup2 none /sys/fs/cgroup, or boot without systemd.unified_cgroup_hierarchy=0")
 }
 
 // Memory is how much the maps and programs of a directory take, in bytes, as the kernel

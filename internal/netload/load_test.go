@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"jail/internal/cgroup"
 	"jail/internal/jail"
 	"jail/internal/needs"
 	"jail/internal/network"
@@ -30,7 +31,7 @@ import (
 func apart(t *testing.T) {
 	t.Helper()
 	needs.Root(t, "BPF programs")
-	_, err := cgroupRoot()
+	_, err := cgroup.Root(mountInfo)
 	needs.Machine(t, err == nil, "the unified hierarchy of cgroups")
 	runtime.LockOSThread() // and never unlocked: the thread ends with the test
 	require.NoError(t, unix.Unshare(unix.CLONE_NEWNET|unix.CLONE_NEWNS))
@@ -176,7 +177,7 @@ func TestUpgrade(t *testing.T) {
 	apply(t, plan(http, nil))
 	kernel, err := probe()
 	require.NoError(t, err)
-	root, err := cgroupRoot()
+	root, err := cgroup.Root(mountInfo)
 	require.NoError(t, err)
 	generations, err := generationsIn(dir)
 	require.NoError(t, err)
@@ -403,4 +404,71 @@ func TestAnswer(t *testing.T) {
 	out.Reset()
 	require.NoError(t, Answer(strings.NewReader(`{"Pins":"/nowhere","Lock":"`+filepath.Join(t.TempDir(), "lock")+`"}`), &out))
 	assert.Contains(t, out.String(), `"Error":""`)
+}
+
+// within moves the whole process into a new cgroup while f runs. The cgroup is there longer.
+func within(t *testing.T, dir string, f func()) {
+	t.Helper()
+	pid := []byte(fmt.Sprint(os.Getpid()))
+	before, err := os.ReadFile("/proc/self/cgroup")
+	require.NoError(t, err)
+	_, own, _ := strings.Cut(string(before), "0::")
+	own, _, _ = strings.Cut(own, "\n")
+	root, err := cgroup.Root(mountInfo)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "cgroup.procs"), pid, 0))
+	defer func() { require.NoError(t, os.WriteFile(filepath.Join(root, own, "cgroup.procs"), pid, 0)) }()
+	f()
+}
+
+// A jail that has the host's ids is known by its cgroup, whatever uid its processes take, and
+// by nothing else.
+func TestByCgroup(t *testing.T) {
+	apart(t)
+	root, err := cgroup.Root(mountInfo)
+	require.NoError(t, err)
+	group := filepath.Join(root, fmt.Sprint("netload-test-", os.Getpid()))
+	require.NoError(t, os.Mkdir(group, 0o755))
+	defer os.Remove(group)
+	id, err := cgroup.ID(group)
+	require.NoError(t, err)
+	p := plan(http, nil)
+	p.Jails[0].ByCgroup, p.Jails[0].UIDs = true, nil
+
+	apply(t, p)
+	within(t, group, func() { assert.NoError(t, as(t, 0, "127.9.9.9:9000"), "nobody knows its cgroup") })
+	p.Jails[0].Cgroup = group
+	apply(t, p)
+	inside := func(as0 error) {
+		t.Helper()
+		within(t, group, func() {
+			for _, uid := range []uint32{0, 4242, base + 65536} {
+				assert.Equal(t, as0, as(t, uid, "127.9.9.9:9000"), uid)
+			}
+			assert.NoError(t, as(t, 4242, "0.0.0.0:80"), "its own, a low one")
+		})
+		assert.NoError(t, as(t, 0, "127.9.9.9:9000"), "who is not in it is not of the jail")
+		assert.Equal(t, syscall.EACCES, as(t, 4242, "0.0.0.0:80"))
+	}
+	inside(syscall.EADDRNOTAVAIL)
+
+	// Who does not know where the cgroup is leaves it as it was, with what the plan says now.
+	p.Jails[0].Cgroup, p.Jails[0].Flags = "", network.FlagPorts
+	apply(t, p)
+	inside(syscall.EACCES)
+	apply(t, plan(nil, nil)) // the same id is another jail's now, by its uids
+	within(t, group, func() { assert.Equal(t, syscall.EACCES, as(t, 0, "127.9.9.9:9000")) })
+
+	a := apply(t, &network.Plan{})
+	assert.True(t, a.Unsettled, "the cgroup is there")
+	inside(syscall.EACCES)
+	a = apply(t, plan(nil))
+	assert.Contains(t, a.Refused["a"], "still have its addresses")
+	require.NoError(t, os.Remove(group))
+	top, err := os.Open(root)
+	require.NoError(t, err)
+	defer top.Close()
+	assert.False(t, cgroup.Exists(top, id))
+	assert.Equal(t, network.Answer{}, apply(t, &network.Plan{}))
+	assert.NoDirExists(t, dir)
 }

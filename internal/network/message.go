@@ -25,4 +25,7 @@ type Answer struct {
 const (
 	Programs   = 16
 	LinkPrefix = "link_"
+	// CgroupMap is the pin of the map that has the jails with the host's ids, by cgroup:
+	// whoever starts one puts it there.
+	CgroupMap = "map_cgroup"
 )

@@ -4,8 +4,8 @@
 //
 // All jails share the host's network namespace. A jail of package jail's Network with an ID
 // is known to the kernel by the real uid of a process (its user namespace's range, and its
-// logins on the host, for sshd's forwards and su) and gets addresses behind its loopback by
-// that ID:
+// logins on the host, for sshd's forwards and su), one with the host's ids by the cgroup of
+// its processes, and gets addresses behind its loopback by that ID:
 //
 //	127.0.0.0/22   127.64.0.0 + (ID-1)*1024, of which the low ten bits are the same
 //	::1            fd6a:6169:6c00::ID

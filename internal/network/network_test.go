@@ -135,7 +135,12 @@ func TestPlan(t *testing.T) {
 
 	assert.Len(t, Make(jails[:1], []jail.Ports{ports("3306")}, resolvers).Jails, 1, "something is reserved")
 	assert.Empty(t, Make(jails[:1], nil, resolvers), "nobody has keys")
-	assert.Len(t, Make(append([]jail.Spec{{Name: "root mode"}}, jails...), nil, nil).Jails, 4, "who has the host's ids cannot be told")
+	rooted := Make(append([]jail.Spec{{Name: "root mode", Logins: []jail.Login{{HostUID: 1001}}}}, jails...), nil, nil)
+	require.Len(t, rooted.Jails, 5)
+	assert.True(t, rooted.Jails[0].ByCgroup, "who has the host's ids is told by the cgroup")
+	assert.Equal(t, []Prefix{{1001, 32}}, rooted.Jails[0].UIDs, "and by no uid but its logins'")
+	assert.False(t, rooted.Jails[1].ByCgroup)
+	assert.Equal(t, uint64(1<<40+7), CgroupOf(CgroupKey(1<<40+7)))
 
 	for i := range 300 {
 		n := jail.Network{ID: uint16(i + 1), OwnLoopback: true, Opened: []jail.Ports{ports("1-256")}}

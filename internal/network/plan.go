@@ -24,7 +24,7 @@ type Plan struct {
 	Reserved []jail.Ports // no jail may bind these
 }
 
-// Jail is one jail of a Plan. One without keys has no ID, and nothing but UIDs.
+// Jail is one jail of a Plan. One without keys has no ID, and nothing but UIDs and Cgroup.
 type Jail struct {
 	Name   string
 	ID     uint16
@@ -32,6 +32,11 @@ type Jail struct {
 	UIDs   []Prefix
 	Ports  []jail.Ports
 	Opened []Opened
+	// ByCgroup is for a jail with the host's ids: what its processes are known by is the
+	// cgroup they are in. Cgroup is the directory of that, which is there while the jail runs,
+	// "" if whoever asks does not know it.
+	ByCgroup bool
+	Cgroup   string
 }
 
 // Opened is a part of the host's loopback that a jail reaches.
@@ -42,17 +47,14 @@ type Opened struct {
 
 // Make makes the Plan of jails. resolvers are the host's name servers, for those jails that
 // follow the host in them. Where there is anything to keep from anybody, jails without keys of
-// their own are in it too, as far as they have ids of their own. The Plan is empty where nobody
-// owns anything.
+// their own are in it too. The Plan is empty where nobody owns anything.
 func Make(jails []jail.Spec, reserved []jail.Ports, resolvers []netip.Addr) Plan {
 	if len(reserved) == 0 && !slices.ContainsFunc(jails, func(j jail.Spec) bool { return j.Network.ID != 0 }) {
 		return Plan{}
 	}
 	p := Plan{Reserved: reserved}
 	for i := range jails {
-		if spec := &jails[i]; spec.Network.ID != 0 || spec.Userns.Enabled {
-			p.Jails = append(p.Jails, of(spec, resolvers))
-		}
+		p.Jails = append(p.Jails, of(&jails[i], resolvers))
 	}
 	return p
 }
@@ -61,7 +63,7 @@ var loopbacks = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6L
 
 func of(spec *jail.Spec, resolvers []netip.Addr) Jail {
 	n := &spec.Network
-	j := Jail{Name: spec.Name, ID: n.ID, Ports: n.Ports, Flags: flags(n)}
+	j := Jail{Name: spec.Name, ID: n.ID, Ports: n.Ports, Flags: flags(n), ByCgroup: !spec.Userns.Enabled}
 	if u := spec.Userns; u.Enabled {
 		j.UIDs = Prefixes(u.Base, u.Size)
 	}
@@ -102,10 +104,11 @@ const Layout = 1
 
 // Sizes of keys and values, in bytes.
 const (
-	JailSize = 32 // id, block, flags, 0 (u32 each, native), then the IPv6 address
-	UIDSize  = 8  // the prefix's length (u32, native), the uid (u32, big-endian)
-	PortSize = 8  // owner of the TCP port and of the UDP port (u32 each, native)
-	OpenSize = 24 // id (u32, native), address (16 bytes), port, protocol (u16 each, native)
+	JailSize   = 32 // id, block, flags, 0 (u32 each, native), then the IPv6 address
+	UIDSize    = 8  // the prefix's length (u32, native), the uid (u32, big-endian)
+	CgroupSize = 8  // the cgroup's id (u64, native)
+	PortSize   = 8  // owner of the TCP port and of the UDP port (u32 each, native)
+	OpenSize   = 24 // id (u32, native), address (16 bytes), port, protocol (u16 each, native)
 
 	// Offsets in the value of a jail.
 	JailID, JailBlock, JailFlags, JailAddress6 = 0, 4, 8, 16
@@ -154,6 +157,16 @@ func (p Prefix) Key() [UIDSize]byte {
 func PrefixOf(k [UIDSize]byte) Prefix {
 	return Prefix{binary.BigEndian.Uint32(k[4:]), int(native.Uint32(k[:]))}
 }
+
+// CgroupKey is the key of a cgroup.
+func CgroupKey(id uint64) [CgroupSize]byte {
+	var k [CgroupSize]byte
+	native.PutUint64(k[:], id)
+	return k
+}
+
+// CgroupOf is the cgroup of a key.
+func CgroupOf(k [CgroupSize]byte) uint64 { return native.Uint64(k[:]) }
 
 // UIDs are the keys and values by which a process's jail is found.
 func (p *Plan) UIDs() map[[UIDSize]byte][JailSize]byte {

@@ -60,6 +60,7 @@ func Named(opt Options, name string) error {
 		}
 		return fmt.Errorf("no jail %q in %s, and no login with that uid; jail-init check lists them", name, opt.ConfigPath)
 	}
+	var marks cgroup.Marks
 	if spec.Network.Owned() {
 		network := netkeep.New(opt.RuntimeDir)
 		if err := fdsock.PrepareDir(opt.RuntimeDir); err != nil {
@@ -69,8 +70,9 @@ func Named(opt Options, name string) error {
 		if err := network.Refused(spec); err != nil {
 			return fmt.Errorf("jail %s: %w", spec.Name, err)
 		}
+		marks = network
 	}
-	return start(opt, *spec, true)
+	return start(opt, *spec, true, marks)
 }
 
 // LoadNetwork puts what the registry's jails own of the network into the kernel, which
@@ -94,9 +96,9 @@ func LoadNetwork(opt Options) error {
 
 // Letters starts a jail that no registry knows. Without stay it goes on by
 // itself: PID 1 holds its sockets, and nothing is left on the host.
-func Letters(opt Options, spec jail.Spec, stay bool) error { return start(opt, spec, stay) }
+func Letters(opt Options, spec jail.Spec, stay bool) error { return start(opt, spec, stay, nil) }
 
-func start(opt Options, spec jail.Spec, stay bool) error {
+func start(opt Options, spec jail.Spec, stay bool, marks cgroup.Marks) error {
 	syscall.Umask(0o077)
 	var made []string
 	var fds []int
@@ -164,6 +166,9 @@ func start(opt Options, spec jail.Spec, stay bool) error {
 	l, err := launch.New(life, "")
 	if err != nil {
 		return err
+	}
+	if marks != nil {
+		l.Mark(marks)
 	}
 	resolver, err := hostfiles.OpenResolver(opt.RuntimeDir)
 	if err != nil {

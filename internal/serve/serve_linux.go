@@ -168,6 +168,8 @@ func Run(opt Options) error {
 		return err
 	}
 	s.launch, s.setLimits = s.launcher.Start, s.launcher.Limit
+	s.launcher.Mark(s.network)
+	s.network.Follow(s.launcher.CgroupOf)
 	var callers []int
 	callerPath := filepath.Join(opt.RuntimeDir, fdsock.CallerName)
 	if fd, err := fdsock.ListenCaller(callerPath); err != nil {

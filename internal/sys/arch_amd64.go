@@ -8,6 +8,7 @@ import (
 // Numbers of this architecture that package syscall lacks, which has those of
 // Linux 2.6. From 424 on they are the same everywhere.
 const (
+	sysBPF      = 321
 	sysExecveat = 322
 	sysKeyctl   = 250
 	sysSeccomp  = 317

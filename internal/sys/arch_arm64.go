@@ -8,6 +8,7 @@ import (
 // Numbers of this architecture that package syscall lacks, which has those of
 // Linux 2.6. From 424 on they are the same everywhere.
 const (
+	sysBPF      = 280
 	sysExecveat = 281
 	sysKeyctl   = 219
 	sysSeccomp  = 277

@@ -14,6 +14,7 @@ import (
 // golang.org/x/sys takes from the kernel's headers.
 func TestNumbers(t *testing.T) {
 	for name, n := range map[string][2]int{
+		"bpf":                    {sysBPF, unix.SYS_BPF},
 		"execveat":               {sysExecveat, unix.SYS_EXECVEAT},
 		"keyctl":                 {sysKeyctl, unix.SYS_KEYCTL},
 		"seccomp":                {sysSeccomp, unix.SYS_SECCOMP},
