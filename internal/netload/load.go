@@ -252,7 +252,7 @@ func probe() (features, error) {
 	defer unix.Close(fd)
 	k := features{netnsCookie: true, sockFields: true}
 	if k.cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE); err != nil {
-		return features{}, fmt.Errorf("tell network namespaces apart (SO_NETNS_COOKIE, Linux 5.14): %w", err)
+		return features{}, fmt.Errorf("this kernel cannot tell network namespaces apart (SO_NETNS_COOKIE, Linux 5.14): %w", err)
 	}
 	k.setRetval = has(ebpf.CGroupSockAddr, ebpf.AttachCGroupInet4Connect, asm.Mov.Imm(asm.R1, -1), asm.FnSetRetval.Call())
 	k.packetCookie = has(ebpf.CGroupSKB, ebpf.AttachCGroupInetIngress, asm.FnGetNetnsCookie.Call())
