@@ -31,15 +31,20 @@ func TestBefore(t *testing.T) {
 		s.own[2] = true
 		return s
 	}
+	answer := func(s *session) (status int, done bool) {
+		n, e := s.receive(s.conn)
+		require.Zero(t, e)
+		return s.answer(n)
+	}
 	s := says("started")
-	_, done := s.answer()
+	_, done := answer(s)
 	assert.False(t, done)
 	assert.False(t, s.watch)
 	s = says("started, to be watched")
-	_, done = s.answer()
+	_, done = answer(s)
 	assert.False(t, done)
 	assert.True(t, s.watch)
-	status, done := says("refused").answer()
+	status, done := answer(says("refused"))
 	assert.True(t, done)
 	assert.Equal(t, 126, status)
 	end, gone := says("exited, status 3").event()

@@ -65,6 +65,11 @@ type session struct {
 
 	own [3]bool // descriptors that were passed themselves
 
+	pipes    bool   // pipeDev is
+	pipeDev  uint64 // the device number of the file system that pipes are on
+	knowsUID bool   // uid is
+	uid      uint32 // the effective one
+
 	pid      uint32 // of the session's process, inside
 	recorder recorder
 
@@ -297,7 +302,7 @@ const (
 // judge says what fd is, and prepares a pipe for being passed. Only what is not open
 // is nothing: taken for that, a file whose server does not answer would be an empty
 // input, or output that nobody misses.
-func judge(fd int) (source, sys.Errno) {
+func (s *session) judge(fd int) (source, sys.Errno) {
 	var st syscall.Stat_t
 	switch e := sys.Fstat(fd, &st); e {
 	case 0:
@@ -308,14 +313,17 @@ func judge(fd int) (source, sys.Errno) {
 	}
 	switch st.Mode & syscall.S_IFMT {
 	case syscall.S_IFIFO:
-		var fs syscall.Statfs_t
-		if sys.Fstatfs(fd, &fs) != 0 || fs.Type != 0x50495045 { // PIPEFS_MAGIC, statfs(2)
-			return other, 0 // a FIFO with a name
+		if !s.pipes || st.Dev != s.pipeDev { // all pipes are on one file system
+			var fs syscall.Statfs_t
+			if sys.Fstatfs(fd, &fs) != 0 || fs.Type != 0x50495045 { // PIPEFS_MAGIC, statfs(2)
+				return other, 0 // a FIFO with a name
+			}
+			s.pipes, s.pipeDev = true, st.Dev
 		}
 		// With shifted ids the command could not open /dev/stdout, since the
 		// pipe's owner means nothing inside. Nobody gets at the pipe who may not
 		// look into the process's descriptors anyway.
-		if st.Uid == uint32(syscall.Geteuid()) && st.Mode&0o666 != 0o666 {
+		if st.Mode&0o666 != 0o666 && st.Uid == s.owner() {
 			_ = sys.Fchmod(fd, 0o666)
 		}
 		return passable, 0
@@ -332,13 +340,21 @@ func judge(fd int) (source, sys.Errno) {
 	return other, 0
 }
 
+// owner is this process's uid, by which what it makes is known.
+func (s *session) owner() uint32 {
+	if !s.knowsUID {
+		s.knowsUID, s.uid = true, uint32(syscall.Geteuid())
+	}
+	return s.uid
+}
+
 // classify judges one of the caller's descriptors by itself. A pipe or a stream
 // socket travels with the request, so that the command works on sshd's own. A
 // terminal makes a terminal session. Anything else, a file, a directory, a
 // device, stays here and is relayed through a pipe: given to the jail it would
 // be a piece of the host there (CVE-2024-21626).
 func (s *session) classify(fd int) sys.Errno {
-	what, e := judge(fd)
+	what, e := s.judge(fd)
 	if e != 0 {
 		return e
 	}
@@ -393,12 +409,14 @@ func (s *session) attach(fd, use int) {
 // retry, never the login, up to the moment the request has been answered.
 func (s *session) begin() (status int, done bool) {
 	start := sys.MonotonicMillis()
-	for closed := 0; ; {
-		e, why := s.try(closed)
-		waited := sys.MonotonicMillis() - start
+	for closed, now := 0, start; ; {
+		n, e, why := s.try(closed, now)
+		if e == 0 {
+			return s.answer(n)
+		}
+		now = sys.MonotonicMillis()
+		waited := now - start
 		switch e {
-		case 0:
-			return s.answer()
 		case syscall.ENOENT, syscall.ECONNREFUSED:
 			// With nobody behind the socket there is no use in waiting long.
 			if waited > retryConnect {
@@ -422,7 +440,7 @@ func (s *session) begin() (status int, done bool) {
 		default:
 			return s.fail(KindSystem, why), true
 		}
-		_ = s.await(-1, retryPause)
+		_ = s.await(-1, retryPause, now)
 	}
 }
 
@@ -446,9 +464,10 @@ func (s *session) fail(kind string, why ...string) int {
 // (net.core.wmem_default).
 const defaultPacket = 160 << 10
 
-// try connects, sends the request and waits until the answer is there to be
-// read. closed says how often the jail has closed a connection without an answer.
-func (s *session) try(closed int) (e sys.Errno, why string) {
+// try connects, sends the request and waits for the answer, of which it returns the length
+// in s.small, or -1 if it is none that could be read. closed says how often the jail has
+// closed a connection without an answer, now what time it is (MonotonicMillis).
+func (s *session) try(closed int, now int64) (n int, e sys.Errno, why string) {
 	fd := -1
 	if s.dial == nil {
 		fd, e = sys.ConnectAt(syscall.SOCK_SEQPACKET, s.path)
@@ -462,7 +481,7 @@ func (s *session) try(closed int) (e sys.Errno, why string) {
 		if why == "" {
 			why = e.Error()
 		}
-		return e, why
+		return 0, e, why
 	}
 	s.takeTyped()
 	// A PID 1 that knows nothing of what is typed ahead closes the connection. One
@@ -477,34 +496,44 @@ func (s *session) try(closed int) (e sys.Errno, why string) {
 	packet, err := wire.AppendRequest(s.packet[:0], &s.req)
 	if err != nil {
 		sys.Close(fd)
-		return syscall.EMSGSIZE, ""
+		return 0, syscall.EMSGSIZE, ""
 	}
 	if len(packet) > defaultPacket {
 		_ = sys.SetSockoptInt(fd, syscall.SO_SNDBUF, wire.MaxPacket/2+32<<10)
 	}
 	e = errno(sys.SendMsg(fd, packet, s.pass, false, &s.m))
 	if e == 0 {
-		e = s.await(fd, answerWait)
+		e = s.await(fd, answerWait, now)
 	}
 	if e == 0 {
-		var n int
-		if n, e = sys.Peek(fd, s.small[:1]); e == 0 && n == 0 {
-			e = syscall.ECONNRESET
-		}
+		n, e = s.receive(fd)
 	}
 	if e != 0 {
 		sys.Close(fd)
-		return e, e.Error()
+		return 0, e, e.Error()
 	}
 	s.conn = fd
-	return 0, ""
+	return n, 0, ""
 }
 
-// await waits until there is something to read from fd, for at most ms milliseconds;
-// then it is ETIMEDOUT. While nobody has the session yet, a signal that would end a
+// receive takes the answer off the connection, as try returns it.
+func (s *session) receive(fd int) (n int, e sys.Errno) {
+	n, err := sys.RecvMsg(fd, s.small[:], false, &s.m)
+	switch e = errno(err); {
+	case e == syscall.EMSGSIZE:
+		return -1, 0
+	case e == 0 && n == 0:
+		sys.CloseAll(s.m.FDs)
+		return 0, syscall.ECONNRESET
+	}
+	return n, e
+}
+
+// await waits until there is something to read from fd, for at most ms milliseconds from
+// now on; then it is ETIMEDOUT. While nobody has the session yet, a signal that would end a
 // process ends this one; with the connection the request is withdrawn.
-func (s *session) await(fd, ms int) sys.Errno {
-	deadline := sys.MonotonicMillis() + int64(ms)
+func (s *session) await(fd, ms int, now int64) sys.Errno {
+	deadline := now + int64(ms)
 	for {
 		fds := s.fds[:3]
 		fds[0], fds[1], fds[2] = sys.PollFD{FD: int32(fd), Events: sys.PollIn}, s.signals.poll(), sys.PollFD{FD: -1}
@@ -553,13 +582,13 @@ func errno(err error) sys.Errno {
 	return syscall.EIO
 }
 
-// answer reads PID 1's, or serve's, first message.
-func (s *session) answer() (status int, done bool) {
-	n, err := sys.RecvMsg(s.conn, s.small[:], false, &s.m)
-	fds := s.m.FDs
-	if err != nil || n == 0 {
+// answer judges PID 1's, or serve's, first message, n bytes of s.small and the descriptors
+// that came with it.
+func (s *session) answer(n int) (status int, done bool) {
+	if n < 0 {
 		return s.fail(KindNonsense, nonsense), true
 	}
+	fds := s.m.FDs
 	typ, flags, body, err := wire.Header(s.small[:n])
 	if err == wire.ErrVersion {
 		sys.CloseAll(fds)

@@ -107,6 +107,7 @@ func TestAnswersLeaveNoDescriptors(t *testing.T) {
 		"a start with what is no agent": {started(wire.FlagAgentFD), 1, false},
 		"a malformed start":             {append(started(0), 0), 3, false},
 		"an answer that is too long":    {make([]byte, 2000), 2, false},
+		"an empty packet":               {nil, 2, false},
 		"an end":                        {wire.AppendExited(nil, wire.Exited{}), 2, true},
 		"nonsense for an end":           {[]byte("what"), 2, true},
 	} {
@@ -125,13 +126,39 @@ func TestAnswersLeaveNoDescriptors(t *testing.T) {
 			_, gone := s.event()
 			assert.True(t, gone, claim)
 		} else {
-			status, done := s.answer()
-			assert.True(t, done, claim)
-			assert.Equal(t, exitFailure, status, claim)
+			n, e := s.receive(s.conn)
+			if len(c.packet) == 0 {
+				assert.Equal(t, syscall.ECONNRESET, e, "as the end of the connection")
+			} else {
+				status, done := s.answer(n)
+				assert.True(t, done, claim)
+				assert.Equal(t, exitFailure, status, claim)
+			}
 		}
 		assert.Equal(t, before, openFDs(t), claim)
 		sys.CloseAll(pair[:])
 	}
+}
+
+// TestFIFOIsNoPipe: a FIFO with a name is not passed on, also after a pipe has been.
+func TestFIFOIsNoPipe(t *testing.T) {
+	r, w, err := sys.Pipe()
+	require.NoError(t, err)
+	t.Cleanup(func() { sys.CloseAll([]int{r, w}) })
+	path := filepath.Join(t.TempDir(), "fifo")
+	require.NoError(t, syscall.Mkfifo(path, 0o600))
+	fifo, err := os.OpenFile(path, os.O_RDWR, 0)
+	require.NoError(t, err)
+	defer fifo.Close()
+	s := &session{}
+	for fd, want := range map[int]source{r: passable, w: passable} {
+		what, e := s.judge(fd)
+		require.Zero(t, e)
+		assert.Equal(t, want, what)
+	}
+	what, e := s.judge(int(fifo.Fd()))
+	require.Zero(t, e)
+	assert.Equal(t, other, what)
 }
 
 func relayOf(t *testing.T, from, to int) (*session, *relay) {

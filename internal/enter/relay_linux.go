@@ -177,6 +177,9 @@ func (s *session) relay() int {
 			if end, gone = s.event(); gone {
 				return s.lost(out)
 			}
+			if s.used == 0 { // nothing is under way
+				return s.leave(end)
+			}
 			exited = true
 			quietSince = sys.MonotonicMillis()
 			continue

@@ -122,14 +122,6 @@ func PeerPID(fd int) (int, Errno) {
 	return int(cred.Pid), e
 }
 
-// Peek receives into p without taking it from the socket (MSG_PEEK, recv(2)). It
-// fails with EAGAIN rather than wait.
-func Peek(fd int, p []byte) (int, Errno) {
-	n, _, e := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)),
-		syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
-	return int(n), e
-}
-
 // Wait is poll(2), the scheduler not told however long it takes: for a process
 // that has nothing else to do.
 func Wait(fds []PollFD, ms int) (int, Errno) {
