@@ -23,6 +23,7 @@ base = "debian/20261128-211500"
 persist = "none"
 scratch = "64M"
 state = "/srv/state/shop"
+limits = { disk = "1G", files = 5000 }
 [jail.shop.users.bob]
 name = "clerk"
 home = "/srv/clerk"
@@ -35,6 +36,7 @@ users = ["centos"]
 	assert.Equal(t, jail.Source{Kind: jail.Based, Base: "debian", Images: images, State: "/var/lib/jail/state/web", Persist: jail.PersistAll, Scratch: 512 << 20}, reg.Jail("web").Source)
 	assert.Equal(t, jail.Login{Name: "alice", HostUID: 1501, UID: 1501, JailName: "alice", Home: "/home/alice"}, reg.Jail("web").Logins[0])
 	assert.Equal(t, jail.Source{Kind: jail.Based, Base: "debian/20261128-211500", Images: images, State: "/srv/state/shop", Persist: jail.PersistNone, Scratch: 64 << 20}, reg.Jail("shop").Source)
+	assert.Equal(t, [2]uint64{1 << 30, 5000}, [2]uint64{reg.Jail("shop").Limits.DiskBytes, reg.Jail("shop").Limits.Files})
 	assert.Equal(t, "clerk /srv/clerk", reg.Jail("shop").Logins[0].JailName+" "+reg.Jail("shop").Logins[0].Home)
 	assert.Equal(t, jail.Source{Path: "/srv/plain"}, reg.Jail("plain").Source, "the defaults of jails with base are no other's")
 

@@ -278,7 +278,6 @@ func TestFaultIsReportedWithItsLineAndKey(t *testing.T) {
 		"memory beyond 63 bits":              {`limits = { memory = "9999999999T" }`, []string{":5: jail.web.limits.memory: "}},
 		"disk without sense":                 {`limits = { disk = "much" }`, []string{`:5: jail.web.limits.disk: "much" is not a size`}},
 		"disk of nothing":                    {`limits = { disk = "100K" }`, []string{`:5: jail.web.limits.disk: "100K" is too little`}},
-		"disk of what others have, too":      {"[jail.x]\nbase = \"deb\"\nusers = [\"bob\"]\nlimits = { disk = \"1G\" }", []string{":8: jail.x.limits.disk: is for a root directory or a cage"}},
 		"files of nothing":                   {`limits = { files = 0 }`, []string{":5: jail.web.limits.files: 0 is not a number of files"}},
 		"disk where ids are the host's":      {"limits = { disk = \"1G\" }\nuserns = false", []string{":5: jail.web.limits.disk: cannot be kept with userns = false"}},
 		"files where ids are the host's":     {"limits = { files = 10 }\nuserns = false", []string{":5: jail.web.limits.files: cannot be kept with userns = false"}},

@@ -669,8 +669,6 @@ func (v *validator) quota(d *draft) {
 		case !o.given():
 		case v.opt.Rootless:
 			d.errorf(o, "is for jails that root starts, remove it")
-		case d.isBased():
-			d.errorf(o, "is for a root directory or a cage of the host, remove it")
 		case d.set.Userns.off:
 			d.errorf(o, "cannot be kept with userns = false, where who owns a file can take it out of the quota; remove one of them")
 		}

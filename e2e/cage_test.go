@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 const cageHome = "/srv/people/caged"
@@ -200,4 +201,75 @@ func TestAttackOnACage(t *testing.T) {
 		}
 	}
 	assert.Equal(t, before, hostPrograms(t))
+}
+
+// TestCageOfAnUnmergedHost: a host whose /bin and /lib are directories of their own, on
+// overlayfs, is one to make cages of: they have all of it, and nothing more.
+func TestCageOfAnUnmergedHost(t *testing.T) {
+	alone(t)
+	dir := t.TempDir()
+	host, memory, home := filepath.Join(dir, "host"), filepath.Join(dir, "memory"), filepath.Join(dir, "people/caged")
+	for _, d := range []string{host, memory, home} {
+		require.NoError(t, os.MkdirAll(d, 0o755))
+	}
+	require.NoError(t, empty(memory, 0o755))
+	t.Cleanup(func() { assert.NoError(t, unix.Unmount(memory, 0)) })
+	for _, d := range []string{"upper", "work"} {
+		require.NoError(t, os.Mkdir(filepath.Join(memory, d), 0o755))
+	}
+	layers := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%[2]s/work", filepath.Join(world.scratch, "kept.d/debian"), memory)
+	require.NoError(t, unix.Mount("overlay", host, "overlay", 0, layers))
+	t.Cleanup(func() { assert.NoError(t, unix.Unmount(host, 0)) })
+	require.NoError(t, command("bash", "testdata/userland/unmerge.sh", host))
+	for name, path := range programs() {
+		require.NoError(t, command("install", "-D", "-m", "0755", filepath.Join(world.scratch, "bin", name), filepath.Join(host, path)))
+	}
+	at := func(path string) string { return filepath.Join(host, path) }
+	require.NoError(t, command("cp", filepath.Join(busyboxRoot, "bin/busybox"), at("/bin")))
+	require.NoError(t, appendFile(at("/etc/passwd"), fmt.Sprintf("caged:x:%d:%[1]d::/srv/people/caged:%s\n", centos.id, enterPath)))
+	require.NoError(t, appendFile(at("/etc/shadow"), "caged:*:19000:0:99999:7:::\n"))
+	require.NoError(t, appendFile(at("/etc/group"), fmt.Sprintf("caged:x:%d:\n", centos.id)))
+	require.NoError(t, os.MkdirAll(at("/etc/jail"), 0o755))
+	require.NoError(t, os.WriteFile(at("/etc/jail/jail.toml"), []byte("version = 1\n[jail.caged]\nrootfs = \"host\"\nusers = [\"caged\"]\n"), 0o644))
+	for path, mode := range map[string]os.FileMode{"/lib/closed": 0o600, "/bin/elevate": 0o755 | os.ModeSetuid} {
+		require.NoError(t, command("cp", at("/bin/cat"), at(path)))
+		require.NoError(t, os.Chmod(at(path), mode))
+	}
+	require.NoError(t, os.Mkdir(filepath.Join(home, ".ssh"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(home, ".ssh/authorized_keys"), []byte(contents(keyFile+".pub")), 0o600))
+	require.NoError(t, command("chown", "-R", fmt.Sprintf("%d:%[1]d", centos.id), home))
+
+	// The script's root is this host, as if it had been booted: a chroot could make no user
+	// namespaces (user_namespaces(7)).
+	script := `
+		cd HOST
+		mount --rbind PEOPLE srv
+		mount -t proc proc proc
+		mount --rbind /dev dev
+		mount -t tmpfs -o mode=755 tmpfs run
+		pivot_root . mnt
+		busybox umount -l /mnt
+		mkdir /run/sshd /srv/none
+		{ jail-init serve & } 2>/run/log
+		for i in $(seq 300); do [ -S /run/jail/UID/sock ] && break; sleep 0.1; done
+		KEYS --forced caged | grep -c 'ssh-ed25519'
+		inside() { su - caged -c "$1"; }
+		for d in bin sbin lib lib64; do echo $d $(ls -ldA /$d | cut -c1) $(cd /$d && find . | sort | md5sum) ; done >/run/outside
+		inside 'for d in bin sbin lib lib64; do echo $d $(ls -ldA /$d | cut -c1) $(cd /$d && find . 2>/dev/null | sort | md5sum); done' | diff /run/outside - && echo same
+		inside 'command -v ls env; test ! -e /usr/bin/ls && id -un; pwd'
+		inside 'echo mine >file; for f in /bin/x /lib/x /lib64/x /usr/x; do (: >$f) 2>/dev/null && echo written: $f; done; ls -A /srv/people /home'
+		inside 'cat /lib/closed >/dev/null 2>&1 || echo closed; grep -c " /\\(bin\\|lib\\|sbin\\|lib64\\|usr\\) .*ro,nosuid,nodev" /proc/self/mountinfo; stat -c %U /bin/elevate'
+		jail-init exec caged sh -c 'cat /lib/closed >/dev/null 2>&1 || echo closed to uid 0, too'
+		jail-init check | grep '^error' || :
+		jail-init stop caged >/dev/null
+		kill %1
+		wait
+	`
+	script = strings.NewReplacer("HOST", host, "PEOPLE", filepath.Dir(filepath.Dir(home)), "UID", fmt.Sprint(centos.id), "KEYS", keysPath).Replace(script)
+	cmd := exec.Command("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "bash", "-euo", "pipefail", "-c", script)
+	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	got := runCommand(t, cmd, nil)
+	assert.Equal(t, "1\nsame\n/bin/ls\n/usr/bin/env\ncaged\n/srv/people/caged\n/home:\n\n/srv/people:\ncaged\nclosed\n5\nnobody\nclosed to uid 0, too\n", got.stdout, "%s", got.stderr)
+	assert.Zero(t, got.status)
+	assert.Equal(t, "mine\n", contents(filepath.Join(home, "file")))
 }

@@ -107,20 +107,28 @@ func (l *Launcher) prepare(spec *jail.Spec, a *attempt) (_ *prepared, err error)
 		if err != nil {
 			return nil, err
 		}
+		defer opened.CloseBounded()
 		a.touch(src.String())
 		if err := l.lockRootfs(p); err != nil {
 			return nil, err
 		}
+		limits := quota.Limit{Bytes: spec.Limits.DiskBytes, Files: spec.Limits.Files}
 		if opened.Layers != nil {
+			// What a start writes itself counts, but is not held to the limit: xfs would
+			// refuse it to root, too, and with it the start of a jail that is full.
+			if limits != (quota.Limit{}) {
+				if err := quota.Bound(opened.Bounded, quota.Limit{}); err != nil {
+					return nil, fmt.Errorf("%s: %w", src, err)
+				}
+			}
 			if err := p.layRoot(opened.Layers); err != nil {
 				return nil, err
 			}
 		}
-		limits := quota.Limit{Bytes: spec.Limits.DiskBytes, Files: spec.Limits.Files}
 		if limits != (quota.Limit{}) {
 			a.touch("the files of " + src.String() + ", which are being counted for its quota (the next start goes on with that)")
 		}
-		if err := quota.Bound(p.exclusive, limits); err != nil {
+		if err := quota.Bound(opened.Bounded, limits); err != nil {
 			return nil, fmt.Errorf("%s: %w", src, err)
 		}
 	}
@@ -207,6 +215,7 @@ func (p *prepared) openTrees(src source.Source, touch func(string)) (*source.Ope
 		touch(m.Source)
 		tree, err := source.Clone(m.Source, attr, false)
 		if err != nil {
+			opened.CloseBounded()
 			return nil, err
 		}
 		p.fds.Mounts[len(trees)+i] = tree

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -57,6 +58,69 @@ func withQuotas(t *testing.T) string {
 	t.Cleanup(func() { assert.NoError(t, syscall.Unmount(dir, 0)) })
 	require.NoError(t, os.Chmod(dir, 0o755))
 	return dir
+}
+
+// TestQuotaOfABase runs where TestQuota does: the limits of a jail with base are those of its
+// state, whatever persists. One that is full starts all the same.
+func TestQuotaOfABase(t *testing.T) {
+	dir := withQuotas(t)
+	for _, persist := range []jail.Persist{jail.PersistHome, jail.PersistAll} {
+		t.Run(persist.String(), func(t *testing.T) {
+			spec := newBased(t, persist, true)
+			spec.Source.State = filepath.Join(dir, "state-"+persist.String())
+			t.Cleanup(func() { assert.NoError(t, os.RemoveAll(spec.Source.State)) })
+			use := func() quota.Use {
+				is, err := quota.Look(spec.Source.State, time.Minute)
+				require.NoError(t, err)
+				assert.True(t, is.Kept)
+				return is.Use
+			}
+			assert.Zero(t, use(), "it is not there yet")
+			// What is there before the limits counts.
+			j := mustStart(t, spec)
+			require.Equal(t, "", j.out("dd if=/dev/zero of=before bs=1M count=3 2>/dev/null; ln -s before link"))
+			j.stop()
+			assert.Zero(t, use())
+			spec.Limits = jail.Limits{DiskBytes: 16 << 20, Files: 200}
+			j = mustStart(t, spec)
+			assert.GreaterOrEqual(t, use().Bytes, uint64(3<<20))
+			place := "/home/alice"
+			if persist == jail.PersistAll {
+				place = "/var/tmp"
+				assert.Equal(t, "16.0M\n", j.out("df -h / | awk 'END { print $2 }'"), "df shows the limit")
+				j.stop()
+				r := mustStart(t, spec).withRoot()
+				// A file of the base that is changed is the jail's from then on, and the base counts for nobody.
+				was := use().Bytes
+				require.Equal(t, "", r.out("mkdir -p -m 1777 /var/tmp; echo >>/bin/busybox"))
+				assert.Greater(t, use().Bytes, was+1<<19)
+				for _, cmd := range []string{"chattr -p 0 /bin/busybox", "chattr -p 7 /home", "chattr -p 0 /"} {
+					assert.NotEqual(t, "0\n", r.out("("+cmd+") >/dev/null 2>&1; echo $?"), cmd)
+				}
+				r.stop()
+				j = mustStart(t, spec)
+			} else {
+				require.Equal(t, "", j.out("dd if=/dev/zero of=/tmp/memory bs=1M count=2 2>/dev/null"), "what does not persist does not count")
+			}
+			assert.Equal(t, "16.0M\n", j.out("df -h /home | awk 'END { print $2 }'"), "df shows the limit")
+			assert.NotEqual(t, "0\n", j.out("dd if=/dev/zero of="+place+"/big bs=1M count=64 2>/dev/null; echo $?"))
+			assert.LessOrEqual(t, use().Bytes, uint64(16<<20))
+			assert.Greater(t, use().Bytes, uint64(14<<20))
+			j.stop()
+			// Full as it is, it starts, with the same limit, and its user can make room.
+			j = mustStart(t, spec)
+			assert.NotEqual(t, "0\n", j.out("dd if=/dev/zero of=more bs=1M count=4 2>/dev/null; echo $?"))
+			assert.Equal(t, "0\n", j.out("rm -f more "+place+"/big && dd if=/dev/zero of=more bs=1M count=1 2>/dev/null; echo $?"))
+			made := j.out("i=0; while [ $i -lt 400 ] && touch f$i 2>/dev/null; do i=$((i + 1)); done; echo $i")
+			assert.Regexp(t, `^1?[0-9]?[0-9]\n$`, made, "and so has the number of files")
+			assert.LessOrEqual(t, use().Files, uint64(200))
+			j.stop()
+			mustStart(t, spec).stop()
+			spec.Limits = jail.Limits{}
+			j = mustStart(t, spec)
+			assert.Equal(t, "0\n", j.out("rm -f f*; dd if=/dev/zero of=big bs=1M count=32 2>/dev/null; echo $?"))
+		})
+	}
 }
 
 // TestQuota: a jail has no more than it may, root inside neither lifts nor leaves that, and

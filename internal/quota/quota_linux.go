@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -90,7 +91,8 @@ type Looked struct {
 var ErrSilent = errors.New("its file system does not answer")
 
 // Look looks at the directory of a path without a link in it, and gives up after a time; a
-// thread is left behind then.
+// thread is left behind then. One that is not there yet holds nothing, and its file system
+// will be that of the directory above.
 func Look(path string, within time.Duration) (Looked, error) {
 	type outcome struct {
 		Looked
@@ -98,13 +100,21 @@ func Look(path string, within time.Duration) (Looked, error) {
 	}
 	done := make(chan outcome, 1)
 	go func() {
-		fd, err := sys.Openat2(sys.AtFDCWD, path, sys.OPath|syscall.O_DIRECTORY|syscall.O_CLOEXEC, sys.ResolveNoSymlinks|sys.ResolveNoMagiclinks)
+		at := path
+		fd, err := openDir(at)
+		for err == syscall.ENOENT && at != "/" {
+			at = filepath.Dir(at)
+			fd, err = openDir(at)
+		}
 		if err != nil {
-			done <- outcome{err: fmt.Errorf("open %s: %w", path, err)}
+			done <- outcome{err: fmt.Errorf("open %s: %w", at, err)}
 			return
 		}
 		defer sys.Close(fd)
-		use, _ := Of(fd)
+		var use Use
+		if at == path {
+			use, _ = Of(fd)
+		}
 		done <- outcome{Looked: Looked{Kept(fd), use}}
 	}()
 	select {
@@ -113,6 +123,11 @@ func Look(path string, within time.Duration) (Looked, error) {
 	case <-time.After(within):
 		return Looked{}, ErrSilent
 	}
+}
+
+// openDir opens the directory of a path without a link in it.
+func openDir(path string) (int, error) {
+	return sys.Openat2(sys.AtFDCWD, path, sys.OPath|syscall.O_DIRECTORY|syscall.O_CLOEXEC, sys.ResolveNoSymlinks|sys.ResolveNoMagiclinks)
 }
 
 // Of returns what the directory behind dir holds, by its project; false where it has none

@@ -89,3 +89,21 @@ func TestGive(t *testing.T) {
 	_, err = Look(dir+"/linked", shortWait)
 	assert.ErrorIs(t, err, syscall.ELOOP)
 }
+
+// TestLookAtWhatIsNotThere: a directory that a start will make is on the file system of the
+// one above, and holds nothing of what that holds.
+func TestLookAtWhatIsNotThere(t *testing.T) {
+	at := newXFS(t)
+	fd := opened(t, at)
+	own, err := projectOf(fd)
+	require.NoError(t, err)
+	require.NoError(t, give(fd, own, 0))
+	for _, missing := range []string{at + "/state", at + "/states/state"} {
+		is, err := Look(missing, shortWait)
+		require.NoError(t, err)
+		assert.Equal(t, Looked{Kept: Kept(fd)}, is, missing)
+	}
+	require.NoError(t, os.Symlink("/", at+"/link"))
+	_, err = Look(at+"/link/none", shortWait)
+	assert.ErrorContains(t, err, at+"/link")
+}

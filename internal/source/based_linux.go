@@ -37,6 +37,8 @@ type based struct {
 	name string // the jail's
 	attr uint64 // of mount_setattr(2)
 	ids  bool   // ids are mapped
+	// bounded says that there are limits on the files of the state.
+	bounded bool
 }
 
 // StateInside is where a jail that is based on something has its landmark.
@@ -123,14 +125,14 @@ func (b *based) Open(touch func(string)) (_ *Opened, err error) {
 			return nil, err
 		}
 	}
-	o := &Opened{Root: Tree{FD: -1}, Exclusive: -1, Complete: true}
+	o := &Opened{Root: Tree{FD: -1}, Exclusive: -1, Bounded: -1, Complete: true}
 	defer func() {
 		if err != nil {
 			o.Close()
 		}
 	}()
 	touch(b.State)
-	if err := b.prepare(); err != nil {
+	if o.Bounded, err = b.prepare(); err != nil {
 		return nil, err
 	}
 	add := func(name, target string, attr uint64, ids IDs) error {
@@ -150,19 +152,45 @@ func (b *based) Open(touch func(string)) (_ *Opened, err error) {
 		if err := add(homeDir, jail.Homes, b.attr, AllIDs); err != nil {
 			return nil, err
 		}
+		if err := b.counts(o.Bounded, o.Mounts[1].Tree); err != nil {
+			return nil, err
+		}
 	}
-	o.Layers = func() (*Layers, error) { return b.layers(touch) }
+	o.Layers = func() (*Layers, error) { return b.layers(o.Bounded, touch) }
 	return o, nil
 }
 
-// prepare makes what is missing of the directory of the state.
-func (b *based) prepare() error {
+// counts makes sure that limits on the files of the state hold for what is in a directory
+// there.
+func (b *based) counts(state int, in Tree) error {
+	var has, is syscall.Stat_t
+	if !b.bounded {
+		return nil
+	}
+	if err := errors.Join(syscall.Fstat(state, &has), syscall.Fstat(in.FD, &is)); err != nil {
+		return fmt.Errorf("stat %s: %w", in.Name, err)
+	}
+	if has.Dev != is.Dev {
+		return fmt.Errorf("%s is another file system than %s, so limits.disk and limits.files would not hold there; unmount it, or remove them", in.Name, b.State)
+	}
+	return nil
+}
+
+// prepare makes what is missing of the directory of the state, and opens that.
+func (b *based) prepare() (state int, err error) {
+	defer func() {
+		if err != nil && state >= 0 {
+			sys.Close(state)
+			state = -1
+		}
+	}()
+	state = -1
 	if path.Dir(b.State) == DefaultStates {
 		if err := os.MkdirAll(path.Dir(DefaultStates), 0o755); err != nil {
-			return err
+			return -1, err
 		}
 		if err := os.Mkdir(DefaultStates, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return err
+			return -1, err
 		}
 	}
 	type dir struct {
@@ -177,42 +205,42 @@ func (b *based) prepare() error {
 		switch err := os.Mkdir(d.path, d.mode); {
 		case err == nil:
 			if err := os.Chmod(d.path, d.mode); err != nil { // past any umask
-				return err
+				return state, err
 			}
 		case errors.Is(err, fs.ErrExist):
 		case errors.Is(err, fs.ErrNotExist):
-			return fmt.Errorf("%s cannot be made: %s is missing; make it, root's (mkdir -m 0700)", d.path, path.Dir(d.path))
+			return state, fmt.Errorf("%s cannot be made: %s is missing; make it, root's (mkdir -m 0700)", d.path, path.Dir(d.path))
 		default:
-			return err
+			return state, err
 		}
 		if d.path == b.State {
-			if err := closed(b.State); err != nil {
-				return err
+			if state, err = openClosed(b.State); err != nil {
+				return state, err
 			}
 		}
 	}
-	return nil
+	return state, nil
 }
 
 // DefaultStates is where states are, each called as its jail, that the registry does not
 // give another place.
 const DefaultStates = "/var/lib/jail/state"
 
-// closed makes sure that a directory is root's and that nobody else can enter it.
-func closed(p string) error {
-	fd, err := rootpath.OpenDir(p, unix.O_PATH)
-	if err != nil {
-		return fmt.Errorf("state: %w", err)
+// openClosed opens a directory that is root's and that nobody else can enter.
+func openClosed(p string) (fd int, err error) {
+	if fd, err = rootpath.OpenDir(p, unix.O_PATH); err != nil {
+		return -1, fmt.Errorf("state: %w", err)
 	}
-	defer sys.Close(fd)
 	var st syscall.Stat_t
 	if err := syscall.Fstat(fd, &st); err != nil {
-		return fmt.Errorf("stat %s: %w", p, err)
+		sys.Close(fd)
+		return -1, fmt.Errorf("stat %s: %w", p, err)
 	}
 	if st.Uid != 0 || st.Mode&0o077 != 0 {
-		return fmt.Errorf("%s: must be root's and nobody else's to enter (uid %d, mode %04o), since set-uid files of the jail are in it; chown root %s, chmod 0700 %s", p, st.Uid, st.Mode&0o7777, p, p)
+		sys.Close(fd)
+		return -1, fmt.Errorf("%s: must be root's and nobody else's to enter (uid %d, mode %04o), since set-uid files of the jail are in it; chown root %s, chmod 0700 %s", p, st.Uid, st.Mode&0o7777, p, p)
 	}
-	return nil
+	return fd, nil
 }
 
 // now is what the jail's own files differ from, "" if there are none.
@@ -252,8 +280,9 @@ func (b *based) agrees(now string) bool {
 	return now == b.Base || strings.HasPrefix(now, b.Base+"/") && !b.isDir()
 }
 
-// layers opens what the root is made of. The jail has the lock.
-func (b *based) layers(touch func(string)) (_ *Layers, err error) {
+// layers opens what the root is made of; state is the directory of the state. The jail has
+// the lock.
+func (b *based) layers(state int, touch func(string)) (_ *Layers, err error) {
 	ref, err := b.wanted()
 	if err != nil {
 		return nil, err
@@ -314,6 +343,9 @@ func (b *based) layers(touch func(string)) (_ *Layers, err error) {
 	}
 	ly.Upper.Name = dir
 	if ly.Upper.FD, err = Clone(dir, sys.MountAttrNodev, true); err != nil {
+		return nil, err
+	}
+	if err := b.counts(state, ly.Upper); err != nil {
 		return nil, err
 	}
 	return ly, nil

@@ -178,3 +178,38 @@ func TestLayersNeedLinux(t *testing.T) {
 		}
 	}
 }
+
+// TestBoundedState: limits on files are those of the state, and no start has files of a jail
+// beside them.
+func TestBoundedState(t *testing.T) {
+	images, _ := store(t, "deb", "one")
+	for _, dir := range []string{"home", "root"} {
+		spec := based(t, images, "deb", jail.PersistAll)
+		require.NoError(t, starts(t, spec))
+		var is, state unix.Stat_t
+		o, err := source.Of(spec).Open(func(string) {})
+		require.NoError(t, err)
+		require.NoError(t, unix.Fstat(o.Bounded, &is))
+		require.NoError(t, unix.Stat(spec.Source.State, &state))
+		assert.Equal(t, state.Ino, is.Ino)
+		o.Close()
+
+		at := filepath.Join(spec.Source.State, dir)
+		require.NoError(t, unix.Mount("tmpfs", at, "tmpfs", 0, ""))
+		t.Cleanup(func() { assert.NoError(t, unix.Unmount(at, 0)) })
+		for _, name := range []string{"upper", "work"} {
+			require.NoError(t, os.Mkdir(filepath.Join(at, name), 0o755))
+		}
+		require.NoError(t, os.WriteFile(filepath.Join(at, "base"), nil, 0o600))
+		require.NoError(t, starts(t, spec), "without limits it may be")
+		for _, l := range []jail.Limits{{DiskBytes: 1}, {Files: 1}} {
+			spec.Limits = l
+			o, err := source.Of(spec).Open(func(string) {})
+			if err == nil {
+				_, err = o.Layers()
+				o.Close()
+			}
+			assert.ErrorContains(t, err, at+" is another file system than "+spec.Source.State)
+		}
+	}
+}

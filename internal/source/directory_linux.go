@@ -30,7 +30,7 @@ func (d directory) Open(touch func(string)) (*Opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Opened{Root: Tree{FD: tree, Name: d.path}, Exclusive: tree}, nil
+	return &Opened{Root: Tree{FD: tree, Name: d.path}, Exclusive: tree, Bounded: tree}, nil
 }
 
 func (d directory) Name() (*Named, error) {

@@ -103,7 +103,7 @@ func (h *host) View() (*rootpath.Tree, error) {
 }
 
 func (h *host) Open(touch func(string)) (_ *Opened, err error) {
-	o := &Opened{Root: Tree{FD: -1}, Exclusive: -1}
+	o := &Opened{Root: Tree{FD: -1}, Exclusive: -1, Bounded: -1}
 	defer func() {
 		if err != nil {
 			o.Close()
@@ -171,7 +171,7 @@ func (h *host) Open(touch func(string)) (_ *Opened, err error) {
 		return nil, fmt.Errorf("%s: must be a directory of uid %d, whose cage it is to be; it is uid %d's", h.Home, uid, st.Uid)
 	}
 	home.UID, home.GID = uint32(h.spec.Logins[0].UID), uint32(h.spec.Logins[0].GID)
-	o.Exclusive = home.FD
+	o.Exclusive, o.Bounded = home.FD, home.FD
 	if len(o.Mounts) > MaxOwnMounts {
 		return nil, fmt.Errorf("the host has %d mounts below %s and what is shown, %d are possible", len(o.Mounts), strings.Join(programs, ", "), MaxOwnMounts)
 	}

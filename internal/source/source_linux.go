@@ -57,6 +57,9 @@ type Opened struct {
 	// Exclusive is the descriptor of one of these trees: of the directory that no two
 	// jails may have at a time. Its device and inode are the name of the lock.
 	Exclusive int
+	// Bounded is the descriptor of the directory that limits on files bound: all that the
+	// jail writes and that outlives it is in there. It is Exclusive, or nobody else's.
+	Bounded int
 	// Layers, if it is not nil, opens what the launcher makes the root directory of. It
 	// may be called as soon as the lock is held.
 	Layers func() (*Layers, error)
@@ -90,6 +93,15 @@ func (o *Opened) Close() {
 	for _, t := range o.Trees() {
 		sys.Close(t.FD)
 	}
+	o.CloseBounded()
+}
+
+// CloseBounded closes Bounded, if that is none of the trees.
+func (o *Opened) CloseBounded() {
+	if o.Bounded >= 0 && o.Bounded != o.Exclusive {
+		sys.Close(o.Bounded)
+	}
+	o.Bounded = -1
 }
 
 // Trees are all there are, the root first, if there is one.
@@ -160,7 +172,7 @@ func Of(spec *jail.Spec) Source {
 	case jail.Host:
 		return &host{spec.Source, spec}
 	case jail.Based:
-		return &based{spec.Source, spec.Name, attr, spec.Userns.Enabled}
+		return &based{spec.Source, spec.Name, attr, spec.Userns.Enabled, spec.Limits.DiskBytes > 0 || spec.Limits.Files > 0}
 	}
 	return directory{path: spec.Source.Path, attr: attr}
 }

@@ -155,6 +155,7 @@ for fs in "ext4 prjquota /dev/vdc" "xfs pquota /dev/vdd"; do
 	mkdir -p "/mnt/$fs"
 	ok "$fs is mounted with quotas" mount -t "$fs" -o "$option" "$disk" "/mnt/$fs"
 	ok "... a jail has no more of it than its limits, and does not get out of them" launch "/mnt/$fs" TestQuota
+	ok "... nor does one with base, and it starts when it is full" launch "/mnt/$fs" TestQuotaOfABase
 done
 
 echo "jail.service"
