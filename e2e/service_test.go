@@ -135,3 +135,77 @@ restart = "no"
 	eventually(t, "cron's @reboot, once more", func() bool { return contents(booted) == "up\nup\n" })
 	assert.NotContains(t, logSince(t, "serve.log", from), "bind()", "what nginx had left has ended with it")
 }
+
+// TestHostileServices: a service that floods the log, goes away, fails for ever, is nobody's, is a link out of
+// the root file system, or says what serve would, does so under its own name, within bounds, and
+// keeps nobody else waiting: no other service, no login, no end of the jail.
+func TestHostileServices(t *testing.T) {
+	outside := filepath.Join(t.TempDir(), "outside")
+	require.NoError(t, os.WriteFile(outside, []byte("#!/bin/sh\necho from outside\n"), 0o755))
+	for name, to := range map[string]string{"out": outside, "up": "../../../../../../../../.." + outside, "in": "../../../../../usr/local/bin/inside"} {
+		link := filepath.Join(busyboxRoot, "usr/local/bin", "link-"+name)
+		require.NoError(t, os.Symlink(to, link))
+		t.Cleanup(func() { require.NoError(t, os.Remove(link)) })
+	}
+	inside := filepath.Join(busyboxRoot, "usr/local/bin/inside")
+	require.NoError(t, os.WriteFile(inside, []byte("#!/bin/sh\necho from inside\n"), 0o755))
+	t.Cleanup(func() { require.NoError(t, os.Remove(inside)) })
+	reg := oneJail("hostile", busyboxRoot, `idle_timeout = "1s"`, `users = ["centos"]`, fmt.Sprintf("uid = %d", centos.id))
+	sh := func(name, command, more string) {
+		reg.text += fmt.Sprintf("[[jail.hostile.service]]\nname = %q\nexec = [ \"/bin/sh\", \"-c\", %q ]\n%s\n", name, command, more)
+	}
+	sh("flood", "while :; do echo flood; done", "")
+	sh("away", "setsid sleep 61234 & sleep 61235 & exit 0", "")
+	sh("fails", "exit 3", `restart = "always"`+"\nbackoff = \"100ms\"")
+	sh("nobodys", "echo never", `user = "nosuch"`+"\nbackoff = \"100ms\"")
+	sh("liar", `printf '\033[2J\rservice quiet ended: status 1\nservice quiet: said\n\n\302\233\000x\n'; exec sleep 1000`, `restart = "no"`)
+	sh("device", "chmod 0 /proc/self/fd/1 && echo changed; exec >/dev/full 2>&1; echo lost; exec sleep 1000", "")
+	for _, name := range []string{"out", "up", "in"} {
+		reg.text += fmt.Sprintf("[[jail.hostile.service]]\nname = \"link-%[1]s\"\nexec = [ \"/usr/local/bin/link-%[1]s\" ]\nrestart = \"no\"\n", name)
+	}
+	sh("quiet", "echo here; exec sleep 1000", "")
+
+	from := int64(len(contents(world.log("serve.log"))))
+	said := func(line string) func() bool {
+		re := regexp.MustCompile(`(?m)^jail-init: jail hostile: service ` + line + `$`)
+		return func() bool { return re.MatchString(logSince(t, "serve.log", from)) }
+	}
+	s := own(t, reg)
+	// The last one has started, so each before it has, or could not be.
+	eventually(t, "the last one is heard", said("quiet: here"))
+	eventually(t, "who floods is not heard out", said(`flood: \d+ lines suppressed`))
+	for _, line := range []string{
+		`away ended: status 0 after \S+`,
+		`fails ended: status 3 after \S+, next start in 100ms`,
+		`fails ended: status 3 after \S+, next start in 200ms`,
+		`fails ended: status 3 after \S+, next start in 400ms`,
+		`nobodys cannot be started: .*nosuch.*, next start in 100ms`,
+		`nobodys cannot be started: .*nosuch.*, next start in 200ms`,
+		`liar: \\x1b\[2J\\rservice quiet ended: status 1`,
+		`liar: service quiet: said`,
+		`liar: \\u009b\\x00x`,
+		`device started: pid \d+`,
+		`link-out ended: status \d+ after \S+`,
+		`link-up ended: status \d+ after \S+`,
+		`link-in: from inside`,
+		`link-in ended: status 0 after \S+`,
+	} {
+		eventually(t, line, said(line))
+	}
+	for _, line := range []string{"quiet ended.*", "quiet: said", "away started: pid .*\n(?s:.*)service away started.*", ".*from outside", "device: (changed|lost)", "nobodys: never"} {
+		assert.False(t, said(line)(), line)
+	}
+	assert.Regexp(t, `^[\x20-\x7e\n]*$`, logSince(t, "serve.log", from), "no terminal obeys it")
+
+	// What had gone away from its process group goes on, the rest has ended with it.
+	left := run(t, login, ask{as: centos, cmd: "ps | grep -c '[s]leep 6123[45]'; ps | grep -c '[s]leep 61234'"})
+	assert.Equal(t, "1\n1\n", left.stdout, "a login is served meanwhile")
+
+	// Without a serve who floods waits; the jail can be ended, and logged in to.
+	s.kill(syscall.SIGKILL)
+	require.Equal(t, result{stdout: "in\n"}, run(t, login, ask{as: centos, cmd: "echo in"}))
+	require.NoError(t, command(initPath, "stop", "hostile"))
+	assert.Empty(t, jailPIDs("hostile"))
+	require.NoError(t, s.start())
+	eventually(t, "all starts anew", said(`quiet started: pid \d+\n(?s:.*)service quiet started: pid \d+`))
+}
