@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"jail/internal/count"
 	"jail/internal/environ"
 	"jail/internal/jail"
 )
@@ -202,7 +203,7 @@ func (v *validator) findMembers() {
 			for _, name := range before {
 				m.members[name] = true
 			}
-			v.warnf(m.Group.origin, "group %s is not known to the host now, its %d accounts stay what they were", m.Group.v, len(before))
+			v.warnf(m.Group.origin, "group %s is not known to the host now, its %s", m.Group.v, count.Of(len(before), "account stays what it was", "accounts stay what they were"))
 			continue
 		}
 		m.errorf(m.Group.origin, "%s is no group of the host, create it with groupadd or correct the name", shown(m.Group.v))

@@ -382,7 +382,7 @@ func TestSetup(t *testing.T) {
 	require.Zero(t, r.status, "%+v", r)
 	r = jailVerb(t, "", "setup", "--undo")
 	assert.Equal(t, 1, r.status)
-	assert.Contains(t, r.stderr, "1 logins are left (newbie)")
+	assert.Contains(t, r.stderr, "1 login is left (newbie)")
 	assert.NotEqual(t, text, contents(config))
 	require.Zero(t, jailVerb(t, "", "rm", "newbie", "--purge").status)
 	r = jailVerb(t, "", "setup", "--undo")

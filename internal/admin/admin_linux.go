@@ -21,6 +21,7 @@ import (
 
 	"jail/config"
 	"jail/internal/control"
+	"jail/internal/count"
 	"jail/internal/enter"
 	"jail/internal/fdsock"
 	"jail/internal/inforce"
@@ -45,15 +46,15 @@ func made(reg *config.Registry) []string {
 		file string
 		config.Block
 	}
-	count := make(map[block]int)
+	made := make(map[block]int)
 	for name, b := range reg.Blocks {
 		if b.Match != "" {
-			count[block{reg.Files[name], b}]++
+			made[block{reg.Files[name], b}]++
 		}
 	}
 	var lines []string
-	for b, n := range count {
-		lines = append(lines, fmt.Sprintf("%s:%d: match: %s: %d accounts have jails by template %s", b.file, b.Line, b.Match, n, b.Template))
+	for b, n := range made {
+		lines = append(lines, fmt.Sprintf("%s:%d: match: %s: %s by template %s", b.file, b.Line, b.Match, count.Of(n, "account has a jail", "accounts have jails"), b.Template))
 	}
 	slices.Sort(lines)
 	return lines

@@ -8,6 +8,7 @@ import (
 
 	"jail/config"
 	"jail/internal/audit"
+	"jail/internal/count"
 	"jail/internal/event"
 	"jail/internal/inforce"
 	"jail/internal/inside"
@@ -59,7 +60,7 @@ func Check(opt Options, only string, asJSON bool) int {
 	for _, o := range outages {
 		v.say("note", "registry", "out of service by this: "+o.What)
 		if o.Jails > 0 {
-			v.say("note", "registry", fmt.Sprintf("what is wrong with the first of these %d jails is shown; jail ps shows all", o.Jails))
+			v.say("note", "registry", fmt.Sprintf("what is wrong with the first of %s is shown; jail ps shows all", count.Of(o.Jails, "jail", "these jails")))
 		}
 	}
 	if only == "" {
@@ -67,7 +68,7 @@ func Check(opt Options, only string, asJSON bool) int {
 			v.say("note", "registry", line)
 		}
 		if len(reg.Faults) > 0 {
-			v.say("note", "registry", fmt.Sprintf("everything else goes on: %d jails", len(reg.Jails)))
+			v.say("note", "registry", "everything else goes on: "+count.Of(len(reg.Jails), "jail", "jails"))
 		}
 	}
 	looked := make(chan []audit.Remark, 1)
@@ -88,7 +89,7 @@ func Check(opt Options, only string, asJSON bool) int {
 		v.finding(&f)
 	}
 	if v.acknowledged > 0 {
-		v.say("note", "acknowledged", fmt.Sprintf("%d findings are acknowledged in the registry, and not shown", v.acknowledged))
+		v.say("note", "acknowledged", count.Of(v.acknowledged, "finding is", "findings are")+" acknowledged in the registry, and not shown")
 	}
 	return v.status
 }

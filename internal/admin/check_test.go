@@ -145,7 +145,7 @@ func TestCheckOfWhatIsAcknowledged(t *testing.T) {
 	}
 	found, _ := findings(t, opt, out, "")
 	assert.Equal(t, []string{"daemon"}, found["disabled"].Logins, "root's is acknowledged for jail one")
-	assert.Contains(t, found["acknowledged"].What, "1 findings")
+	assert.Contains(t, found["acknowledged"].What, "1 finding is")
 	assert.Equal(t, "jail enable daemon", found["disabled"].Fix)
 
 	text, err := os.ReadFile(opt.ConfigPath)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"jail/internal/control"
+	"jail/internal/count"
 	"jail/internal/inforce"
 	"jail/internal/launch"
 )
@@ -97,10 +98,7 @@ func occupied(opt Options, name string) string {
 	}
 	defer c.Close()
 	if n := c.Status.Sessions; n > 0 {
-		if n == 1 {
-			return "1 session"
-		}
-		return fmt.Sprintf("%d sessions", n)
+		return count.Of(n, "session", "sessions")
 	}
 	if spec, err := find(opt, name); c.Status.Processes && (err != nil || spec == nil || len(spec.Services) == 0) {
 		return "processes"

@@ -13,6 +13,7 @@ import (
 	"jail/config"
 	"jail/internal/audit"
 	"jail/internal/control"
+	"jail/internal/count"
 	"jail/internal/fdsock"
 	"jail/internal/inforce"
 	"jail/internal/jail"
@@ -72,7 +73,7 @@ func running(opt Options, reg *config.Registry) (found []audit.Remark) {
 	case err != nil:
 		say(audit.Note, "sockets-unknown", "", "", opt.RuntimeDir, "whether somebody listens on the sockets of logins is not known: "+err.Error(), "modprobe unix_diag")
 	case len(deaf) > 0 && !serving:
-		say(audit.Error, "serve-down", "", "", "jail-init serve", fmt.Sprintf("does not run, so %d of %d logins are refused (\"cannot reach the jail\")", len(deaf), len(uids)), start)
+		say(audit.Error, "serve-down", "", "", "jail-init serve", fmt.Sprintf("does not run, so %d of %s refused (\"cannot reach the jail\")", len(deaf), count.Of(len(uids), "login is", "logins are")), start)
 	}
 	if serving && err == nil {
 		for _, uid := range deaf {

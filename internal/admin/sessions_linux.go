@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"jail/internal/control"
+	"jail/internal/count"
 	"jail/internal/event"
 	"jail/internal/record"
 )
@@ -154,7 +155,7 @@ func sayDamage(opt Options, damage []string) {
 		fmt.Fprintf(opt.Stderr, "jail-init: %s; the rest is read\n", d)
 	}
 	if more := len(damage) - most; more > 0 {
-		fmt.Fprintf(opt.Stderr, "jail-init: and %d lines more cannot be read\n", more)
+		fmt.Fprintf(opt.Stderr, "jail-init: and %s more cannot be read\n", count.Of(more, "line", "lines"))
 	}
 }
 

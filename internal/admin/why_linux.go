@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"jail/internal/count"
 	"jail/internal/enter"
 	"jail/internal/event"
 	"jail/internal/login"
@@ -132,7 +133,7 @@ func Why(opt Options, id, about string) (int, error) {
 	}
 	what := fmt.Sprintf("no session and no refusal with the id %s is in the records", id)
 	if len(damage) > 0 {
-		what += fmt.Sprintf(", of which %d places cannot be read (%s)", len(damage), event.Quote(damage[0]))
+		what += fmt.Sprintf(", of which %s cannot be read (%s)", count.Of(len(damage), "place", "places"), event.Quote(damage[0]))
 	}
 	return 1, errors.New(what + "; l, o, 0 and 1 are in no id that a jail gives")
 }

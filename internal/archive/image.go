@@ -13,6 +13,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"jail/internal/count"
 )
 
 // descriptor says where something of an image is (descriptor.md).
@@ -213,7 +215,7 @@ func (r *reading) check(config *configuration, layers int) error {
 		return fmt.Errorf("has %d layers; more than %d are no image", layers, maxLayers)
 	}
 	if n := len(config.RootFS.DiffIDs); n != layers {
-		return fmt.Errorf("has %d layers, and its configuration knows of %d", layers, n)
+		return fmt.Errorf("has %s, and its configuration knows of %d", count.Of(layers, "layer", "layers"), n)
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"jail/config"
 	"jail/internal/cgroup"
+	"jail/internal/count"
 	"jail/internal/jail"
 	"jail/internal/launch"
 	"jail/internal/quota"
@@ -156,7 +157,7 @@ func (a *auditor) checkQuotas() {
 			a.addJail(j, Error, "quota-not-kept", place, "keeps no project quotas, so limits.disk and limits.files cannot be kept and the jail does not start",
 				"mount it with prjquota (ext4, after tune2fs -O project,quota) or pquota (xfs)")
 		case full(is.Bytes, j.Limits.DiskBytes) || full(is.Files, j.Limits.Files):
-			a.addJail(j, Warning, "quota-full", place, fmt.Sprintf("has %d KiB and %d files, and so is nearly at its limit", is.Bytes>>10, is.Files), "remove files there, or raise limits")
+			a.addJail(j, Warning, "quota-full", place, fmt.Sprintf("has %d KiB and %s, and so is nearly at its limit", is.Bytes>>10, count.Of(is.Files, "file", "files")), "remove files there, or raise limits")
 		}
 	}
 }

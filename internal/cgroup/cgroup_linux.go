@@ -129,7 +129,7 @@ func (b *Base) getFor(l *jail.Limits) (*divided, string) {
 	return b.current, b.why
 }
 
-// Warning says what no jail can be given, "" if there is nothing to say.
+// Warning says what no jail with userns = false can be given, "" if there is nothing to say.
 func (b *Base) Warning() string {
 	switch d, why := b.get(); {
 	case d == nil:

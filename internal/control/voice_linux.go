@@ -5,12 +5,12 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"jail/internal/count"
 	"jail/internal/event"
 	"jail/internal/sys"
 	"jail/internal/wire"
@@ -299,7 +299,7 @@ func (v *Voice) events(body []byte) {
 // countSuppressed says how many events were not handed on since the last time.
 func (v *Voice) countSuppressed() {
 	if v.suppressed > 0 {
-		v.log(strconv.Itoa(v.suppressed) + " events suppressed")
+		v.log(count.Of(v.suppressed, "event", "events") + " suppressed")
 		v.suppressed = 0
 	}
 }
@@ -352,7 +352,7 @@ func (v *Voice) allows() bool {
 	allowed := v.lines <= maxLines
 	v.mu.Unlock()
 	if fresh && more > 0 {
-		v.log(strconv.Itoa(more) + " lines suppressed")
+		v.log(count.Of(more, "line", "lines") + " suppressed")
 	}
 	return allowed
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"jail/internal/count"
 	"jail/internal/login"
 	"jail/internal/wire"
 )
@@ -115,7 +116,7 @@ func (e *Event) Line(name string) string {
 	case wire.EventEnding:
 		return "ends: " + e.Reason()
 	case wire.EventLost:
-		return strconv.FormatUint(e.Count, 10) + " events were not kept while nobody listened"
+		return count.Of(e.Count, "event was", "events were") + " not kept while nobody listened"
 	}
 	if e.Age >= Late {
 		text += " (at " + e.At.UTC().Format(time.RFC3339) + ")"

@@ -23,6 +23,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"jail/internal/count"
 	"jail/internal/imagestore"
 	"jail/internal/jail"
 	"jail/internal/launch"
@@ -121,7 +122,7 @@ func (s *Store) Import(o *Import) error {
 	if err != nil {
 		return errors.Join(err, s.Abandon(o.Name, fresh))
 	}
-	fmt.Fprintf(o.Stdout, "%s/%s: %d entries, %s, now the current one\n", o.Name, id, made.Entries, Size(made.Bytes))
+	fmt.Fprintf(o.Stdout, "%s/%s: %s, %s, now the current one\n", o.Name, id, count.Of(made.Entries, "entry", "entries"), Size(made.Bytes))
 	return nil
 }
 
@@ -285,7 +286,7 @@ type meter struct {
 func (m *meter) draw(p wire.Progress) {
 	if m.on {
 		m.drawn = true
-		fmt.Fprintf(m.to, "\r\x1b[K%d entries, %s", p.Entries, Size(p.Bytes))
+		fmt.Fprintf(m.to, "\r\x1b[K%s, %s", count.Of(p.Entries, "entry", "entries"), Size(p.Bytes))
 	}
 }
 

@@ -3,6 +3,8 @@ package launch
 import (
 	"fmt"
 	"sync/atomic"
+
+	"jail/internal/count"
 )
 
 // maxLingering is how many starts that have been given up may wait for file systems
@@ -41,7 +43,7 @@ func (l *Launcher) begin(name string) (*attempt, error) {
 		}
 	}
 	if lingering >= maxLingering {
-		return nil, fmt.Errorf("%d starts of other jails wait for file systems that do not answer", lingering)
+		return nil, fmt.Errorf("%s of other jails for a file system that does not answer", count.Of(lingering, "start waits", "starts wait"))
 	}
 	a := &attempt{name: name}
 	a.touch(name)

@@ -49,6 +49,9 @@ func (l *Launcher) fork(p *prepared) (f *forked, err error) {
 		return nil, err
 	}
 	f.warn(warning)
+	if !spec.Userns.Enabled && warning == "" && l.life != cgroup.Alone {
+		f.warn(l.cgroups.Warning()) // others have the kernel's own limit, whatever cgroups there are
+	}
 	p.fds.Memory = f.group.MemoryEvents()
 	p.set.MemoryEvents = p.fds.Memory >= 0
 	group := f.group // a return of nil, err has taken f away before what is deferred

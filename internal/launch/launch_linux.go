@@ -104,9 +104,6 @@ func (l *Launcher) Warnings() []string {
 	if l.noSFTP != "" {
 		w = append(w, l.noSFTP)
 	}
-	if why := l.cgroups.Warning(); why != "" && !l.rootless && l.life != cgroup.Alone {
-		w = append(w, why)
-	}
 	return w
 }
 

@@ -100,3 +100,16 @@ func TestOldSessionsLiveOn(t *testing.T) {
 	require.NoError(t, err)
 	assert.Zero(t, n, "it has ended")
 }
+
+// TestWarnsOfJailsWithoutABound: who has a user namespace has the kernel's bound, so that
+// only the others are told of, and by name.
+func TestWarnsOfJailsWithoutABound(t *testing.T) {
+	bothModes(t, func(t *testing.T, userns bool) {
+		l := launcher(t)
+		l.WithoutCgroups()
+		assert.NotContains(t, strings.Join(l.Warnings(), "\n"), "no limit on")
+		j, err := startWith(t, l, newSpec(newRootfs(t), userns))
+		require.NoError(t, err)
+		assert.Equal(t, !userns, strings.Contains(j.Warning, "no limit on their processes"), j.Warning)
+	})
+}

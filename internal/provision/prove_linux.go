@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"jail/internal/count"
 )
 
 // A login is proven by a login: ssh to the sshd that runs, over the loopback address, by a
@@ -101,7 +103,7 @@ func (o *Options) prove(ctx context.Context, j *journal, p *Plan) error {
 		proven++
 	}
 	if n := len(p.Logins) - proven; n > 0 {
-		fmt.Fprintf(o.Stdout, "%d more are made and not tried: one login of a jail is, of %d jails at most\n", n, maxProofs)
+		fmt.Fprintf(o.Stdout, "%s made and not tried: one login of a jail is, of %d jails at most\n", count.Of(n, "more is", "more are"), maxProofs)
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"jail/config"
 	"jail/config/examples"
+	"jail/internal/count"
 	"jail/internal/rootpath"
 	"jail/internal/sys"
 )
@@ -254,7 +255,7 @@ func Undo(o Options, dry bool) error {
 		return err
 	} else if len(left) > 0 {
 		names := strings.Join(left[:min(8, len(left))], ", ")
-		return fmt.Errorf("%d logins are left (%s): without sshd's block they would not be kept in their jails; jail rm them first", len(left), names)
+		return fmt.Errorf("%s left (%s), which without sshd's block would not be kept in a jail; jail rm first", count.Of(len(left), "login is", "logins are"), names)
 	}
 	for _, s := range o.undos() {
 		if s.have {

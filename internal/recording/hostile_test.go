@@ -99,7 +99,7 @@ func TestRecorderSaysLittle(t *testing.T) {
 	r.Recorder.said["bob"] = s
 	r.saying.Unlock()
 	r.whole(begin(false), wire.AppendDropped(nil, 1))
-	assert.Regexp(t, `\n1\d\d lines on login bob were left out\n`, r.said())
+	assert.Regexp(t, `\nleft out: 1\d\d lines on login bob\n`, r.said())
 }
 
 // TestRecorderLooksUpSoMany: who connects faster than it is looked up who he is is thrown out,

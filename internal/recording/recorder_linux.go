@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"jail/internal/count"
 	"jail/internal/fdsock"
 	"jail/internal/inforce"
 	"jail/internal/jail"
@@ -65,7 +66,7 @@ func (r *Recorder) say(login, format string, args ...any) {
 	s := r.said[login]
 	if time.Since(s.since) >= time.Minute {
 		if s.missed > 0 {
-			r.Log("%d lines on login %s were left out", s.missed, login)
+			r.Log("left out: %s on login %s", count.Of(s.missed, "line", "lines"), login)
 		}
 		s = said{since: time.Now()}
 	}
@@ -351,8 +352,8 @@ func (c *cast) packet(p []byte, first bool, pid int, uid uint32) bool {
 	case wire.TypeDropped:
 		var n uint64
 		if n, err = wire.DecodeDropped(body); err == nil {
-			c.event(Marker, fmt.Appendf(nil, "%d bytes are missing here: the recorder was too slow", n))
-			c.recorder.say(c.who.Login, "recording %s of login %s: %d bytes were dropped, the recorder was too slow", c.id, c.who.Login, n)
+			c.event(Marker, []byte(count.Of(n, "byte is", "bytes are")+" missing here: the recorder was too slow"))
+			c.recorder.say(c.who.Login, "recording %s of login %s: %s dropped, the recorder was too slow", c.id, c.who.Login, count.Of(n, "byte was", "bytes were"))
 		}
 	default:
 		return false
@@ -399,7 +400,7 @@ func (c *cast) event(k Kind, data []byte) {
 			return
 		}
 	}
-	if c.lost > 0 && c.put(c.enc.event(at, Marker, fmt.Appendf(nil, "%d bytes are missing here: they could not be written", c.lost))) {
+	if c.lost > 0 && c.put(c.enc.event(at, Marker, []byte(count.Of(c.lost, "byte is", "bytes are")+" missing here: the file could not be written"))) {
 		c.lost = 0
 	}
 	c.put(c.enc.event(at, k, data))

@@ -296,7 +296,7 @@ func TestRecorderWithoutRoom(t *testing.T) {
 	c.event(Output, []byte("d"))
 	c.close()
 	assert.Equal(t, 1, said)
-	assert.Regexp(t, `^o a\nm \d+ bytes are missing here: they could not be written\no d\n$`, shown(t, path))
+	assert.Regexp(t, `^o a\nm \d+ bytes are missing here: the file could not be written\no d\n$`, shown(t, path))
 }
 
 func TestFollow(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"jail/internal/control"
+	"jail/internal/count"
 	"jail/internal/event"
 	"jail/internal/fdsock"
 	"jail/internal/jail"
@@ -392,7 +393,7 @@ func (s *server) found(n int, j *jailState, c *control.Conn) {
 	}
 	s.follow(n, j, c.PID, c.PIDFD, c.FD, -1, true)
 	s.metrics.Counters.Found(j.name, c.Status.Sessions)
-	s.logRecorded("jail %s runs already: pid %d, %d sessions", j.name, c.PID, c.Status.Sessions)
+	s.logRecorded("jail %s runs already: pid %d, %s", j.name, c.PID, count.Of(c.Status.Sessions, "session", "sessions"))
 	for i := range j.logins {
 		if lg := s.logins.at(i); lg.fd >= 0 {
 			j.orders.Add(launch.Identity(&lg.spec), lg.fd)

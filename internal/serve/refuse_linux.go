@@ -5,6 +5,7 @@ import (
 	"syscall"
 	"time"
 
+	"jail/internal/count"
 	"jail/internal/sys"
 	"jail/internal/wire"
 )
@@ -36,11 +37,11 @@ func (s *server) refuse(key int, name string, logins []int, text, why string) (a
 	s.seq++
 	id := fmt.Sprintf("s%07x", (uint32(time.Now().Unix())<<10^s.seq)&0xfffffff)
 	all = true
-	count := 0
+	n := 0
 	var m sys.MsgBuf
 	for _, i := range logins {
 		lg := s.logins.at(i)
-		before := count
+		before := n
 		for all && lg.fd >= 0 {
 			if s.holding[key]+s.closer.Left(key) >= maxRefused {
 				all = false
@@ -57,19 +58,19 @@ func (s *server) refuse(key int, name string, logins []int, text, why string) (a
 				s.closer.Close(key, fd)
 				continue
 			}
-			count++
+			n++
 			_ = sys.SendMsg(fd, wire.AppendRefused(nil, wire.Refused{Status: 125, ID: id, Text: text}), nil, false, &m)
 			s.refused[fd] = refused{key}
 			s.holding[key]++
 			s.timers.Set(timerRefused-fd, sys.MonotonicMillis()+lingerFor)
 			_ = s.watch(fd, syscall.EPOLLRDHUP, kindRefused, fd)
 		}
-		if count > before {
-			s.records.Refused(name, lg.spec.Name, id, count-before, why)
+		if n > before {
+			s.records.Refused(name, lg.spec.Name, id, n-before, why)
 		}
 	}
-	if count > 0 {
-		s.logRecorded("id=%s jail %s: refused %d connections: %s", id, name, count, why)
+	if n > 0 {
+		s.logRecorded("id=%s jail %s: refused %s: %s", id, name, count.Of(n, "connection", "connections"), why)
 	}
 	return all
 }

@@ -14,6 +14,7 @@ import (
 	"jail/config"
 	"jail/internal/cgroup"
 	"jail/internal/control"
+	"jail/internal/count"
 	"jail/internal/environ"
 	"jail/internal/fdsock"
 	"jail/internal/hostfiles"
@@ -114,8 +115,8 @@ func (s *server) apply(reg *config.Registry) (errs []error) {
 	}
 	if len(left) > 0 {
 		// A jail's PID 1 has the same limit, and fewer logins.
-		errs = append(errs, fmt.Errorf("%d logins have no socket, %s first: of the %d descriptors that RLIMIT_NOFILE allows, sockets take %d; raise LimitNOFILE= of the unit, or ulimit -n, and start jail-init serve anew",
-			len(left), left[0], s.maxLogins+spareFDs, s.maxLogins))
+		errs = append(errs, fmt.Errorf("%s no socket, %s first: of the %d descriptors that RLIMIT_NOFILE allows, sockets take %d; raise LimitNOFILE= of the unit, or ulimit -n, and start jail-init serve anew",
+			count.Of(len(left), "login has", "logins have"), left[0], s.maxLogins+spareFDs, s.maxLogins))
 	}
 	for name, n := range s.byName {
 		j := s.jails.at(n)
@@ -506,7 +507,7 @@ func (s *server) loaded(reg *config.Registry, err, network error, answer func(li
 		if len(lines) > 0 {
 			verdict = wire.VerdictFaults
 		}
-		s.log("reloaded: %d jails", len(reg.Jails))
+		s.log("reloaded: %s", count.Of(len(reg.Jails), "jail", "jails"))
 		s.networkAgain()
 	}
 	s.recordRegistry(err, len(lines))

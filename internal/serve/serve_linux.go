@@ -28,6 +28,7 @@ import (
 
 	"jail/config"
 	"jail/internal/cgroup"
+	"jail/internal/count"
 	"jail/internal/fdsock"
 	"jail/internal/hostfiles"
 	"jail/internal/inforce"
@@ -240,7 +241,7 @@ func Run(opt Options) error {
 	if len(s.byName) > many {
 		debug.FreeOSMemory() // what was made of the registry since it was read is more than what is kept
 	}
-	s.log("ready: %d jails, %d logins, sockets in %s", len(s.byName), len(s.byUID), opt.RuntimeDir)
+	s.log("ready: %s, %s, sockets in %s", count.Of(len(s.byName), "jail", "jails"), count.Of(len(s.byUID), "login", "logins"), opt.RuntimeDir)
 	fdsock.Notify("READY=1")
 	return s.loop()
 }

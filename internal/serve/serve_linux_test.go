@@ -916,7 +916,7 @@ func TestControlSocketOfASilentJail(t *testing.T) {
 	w.dial(61002)
 	w.pid1("two") // nobody waits for the silent one
 	r := w.refusal(w.dial(61001))
-	w.logged("id=" + r.ID + " jail one: refused 1 connections: a PID 1 that does not answer has its control socket")
+	w.logged("id=" + r.ID + " jail one: refused 1 connection: a PID 1 that does not answer has its control socket")
 	require.NoError(t, syscall.Stat(fdsock.ControlPath(w.dir, "one"), &after))
 	assert.Equal(t, before.Ino, after.Ino)
 }

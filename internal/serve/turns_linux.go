@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"jail/internal/count"
 	"jail/internal/sys"
 )
 
@@ -44,7 +45,7 @@ func (t *turns) take() (done func(), err error) {
 		left := t.patience - time.Duration(sys.MonotonicMillis()-t.moved.Load())*time.Millisecond
 		if left <= 0 {
 			if err := t.room(); err != nil {
-				return nil, fmt.Errorf("%d starts of other jails are not over, and there is no room for another thread: %w", cap(t.taken), err)
+				return nil, fmt.Errorf("%s not over, and there is no room for another thread: %w", count.Of(cap(t.taken), "start of another jail is", "starts of other jails are"), err)
 			}
 			return func() {}, nil
 		}

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
 
 	"jail/internal/control"
+	"jail/internal/count"
 	"jail/internal/fdsock"
 )
 
@@ -156,7 +156,7 @@ func (l *lines) line() {
 // count says how many lines were left out since the last time.
 func (l *lines) count() {
 	if l.suppressed > 0 {
-		l.say(strconv.Itoa(l.suppressed) + " lines suppressed")
+		l.say(count.Of(l.suppressed, "line", "lines") + " suppressed")
 		l.suppressed = 0
 	}
 }
