@@ -144,9 +144,6 @@ func (v *Voice) Over(last func(reason string)) {
 	}()
 }
 
-// Done is closed when all has been said and everything is closed, after Over.
-func (v *Voice) Done() <-chan struct{} { return v.done }
-
 // pace is what one who reads may still read. Without any left it waits, and by that the
 // jail does, whose socket or pipe is full.
 type pace struct {

@@ -80,7 +80,7 @@ func TestVoice(t *testing.T) {
 	within(t, "lost", lost)
 	var reason string
 	v.Over(func(why string) { reason = why })
-	within(t, "done", v.Done())
+	within(t, "done", v.done)
 	assert.ElementsMatch(t, []string{`one "two"\x1b`, `stderr: panic: x\n`}, h.all())
 	assert.Equal(t, `idle\n`, reason)
 	_, err = sys.Fcntl(conn, syscall.F_GETFD, 0)
@@ -100,7 +100,7 @@ func TestLastWordsOfOneWhoDidNotRead(t *testing.T) {
 	v := Listen(conn, -1, new(Notes), h.log, h.told, func() {})
 	var reason string
 	v.Over(func(why string) { reason = why })
-	within(t, "done", v.Done())
+	within(t, "done", v.done)
 	assert.Equal(t, []string{"last"}, h.all())
 	assert.Equal(t, "idle", reason)
 }
@@ -114,7 +114,7 @@ func TestVoiceOfOneThatStays(t *testing.T) {
 	var m sys.MsgBuf
 	require.NoError(t, sys.SendMsg(jail, wire.AppendText(nil, wire.TypeLog, "last"), nil, true, &m))
 	v.Over(func(string) {})
-	within(t, "done", v.Done())
+	within(t, "done", v.done)
 	assert.Equal(t, []string{"last"}, h.all())
 }
 
@@ -128,7 +128,7 @@ func TestVoiceIsBounded(t *testing.T) {
 	}
 	sys.Close(jail)
 	v.Over(func(string) {})
-	within(t, "done", v.Done())
+	within(t, "done", v.done)
 	assert.Less(t, len(h.all()), 5*maxLines, "a few seconds' worth at the most")
 }
 
@@ -168,7 +168,7 @@ func TestVoiceIsInNoHurry(t *testing.T) {
 	assert.GreaterOrEqual(t, s, int64(maxReads), "it was heard until then")
 	assert.GreaterOrEqual(t, n, int64(maxPieces))
 	v.Over(func(string) {})
-	within(t, "done", v.Done())
+	within(t, "done", v.done)
 	sys.Close(jail)
 	talking.Wait()
 }
@@ -255,17 +255,17 @@ func TestVoiceThatHangs(t *testing.T) {
 	require.NoError(t, sys.SendMsg(otherJail, wire.AppendText(nil, wire.TypeLog, "quick"), nil, true, &m))
 	sys.Close(otherJail)
 	w.Over(func(string) {})
-	within(t, "another jail is heard", w.Done())
+	within(t, "another jail is heard", w.done)
 	assert.Equal(t, []string{"quick"}, o.all())
 	v.Over(func(string) {}) // does not wait
 	select {
-	case <-v.Done():
+	case <-v.done:
 		assert.Fail(t, "it was to hang: this test shows nothing")
 	default:
 	}
 	assert.NotContains(t, h.all(), "behind")
 	end()
-	within(t, "done", v.Done())
+	within(t, "done", v.done)
 }
 
 // TestVoiceOfEvents: what a PID 1 tells is handed on as far as it can be true.
@@ -278,7 +278,7 @@ func TestVoiceOfEvents(t *testing.T) {
 		send(func(p []byte) { require.NoError(t, sys.SendMsg(jail, p, nil, true, &m)) })
 		sys.Close(jail)
 		v.Over(func(why string) { reason = why })
-		within(t, "done", v.Done())
+		within(t, "done", v.done)
 		return reason
 	}
 	of := func(events ...wire.Event) []byte {
@@ -361,7 +361,7 @@ func TestNotesAreSaidOnce(t *testing.T) {
 		}
 		sys.Close(jail)
 		v.Over(func(string) {})
-		<-v.Done()
+		<-v.done
 		want := []string{"a line", "no hosts", fmt.Sprint("of start ", start)}
 		if start == 0 {
 			want = append([]string{"no hosts"}, want...)

@@ -441,9 +441,6 @@ func (f *File) Registry() (*config.Registry, error) {
 	return reg, nil
 }
 
-// Path is the main file of the registry.
-func (f *File) Path() string { return f.sum.Path }
-
 func wrap(path string, err error) error {
 	if err == nil || err == ErrNone {
 		return err

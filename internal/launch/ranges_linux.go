@@ -40,16 +40,6 @@ func (r idRange) overlaps(u jail.Userns) bool {
 	return r.base < uint64(u.Base)+uint64(u.Size) && uint64(u.Base) < r.base+r.size
 }
 
-// RangeInUse returns an error that says who has ids of u, by the kernel's word, or nil if
-// nobody has. Start asks too.
-func (l *Launcher) RangeInUse(u jail.Userns) error {
-	holders, err := l.ranges.inUse(u, 0)
-	if err != nil {
-		return err
-	}
-	return inUseBy(u, holders)
-}
-
 // inUseBy is the error that says who has ids of u, nil if nobody has.
 func inUseBy(u jail.Userns, holders []int) error {
 	if len(holders) == 0 {

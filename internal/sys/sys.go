@@ -321,12 +321,6 @@ func PidfdSendSignal(pidfd int, sig syscall.Signal) error {
 	return justErr(e)
 }
 
-// CloseRange closes the descriptors first to last (close_range(2)).
-func CloseRange(first, last uint) error {
-	_, _, e := syscall.RawSyscall(sysCloseRange, uintptr(first), uintptr(last), 0)
-	return justErr(e)
-}
-
 // Prctl is prctl(2).
 func Prctl(op, arg2, arg3, arg4, arg5 uintptr) (int, error) {
 	r, _, e := syscall.RawSyscall6(syscall.SYS_PRCTL, op, arg2, arg3, arg4, arg5, 0)

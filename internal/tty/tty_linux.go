@@ -14,7 +14,6 @@ import (
 const (
 	tcgets2     = 0x802c542a
 	tcsets2     = 0x402c542b
-	tcsetsw2    = 0x402c542c
 	tcsetsf2    = 0x402c542d
 	tiocswinsz  = 0x5414
 	tiocgwinsz  = 0x5413
@@ -45,10 +44,8 @@ func IsTerminal(fd int) bool {
 // SetTermios sets the modes of fd at once.
 func SetTermios(fd int, t *wire.Termios) error { return sys.IoctlPtr(fd, tcsets2, unsafe.Pointer(t)) }
 
-// Restore sets the modes of fd once its output has drained (TCSADRAIN).
-func Restore(fd int, t *wire.Termios) error { return sys.IoctlPtr(fd, tcsetsw2, unsafe.Pointer(t)) }
-
-// RestoreFlushed is Restore, and drops what has not been read (TCSAFLUSH).
+// RestoreFlushed sets the modes of fd once its output has drained, and drops what has not
+// been read (TCSAFLUSH).
 func RestoreFlushed(fd int, t *wire.Termios) error {
 	return sys.IoctlPtr(fd, tcsetsf2, unsafe.Pointer(t))
 }
