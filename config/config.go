@@ -90,6 +90,9 @@ type Registry struct {
 	Acknowledged map[string][]string
 	// Explained is the jail of Options.Explain, nil if there is none.
 	Explained *Explanation
+	// MatchGroups are the groups of the [[match]] that are usable, in order. What is in force
+	// does not have them.
+	MatchGroups []string
 }
 
 // Fault is one part of the registry that is out of service, and why: a jail with all

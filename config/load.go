@@ -101,6 +101,11 @@ func build(ps problems, path string, sources []source, opt Options) (*Registry, 
 	reg.Metrics = v.metrics()
 	reg.Accounts = v.host.elsewhere
 	reg.Reserved = v.reservedPorts()
+	for _, m := range v.matches {
+		if m.Group.usable() && !m.blind {
+			reg.MatchGroups = append(reg.MatchGroups, m.Group.v)
+		}
+	}
 	reg.Warnings = v.warnings.Sorted()
 	if len(v.errors) > 0 {
 		errs := append(v.errors, reg.Errors()...)

@@ -365,6 +365,69 @@ func TestSetup(t *testing.T) {
 	assert.NoFileExists(t, dropin)
 	sameState(t, bare, "")
 
+	// Groups of [[match]] get there by the same block, also when they come later.
+	require.NoError(t, command("groupadd", "-g", "74500", "class"))
+	require.NoError(t, command("useradd", "-K", "SUB_UID_COUNT=0", "-M", "-G", "class", "-d", emptyHome, "-s", enterPath, "anna"))
+	match := func(groups ...string) {
+		text := "version = 1\n[template.t]\nrootfs = \"" + jailsDir + "/{user}\"\n"
+		for _, g := range groups {
+			text += "[[match]]\ngroup = \"" + g + "\"\ntemplate = \"t\"\n"
+		}
+		require.NoError(t, os.MkdirAll(filepath.Dir(registryPath), 0o755))
+		require.NoError(t, os.WriteFile(registryPath, []byte(text), 0o644))
+	}
+	forcedOf := func(user string) string {
+		out, err := exec.Command("/usr/sbin/sshd", "-T", "-C", "user="+user+",host=localhost,addr=127.0.0.1").Output()
+		require.NoError(t, err)
+		return string(out)
+	}
+	require.Zero(t, jailVerb(t, "", "setup").status)
+	assert.NotContains(t, forcedOf("anna"), "jail-enter")
+	match("class")
+	require.NoError(t, os.Mkdir(jailsDir+"/anna", 0o755))
+	t.Cleanup(func() { os.Remove(jailsDir + "/anna") })
+	r = jailVerb(t, "", "check", "anna")
+	assert.Contains(t, r.stdout+r.stderr, "jail setup")
+	require.NoError(t, os.WriteFile(dropin, []byte(strings.Replace(contents(dropin), "AllowTcpForwarding no", "AllowTcpForwarding yes", 1)), 0o644))
+	r = jailVerb(t, "", "setup", "--dry-run")
+	assert.Contains(t, r.stdout, "to do:  sshd's block, in "+dropin+", for group class as well\n    --- "+dropin+"\n    -Match Group jailed\n    +Match Group jailed,class\n")
+	assert.NotContains(t, contents(dropin), "class")
+	require.Zero(t, jailVerb(t, "", "setup").status)
+	assert.Contains(t, forcedOf("anna"), "forcecommand exec /usr/bin/jail-enter --forced\n")
+	assert.Contains(t, contents(dropin), "AllowTcpForwarding yes", "what has been changed by hand stays")
+	// It is for more of them, never for fewer: nobody gets onto the host by that.
+	match()
+	r = jailVerb(t, "", "setup")
+	assert.NotContains(t, r.stdout, "done:")
+	assert.Contains(t, contents(dropin), "Match Group jailed,class\n")
+	// Nobody is kept out of the host by a group that a system account is in.
+	require.NoError(t, command("groupadd", "-g", "74501", "mixed"))
+	require.NoError(t, command("usermod", "-aG", "mixed", "daemon"))
+	match("class", "mixed")
+	r = jailVerb(t, "", "setup")
+	assert.Contains(t, r.stdout, "is not for group mixed of the registry's [[match]]: daemon would not get onto the host any more")
+	assert.NotContains(t, contents(dropin), "mixed")
+	require.NoError(t, command("gpasswd", "-d", "daemon", "mixed"))
+	// A registry that cannot be read says nothing of groups.
+	require.NoError(t, os.WriteFile(registryPath, []byte("version = 7\n"), 0o644))
+	assert.Contains(t, jailVerb(t, "", "setup").stderr, "it is not known which groups")
+	match("class")
+	r = jailVerb(t, "", "rm", "anna")
+	assert.Equal(t, 1, r.status)
+	assert.Contains(t, r.stderr, `match group = "class" gives login anna its jail, so it stays: gpasswd -d anna class `)
+	r = jailVerb(t, "", "setup", "--undo")
+	assert.Contains(t, r.stderr, "1 logins are left (anna)")
+	assert.Contains(t, r.stderr, "by taking it out of the registry")
+	require.NoError(t, command("userdel", "anna"))
+	require.NoError(t, os.WriteFile(dropin, []byte(strings.Replace(contents(dropin), "AllowTcpForwarding yes", "AllowTcpForwarding no", 1)), 0o644))
+	require.NoError(t, os.WriteFile(registryPath, []byte("version = 1\n"), 0o644))
+	require.Zero(t, jailVerb(t, "", "setup", "--undo").status)
+	assert.NoFileExists(t, dropin)
+	for _, g := range []string{"class", "mixed"} {
+		require.NoError(t, command("groupdel", g))
+	}
+	sameState(t, bare, "groups of the block")
+
 	// One file, and an sshd that runs and is told.
 	port := freePort(t)
 	text := fmt.Sprintf("Port %d\nListenAddress 127.0.0.1\nPidFile %s\n%s", port, pidFile, sshdCommon)

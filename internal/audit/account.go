@@ -298,6 +298,11 @@ func (a *auditor) checkShells() {
 	}
 }
 
+// madeBy reports whether a [[match]] of that group makes the login's jail.
+func (a *auditor) madeBy(l *login, group string) bool {
+	return a.blocks[l.jail.Name].Match == fmt.Sprintf("group = %q", group)
+}
+
 // checkGroups reports groups of the host. Those that are as good as root are
 // errors of the registry.
 func (a *auditor) checkGroups(l *login) {
@@ -305,7 +310,7 @@ func (a *auditor) checkGroups(l *login) {
 		if g.name == a.opt.BlockGroup || slices.Contains(a.matches.groups, g.name) {
 			continue // sshd knows the logins by it, or will
 		}
-		if a.blocks[l.jail.Name].Match == fmt.Sprintf("group = %q", g.name) {
+		if a.madeBy(l, g.name) {
 			continue // who leaves it has no jail
 		}
 		inside := "it is not known inside"

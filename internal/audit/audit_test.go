@@ -813,6 +813,13 @@ func TestFindings(t *testing.T) {
 			w.sshd("debian")
 			w.files["/etc/ssh/sshd_config"] = fakeFile{text: "Match Group jailed\n\tForceCommand exec /usr/bin/jail-enter --forced\n"}
 		}, []want{{Error, "/etc/ssh/sshd_config:2", "sends members of group jailed", "usermod -aG jailed alice"}}, []string{"sshd_config, "}},
+		{"a login of a group that the block is not for yet", func(w *world) {
+			w.sshd("debian")
+			w.group = "students:x:78:alice\n"
+			w.blocks = map[string]config.Block{"web": {Match: `group = "students"`}}
+			w.files["/etc/ssh/sshd_config"] = fakeFile{text: "Match Group jailed\n\tForceCommand exec /usr/bin/jail-enter --forced\n"}
+		}, []want{{Error, "/etc/ssh/sshd_config:2", `sends members of group jailed into their jails, and those of the [[match]] group = "students" not`, "jail setup"}},
+			[]string{"usermod", "sshd_config, "}},
 		{"a block that is for the login and not followed", func(w *world) {
 			w.sshd("debian")
 			w.group = "jailed:x:77:alice\n"

@@ -43,6 +43,15 @@ func (a *auditor) checkBlock(l *login) bool {
 			return true
 		}
 	}
+	// The login's own group, where a [[match]] names it, is for setup to put into the block.
+	if match := a.blocks[l.jail.Name].Match; strings.HasPrefix(match, "group = ") && (len(a.matches.blocks) == 0 || len(a.matches.blocks[0].groups()) > 0) {
+		where, what := "sshd_config", "the block for jails is not installed, "
+		if len(a.matches.blocks) > 0 {
+			where, what = a.matches.blocks[0].where, "sends members of group "+strings.Join(a.matches.blocks[0].groups(), ",")+" into their jails, and those of the [[match]] "+match+" not, "
+		}
+		a.add(l, Error, "sshd-block", where, what+so, "jail setup")
+		return true
+	}
 	for _, b := range a.matches.blocks {
 		for _, name := range b.groups() {
 			if !strings.ContainsAny(name, "!*?") {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -12,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"jail/config"
-	"jail/config/examples"
 	"jail/internal/count"
 	"jail/internal/rootpath"
 	"jail/internal/sys"
@@ -48,7 +48,7 @@ func Setup(o Options, dry bool) error {
 	}
 	for _, s := range steps {
 		if s.have {
-			fmt.Fprintf(o.Stdout, "there:  %s\n", s.what)
+			fmt.Fprintf(o.Stdout, "there:  %s\n%s", s.what, s.more)
 			continue
 		}
 		if dry {
@@ -116,23 +116,43 @@ func (o *Options) setups() ([]setup, error) {
 	return steps, nil
 }
 
-// blockStep is sshd's part.
+// blockStep is sshd's part: the block, for the group of setup's own and those of [[match]]. One that is there is
+// for more groups afterwards, never for fewer: who is in them would not be kept in a jail any more.
 func (o *Options) blockStep() (setup, error) {
 	text, err := os.ReadFile(sshdConfig)
 	if err != nil {
 		return setup{}, err
 	}
+	groups, notes, err := o.matchGroups()
+	if err != nil {
+		return setup{}, err
+	}
 	files, _ := filepath.Glob(filepath.Join(filepath.Dir(sshdDropin), "*.conf"))
 	byInclude := includes(string(text), filepath.Dir(sshdConfig), sshdDropin)
-	if forces(string(text)) {
-		return setup{what: "sshd's block, in " + sshdConfig, have: true}, nil
+	if !byInclude {
+		files = nil
 	}
-	for _, f := range files {
-		if t, err := os.ReadFile(f); err == nil && byInclude && forces(string(t)) {
-			return setup{what: "sshd's block, in " + f, have: true}, nil
+	for _, f := range append([]string{sshdConfig}, files...) {
+		t, err := os.ReadFile(f)
+		if err != nil || !forces(string(t)) {
+			continue
 		}
+		had, ours := blockGroups(string(t))
+		missing := slices.DeleteFunc(slices.Clone(groups), func(g string) bool { return sendsGroup(string(t), g) })
+		step := setup{what: "sshd's block, in " + f, have: true, more: notes}
+		switch {
+		case len(missing) == 0:
+		case !ours:
+			step.more += fmt.Sprintf("note:   its Match is not as jail setup writes it, and sends nobody of group %s of the registry's [[match]] into a jail; add that to its Match Group\n", strings.Join(missing, ", "))
+		default:
+			was, now := matchLine+listOf(had)+"\n", matchLine+listOf(append(had, missing...))+"\n"
+			step.what += ", for group " + strings.Join(missing, ", ") + " as well"
+			step.have, step.more = false, "    --- "+f+"\n    -"+was+"    +"+now+notes
+			step.do = func() error { return changeSSHD(f, string(t), strings.Replace(string(t), was, now, 1)) }
+		}
+		return step, nil
 	}
-	block := installed(examples.SSHD, o.Enter)
+	block := installed(blockFor(groups), o.Enter)
 	file, was, next := sshdDropin, "", block
 	if !byInclude {
 		file, was, next = sshdConfig, string(text), withBlock(string(text), block)
@@ -143,20 +163,59 @@ func (o *Options) blockStep() (setup, error) {
 		}
 	}
 	return setup{
-		what: "sshd's block, in " + file, more: difference(file, strings.TrimPrefix(next, was)),
-		do: func() error {
-			if _, err := command("", "sshd", "-t"); err != nil {
-				return fmt.Errorf("sshd's configuration has a fault already: %w", err)
-			}
-			if err := writeSSHD(file, next); err != nil {
-				return err
-			}
-			if _, err := command("", "sshd", "-t"); err != nil {
-				return errors.Join(err, putBack(file, was))
-			}
-			return reloadSSHD()
-		},
+		what: "sshd's block, in " + file, more: difference(file, strings.TrimPrefix(next, was)) + notes,
+		do: func() error { return changeSSHD(file, was, next) },
 	}, nil
+}
+
+// changeSSHD puts text in the place of what is in a file of sshd's, if sshd takes it, and has sshd read it.
+func changeSSHD(file, was, next string) error {
+	if _, err := command("", "sshd", "-t"); err != nil {
+		return fmt.Errorf("sshd's configuration has a fault already: %w", err)
+	}
+	if err := writeSSHD(file, next); err != nil {
+		return err
+	}
+	if _, err := command("", "sshd", "-t"); err != nil {
+		return errors.Join(err, putBack(file, was))
+	}
+	return reloadSSHD()
+}
+
+// matchGroups are the groups that the block is for besides Group: those of [[match]] that have nobody in them
+// whom it would keep out of the host, and notes on the others.
+func (o *Options) matchGroups() (groups []string, notes string, err error) {
+	if _, err := os.Stat(o.ConfigPath); errors.Is(err, os.ErrNotExist) {
+		return nil, "", nil
+	}
+	reg, err := config.Load(o.ConfigPath, config.Options{RuntimeDir: o.RuntimeDir, SkipPlaces: true})
+	if err != nil {
+		return nil, "", fmt.Errorf("the registry has a fault, so it is not known which groups sshd's block is for (jail check): %v", err)
+	}
+	defs, _ := os.ReadFile("/etc/login.defs")
+	min := newHost(nil, nil, defs).uidMin
+	for _, g := range reg.MatchGroups {
+		if strings.ContainsAny(g, "\"' \t\\#") { // nothing that sshd_config takes as it is
+			notes += fmt.Sprintf("note:   sshd's block is not for group %q of the registry's [[match]], a name that cannot stand there\n", g)
+			continue
+		}
+		found, _, err := config.Members(g)
+		if err != nil {
+			return nil, "", err
+		}
+		var no []string
+		for _, a := range found {
+			if a.UID < min {
+				no = append(no, a.Name)
+			}
+		}
+		if len(no) > 0 {
+			notes += fmt.Sprintf("note:   sshd's block is not for group %s of the registry's [[match]]: %s would not get onto the host any more, and no jail can hold system accounts; take them out of the group\n", g, some(no))
+			continue
+		}
+		groups = append(groups, g)
+	}
+	return groups, notes, nil
 }
 
 // difference shows lines that are added to a file, as diff(1) does.
@@ -255,7 +314,8 @@ func Undo(o Options, dry bool) error {
 		return err
 	} else if len(left) > 0 {
 		names := strings.Join(left[:min(8, len(left))], ", ")
-		return fmt.Errorf("%s left (%s), which without sshd's block would not be kept in a jail; jail rm first", count.Of(len(left), "login is", "logins are"), names)
+		return fmt.Errorf("%s left (%s): without sshd's block they would not be kept in their jails; jail rm them first, "+
+			"and those that a [[match]] gives a jail by taking it out of the registry", count.Of(len(left), "login is", "logins are"), names)
 	}
 	for _, s := range o.undos() {
 		if s.have {
@@ -314,7 +374,7 @@ func (o *Options) undos() []setup {
 			return err
 		}})
 	}
-	if text, err := os.ReadFile(sshdDropin); err == nil && string(text) == installed(examples.SSHD, o.Enter) {
+	if text, err := os.ReadFile(sshdDropin); err == nil && o.wrote(string(text)) {
 		steps = append(steps, setup{what: "sshd's block is removed: " + sshdDropin, do: func() error {
 			return o.unblock(sshdDropin, string(text), "")
 		}})
@@ -338,6 +398,12 @@ func (o *Options) undos() []setup {
 		}
 	}
 	return steps
+}
+
+// wrote reports whether text is the block as Setup writes it, for whichever groups.
+func (o *Options) wrote(text string) bool {
+	groups, ok := blockGroups(text)
+	return ok && text == installed(blockFor(groups), o.Enter)
 }
 
 // unblock takes the block out of sshd's configuration.

@@ -3,7 +3,11 @@ package provision
 import (
 	"path"
 	"path/filepath"
+	"regexp"
 	"strings"
+
+	"jail/config/examples"
+	"jail/internal/environ"
 )
 
 // sshd's configuration as text: where the block for jails goes, and whether it is there.
@@ -72,6 +76,66 @@ func withoutBlock(text string) string {
 		return text
 	}
 	return before + after
+}
+
+const matchLine = "Match Group " + Group
+
+// blockFor is the block for members of Group and of other groups.
+func blockFor(groups []string) string {
+	return strings.Replace(examples.SSHD, matchLine+"\n", matchLine+listOf(groups)+"\n", 1)
+}
+
+func listOf(groups []string) string {
+	list := ""
+	for _, g := range groups {
+		if g != Group {
+			list += "," + g
+		}
+	}
+	return list
+}
+
+// ourMatch is a Match as blockFor writes it.
+var ourMatch = regexp.MustCompile(`(?m)^` + matchLine + `((?:,[^\s,]+)*)$`)
+
+// blockGroups are the other groups that the block in sshd_config(5) text is for, as blockFor has written it;
+// what is below its Match may have been changed since. ok is false if there is no such block.
+func blockGroups(text string) (groups []string, ok bool) {
+	m := ourMatch.FindStringSubmatch(text)
+	if m == nil {
+		return nil, false
+	}
+	if m[1] != "" {
+		groups = strings.Split(m[1][1:], ",")
+	}
+	return groups, true
+}
+
+// sendsGroup reports whether a block with a ForceCommand of ours in sshd_config(5) text is for a group,
+// by its name or a pattern.
+func sendsGroup(text, group string) bool {
+	in := false
+	for line := range strings.Lines(text) {
+		f := strings.Fields(strings.Replace(line, "=", " ", 1))
+		if len(f) < 2 {
+			continue
+		}
+		switch {
+		case strings.EqualFold(f[0], "Match"):
+			in = false
+			for i := 1; i+1 < len(f); i += 2 {
+				if !strings.EqualFold(f[i], "Group") {
+					continue
+				}
+				for _, p := range strings.Split(f[i+1], ",") {
+					in = in || environ.Matches(p, group)
+				}
+			}
+		case in && strings.EqualFold(f[0], "ForceCommand") && strings.Contains(line, "jail-enter"):
+			return true
+		}
+	}
+	return false
 }
 
 // installed is the block with the paths that an installation has its programs in.

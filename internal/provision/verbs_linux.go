@@ -123,7 +123,7 @@ func (o *Options) planRemoval(name string, purge bool) (p *Plan, last bool, err 
 	spec, in := reg.Login(name)
 	switch {
 	case in != nil && reg.Blocks[spec.Name].Match != "":
-		return nil, false, fmt.Errorf("%s: match %s gives login %s its jail: take the account from there, or from the host, and reload", reg.Files[spec.Name], reg.Blocks[spec.Name].Match, name)
+		return nil, false, fmt.Errorf("%s: match %s gives login %s its jail, so it stays: %s, then jail reload; or jail disable %s --login", reg.Files[spec.Name], reg.Blocks[spec.Name].Match, name, unmatch(reg.Blocks[spec.Name].Match, name), name)
 	case in != nil:
 		l.Jail, l.Rootfs, l.File, l.Mounts, l.HostUID = spec.Name, spec.Source.Path, reg.Files[spec.Name], spec.Mounts, uint32(in.HostUID)
 		if spec.Userns.Enabled {
@@ -193,6 +193,14 @@ func (o *Options) planRemoval(name string, purge bool) (p *Plan, last bool, err 
 	// A home that others have too, or that is no home, stays.
 	pl.Home = there && owner == u.UID && u.Home != "/" && sharers(t.passwd, u.Home) <= 1
 	return p, last, nil
+}
+
+// unmatch says how an account leaves what a [[match]] says of accounts.
+func unmatch(match, name string) string {
+	if group, ok := strings.CutPrefix(match, "group = "); ok {
+		return fmt.Sprintf("gpasswd -d %s %s (or in the directory, if it is there) or userdel %s", name, strings.Trim(group, `"`), name)
+	}
+	return fmt.Sprintf("userdel %s (or in the directory, if it is there), or change the match", name)
 }
 
 // sharers counts the users of passwd(5) text that have a home directory.
