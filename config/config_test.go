@@ -125,6 +125,7 @@ on_disconnect = "hup"
 x11 = true
 record = "tty"
 record_input = true
+log_commands = "full"
 env    = { A = "default", B = "b" }
 env_accept = ["EDITOR", "GIT_*"]
 resolv_conf = "rootfs"
@@ -148,6 +149,7 @@ env_accept = ["APP_*", "EDITOR"]
 resolv_conf = "host"
 timezone = "host"
 record = "off"
+log_commands = "none"
 limits = { memory = "1G", cpu = "150%" }
 mounts = [ { source = "/srv/www", target = "/var/www", readonly = true }, { source = "/srv/doc2", target = "/doc" } ]
 [jail.web.users]
@@ -178,7 +180,7 @@ timezone = "rootfs"
 			},
 			Limits:    jail.Limits{MemoryBytes: 512 << 20, Pids: 7},
 			Logins:    []jail.Login{{Name: "centos", HostUID: 1500, UID: 1500}},
-			EnvAccept: []string{"EDITOR", "GIT_*"}, OwnResolver: true, Timezone: "Europe/Paris", Record: true, RecordInput: true,
+			EnvAccept: []string{"EDITOR", "GIT_*"}, OwnResolver: true, Timezone: "Europe/Paris", Record: true, RecordInput: true, Commands: jail.CommandsFull,
 		},
 		{
 			Name: "web", Source: jail.Source{Path: "/srv/web"}, Hostname: "web.example", IdleTimeout: 90 * time.Second, Autostart: true,
@@ -296,6 +298,7 @@ func TestFaultIsReportedWithItsLineAndKey(t *testing.T) {
 		"metrics that node_exporter skips":   {"version = 1\n[host]\nmetrics = \"/var/lib/x/jail.txt\"", []string{`:3: host.metrics: "/var/lib/x/jail.txt" does not end in .prom`}},
 		"metrics at a relative path":         {"version = 1\n[host]\nmetrics = \"jail.prom\"", []string{`:3: host.metrics: "jail.prom" is relative`}},
 		"record of something else":           {`record = "all"`, []string{`:5: jail.web.record: "all" is nothing that can be recorded, write "tty" or "off"`}},
+		"log_commands of another word":       {`log_commands = "all"`, []string{`:5: jail.web.log_commands: "all" is no part of a command, write "none", "name" or "full"`}},
 		"record_input as a string":           {`record_input = "yes"`, []string{":5: jail.web.record_input: is a string, must be true or false"}},
 		"timezone that is a path":            {`timezone = "../../etc/passwd"`, []string{`:5: jail.web.timezone: "../../etc/passwd" is not a time zone`}},
 		"timezone of a wrong type":           {`timezone = 1`, []string{":5: jail.web.timezone: is a whole number"}},

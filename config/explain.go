@@ -154,6 +154,7 @@ func (d *draft) explainSettings(e *Explanation) {
 	text("timezone", s.Timezone, "host")
 	text("record", s.Record, "off")
 	flag("record_input", s.RecordInput)
+	text("log_commands", s.LogCommands, "none")
 	text("keys", s.Keys, "inside")
 	for i, m := range s.Mounts {
 		how := "read-write"

@@ -187,7 +187,7 @@ func TestEveryKeyOfATemplate(t *testing.T) {
 	keys := map[string]string{
 		"rootfs": `"/srv/t"`, "uid": "7", "gid": "8", "hostname": `"tpl"`, "userns": "false", "idle_timeout": `"2m"`, "autostart": "true",
 		"container_root": "true", "env": `{ A = "1" }`, "mounts": `[ { source = "/srv/x", target = "/x" } ]`, "x11": "true",
-		"on_disconnect": `"kill"`, "env_accept": `[ "EDITOR" ]`, "resolv_conf": `"rootfs"`, "hosts": `"rootfs"`, "timezone": `"Europe/Paris"`, "record": `"tty"`, "record_input": "true",
+		"on_disconnect": `"kill"`, "env_accept": `[ "EDITOR" ]`, "resolv_conf": `"rootfs"`, "hosts": `"rootfs"`, "timezone": `"Europe/Paris"`, "record": `"tty"`, "record_input": "true", "log_commands": `"name"`,
 		"keys": `"anywhere"`, "limits": `{ memory = "1G", cpu = "50%", pids = 9, io_weight = 10 }`, "sftp": `"off"`,
 		"max_sessions": "5", "session_rate": "6", "umask": `"027"`, "nice": "7", "rlimits": "{ nofile = 512 }",
 		"service": `[ { name = "s", exec = [ "/s" ] } ]`, "fresh": `[ "/tmp" ]`,

@@ -16,3 +16,14 @@ func (v *validator) record(ps *problems, spec *jail.Spec, s *settings) {
 		spec.Record = true
 	}
 }
+
+// checkCommands says what is recorded of commands.
+func checkCommands(ps *problems, spec *jail.Spec, c value[string]) {
+	switch {
+	case !c.usable() || c.v == "none":
+	case c.v == "name" || c.v == "full":
+		spec.Commands = jail.Commands(c.v)
+	default:
+		ps.errorf(c.origin, `%s is no part of a command, write "none", "name" or "full"`, shown(c.v))
+	}
+}

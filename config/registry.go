@@ -189,6 +189,9 @@ type settings struct {
 	// RecordInput adds what is typed, passwords that are not shown among it. The default
 	// is false.
 	RecordInput value[bool] `toml:"record_input"`
+	// LogCommands is what the records have of the command a session was asked for: "none" (the
+	// default), "name", the program's name alone, or "full", all of it with what may be secret in it.
+	LogCommands value[string] `toml:"log_commands"`
 	// Keys says where the keys and the authorities of certificates may be kept
 	// by which users log in under a ForceCommand: "inside" (the default) is in
 	// their authorized_keys inside the jail, and a login by another key is

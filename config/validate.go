@@ -172,6 +172,7 @@ func (s settings) over(def settings) settings {
 	s.Timezone = s.Timezone.or(def.Timezone)
 	s.Record = s.Record.or(def.Record)
 	s.RecordInput = s.RecordInput.or(def.RecordInput)
+	s.LogCommands = s.LogCommands.or(def.LogCommands)
 	s.EnvAccept = append(slices.Clone(def.EnvAccept), s.EnvAccept...)
 	s.Acknowledge = append(slices.Clone(def.Acknowledge), s.Acknowledge...)
 	s.Show = append(slices.Clone(def.Show), s.Show...)
@@ -462,6 +463,7 @@ func (v *validator) settings(ps *problems, spec *jail.Spec, s *settings, owner o
 	checkKeys(ps, spec, s.Keys)
 	v.network(ps, spec, s, owner)
 	v.record(ps, spec, s)
+	checkCommands(ps, spec, s.LogCommands)
 }
 
 // checkKeys says where the keys of logins may be kept.

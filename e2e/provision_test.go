@@ -416,7 +416,7 @@ func TestSetup(t *testing.T) {
 	assert.Equal(t, 1, r.status)
 	assert.Contains(t, r.stderr, `match group = "class" gives login anna its jail, so it stays: gpasswd -d anna class `)
 	r = jailVerb(t, "", "setup", "--undo")
-	assert.Contains(t, r.stderr, "1 logins are left (anna)")
+	assert.Contains(t, r.stderr, "1 login is left (anna)")
 	assert.Contains(t, r.stderr, "by taking it out of the registry")
 	require.NoError(t, command("userdel", "anna"))
 	require.NoError(t, os.WriteFile(dropin, []byte(strings.Replace(contents(dropin), "AllowTcpForwarding yes", "AllowTcpForwarding no", 1)), 0o644))

@@ -153,3 +153,96 @@ func TestRecords(t *testing.T) {
 	})
 	require.NoError(t, os.Remove("/var/log/jail"))
 }
+
+// TestCommandsInRecords: of a command there is what log_commands says, as text that can do nothing;
+// of jail exec who has called it as well.
+func TestCommandsInRecords(t *testing.T) {
+	require.NoError(t, os.RemoveAll("/var/log/jail"))
+	reg := oneJail("asked", busyboxRoot, `users = ["centos"]`, fmt.Sprintf("uid = %d", centos.id))
+	own(t, reg)
+	// last is the last session, when it has ended with a status.
+	last := func(status int) (s record.Session) {
+		t.Helper()
+		eventually(t, "it has ended", func() bool {
+			list := sessionsBy(t, "last", "-n", "1")
+			if len(list) == 1 {
+				s = list[0]
+			}
+			return s.Status != nil && *s.Status == status
+		})
+		return s
+	}
+	reload := func(line string) {
+		t.Helper()
+		require.NoError(t, os.WriteFile(registryPath, []byte(reg.text+line+"\n"), 0o644))
+		require.Equal(t, result{}, runCommand(t, exec.Command(initPath, "reload"), nil))
+	}
+	require.Equal(t, 3, run(t, forced, ask{as: centos, cmd: "exit 3 # secret"}).status)
+	assert.Empty(t, last(3).Command, "nobody has asked for it")
+	assert.NotContains(t, contents("/var/log/jail/jails/asked.jsonl"), "secret")
+
+	reload(`log_commands = "full"`)
+	require.Equal(t, 4, run(t, forced, ask{as: centos, cmd: "exit 4 # \x1b[31m\n\"event\":\"x\"\u202e"}).status)
+	assert.Equal(t, `exit 4 # \x1b[31m\n"event":"x"\u202e`, last(4).Command)
+	require.Equal(t, 5, run(t, login, ask{as: centos, cmd: "exit 5 # " + strings.Repeat("\x1b[2J\n\x07", 1<<14)}).status)
+	long := last(5).Command
+	assert.Len(t, long, 4096)
+	assert.True(t, strings.HasPrefix(long, `exit 5 # \x1b[2J\n\a\x1b[2J`) && strings.HasSuffix(long, "..."), long[:40])
+	require.Equal(t, 6, runCommand(t, exec.Command("su", "-", centos.login, "-c", "exit 6"), nil).status)
+	assert.Equal(t, "exit 6", last(6).Command)
+
+	by := exec.Command(initPath, "exec", "asked", "sh", "-c", "exit 7")
+	by.Env = append(os.Environ(), "SUDO_UID=1234")
+	require.Equal(t, 7, runCommand(t, by, nil).status)
+	s := last(7)
+	assert.Equal(t, "sh -c exit 7", s.Command)
+	if assert.NotNil(t, s.Caller) && assert.NotNil(t, s.Caller.UID) {
+		want := "1234"
+		if login := strings.TrimSpace(contents("/proc/self/loginuid")); login != "4294967295" {
+			want = login // which sudo cannot change
+		}
+		assert.Equal(t, want, strconv.FormatUint(uint64(*s.Caller.UID), 10))
+		assert.NotZero(t, s.Caller.PID)
+	}
+	logs := runCommand(t, exec.Command(initPath, "logs", "asked"), nil).stdout
+	assert.Contains(t, logs, " command: exit 6\n")
+	assert.NotContains(t, logs, "\x1b")
+
+	reload(`log_commands = "name"`)
+	require.Equal(t, 8, run(t, forced, ask{as: centos, cmd: "exit 8 # secret"}).status)
+	assert.Equal(t, "exit", last(8).Command)
+	reload(`log_commands = "none"`)
+	require.Equal(t, 9, run(t, forced, ask{as: centos, cmd: "exit 9 # secret"}).status)
+	assert.Empty(t, last(9).Command)
+	assert.NotContains(t, contents("/var/log/jail/jails/asked.jsonl"), "secret")
+}
+
+// TestRecordsOfRun: "jail-init run" keeps records as serve does, of who called as well.
+func TestRecordsOfRun(t *testing.T) {
+	require.NoError(t, os.RemoveAll("/var/log/jail"))
+	reg := oneJail("alone", busyboxRoot, `users = ["centos"]`, fmt.Sprintf("uid = %d", centos.id))
+	alone(t)
+	require.NoError(t, os.WriteFile(registryPath, []byte(reg.text+"log_commands = \"full\"\n"), 0o644))
+	cmd := exec.Command(initPath, "run", "alone")
+	require.NoError(t, cmd.Start())
+	defer func() {
+		assert.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+		assert.NoError(t, cmd.Wait())
+	}()
+	eventually(t, "it runs", func() bool { return stateInPS(t, "alone") == "idle" })
+	require.Equal(t, 3, run(t, forced, ask{as: centos, cmd: "exit 3"}).status)
+	by := exec.Command(initPath, "exec", "alone", "sh", "-c", "exit 4")
+	require.Equal(t, 4, runCommand(t, by, nil).status)
+	var list []record.Session
+	eventually(t, "both have ended", func() bool {
+		list = sessionsBy(t, "last")
+		return len(list) == 2 && list[0].Status != nil && list[1].Status != nil
+	})
+	assert.Equal(t, [3]string{"exec", "", "sh -c exit 4"}, [3]string{list[0].Kind, list[0].Login, list[0].Command})
+	assert.Equal(t, [3]string{"command", centos.login, "exit 3"}, [3]string{list[1].Kind, list[1].Login, list[1].Command})
+	if assert.NotNil(t, list[0].Caller) && assert.NotNil(t, list[1].Caller) {
+		assert.NotNil(t, list[0].Caller.UID)
+		assert.Nil(t, list[1].Caller.UID)
+		assert.Equal(t, "sshd", list[1].Caller.Service)
+	}
+}

@@ -109,6 +109,13 @@ mounts = [ { source = %q, target = "/mnt", readonly = true } ]
 			eventually(t, "her serve listens", func() bool { _, err := os.Stat(socket); return err == nil })
 			assert.Empty(t, jailPIDs("mine"))
 			rootlessSession(t, "mine")
+			// Her records are hers, and below her runtime directory.
+			require.Equal(t, 9, runCommand(t, asAlice(enterPath, "--runtime-dir", aliceRuntime()+"/jail", "-c", "exit 9"), nil).status)
+			eventually(t, "it is in her records", func() bool {
+				r := runCommand(t, asAlice(initPath, "last", "-n", "1"), nil)
+				return strings.Contains(r.stdout, "  alice  mine  command  ") && strings.Contains(r.stdout, "status 9")
+			})
+			assert.DirExists(t, aliceRuntime()+"/jail/log/jails")
 
 			stop := runCommand(t, asAlice(initPath, "stop", "mine"), nil)
 			assert.Equal(t, result{stdout: "jail mine has ended; the next login starts it again (jail disable mine keeps logins out)\n"}, stop)

@@ -37,6 +37,11 @@ func TestSameCaller(t *testing.T) {
 		"a su":                            {[]string{"-jail-enter"}, nil, "caller", wire.Caller{PID: 7}},
 		"a su from somebody's own login":  {[]string{"-jail-enter"}, []string{"SSH_CONNECTION=" + connection, "SSH_USER_AUTH=" + auth, "PWD=/root"}, "caller", wire.Caller{PID: 7}},
 		"a supervisor of one jail":        {[]string{"jail-enter", "--forced"}, []string{"SSH_CONNECTION=" + connection}, own, wire.Caller{PID: 7, SSHD: true, Connection: []byte(connection)}},
+		"a command":                       {[]string{"jail-enter", "--forced"}, []string{"SSH_CONNECTION=" + connection, "SSH_ORIGINAL_COMMAND=id -u\n\x1b"}, "caller", wire.Caller{PID: 7, SSHD: true, Connection: []byte(connection), Command: []byte("id -u\n\x1b")}},
+		"a command by su":                 {[]string{"jail-enter", "-c", "make all"}, nil, "caller", wire.Caller{PID: 7, Command: []byte("make all")}},
+		"a script by su":                  {[]string{"jail-enter", "a", "b c", "", "d"}, nil, "caller", wire.Caller{PID: 7, Command: []byte("a b c  d")}},
+		"a script with a long name":       {[]string{"jail-enter", strings.Repeat("a", 9000), "b"}, nil, "caller", wire.Caller{PID: 7, Command: []byte(strings.Repeat("a", wire.MaxCommand))}},
+		"a long command":                  {[]string{"jail-enter", "-c", strings.Repeat("x\n", 60_000)}, nil, "caller", wire.Caller{PID: 7, Command: []byte(strings.Repeat("x\n", wire.MaxCommand/2))}},
 		"a connection that cannot be one": {[]string{"jail-enter", "--forced"}, []string{"SSH_CONNECTION=" + strings.Repeat("x", 1000)}, "caller", wire.Caller{PID: 7, SSHD: true}},
 	} {
 		for build, program := range map[string]string{"quick": quick, "run": run} {
@@ -66,6 +71,7 @@ func TestSameCaller(t *testing.T) {
 			if len(got.Connection) == 0 {
 				got.Connection = nil
 			}
+			got.Command = append([]byte(nil), got.Command...)
 			assert.Equal(t, c.want, got, "%s, %s", claim, build)
 			_, err = conn.Write(wire.AppendExited(nil, wire.Exited{Code: 3}))
 			require.NoError(t, err)

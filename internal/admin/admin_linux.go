@@ -519,7 +519,8 @@ func Exec(opt Options, name string, id wire.Identity, command []string) (int, er
 		// The identity's own shell runs it, so that the jail decides what there is.
 		args = append([]string{"-c", `exec "$@"`, "sh"}, command...)
 	}
-	return enter.Attach(dial, len(command) == 0, args, os.Environ()), nil
+	told := func(pid uint32) { tellCaller(opt, name, pid, command) }
+	return enter.Attach(dial, len(command) == 0, args, os.Environ(), told), nil
 }
 
 // Wake makes sure that a jail runs: a stopped one is started by its supervisor, as a login

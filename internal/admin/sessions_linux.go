@@ -206,10 +206,15 @@ func lasted(ms *int64) string {
 	return d.String()
 }
 
-// by is what let a login in.
+// by is what let a login in, or who has called jail exec.
 func by(c *record.Caller) string {
-	if c == nil {
+	switch {
+	case c == nil:
 		return "-"
+	case c.UID != nil && c.Service != "":
+		return plain(c.Service) + ":" + callerName(c)
+	case c.UID != nil:
+		return callerName(c)
 	}
 	return plain(c.Service)
 }

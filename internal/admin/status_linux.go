@@ -344,9 +344,13 @@ func entryLine(e *record.Entry) string {
 	add("tty", e.TTY)
 	if c := e.Caller; c != nil {
 		add("by", c.Service)
+		add("caller", callerName(c))
 		add("from", c.Address)
 		add("key", c.Key)
 		add("certificate", c.Certificate)
+	}
+	if e.Command != "" {
+		text += " command: " + plain(e.Command)
 	}
 	if e.Status != nil {
 		add("status", strconv.Itoa(*e.Status))

@@ -11,11 +11,34 @@ import (
 // runtime directory, one of "jail-init run" in the directory of our own socket.
 const callerName = "caller"
 
+// command is what was asked for, for the records: what is behind -c, or all arguments; nothing of a
+// login's shell. A part of one that is longer than they have room for.
+func (s *session) command() []byte {
+	args := s.in.args
+	if len(args) == 2 && args[0] == "-c" {
+		args = args[1:]
+	}
+	if len(args) == 1 {
+		return sys.Bytes(args[0])
+	}
+	text := s.acceptText[:0] // what it was for is over
+	for i, a := range args {
+		if i > 0 && len(text) < cap(text) {
+			text = append(text, ' ')
+		}
+		text = append(text, a[:min(len(a), cap(text)-len(text))]...)
+	}
+	return text
+}
+
 // tellCaller tells the host's supervisor who has called, for its records: where from, by
 // which key, on which terminal. The command runs by then, and nobody waits for this: a
 // supervisor that is not there, is older or is busy goes without.
 func (s *session) tellCaller(env []string) {
 	if s.in.runtimeDir == "" { // the administrator's
+		if s.told != nil {
+			s.told(s.pid)
+		}
 		return
 	}
 	c := wire.Caller{PID: s.pid, SSHD: s.in.fromSSHD(env)}
@@ -33,6 +56,7 @@ func (s *session) tellCaller(env []string) {
 			c.TTY = st.Rdev
 		}
 	}
+	c.Command = s.command()
 	path := append(append(append(s.pathText[:0], s.in.runtimeDir...), '/'), callerName...)
 	fd, e := sys.ConnectAt(syscall.SOCK_SEQPACKET, path)
 	if e == syscall.ENOENT || e == syscall.ECONNREFUSED {

@@ -70,7 +70,8 @@ type session struct {
 	knowsUID bool   // uid is
 	uid      uint32 // the effective one
 
-	pid      uint32 // of the session's process, inside
+	pid      uint32           // of the session's process, inside
+	told     func(pid uint32) // of Attach; nil without
 	recorder recorder
 
 	sshd  bool // sshd has started us, as far as can be told
@@ -136,9 +137,10 @@ func Run(argv, env []string) int {
 func TooLong() int { return complain(tooLong) }
 
 // Attach is a session for the administrator, on a connection dial makes: the
-// shell's arguments are args, and it is a login shell if login is true.
-func Attach(dial func() (int, error), login bool, args, env []string) int {
-	s := &session{in: invocation{login: login, args: args}, dial: dial}
+// shell's arguments are args, and it is a login shell if login is true. told is called when it
+// has begun, with the pid of its process inside.
+func Attach(dial func() (int, error), login bool, args, env []string, told func(pid uint32)) int {
+	s := &session{in: invocation{login: login, args: args}, dial: dial, told: told}
 	return s.run(env)
 }
 

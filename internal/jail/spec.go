@@ -75,6 +75,8 @@ type Spec struct {
 	Timezone string
 	// Record has sessions on a terminal recorded, RecordInput what is typed there, too.
 	Record, RecordInput bool
+	// Commands is what the records of sessions have of the commands.
+	Commands Commands
 	// Keys says where the keys may be kept by which somebody logs in.
 	Keys wire.Keys
 	// Sessions are what its sessions may have.
@@ -276,6 +278,15 @@ func (l *Login) Identity() wire.Identity {
 
 // MaxNameLen is the longest name ValidName accepts, as useradd(8) has it.
 const MaxNameLen = 32
+
+// Commands is what records have of what was asked for.
+type Commands string
+
+// The values of Commands; "" is nothing.
+const (
+	CommandsName Commands = "name" // the program's name alone
+	CommandsFull Commands = "full"
+)
 
 // ValidName reports whether s may name a jail or a login:
 // ^[a-z_][a-z0-9_-]{0,31}$. Only such names ever reach a path, an argument

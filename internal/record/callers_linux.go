@@ -47,12 +47,17 @@ type callers struct {
 	buf    [wire.MaxCaller]byte
 }
 
-// sessionKey says which session of all jails it is: no two jails have one login.
-type sessionKey struct{ uid, pid uint32 }
+// sessionKey says which session of all jails it is: no two jails have one login, and what is
+// no login's, whose uid is wire.NoLogin, has the jail's name.
+type sessionKey struct {
+	uid, pid uint32
+	jail     string
+}
 
 type word struct {
-	caller Caller
-	since  time.Time
+	caller  Caller
+	command string // as it was asked for
+	since   time.Time
 }
 
 type mute struct {
@@ -62,13 +67,11 @@ type mute struct {
 }
 
 // take returns what is known of who called a session, and forgets it.
-func (c *callers) take(key sessionKey) *Caller {
-	w, ok := c.words[key]
-	if !ok {
-		return nil
+func (c *callers) take(key sessionKey) (w word, ok bool) {
+	if w, ok = c.words[key]; ok {
+		c.drop(key)
 	}
-	c.drop(key)
-	return &w.caller
+	return w, ok
 }
 
 func (c *callers) drop(key sessionKey) {
@@ -120,11 +123,13 @@ func (c *callers) hear(m mute, now time.Time) {
 		c.mute = append(c.mute, m)
 		return
 	}
-	if err == nil && n > 0 && !rights && len(c.words) < maxWords && c.of[m.cred.Uid] < maxOfUID {
+	if err == nil && n > 0 && !rights && len(c.words) < maxWords {
 		typ, _, body, err := wire.Header(c.buf[:n])
 		if err == nil && typ == wire.TypeCaller {
 			if w, err := wire.DecodeCaller(body); err == nil {
-				c.keep(sessionKey{m.cred.Uid, w.PID}, word{callerOf(&w, &m.cred), now})
+				if key, ok := keyOf(&w, &m.cred); ok && c.of[key.uid] < maxOfUID {
+					c.keep(key, word{callerOf(&w, &m.cred), string(w.Command), now})
+				}
 			}
 		}
 	}
@@ -133,6 +138,15 @@ func (c *callers) hear(m mute, now time.Time) {
 	} else {
 		c.closer.Close(int(m.cred.Uid), m.fd)
 	}
+}
+
+// keyOf says of which session a word is, if it is one of who may say so: of sessions that are no
+// login's that is root, or who runs the supervisor.
+func keyOf(w *wire.Caller, cred *syscall.Ucred) (key sessionKey, ok bool) {
+	if len(w.Jail) == 0 {
+		return sessionKey{uid: cred.Uid, pid: w.PID}, true
+	}
+	return sessionKey{uid: wire.NoLogin, pid: w.PID, jail: string(w.Jail)}, cred.Uid == 0 || cred.Uid == uint32(os.Geteuid())
 }
 
 func (c *callers) keep(key sessionKey, w word) {
@@ -150,6 +164,10 @@ func callerOf(w *wire.Caller, cred *syscall.Ucred) Caller {
 	c := Caller{PID: int(cred.Pid), Service: serviceOf(int(cred.Pid), cred.Uid), TTY: terminal(w.TTY)}
 	if c.Service == "" && w.SSHD {
 		c.Service = "sshd"
+	}
+	if len(w.Jail) > 0 {
+		uid := w.UID
+		c.UID = &uid
 	}
 	if f := strings.Fields(string(w.Connection)); len(f) == 4 {
 		if addr, err := netip.ParseAddr(f[0]); err == nil {

@@ -13,6 +13,7 @@ import (
 
 	"jail/internal/event"
 	"jail/internal/fdsock"
+	"jail/internal/jail"
 	"jail/internal/sys"
 	"jail/internal/wire"
 )
@@ -93,6 +94,95 @@ func TestCallersAreJoined(t *testing.T) {
 	}
 }
 
+// TestCommandsAreForWhoAsks: of a command there is what log_commands says, and no more than a line
+// has room for.
+func TestCommandsAreForWhoAsks(t *testing.T) {
+	long := strings.Repeat("\x1b\u202e\xff\n\\", 1<<20/7)
+	for command, want := range map[string][2]string{
+		"":                         {"", ""},
+		"id":                       {"id", "id"},
+		"/usr/bin/mysql -p secret": {"/usr/bin/mysql -p secret", "mysql"},
+		"make\tall\nid":            {`make\tall\nid`, "make"},
+		"  g++-12 x.cc":            {"  g++-12 x.cc", "g++-12"},
+		"PASSWORD=x psql":          {"PASSWORD=x psql", ""},
+		"'secret' x":               {"'secret' x", ""},
+		"secret|x":                 {"secret|x", ""},
+		"\x1b[31m":                 {`\x1b[31m`, ""},
+		strings.Repeat("a", 65):    {strings.Repeat("a", 65), ""},
+		long:                       {event.Quote(long[:maxCommand])[:maxCommand-3] + "...", ""},
+	} {
+		run := &Run{}
+		assert.Empty(t, run.command(command), "nobody has asked")
+		run.Commands("")
+		assert.Empty(t, run.command(command))
+		run.Commands(jail.CommandsFull)
+		assert.Equal(t, want[0], run.command(command))
+		run.Commands(jail.CommandsName)
+		assert.Equal(t, want[1], run.command(command), command[:min(len(command), 100)])
+	}
+
+	// From the socket to the file, and with a reload in between.
+	s := Open(t.TempDir())
+	path := filepath.Join(t.TempDir(), fdsock.CallerName)
+	fd, err := fdsock.ListenCaller(path)
+	require.NoError(t, err)
+	r := New(s, func(text string) { t.Error(text) }, fd)
+	run := r.Run("web", os.Getpid(), false)
+	begin := func(session string, pid uint32) {
+		says(t, path, wire.AppendCaller(nil, &wire.Caller{PID: pid, Command: []byte(long)}))
+		e := started(session)
+		e.HostUID, e.PID = uint32(os.Getuid()), pid
+		run.Told("alice", e)
+		done := make(chan struct{})
+		r.put(item{do: func() { close(done) }})
+		<-done
+	}
+	begin("k7qmw2ab", 8)
+	run.Commands(jail.CommandsFull)
+	begin("k7qmw2ac", 9)
+	r.Close()
+	list, err := s.Sessions("web", func(d *Damage) { t.Error(d) })
+	require.NoError(t, err)
+	require.Len(t, list, 2)
+	require.NotNil(t, list[0].Caller)
+	assert.Empty(t, list[0].Command)
+	assert.Len(t, list[1].Command, maxCommand)
+}
+
+// TestWhoCallsExec: a session that is no login's has root's word on who has called it, and nobody
+// else's, and of its own jail.
+func TestWhoCallsExec(t *testing.T) {
+	root, other := &syscall.Ucred{Pid: 1 << 30}, &syscall.Ucred{Pid: 1 << 30, Uid: uint32(os.Geteuid()) + 1}
+	w := wire.Caller{PID: 7, Jail: []byte("web"), UID: 1000}
+	key, ok := keyOf(&w, root)
+	assert.Equal(t, sessionKey{uid: wire.NoLogin, pid: 7, jail: "web"}, key)
+	assert.True(t, ok)
+	_, ok = keyOf(&w, other)
+	assert.False(t, ok)
+	uid := uint32(1000)
+	assert.Equal(t, Caller{PID: 1 << 30, UID: &uid}, callerOf(&w, root))
+
+	s := Open(t.TempDir())
+	path := filepath.Join(t.TempDir(), fdsock.CallerName)
+	fd, err := fdsock.ListenCaller(path)
+	require.NoError(t, err)
+	r := New(s, func(text string) { t.Error(text) }, fd)
+	web, db := r.Run("web", os.Getpid(), false), r.Run("db", os.Getpid(), false)
+	says(t, path, wire.AppendCaller(nil, &w))
+	e := &event.Event{Kind: wire.EventStarted, At: time.Now(), ID: id("k7qmw2ab"), HostUID: wire.NoLogin, Session: wire.SessionExec, PID: 7}
+	db.Told("", e)
+	web.Told("", e)
+	r.Close()
+	for name, want := range map[string]bool{"web": true, "db": false} {
+		list, err := s.Sessions(name, func(d *Damage) { t.Error(d) })
+		require.NoError(t, err)
+		require.Len(t, list, 1)
+		if assert.Equal(t, want, list[0].Caller != nil, name); want {
+			assert.EqualValues(t, 1000, *list[0].Caller.UID)
+		}
+	}
+}
+
 // TestCallersAreBounded: one uid cannot take another's room, and what is nonsense, comes
 // with descriptors or does not come is nothing.
 func TestCallersAreBounded(t *testing.T) {
@@ -104,8 +194,10 @@ func TestCallersAreBounded(t *testing.T) {
 	c.listen(now)
 	assert.Len(t, c.words, maxOfUID)
 	assert.Equal(t, map[uint32]int{uint32(os.Getuid()): maxOfUID}, c.of)
-	require.NotNil(t, c.take(sessionKey{uint32(os.Getuid()), 3}))
-	assert.Nil(t, c.take(sessionKey{uint32(os.Getuid()), 3}), "said once")
+	_, ok := c.take(sessionKey{uid: uint32(os.Getuid()), pid: 3})
+	require.True(t, ok)
+	_, ok = c.take(sessionKey{uid: uint32(os.Getuid()), pid: 3})
+	assert.False(t, ok, "said once")
 	c.listen(now.Add(wordsFor + time.Second))
 	assert.Empty(t, c.words)
 	assert.Empty(t, c.of)

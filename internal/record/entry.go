@@ -103,6 +103,9 @@ type Init struct {
 type Caller struct {
 	// PID is jail-enter's, by the kernel's word.
 	PID int `json:"pid"`
+	// UID is who has called jail exec, on the host: the one who had logged in. It is absent of
+	// a login's session.
+	UID *uint32 `json:"uid,omitempty"`
 	// Service is the program that has let the login in: sshd, su, sudo, login, cron; by
 	// what the kernel says of jail-enter's ancestors, or "" if it was gone before that
 	// could be looked at.

@@ -9,9 +9,11 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"jail/internal/event"
+	"jail/internal/jail"
 	"jail/internal/journal"
 	"jail/internal/login"
 	"jail/internal/wire"
@@ -85,6 +87,8 @@ type Run struct {
 	jail string
 	init *Init
 	open map[login.ID]Entry // sessions; of the Recorder's goroutine alone
+
+	commands atomic.Pointer[jail.Commands] // what of them is recorded
 }
 
 // New returns a Recorder that writes into store. log gets a line of what an administrator
@@ -167,13 +171,52 @@ func (r *Recorder) Run(name string, pid int, found bool) *Run {
 	if r == nil {
 		return nil
 	}
-	u := &Run{r, name, initOf(pid), map[login.ID]Entry{}}
+	u := &Run{r: r, jail: name, init: initOf(pid), open: map[login.ID]Entry{}}
 	e := Entry{Event: JailStarted, Init: u.init}
 	if found {
 		e.Event = JailFound
 	}
 	r.put(item{jail: name, run: u, entry: e})
 	return u
+}
+
+// Commands says what is recorded of commands from now on; nothing before that.
+func (u *Run) Commands(c jail.Commands) {
+	if u != nil {
+		u.commands.Store(&c)
+	}
+}
+
+// command is what is recorded of one.
+func (u *Run) command(text string) string {
+	c := u.commands.Load()
+	switch {
+	case c == nil:
+	case *c == jail.CommandsFull:
+		return clipTo(text, maxCommand)
+	case *c == jail.CommandsName:
+		return commandName(text)
+	}
+	return ""
+}
+
+// maxCommand is how much is recorded of a command, in bytes as they are written.
+const maxCommand = 4096
+
+// commandName is the program that a command begins with, without its directory. What is
+// no plain word, as a variable and its value before it, may be anything, and is not recorded.
+func commandName(text string) string {
+	name, _, _ := strings.Cut(strings.TrimLeft(text, " \t\n"), " ")
+	name, _, _ = strings.Cut(name, "\t")
+	name, _, _ = strings.Cut(name, "\n")
+	name = name[strings.LastIndexByte(name, '/')+1:]
+	const most = 64
+	if len(name) > most || strings.ContainsFunc(name, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._+-", r))
+	}) {
+		return ""
+	}
+	return name
 }
 
 // Told records what the jail's PID 1 tells. login is the login's name by the host's own
@@ -343,17 +386,30 @@ func (r *Recorder) record(i *item) {
 // hold keeps the start of a session of a login back until jail-enter has said who called,
 // and reports whether it does. If that has been said, it adds it to the entry.
 func (r *Recorder) hold(i *item) bool {
-	if len(r.callers.fds) == 0 || i.host == wire.NoLogin || i.entry.LateMillis > 0 {
+	if len(r.callers.fds) == 0 || i.entry.LateMillis > 0 {
 		return false
 	}
-	key := sessionKey{i.host, i.entry.PID}
+	key := sessionKey{uid: i.host, pid: i.entry.PID}
+	if i.host == wire.NoLogin {
+		key.jail = i.jail
+	}
 	now := r.now()
 	r.callers.listen(now)
-	if i.entry.Caller = r.callers.take(key); i.entry.Caller != nil || len(r.held) >= maxOpen {
+	if r.join(key, i.run, &i.entry) || len(r.held) >= maxOpen {
 		return false
 	}
 	r.held = append(r.held, held{key, i.entry.Session, i.run, []Entry{i.entry}, now.Add(heldFor)})
 	return true
+}
+
+// join adds to the start of a session what is known of who called it, and reports whether
+// that is anything.
+func (r *Recorder) join(key sessionKey, run *Run, e *Entry) bool {
+	w, ok := r.callers.take(key)
+	if ok {
+		e.Caller, e.Command = &w.caller, run.command(w.command)
+	}
+	return ok
 }
 
 // release writes of what is held that which has its word, or has waited long enough.
@@ -366,7 +422,7 @@ func (r *Recorder) release(all bool) {
 	kept := r.held[:0]
 	for i := range r.held {
 		h := &r.held[i]
-		if h.entries[0].Caller = r.callers.take(h.key); h.entries[0].Caller == nil && !all && now.Before(h.until) && h.until.Sub(now) <= heldFor {
+		if !r.join(h.key, h.run, &h.entries[0]) && !all && now.Before(h.until) && h.until.Sub(now) <= heldFor {
 			kept = append(kept, *h)
 			continue
 		}
@@ -381,7 +437,7 @@ func (r *Recorder) releaseRun(run *Run) {
 	kept := r.held[:0]
 	for i := range r.held {
 		if h := &r.held[i]; h.run == run {
-			h.entries[0].Caller = r.callers.take(h.key)
+			r.join(h.key, h.run, &h.entries[0])
 			r.letGo(h)
 		} else {
 			kept = append(kept, *h)
@@ -536,9 +592,16 @@ func startTicks(pid int) (uint64, error) {
 
 // clip keeps a text of ours or of the registry's to what a line has room for.
 func clip(text string) string {
-	const most = 1000
-	if len(text) > most {
-		text = text[:most] + "..."
+	return clipTo(text, 1000)
+}
+
+// clipTo keeps a text to so many bytes as it is written. One that was longer ends with "...".
+func clipTo(text string, most int) string {
+	const more = "..."
+	long := len(text) > most
+	q := event.Quote(text[:min(len(text), most)])
+	if long || len(q) > most {
+		q = q[:min(len(q), most-len(more))] + more
 	}
-	return event.Quote(text)
+	return q
 }

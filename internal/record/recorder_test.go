@@ -236,7 +236,7 @@ func TestTheQueueIsBounded(t *testing.T) {
 	<-r.done
 	r.closed = false // nobody takes anything any more
 	for n := range 20 {
-		run := &Run{r, "j" + string(rune('a'+n)), nil, map[login.ID]Entry{}}
+		run := &Run{r: r, jail: "j" + string(rune('a'+n)), open: map[login.ID]Entry{}}
 		for range maxOfJail + 1 {
 			run.Told("alice", started("k7qmw2ab"))
 		}

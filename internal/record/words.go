@@ -117,6 +117,9 @@ func (c *Caller) words() string {
 		}
 	}
 	add("by", c.Service)
+	if c.UID != nil {
+		add("uid", strconv.FormatUint(uint64(*c.UID), 10))
+	}
 	add("from", c.Address)
 	add("on", c.TTY)
 	add("with", c.Method)

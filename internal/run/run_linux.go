@@ -296,6 +296,7 @@ func follow(opt Options, l *launch.Launcher, j *launch.Jail, spec *jail.Spec, lo
 	events := make(chan supervise.Event, 4)
 	say := func(text string) { fmt.Fprintf(opt.Stderr, "jail-init: jail %s: %s\n", name, text) }
 	life := records.Run(name, j.PID, false)
+	life.Commands(spec.Commands)
 	told := func(e event.Event) {
 		login := logins[e.HostUID]
 		if !records.InJournal() { // it would be there twice

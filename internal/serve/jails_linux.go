@@ -414,6 +414,7 @@ func (s *server) follow(n int, j *jailState, pid, pidfd, conn, stderr int, found
 		logins.add(&s.logins.at(i).spec)
 	}
 	run := s.records.Run(name, pid, found)
+	run.Commands(j.spec.Commands)
 	j.record = run
 	var voice *control.Voice
 	listening := make(chan struct{})

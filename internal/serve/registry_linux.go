@@ -91,6 +91,7 @@ func (s *server) apply(reg *config.Registry) (errs []error) {
 			s.log("jail %s: the change takes effect when it starts anew (jail stop %s)", spec.Name, spec.Name)
 		}
 		j.spec = *spec
+		j.record.Commands(spec.Commands)
 	}
 	for _, n := range fresh {
 		j := s.jails.at(n)
@@ -327,13 +328,13 @@ func (s *server) limited(w *wire.Limit, answer func(lines []string, verdict uint
 
 // sameJail reports whether two descriptions differ in nothing but what changes while a jail
 // runs: logins, limits, what sessions may have, what it has of the network, which is in force for whatever it binds from
-// now on, and whether it is recorded, which is jail-enter's affair.
+// now on, and what is recorded of it, which is jail-enter's affair and the records'.
 func sameJail(a, b *jail.Spec) bool {
 	x, y := *a, *b
 	if x.Network.ID == y.Network.ID {
 		x.Network = y.Network
 	}
-	x.Record, x.RecordInput = y.Record, y.RecordInput
+	x.Record, x.RecordInput, x.Commands = y.Record, y.RecordInput, y.Commands
 	x.Logins, y.Logins = nil, nil
 	x.Limits, y.Limits = resting(x.Limits), resting(y.Limits)
 	x.Sessions = y.Sessions
