@@ -114,6 +114,32 @@ func notUsage(command string) string {
 	return ""
 }
 
+// TestVerbsForPrograms: docs/json.md has each verb that takes --json, and what it says each of them
+// prints is there.
+func TestVerbsForPrograms(t *testing.T) {
+	text, err := os.ReadFile("../../docs/json.md")
+	require.NoError(t, err)
+	var want, got []string
+	for _, table := range []string{usage, imageUsage} {
+		for verb, g := range readUsage(table) {
+			if _, ok := g.flags["json"]; ok {
+				want = append(want, verb)
+			}
+		}
+	}
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z]+)` \\| an? .*\\[[a-z]+\\]\\((records\\.md)?#([a-z]+)\\)").FindAllStringSubmatch(string(text), -1) {
+		got = append(got, m[1])
+		page := string(text)
+		if m[2] != "" {
+			records, err := os.ReadFile("../../docs/" + m[2])
+			require.NoError(t, err)
+			page = strings.ToLower(string(records))
+		}
+		assert.Contains(t, page, "\n## "+m[3]+"\n", m[1])
+	}
+	assert.ElementsMatch(t, want, got)
+}
+
 func TestNotUsage(t *testing.T) {
 	for command, want := range map[string]string{
 		"stop --all": "", "stop --al": "the flag --al", "stopp web": "the verb stopp", "stop web db": "so many words, db",

@@ -168,6 +168,12 @@ type verdict struct {
 	found        []told
 }
 
+// report is what check prints for programs: docs/json.md.
+type report struct {
+	Status   int    `json:"status"`
+	Findings []told `json:"findings"`
+}
+
 // told is a finding for programs. New keys may come; those there are stay.
 type told struct {
 	Severity string   `json:"severity"`
@@ -217,5 +223,5 @@ func (v *verdict) end() {
 	out := json.NewEncoder(v.opt.Stdout)
 	out.SetIndent("", "  ")
 	out.SetEscapeHTML(false)
-	_ = out.Encode(map[string]any{"status": v.status, "findings": v.found})
+	_ = out.Encode(report{v.status, v.found})
 }

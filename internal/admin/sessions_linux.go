@@ -17,7 +17,7 @@ import (
 	"jail/internal/record"
 )
 
-// sessionList is what "who --json" and "last --json" print: docs/records.md.
+// sessionList is what "who --json" and "last --json" print: docs/json.md.
 type sessionList struct {
 	Version  int              `json:"v"`
 	Sessions []record.Session `json:"sessions"`

@@ -15,7 +15,7 @@ import (
 )
 
 // jailList is what "ps --json" prints, and jailPage what "status --json" does:
-// docs/records.md.
+// docs/json.md.
 type jailList struct {
 	Version int        `json:"v"`
 	Jails   []jailJSON `json:"jails"`
