@@ -13,9 +13,9 @@ import (
 // TestSessionLimits: what sessions may have holds, a session too many is refused with a line
 // that says why, and a reload changes that without an end of the jail.
 func TestSessionLimits(t *testing.T) {
-	reg := oneJail("centos", busyboxRoot, `users = ["centos"]`, fmt.Sprintf("uid = %d", centos.id), `umask = "027"`, "rlimits = { nofile = 200 }", "max_sessions = 1")
+	reg := oneJail("centos", busyboxRoot, `users = ["centos"]`, fmt.Sprintf("uid = %d", centos.id), `umask = "027"`, "nice = 5", "rlimits = { nofile = 200, nproc = 77 }", "max_sessions = 1")
 	own(t, reg)
-	assert.Equal(t, result{stdout: "0027\n200\n"}, run(t, login, ask{as: centos, cmd: "umask; ulimit -Hn"}))
+	assert.Equal(t, result{stdout: "0027\n200\n77\n5\n"}, run(t, login, ask{as: centos, cmd: "umask; ulimit -Hn; set -- $(grep '^Max processes' /proc/$$/limits); echo $4; set -- $(cat /proc/$$/stat); echo ${19}"}))
 	first := generation(t, "centos")
 	l := open(t, login, ask{as: centos, cmd: "echo in; read x; exit 7"})
 	l.expect("in\n")
