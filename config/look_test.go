@@ -1,17 +1,12 @@
 package config
 
 import (
-	"bufio"
-	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -21,16 +16,7 @@ import (
 )
 
 // TestMain lets the test's own program be the one that looks at places.
-func TestMain(m *testing.M) {
-	if os.Getenv("JAIL_TEST_LOOK") != "" {
-		if err := LookAtPlaces(os.Stdin, os.Stdout); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { needs.Main(m, LookAtPlaces) }
 
 func TestLookedAtElsewhereIsWhatIsSeenHere(t *testing.T) {
 	dir, _ := tree(t)
@@ -79,11 +65,7 @@ func TestSeenLines(t *testing.T) {
 // A file system that takes every request and answers none: its jails are out of
 // service, all others are in, and who has asked can end.
 func TestFileSystemThatDoesNotAnswer(t *testing.T) {
-	if os.Getenv("JAIL_TEST_FUSE") != "" {
-		dir := os.Getenv("JAIL_TEST_FUSE")
-		require.NoError(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
-		require.NoError(t, unix.Mount("dead", dir+"/dead", "fuse", unix.MS_NOSUID|unix.MS_NODEV, "fd=3,rootmode=40000,user_id=0,group_id=0"))
-		require.NoError(t, unix.Close(3))
+	if dir := needs.Silent(t); dir != "" {
 		if os.Getenv("JAIL_TEST_HERE") == "" {
 			Look = []string{"/usr/bin/env", "JAIL_TEST_LOOK=1", os.Args[0]}
 		}
@@ -94,16 +76,11 @@ func TestFileSystemThatDoesNotAnswer(t *testing.T) {
 		fmt.Printf("RESULT %v %q %q %q\n", err, inForce(reg), outOfService(reg), strings.ReplaceAll(reg.Errors().Error(), "\n", "; "))
 		return
 	}
-	needs.Root(t, "it mounts")
 	for _, mode := range []string{"", "1"} {
 		t.Run("looked at by another process: "+fmt.Sprint(mode == ""), func(t *testing.T) {
-			fuse, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-			needs.Machine(t, err == nil, fmt.Sprint("FUSE is needed: ", err))
-			fs := os.NewFile(uintptr(fuse), "fuse")
-			defer fs.Close()
 			dir, err := filepath.EvalSymlinks(t.TempDir())
 			require.NoError(t, err)
-			for _, d := range []string{"dead", "run", "a", "c", "m", "shared"} {
+			for _, d := range []string{"run", "a", "c", "m", "shared"} {
 				require.NoError(t, os.Mkdir(filepath.Join(dir, d), 0o755))
 			}
 			text := strings.ReplaceAll(`version = 1
@@ -127,69 +104,10 @@ uid = 7
 mounts = [ { source = "DIR/dead", target = "/x" } ]
 `, "DIR", dir)
 			write(t, dir+"/jail.toml", text)
-			cmd := exec.Command(os.Args[0], "-test.run=^TestFileSystemThatDoesNotAnswer$")
-			cmd.Env = append(os.Environ(), "JAIL_TEST_FUSE="+dir, "JAIL_TEST_HERE="+mode)
-			cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
-			cmd.ExtraFiles = []*os.File{fs}
-			cmd.Stderr = os.Stderr
-			out, err := cmd.StdoutPipe()
-			require.NoError(t, err)
-			require.NoError(t, cmd.Start())
-			go answerInitOnly(fs)
-			result, ended := make(chan string, 1), make(chan error, 1)
-			go func() {
-				for lines := bufio.NewScanner(out); lines.Scan(); {
-					if strings.HasPrefix(lines.Text(), "RESULT ") {
-						result <- lines.Text()
-					}
-				}
-				ended <- cmd.Wait()
-			}()
-			var says string
-			select {
-			case says = <-result:
-			case err := <-ended:
-				t.Fatalf("no result: %v", err)
-			case <-time.After(time.Minute):
-				fs.Close() // which ends the wait
-				t.Fatal("Load waits for the file system")
-			}
+			says := needs.RunBesideSilent(t, dir, mode != "", "JAIL_TEST_HERE="+mode)
 			assert.Contains(t, says, `RESULT <nil> ["a: alice" "c: carol"] ["b: bob" "d: centos" "m: high"]`)
 			assert.Contains(t, says, dir+"/dead/b is on a file system that does not answer, mend or unmount it")
-			if mode == "" {
-				select {
-				case err := <-ended:
-					assert.NoError(t, err)
-					return
-				case <-time.After(time.Minute):
-					t.Error("the process that has asked cannot end")
-				}
-			}
-			fs.Close()
-			<-ended
 		})
-	}
-}
-
-// answerInitOnly is a FUSE server that has stopped after FUSE_INIT (fuse(4)).
-func answerInitOnly(fs *os.File) {
-	buf := make([]byte, 1<<17)
-	for {
-		n, err := fs.Read(buf)
-		if err != nil || n < 40 {
-			return
-		}
-		if le := binary.LittleEndian; le.Uint32(buf[4:]) == 26 { // FUSE_INIT
-			reply := make([]byte, 16+64)
-			le.PutUint32(reply, uint32(len(reply)))
-			copy(reply[8:16], buf[8:16])
-			le.PutUint32(reply[16:], 7)
-			le.PutUint32(reply[20:], 31)
-			le.PutUint32(reply[36:], 4096) // max_write
-			if _, err := fs.Write(reply); err != nil {
-				return
-			}
-		}
 	}
 }
 

@@ -1,16 +1,12 @@
 package inside
 
 import (
-	"bufio"
 	"bytes"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -25,16 +21,7 @@ import (
 )
 
 // TestMain lets the test's own program be the one that looks.
-func TestMain(m *testing.M) {
-	if os.Getenv("JAIL_TEST_LOOK") != "" {
-		if err := Serve(os.Stdin, os.Stdout); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { needs.Main(m, Serve) }
 
 func self(t *testing.T) []string {
 	t.Setenv("JAIL_TEST_LOOK", "1")
@@ -222,71 +209,15 @@ func TestOneWhoDoesNotAnswer(t *testing.T) {
 // A file system that takes every request and answers none: its login is said to be silent,
 // all others are looked at, and who has asked can end.
 func TestFileSystemThatDoesNotAnswer(t *testing.T) {
-	if dir := os.Getenv("JAIL_TEST_FUSE"); dir != "" {
-		require.NoError(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
-		require.NoError(t, unix.Mount("dead", dir+"/dead", "fuse", unix.MS_NOSUID|unix.MS_NODEV, "fd=3,rootmode=40000,user_id=0,group_id=0,allow_other"))
-		require.NoError(t, unix.Close(3))
+	if dir := needs.Silent(t); dir != "" {
 		dead := spec(dir + "/dead/x")
 		dead.Name = "dead"
 		found, err := Look(self(t), []jail.Spec{dead, spec(os.Getenv("JAIL_TEST_WELL"))})
 		fmt.Println("RESULT", err, len(found), found[0].Jail, found[0].ID)
 		return
 	}
-	needs.Root(t, "it mounts")
-	fuse, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	needs.Machine(t, err == nil, fmt.Sprint("FUSE is needed: ", err))
-	fs := os.NewFile(uintptr(fuse), "fuse")
-	defer fs.Close()
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	require.NoError(t, err)
-	require.NoError(t, os.Mkdir(dir+"/dead", 0o755))
-	cmd := exec.Command(os.Args[0], "-test.run=^TestFileSystemThatDoesNotAnswer$")
-	cmd.Env = append(os.Environ(), "JAIL_TEST_FUSE="+dir, "JAIL_TEST_WELL="+rootfs(t))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
-	cmd.ExtraFiles, cmd.Stderr = []*os.File{fs}, os.Stderr
-	out, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	go answerInitOnly(fs)
-	ended := make(chan string, 1)
-	go func() {
-		says := ""
-		for lines := bufio.NewScanner(out); lines.Scan(); {
-			if strings.HasPrefix(lines.Text(), "RESULT ") {
-				says = lines.Text()
-			}
-		}
-		_ = cmd.Wait()
-		ended <- says
-	}()
-	select {
-	case says := <-ended:
-		assert.Equal(t, "RESULT <nil> 1 dead inside-silent", says)
-	case <-time.After(time.Minute):
-		fs.Close() // which ends the wait
-		<-ended
-		t.Fatal("somebody waits for the file system")
-	}
-}
-
-// answerInitOnly is a FUSE server that has stopped after FUSE_INIT (fuse(4)).
-func answerInitOnly(fs *os.File) {
-	buf := make([]byte, 1<<17)
-	for {
-		n, err := fs.Read(buf)
-		if err != nil || n < 40 {
-			return
-		}
-		if le := binary.LittleEndian; le.Uint32(buf[4:]) == 26 { // FUSE_INIT
-			reply := make([]byte, 16+64)
-			le.PutUint32(reply, uint32(len(reply)))
-			copy(reply[8:16], buf[8:16])
-			le.PutUint32(reply[16:], 7)
-			le.PutUint32(reply[20:], 31)
-			le.PutUint32(reply[36:], 4096) // max_write
-			if _, err := fs.Write(reply); err != nil {
-				return
-			}
-		}
-	}
+	says := needs.RunBesideSilent(t, dir, false, "JAIL_TEST_WELL="+rootfs(t))
+	assert.Equal(t, "RESULT <nil> 1 dead inside-silent", says)
 }
