@@ -222,6 +222,39 @@ ok "... with their keys" says work ssh_as centos 'id -un'
 rm "$dropin"
 ok "without the file all is well" inside systemctl reload jail.service
 inside jail stop third
+
+# A unit that runs a command in a jail, as docs/services.md has it.
+cat >"$root/etc/systemd/system/centos-work.service" <<-UNIT
+	[Unit]
+	Wants=jail.service
+	After=jail.service
+
+	[Service]
+	ExecStart=/usr/bin/jail exec centos sh -c "echo at work as \$\$(id -u); trap 'echo told to end; exit 0' TERM; while :; do sleep 0.2; test ! -e /tmp/fail || exit 3; done"
+	Restart=always
+	RestartSec=100ms
+	SyslogIdentifier=centos-work
+	SyslogLevelPrefix=no
+UNIT
+inside systemctl daemon-reload
+work() { sh_inside "journalctl -t centos-work | grep -c '$1'"; }
+inside jail stop centos
+ok "a unit with jail exec starts" inside systemctl start centos-work.service
+ok "... and the jail, if need be" eventually first centos
+ok "... what it writes is in the journal, by the name of SyslogIdentifier=" eventually says 1 work 'at work as 0'
+ok "... it counts as a session" sh_inside 'jail who | grep centos | grep -q exec'
+inside jail exec centos touch /tmp/fail
+ok "... its status is the command's, and it starts again" eventually sh_inside '[ "$(systemctl show -P NRestarts centos-work)" -ge 1 ]'
+ok "... indeed" sh_inside 'journalctl -u centos-work | grep -q "status=3"'
+inside jail exec centos rm /tmp/fail
+ok "... it is up again" eventually says active inside systemctl is-active centos-work.service
+ok "it is up again after the jail was stopped" sh_inside 'jail stop centos; for i in $(seq 100); do [ "$(systemctl is-active centos-work)" = active ] && pgrep -xf "jail-init: centos" >/dev/null && exit 0; sleep 0.1; done; exit 1'
+eventually sh_inside 'jail who | grep centos | grep -q exec'
+ok "systemctl stop ends the command inside" inside systemctl stop centos-work.service
+ok "... by its own hand" eventually says 1 work 'told to end'
+ok "... and nothing of it is left" eventually sh_inside '! jail who | grep centos'
+rm "$root/etc/systemd/system/centos-work.service"
+
 ok "systemctl stop jail" inside systemctl stop jail.service
 ok "... the session goes on" answers four
 ok "... and a login to a running jail works" says "work" ssh_as debian 'id -un'
