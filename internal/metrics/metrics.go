@@ -39,6 +39,7 @@ type jail struct {
 	sessions uint64 // that there are
 	started  map[string]uint64
 	ended    uint64
+	starved  uint64 // of those, for want of memory
 	refused  uint64
 	starts   uint64
 	failures uint64
@@ -85,6 +86,9 @@ func (c *Counters) Entry(e *record.Entry) {
 		}
 	case record.SessionEnded:
 		j.ended++
+		if e.OutOfMemory {
+			j.starved++
+		}
 		if j.sessions > 0 && !e.Time.Before(j.since) { // a PID 1 that has been taken over can say what it likes
 			j.sessions--
 		}
@@ -190,6 +194,7 @@ var families = []family{
 		})
 	}},
 	{"jail_sessions_ended_total", "counter", "Sessions that have ended.", perJail(func(j *jail) uint64 { return j.ended })},
+	{"jail_sessions_out_of_memory_total", "counter", "Sessions that have ended since the kernel has killed a process of theirs for want of memory.", perJail(func(j *jail) uint64 { return j.starved })},
 	{"jail_sessions_refused_total", "counter", "Logins that were refused a session.", perJail(func(j *jail) uint64 { return j.refused })},
 }
 

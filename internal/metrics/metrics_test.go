@@ -47,6 +47,7 @@ func TestCounters(t *testing.T) {
 		tell(record.Entry{Event: record.SessionStarted, Jail: "web", Kind: kind})
 	}
 	tell(record.Entry{Event: record.SessionEnded, Jail: "web", Kind: "shell"})
+	tell(record.Entry{Event: record.SessionEnded, Jail: "web", Kind: "shell", OutOfMemory: true})
 	tell(record.Entry{Event: record.SessionRefused, Jail: "web", Count: 3})
 	tell(record.Entry{Event: record.SessionRefused, Jail: "web"})
 	for _, e := range []record.Event{record.RegistryTaken, record.RegistryTaken, record.RegistryFaulty, record.RegistryFailed} {
@@ -67,11 +68,12 @@ jail_starts_total{jail="web"} 1
 jail_start_failures_total{jail="web"} 1
 jail_ends_total{jail="web"} 0
 jail_oom_kills_total{jail="web"} 0
-jail_sessions{jail="web"} 3
+jail_sessions{jail="web"} 2
 jail_sessions_started_total{jail="web",kind="sftp"} 1
 jail_sessions_started_total{jail="web",kind="shell"} 2
 jail_sessions_started_total{jail="web",kind="other"} 1
-jail_sessions_ended_total{jail="web"} 1
+jail_sessions_ended_total{jail="web"} 2
+jail_sessions_out_of_memory_total{jail="web"} 1
 jail_sessions_refused_total{jail="web"} 4`, lines(c.text(), "jail_"))
 	tell(record.Entry{Event: record.JailEnded, Jail: "web", OOM: 2})
 	text := c.text()
