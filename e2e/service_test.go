@@ -127,7 +127,7 @@ restart = "no"
 	// The jail ends, and a login starts it.
 	require.NoError(t, command(initPath, "stop", "daemons"))
 	for _, name := range []string{"talk", "postfix", "nginx", "cron"} {
-		eventually(t, "the end of "+name, said(name+` ended: (signal 15|status 0) after \S+.*`))
+		eventually(t, "the end of "+name, said(name+` ended: (signal 15|status 0) after \S+`))
 	}
 	require.Equal(t, result{stdout: "1000\n"}, run(t, login, ask{as: centos, cmd: "id -u"}))
 	assert.NotEqual(t, first, started())

@@ -883,6 +883,7 @@ func (l *loop) exited(i int, ws syscall.WaitStatus) {
 		e = wire.Exited{Signal: uint8(ws.Signal())}
 	}
 	e.OutOfMemory = l.memory.ended(ws, l.now)
+	e.Ending = l.stopping && c.service != 0
 	if c.fd >= 0 && !c.wrong {
 		l.out = wire.AppendExited(l.out[:0], e)
 		_ = sys.SendMsg(c.fd, l.out, nil, false, &l.m)

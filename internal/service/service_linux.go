@@ -155,6 +155,9 @@ func (r *Runner) attend(i int, find bool) {
 			var e wire.Exited
 			e, err = wire.DecodeExited(flags, body)
 			ev.Kind, ev.Status, ev.Signal, ev.OutOfMemory = supervise.ServiceEnded, e.Code, e.Signal, e.OutOfMemory
+			if err == nil && e.Ending {
+				r.Ends() // whoever has told it to
+			}
 		case typ == wire.TypeRefused && find:
 			_, err = wire.DecodeRefused(body)
 			ev.Kind = supervise.ServiceNone

@@ -237,6 +237,26 @@ func TestRunnerOfAJailThatEnds(t *testing.T) {
 	assert.FileExists(t, fdsock.ControlPath(p.dir, "web"))
 }
 
+// TestRunnerOfAJailThatIsTold: whoever ends the jail, a service that ends with it is not said to be
+// started again, and is not.
+func TestRunnerOfAJailThatIsTold(t *testing.T) {
+	p := newPID1(t)
+	p.run(false, cron())
+	conn, _, _ := p.accept()
+	p.request(conn)
+	p.say(conn, wire.AppendStarted(nil, wire.Started{PID: 7}))
+	p.logged("service cron started: pid 7")
+	p.say(conn, wire.AppendExited(nil, wire.Exited{Signal: 15, Ending: true}))
+	assert.Eventually(t, func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return len(p.log) == 2
+	}, 10*time.Second, time.Millisecond)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	assert.Regexp(t, `^service cron ended: signal 15 after \S+$`, p.log[1])
+}
+
 // TestWhatIsNoAnswer: a PID 1 that has been taken over says anything.
 func TestWhatIsNoAnswer(t *testing.T) {
 	for claim, packet := range map[string][]byte{

@@ -252,10 +252,16 @@ type Exited struct {
 	// memory. It is a flag of the packet, which a jail-enter and a serve of before
 	// 2026-11-29 do not look at.
 	OutOfMemory bool
+	// Ending says of a service that its jail ends, and it with it: it is not to be started
+	// again. It is a flag; a PID 1 of before 2026-11-29 does not say it.
+	Ending bool
 }
 
-// FlagOutOfMemory is Exited.OutOfMemory.
-const FlagOutOfMemory uint16 = 1 << 0
+// Flags of an Exited.
+const (
+	FlagOutOfMemory uint16 = 1 << 0 // Exited.OutOfMemory
+	FlagEnding      uint16 = 1 << 1 // Exited.Ending
+)
 
 // ends reports whether a process can have ended by signal; 0 is by none. Those that
 // do nothing or stop a process by default cannot have (signal(7)), and a receiver
@@ -272,7 +278,10 @@ func ends(signal uint8) bool {
 func AppendExited(dst []byte, e Exited) []byte {
 	var flags uint16
 	if e.OutOfMemory {
-		flags = FlagOutOfMemory
+		flags |= FlagOutOfMemory
+	}
+	if e.Ending {
+		flags |= FlagEnding
 	}
 	return append(header(dst, TypeExited, flags), e.Signal, e.Code)
 }
@@ -329,8 +338,8 @@ func DecodeStarted(flags uint16, body []byte) (Started, error) {
 // DecodeExited decodes the flags and the body of a TypeExited packet.
 func DecodeExited(flags uint16, body []byte) (Exited, error) {
 	in := reader{b: body}
-	e := Exited{Signal: in.u8(), Code: in.u8(), OutOfMemory: flags&FlagOutOfMemory != 0}
-	if flags&^FlagOutOfMemory != 0 || !ends(e.Signal) || e.Signal != 0 && e.Code != 0 {
+	e := Exited{Signal: in.u8(), Code: in.u8(), OutOfMemory: flags&FlagOutOfMemory != 0, Ending: flags&FlagEnding != 0}
+	if flags&^(FlagOutOfMemory|FlagEnding) != 0 || !ends(e.Signal) || e.Signal != 0 && e.Code != 0 {
 		return Exited{}, ErrMalformed
 	}
 	return e, in.done()

@@ -148,7 +148,7 @@ func TestOtherMessagesRoundTrip(t *testing.T) {
 	_, err := DecodeStarted(4, []byte{7, 0, 0, 0})
 	assert.ErrorIs(t, err, ErrMalformed, "an unknown flag")
 	assert.Empty(t, body(AppendDisconnected(nil), TypeDisconnected))
-	for _, e := range []Exited{{Code: 255}, {Signal: 9}, {Signal: 64}, {Signal: 9, OutOfMemory: true}, {Code: 137, OutOfMemory: true}} {
+	for _, e := range []Exited{{Code: 255}, {Signal: 9}, {Signal: 64}, {Signal: 9, OutOfMemory: true}, {Code: 137, OutOfMemory: true}, {Signal: 15, Ending: true}} {
 		p := AppendExited(nil, e)
 		_, flags, _, err := Header(p)
 		require.NoError(t, err)
@@ -359,7 +359,7 @@ func TestImpossibleEndIsRefused(t *testing.T) {
 		_, err := DecodeExited(0, b)
 		assert.ErrorIs(t, err, ErrMalformed, claim)
 	}
-	_, err := DecodeExited(2, []byte{9, 0})
+	_, err := DecodeExited(4, []byte{9, 0})
 	assert.ErrorIs(t, err, ErrMalformed, "an unknown flag")
 	for _, n := range []byte{0, 17, 19, 64, 255} {
 		_, err := DecodeSignal([]byte{n})
