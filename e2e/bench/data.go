@@ -332,6 +332,25 @@ func (b *bench) ttyEcho() error {
 	return nil
 }
 
+// hear reads what is printed on a terminal, size bytes of it, notes how long that took, and
+// closes it.
+func (s *shell) hear(t *terminal, size int, buf []byte) {
+	began := time.Now()
+	for got := t.early; got < size; {
+		n, err := syscall.Read(t.fd, buf)
+		if err == syscall.EINTR {
+			continue
+		}
+		if n <= 0 {
+			s.err = fmt.Errorf("%d bytes of %d came: %v", got, size, err)
+			break
+		}
+		got += n
+	}
+	s.times = append(s.times, time.Since(began))
+	t.close()
+}
+
 // ttyOutput: how fast a terminal session can print.
 func (b *bench) ttyOutput() error {
 	runtime.LockOSThread()
@@ -349,20 +368,7 @@ func (b *bench) ttyOutput() error {
 			if t, s.err = s.open(fmt.Sprintf("exec dd if=/dev/zero bs=64k count=%d 2>/dev/null", size>>16)); s.err != nil {
 				continue
 			}
-			began := time.Now()
-			for got := t.early; got < size; {
-				n, err := syscall.Read(t.fd, buf)
-				if err == syscall.EINTR {
-					continue
-				}
-				if n <= 0 {
-					s.err = fmt.Errorf("%d bytes of %d came: %v", got, size, err)
-					break
-				}
-				got += n
-			}
-			s.times = append(s.times, time.Since(began))
-			t.close()
+			s.hear(t, size, buf)
 		}
 	}
 	b.speeds("tty: output of a session", size, "", 0, all)

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -53,20 +52,7 @@ rootfs = %q
 			if t, s.err = s.open(fmt.Sprintf("yes '%s' | dd bs=64k count=%d iflag=fullblock 2>/dev/null", line, size>>16)); s.err != nil {
 				continue
 			}
-			began := time.Now()
-			for got := t.early; got < size; {
-				n, err := syscall.Read(t.fd, buf)
-				if err == syscall.EINTR {
-					continue
-				}
-				if n <= 0 {
-					s.err = fmt.Errorf("%d bytes of %d came: %v", got, size, err)
-					break
-				}
-				got += n
-			}
-			s.times = append(s.times, time.Since(began))
-			t.close()
+			s.hear(t, size, buf)
 			kept += taken()
 		}
 	}

@@ -340,6 +340,30 @@ func Dial(path string) (int, error) { return dial(path, false) }
 // the other side sends, where it can (sys.RefuseRights).
 func DialPlain(path string) (int, error) { return dial(path, true) }
 
+// AcceptAll calls each with every connection that is accepted on a listener, which does not
+// block, until that is closed. While there is no free descriptor or memory for one it waits.
+func AcceptAll(ln *os.File, each func(fd int)) error {
+	raw, err := ln.SyscallConn()
+	if err != nil {
+		return err
+	}
+	for {
+		fd := -1
+		if raw.Read(func(l uintptr) bool {
+			var err error
+			fd, err = sys.Accept(int(l))
+			return err != syscall.EAGAIN
+		}) != nil {
+			return nil // it is closed
+		}
+		if fd < 0 {
+			time.Sleep(10 * time.Millisecond) // EMFILE, ENOMEM
+			continue
+		}
+		each(fd)
+	}
+}
+
 func dial(path string, plain bool) (int, error) {
 	fd, err := sys.Seqpacket()
 	if err != nil {

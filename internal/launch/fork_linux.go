@@ -464,7 +464,7 @@ var ErrNoIDMaps = errors.New("cannot be mounted with mapped ids")
 // ids, as it is when a jail starts: by a mount that is attached nowhere and ends here. The
 // error is ErrNoIDMaps if it cannot.
 func CanMapIDs(fd int) error {
-	tree, err := cloneFor(fd, sys.MountAttrNodev|sys.MountAttrNosuid)
+	tree, err := sys.CloneTree(fd, sys.MountAttrNodev|sys.MountAttrNosuid)
 	if err != nil {
 		return fmt.Errorf("clone: %w", err)
 	}

@@ -70,14 +70,14 @@ func Unpack(program string, dir, source int, order *wire.Unpack) (u *Unpacking, 
 		return nil, err
 	}
 	inside.add(exe)
-	into, err := cloneFor(dir, sys.MountAttrNodev|sys.MountAttrNosuid|sys.MountAttrNoexec)
+	into, err := sys.CloneTree(dir, sys.MountAttrNodev|sys.MountAttrNosuid|sys.MountAttrNoexec)
 	if err != nil {
 		return nil, fmt.Errorf("clone the new directory: %w", err)
 	}
 	inside.add(into)
 	if order.Dir {
 		const attr = sys.MountAttrRdonly | sys.MountAttrNodev | sys.MountAttrNosuid | sys.MountAttrNoexec | sys.MountAttrNosymfollow
-		if source, err = cloneFor(source, attr); err != nil {
+		if source, err = sys.CloneTree(source, attr); err != nil {
 			return nil, fmt.Errorf("clone the source: %w", err)
 		}
 		inside.add(source)
@@ -148,19 +148,6 @@ func unpackChild(ids jail.Userns, e *ends, exe int) *sys.Child {
 	c.Envp = []*byte{cptr("TZ="), nil} // else package time would look for /etc/localtime
 	c.ExecMsg = []byte("execute jail-import: ")
 	return c
-}
-
-// cloneFor makes a detached mount of an open directory.
-func cloneFor(dir int, attr uint64) (int, error) {
-	tree, err := sys.OpenTree(dir, "", sys.OpenTreeClone|sys.AtEmptyPath)
-	if err != nil {
-		return -1, err
-	}
-	if err := sys.MountSetattr(tree, attr, -1, false); err != nil {
-		sys.Close(tree)
-		return -1, err
-	}
-	return tree, nil
 }
 
 // freeUnpackIDs returns a range that no process has ids of.

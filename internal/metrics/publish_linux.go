@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"jail/internal/fdsock"
 	"jail/internal/sys"
 )
 
@@ -143,30 +144,14 @@ func (p *Publisher) Listen(runtimeDir string) (stop func(), err error) {
 }
 
 func (p *Publisher) answer(ln *os.File) {
-	raw, err := ln.SyscallConn()
-	if err != nil {
-		return
-	}
 	room := make(chan struct{}, maxAsking)
-	for {
-		fd := -1
-		if raw.Read(func(l uintptr) bool {
-			var err error
-			fd, err = sys.Accept(int(l))
-			return err != unix.EAGAIN
-		}) != nil {
-			return // it is closed
-		}
-		if fd < 0 {
-			time.Sleep(10 * time.Millisecond) // EMFILE, ENOMEM
-			continue
-		}
+	_ = fdsock.AcceptAll(ln, func(fd int) {
 		room <- struct{}{}
 		go func() {
 			defer func() { <-room }()
 			p.tell(fd)
 		}()
-	}
+	})
 }
 
 // tell answers one.

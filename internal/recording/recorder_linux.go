@@ -157,27 +157,9 @@ func lookUp(runtimeDir, configPath string, uid uint32) (Subject, error) {
 
 // Serve takes connections until the listener is closed, and returns when all have ended.
 func (r *Recorder) Serve(ln *os.File) error {
-	raw, err := ln.SyscallConn()
-	if err != nil {
-		return err
-	}
-	for {
-		fd := -1
-		if raw.Read(func(l uintptr) bool {
-			var err error
-			fd, err = sys.Accept(int(l))
-			return err != unix.EAGAIN
-		}) != nil {
-			break // it is closed
-		}
-		if fd < 0 {
-			time.Sleep(10 * time.Millisecond) // EMFILE, ENOMEM
-			continue
-		}
-		r.all.Go(func() { r.connection(fd) })
-	}
+	err := fdsock.AcceptAll(ln, func(fd int) { r.all.Go(func() { r.connection(fd) }) })
 	r.all.Wait()
-	return nil
+	return err
 }
 
 // connection is one session's, from its first word to its end. A session is never answered.

@@ -498,12 +498,7 @@ func OwnFile(path string) (int, error) {
 // that is a matter of each mount.
 func (b *builder) attachServer(op Op) error {
 	defer sys.Close(b.Server)
-	dir, base, err := b.in(op.Target)
-	if err != nil {
-		return err
-	}
-	defer sys.Close(dir)
-	fd, err := sys.Openat2Mode(dir, base, syscall.O_CREAT|syscall.O_EXCL|syscall.O_WRONLY|syscall.O_NOFOLLOW, 0o444, beneath)
+	fd, err := b.create(op.Target, 0o444)
 	if err != nil {
 		return err
 	}
@@ -611,14 +606,22 @@ func (b *builder) hide(op Op) error {
 	return b.cover(target)
 }
 
-// file makes a file that everybody may read.
-func (b *builder) file(op Op) error {
-	dir, base, err := b.in(op.Target)
+// create makes an empty file in a file system made before, and opens it for writing.
+func (b *builder) create(path string, mode uint32) (int, error) {
+	dir, base, err := b.in(path)
 	if err != nil {
-		return err
+		return -1, err
 	}
 	defer sys.Close(dir)
-	fd, err := sys.Openat2Mode(dir, base, syscall.O_CREAT|syscall.O_EXCL|syscall.O_WRONLY|syscall.O_NOFOLLOW, 0o644, beneath)
+	return sys.Openat2Mode(dir, base, createNew, mode, beneath)
+}
+
+// createNew makes a file that was not there.
+const createNew = syscall.O_CREAT | syscall.O_EXCL | syscall.O_WRONLY | syscall.O_NOFOLLOW
+
+// file makes a file that everybody may read.
+func (b *builder) file(op Op) error {
+	fd, err := b.create(op.Target, 0o644)
 	if err != nil {
 		return err
 	}
@@ -711,7 +714,7 @@ func (b *builder) node(op Op) error {
 		defer sys.Close(target)
 		return sys.MoveMount(node, target)
 	}
-	fd, err := sys.Openat2Mode(dir, base, syscall.O_CREAT|syscall.O_EXCL|syscall.O_WRONLY|syscall.O_NOFOLLOW, 0o644, beneath)
+	fd, err := sys.Openat2Mode(dir, base, createNew, 0o644, beneath)
 	if err != nil {
 		return err
 	}
@@ -752,7 +755,7 @@ func (b *builder) ensureFile(path string) (int, error) {
 		return -1, err
 	}
 	defer sys.Close(dir)
-	fd, err = sys.Openat2Mode(dir, base, syscall.O_CREAT|syscall.O_EXCL|syscall.O_WRONLY|syscall.O_NOFOLLOW, 0o644, beneath)
+	fd, err = sys.Openat2Mode(dir, base, createNew, 0o644, beneath)
 	if err != nil {
 		return -1, err
 	}

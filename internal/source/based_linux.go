@@ -98,7 +98,7 @@ func (b *based) View() (*rootpath.Tree, error) {
 			return nil, err
 		}
 		defer image.Close()
-		if fd, err = cloneOf(int(image.Fd()), attr); err != nil {
+		if fd, err = sys.CloneTree(int(image.Fd()), attr); err != nil {
 			return nil, fmt.Errorf("clone image %s: %w", ref, err)
 		}
 	}
@@ -321,7 +321,7 @@ func (b *based) layers(state int, touch func(string)) (_ *Layers, err error) {
 			return nil, err
 		}
 		defer image.Close()
-		if ly.Base.FD, err = cloneOf(int(image.Fd()), attr); err != nil {
+		if ly.Base.FD, err = sys.CloneTree(int(image.Fd()), attr); err != nil {
 			return nil, fmt.Errorf("clone image %s: %w", base, err)
 		}
 	}
@@ -407,19 +407,6 @@ func note(p, text string, lasting bool) error {
 		return err
 	}
 	return os.Rename(p+".new", p)
-}
-
-// cloneOf clones the mount that a directory is open on.
-func cloneOf(dir int, attr uint64) (int, error) {
-	tree, err := sys.OpenTree(dir, "", sys.OpenTreeClone|sys.AtEmptyPath)
-	if err != nil {
-		return -1, err
-	}
-	if err := sys.MountSetattr(tree, attr, -1, false); err != nil {
-		sys.Close(tree)
-		return -1, err
-	}
-	return tree, nil
 }
 
 // mapsLayers reports why layers of overlayfs cannot have mapped ids (Linux 5.19).

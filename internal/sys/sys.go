@@ -208,6 +208,20 @@ func MountSetattr(fd int, set uint64, usernsFD int, recursive bool) error {
 	return justErr(e)
 }
 
+// CloneTree makes a detached mount of what fd is open on, with the attributes attr, and of
+// nothing that is mounted below.
+func CloneTree(fd int, attr uint64) (int, error) {
+	tree, err := OpenTree(fd, "", OpenTreeClone|AtEmptyPath)
+	if err != nil {
+		return -1, err
+	}
+	if err := MountSetattr(tree, attr, -1, false); err != nil {
+		Close(tree)
+		return -1, err
+	}
+	return tree, nil
+}
+
 // Fsopen is fsopen(2).
 func Fsopen(name string) (int, error) {
 	r, _, e := syscall.Syscall(sysFsopen, uintptr(unsafe.Pointer(cstr(name))), 1 /* FSOPEN_CLOEXEC */, 0)
