@@ -1,6 +1,9 @@
 package e2e
 
 import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -9,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -142,4 +146,143 @@ func TestRPMBased(t *testing.T) {
 
 func rpmMachine(t *testing.T) string {
 	return strings.TrimSpace(contentsOf(t, "rpm --eval %_arch"))
+}
+
+// endless is an archive that takes longer than any test: a file, and 32 GiB that are left out.
+func endless(t *testing.T) string {
+	t.Helper()
+	var b, z bytes.Buffer
+	archive := tar.NewWriter(&b)
+	require.NoError(t, archive.WriteHeader(&tar.Header{Name: "half", Mode: 0o644}))
+	require.NoError(t, archive.WriteHeader(&tar.Header{Typeflag: 'Q', Name: "endless", Size: 1 << 40}))
+	path := filepath.Join(t.TempDir(), "endless.tar.gz")
+	f, err := os.Create(path)
+	require.NoError(t, err)
+	defer f.Close()
+	w := gzip.NewWriter(f)
+	_, err = w.Write(b.Bytes())
+	require.NoError(t, errors.Join(err, w.Close()))
+	w.Reset(&z)
+	_, err = w.Write(make([]byte, 8<<20))
+	require.NoError(t, errors.Join(err, w.Close()))
+	for range 4096 {
+		_, err := f.Write(z.Bytes())
+		require.NoError(t, err)
+	}
+	return path
+}
+
+// TestUserlandBadly: what administrators get wrong of where a root comes from is one line,
+// which says what to do; nothing is made of it, and others are served.
+func TestUserlandBadly(t *testing.T) {
+	alone(t)
+	tree := t.TempDir()
+	require.NoError(t, command("cp", "-a", busyboxRoot+"/.", tree))
+	importUserland(t, packed(t, tree, "one.tar"))
+	first := strings.TrimSpace(contentsOf(t, "readlink "+filepath.Join(imagestore.DefaultDir, userlandImage, "current")))
+	// Of another architecture: its shell says so.
+	const alien = jailsDir + "/alien"
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(alien)) })
+	require.NoError(t, command("cp", "-a", busyboxRoot, alien))
+	head := append([]byte("\x7fELF\x02\x02\x01"), make([]byte, 64)...)
+	head[19] = 22 // EM_S390, elf.h
+	require.NoError(t, os.Remove(filepath.Join(alien, "bin/sh")))
+	require.NoError(t, os.WriteFile(filepath.Join(alien, "bin/sh"), head, 0o755))
+	r := runCommand(t, exec.Command(initPath, "image", "import", userlandImage+"-alien", packed(t, alien, "alien.tar")), nil)
+	assert.Equal(t, 1, r.status)
+	assert.Equal(t, "jail-init: image "+userlandImage+"-alien: its programs are for a big-endian machine, and this machine is "+runtime.GOARCH+"\n", r.stderr)
+	assert.NoDirExists(t, filepath.Join(imagestore.DefaultDir, userlandImage+"-alien"))
+	// Half imported: it is being made, and no end is in sight.
+	half := userlandImage + "-half"
+	import_ := exec.Command(initPath, "image", "import", "--max-size", "40T", half, endless(t))
+	require.NoError(t, import_.Start())
+	ended := false
+	end := func() {
+		if !ended {
+			import_.Process.Signal(syscall.SIGTERM)
+			import_.Wait()
+		}
+		ended = true
+	}
+	t.Cleanup(end)
+	eventually(t, "the import has begun", func() bool {
+		made, _ := filepath.Glob(filepath.Join(imagestore.DefaultDir, half, ".new-*/half"))
+		return len(made) == 1
+	})
+	// A home that is a link.
+	require.NoError(t, os.MkdirAll("/srv/people", 0o755))
+	require.NoError(t, os.Symlink("/srv/people", "/srv/linked"))
+	t.Cleanup(func() { require.NoError(t, errors.Join(os.Remove("/srv/linked"), os.RemoveAll("/run/jail/host/root"))) })
+
+	states := filepath.Join(basedStates, "bad")
+	require.NoError(t, os.MkdirAll(states, 0o700))
+	fine := fmt.Sprintf("version = 1\n[jail.fine]\nrootfs = %q\nusers = [\"centos\"]\nuid = %d\n", busyboxRoot, centos.id)
+	// What check says of a registry with one more entry, NAME in it being the jail's, before any start.
+	for claim, c := range map[string]struct{ lines, says string }{
+		"an image that is not there":    {`base = "nothing"`, "base: there is no image nothing; jail image ls shows those that are there, jail image import makes one"},
+		"one that is half imported":     {`base = "` + half + `"`, "base: there is no image " + half + "; jail image ls"},
+		"a state in a root directory":   {"base = \"" + userlandImage + "\"\nstate = \"" + alien + "/state\"\n[jail.twin]\nusers = [\"spare2\"]\nrootfs = \"" + alien + "\"", alien + " contains the rootfs of jail \"bad\""},
+		"two jails on one state":        {"base = \"" + userlandImage + "\"\nstate = \"" + states + "/one\"\n[jail.twin]\nusers = [\"spare2\"]\nbase = \"" + userlandImage + "\"\nstate = \"" + states + "/one\"", states + "/one is the rootfs of jail"},
+		"a home that is a link":         {"rootfs = \"host\"\n[jail.bad.users.spare1]\nhome = \"/srv/linked\"", "/srv/linked is a symbolic link"},
+		"a template for root":           {"rootfs = \"/srv/none\"\n[template.t]\nrootfs = \"host\"\n[[match]]\nuser = \"root\"\ntemplate = \"t\"", `match: user = "root" stands for root`},
+		"a template for a daemon":       {"rootfs = \"/srv/none\"\n[template.t]\nrootfs = \"host\"\n[[match]]\nuser = \"daemon\"\ntemplate = \"t\"", "stands for system accounts (daemon"},
+		"templates that are each other": {"template = \"t\"\n[template.t]\ntemplate = \"u\"\n[template.u]\ntemplate = \"t\"", "template.t.template: "},
+	} {
+		t.Run(claim, func(t *testing.T) {
+			users := "users = [\"spare1\"]\n"
+			if strings.Contains(c.lines, "bad.users.") {
+				users = ""
+			}
+			require.NoError(t, os.WriteFile(registryPath, []byte(fine+"[jail.bad]\n"+users+c.lines+"\n"), 0o644))
+			r := runCommand(t, exec.Command(initPath, "check"), nil)
+			assert.NotZero(t, r.status)
+			said := 0
+			for line := range strings.Lines(r.stdout + r.stderr) {
+				if strings.Contains(line, c.says) {
+					said++
+				}
+			}
+			assert.NotZero(t, said, "%s in:\n%s", c.says, r.stdout+r.stderr)
+			s, err := serve(registry{text: contents(registryPath), jails: []string{"fine"}, users: []account{centos}})
+			require.NoError(t, err)
+			assert.Equal(t, result{stdout: "in\n"}, run(t, forced, ask{as: centos, cmd: "echo in"}), "who is not at fault")
+			refused := runCommand(t, exec.Command("su", "-", spares[0].login, "-c", "true"), nil)
+			assert.Equal(t, 125, refused.status)
+			assert.Equal(t, 1, strings.Count(refused.stderr, "\n"), "%s", refused.stderr)
+			require.NoError(t, s.stop())
+			made, err := os.ReadDir(states)
+			require.NoError(t, err)
+			assert.Empty(t, made, "nothing is made")
+			assert.NoDirExists(t, filepath.Join(alien, "state"))
+		})
+	}
+	end()
+	assert.NoDirExists(t, filepath.Join(imagestore.DefaultDir, half))
+
+	// What only a start finds.
+	state := filepath.Join(states, "late")
+	start := func(base, says string) {
+		t.Helper()
+		text := fmt.Sprintf("version = 1\n[jail.late]\nbase = %q\nstate = %q\npersist = \"all\"\nusers = [\"centos\"]\nuid = %d\n", base, state, basedUID)
+		s, err := serve(registry{text: text, jails: []string{"late"}, users: []account{centos}})
+		require.NoError(t, err)
+		defer func() { require.NoError(t, s.stop()) }()
+		from := int64(len(contents(world.log("serve.log"))))
+		r := runCommand(t, exec.Command("su", "-", centos.login, "-c", "echo in"), nil)
+		if says == "" {
+			require.Equal(t, result{stdout: "in\n"}, r)
+			return
+		}
+		assert.Equal(t, 125, r.status, "%+v", r)
+		assert.Equal(t, 1, strings.Count(r.stderr, "\n"), "%s", r.stderr)
+		eventually(t, says, func() bool { return strings.Contains(world.tail("serve.log", from), says) })
+	}
+	start(alien, "its programs are for another processor (22)")
+	assert.NoDirExists(t, filepath.Join(state, "root"))
+	start(userlandImage+"/"+first, "")
+	r = runCommand(t, exec.Command(initPath, "image", "import", userlandImage+"-other", packed(t, busyboxRoot, "other.tar")), nil)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(filepath.Join(imagestore.DefaultDir, userlandImage+"-other"))) })
+	require.Zero(t, r.status, "%+v", r)
+	start(userlandImage+"-other", "differs from "+userlandImage+"/"+first+", not from "+userlandImage+"-other, which the registry says; jail rebase late")
+	start(userlandImage, "")
 }
