@@ -36,8 +36,9 @@ const usage = `Usage: jail-init [--config FILE] [--runtime-dir DIR] VERB [ARGUME
     reload                    have serve read the registry again, and say what came of it
     ps [NAME]                 show the jails; --json
     plan NAME                 what a start of a jail would do, and what says so
-    exec [-u UID [-g GID]] NAME [COMMAND ARGUMENT...]
-                              run a command in a jail, as its root unless told otherwise
+    exec [--force] [-u UID [-g GID]] NAME [COMMAND ARGUMENT...]
+                              run a command in a jail, as its root unless told otherwise;
+                              --force starts one that is disabled
     stop NAME | --all         end a jail; --grace DURATION (default 5s)
     rebase NAME               have a jail with base begin anew with the current image
     rollback NAME             take that back
@@ -314,6 +315,7 @@ func (c *common) exec(args []string) (int, error) {
 	var uid, gid idFlag
 	fs.Var(&uid, "u", "")
 	fs.Var(&gid, "g", "")
+	force := fs.Bool("force", false, "")
 	rest, err := c.finish(fs, "exec", args, -1)
 	if err != nil {
 		return 0, err
@@ -325,7 +327,7 @@ func (c *common) exec(args []string) (int, error) {
 	if !uid.set {
 		id.Name = "root" // also where the rootfs has no passwd
 	}
-	return admin.Exec(c.admin(), rest[0], id, rest[1:])
+	return admin.Exec(c.admin(), rest[0], id, rest[1:], *force)
 }
 
 func (c *common) check(args []string) (int, error) {

@@ -498,8 +498,12 @@ func kill(pid, pidfd int, name string) error {
 // Exec runs a command in a jail as an identity of the administrator's choice, or
 // a login shell if there is none, and returns its exit status. A stopped jail is
 // started by its supervisor, as a login would.
-func Exec(opt Options, name string, id wire.Identity, command []string) (int, error) {
-	if err := Wake(opt, name); err != nil {
+func Exec(opt Options, name string, id wire.Identity, command []string, force bool) (int, error) {
+	wake := Wake
+	if force {
+		wake = startDisabled
+	}
+	if err := wake(opt, name); err != nil {
 		return 0, err
 	}
 	dial := func() (int, error) {
@@ -523,6 +527,19 @@ func Exec(opt Options, name string, id wire.Identity, command []string) (int, er
 	return enter.Attach(dial, len(command) == 0, args, os.Environ(), told), nil
 }
 
+// startDisabled makes sure that a jail runs that may be disabled: nobody else is let in by that.
+func startDisabled(opt Options, name string) error {
+	if Runs(opt, name) {
+		return nil
+	}
+	if status, err := order(opt, wire.AppendStart(nil, name)); err != nil {
+		return err
+	} else if status != wire.VerdictTaken {
+		return fmt.Errorf("jail %s has not been started", name)
+	}
+	return nil
+}
+
 // Wake makes sure that a jail runs: a stopped one is started by its supervisor, as a login
 // has it started.
 func Wake(opt Options, name string) error {
@@ -543,7 +560,7 @@ func Wake(opt Options, name string) error {
 	}
 	if d, err := inforce.ReadDisabled(opt.ConfigPath); err == nil {
 		if _, disabled := d.Jails[name]; disabled {
-			return fmt.Errorf("jail %s is disabled and does not run, and only a login starts it: jail enable %s first; a jail that runs when it is disabled can be entered so", name, name)
+			return fmt.Errorf("jail %s is disabled and does not run: jail exec --force %s starts it and lets nobody else in, jail enable %s lets them in again", name, name, name)
 		}
 		// One that nobody may use does not start it.
 		for _, l := range spec.Logins {

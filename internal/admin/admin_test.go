@@ -28,10 +28,10 @@ func TestOutOfService(t *testing.T) {
 	_, err := load(opt)
 	require.NoError(t, err)
 
-	_, err = Exec(opt, "two", wire.Identity{}, []string{"true"})
+	_, err = Exec(opt, "two", wire.Identity{}, []string{"true"}, false)
 	assert.ErrorContains(t, err, "jail two does not run and is out of service: ")
 	assert.ErrorContains(t, err, ": jail.two.")
-	_, err = Exec(opt, "three", wire.Identity{}, []string{"true"})
+	_, err = Exec(opt, "three", wire.Identity{}, []string{"true"}, false)
 	assert.ErrorContains(t, err, `no jail "three" in `)
 
 	assert.ErrorContains(t, Stop(opt, "two", time.Second), ": jail.two.")

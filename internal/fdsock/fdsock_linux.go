@@ -262,6 +262,21 @@ func listen(path string, uid int) (fd int, err error) {
 	return fd, nil
 }
 
+// ListenNobody returns a listener that nobody can connect to, since its name is gone again: a jail that
+// nobody may log in to is started with it.
+func ListenNobody(runtimeDir, name string) (int, error) {
+	path := ControlPath(runtimeDir, ".nobody-"+name)
+	fd, err := listen(path, os.Geteuid())
+	if err == nil {
+		err = syscall.Unlink(path)
+	}
+	if err != nil && fd >= 0 {
+		sys.Close(fd)
+		fd = -1
+	}
+	return fd, err
+}
+
 // Remove removes the socket at path if it is the one fd listens on; another
 // program may have put its own there by now.
 func Remove(path string, fd int) {

@@ -43,8 +43,10 @@ type jailState struct {
 	machine supervise.Jail
 	orders  supervise.Orders
 	logins  map[int]bool
-	woke    int    // the login on whose socket somebody has waited last
-	names   *names // of what runs
+	woke    int                                   // the login on whose socket somebody has waited last
+	force   bool                                  // the next start is an administrator's, although there may be no login
+	asked   []func(lines []string, verdict uint8) // by verbs that wait for the start
+	names   *names                                // of what runs
 	notes   *control.Notes
 
 	pid, pidfd int // -1 without
@@ -240,9 +242,19 @@ func (s *server) start(n int, j *jailState) {
 		given[i] = lg
 		spec.Logins = append(spec.Logins, lg.spec)
 	}
+	nobody := jail.HostUID(0) // a login that only the start knows
 	if err == nil && len(fds) == 0 {
 		err = errors.New("none of its logins has a socket")
+		if j.force && len(j.spec.Logins) > 0 {
+			var fd int
+			if fd, err = fdsock.ListenNobody(s.opt.RuntimeDir, j.name); err == nil {
+				fds = append(fds, fd)
+				spec.Logins = append(spec.Logins, j.spec.Logins[0])
+				nobody = j.spec.Logins[0].HostUID
+			}
+		}
 	}
+	j.force = false
 	go func() {
 		var c *control.Conn
 		var lj *launch.Jail
@@ -266,10 +278,49 @@ func (s *server) start(n int, j *jailState) {
 			case c != nil:
 				s.found(n, j, c)
 			default:
-				s.started(n, j, lj, given)
+				s.started(n, j, lj, given, nobody)
 			}
+			s.answerAsked(j, err)
 		})
 	}()
+}
+
+// forced starts a jail for an administrator who is not kept out by its being disabled. Its logins
+// stay with serve, which refuses them.
+func (s *server) forced(name string, answer func(lines []string, verdict uint8)) {
+	no := func(why string) { answer([]string{"jail " + name + ": " + why}, wire.VerdictNone) }
+	n, known := s.byName[name]
+	if !known {
+		no("there is none of that name")
+		return
+	}
+	j := s.jails.at(n)
+	j.force = true
+	s.step(n, supervise.Event{Kind: supervise.Wanted})
+	switch j.machine.State {
+	case supervise.Running:
+		answer(nil, wire.VerdictTaken)
+	case supervise.Starting:
+		j.asked = append(j.asked, answer)
+		return
+	case supervise.Ending:
+		no("it does not end: a process of it cannot be killed")
+	default:
+		no("it is out of service, or its last start has failed just now; the log says more")
+	}
+	j.force = false
+}
+
+// answerAsked tells verbs that have waited for a start what came of it.
+func (s *server) answerAsked(j *jailState, err error) {
+	for _, answer := range j.asked {
+		if err != nil {
+			answer([]string{"jail " + j.name + " does not start: " + err.Error()}, wire.VerdictNone)
+		} else {
+			answer(nil, wire.VerdictTaken)
+		}
+	}
+	j.asked = nil
 }
 
 // first returns the logins that a start of a jail begins with.
@@ -320,12 +371,15 @@ func (s *server) launchOrFind(spec *jail.Spec, fds []int) (*control.Conn, *launc
 
 // started takes over a jail that has just started, and tells it what a reload has made
 // of its logins since.
-func (s *server) started(n int, j *jailState, lj *launch.Jail, given map[int]*login) {
+func (s *server) started(n int, j *jailState, lj *launch.Jail, given map[int]*login, nobody jail.HostUID) {
 	j.ours, j.young = true, true
 	s.follow(n, j, lj.PID, lj.PIDFD, lj.Conn, lj.Stderr, false)
 	s.logRecorded("jail %s started: pid %d", j.name, j.pid)
 	if lj.Warning != "" {
 		s.log("warning: jail %s: %s", j.name, lj.Warning)
+	}
+	if nobody != 0 {
+		j.orders.Drop(uint32(nobody))
 	}
 	for i, lg := range given {
 		if s.logins.at(i) != lg || lg.jail != n {

@@ -568,6 +568,11 @@ func (s *server) verb() {
 				s.post(func() { s.limited(&l, answer) })
 				return
 			}
+		case typ == wire.TypeStart:
+			if name, err := wire.DecodeStart(body); err == nil {
+				s.post(func() { s.forced(name, answer) })
+				return
+			}
 		}
 		sys.CloseForeign([]int{fd})
 	}()

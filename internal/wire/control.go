@@ -212,6 +212,19 @@ func DecodeText(body []byte) (string, error) {
 // AppendReload asks serve to read the registry again.
 func AppendReload(dst []byte) []byte { return header(dst, TypeReload, 0) }
 
+// AppendStart asks serve to start a jail that no login starts, since it is disabled.
+func AppendStart(dst []byte, jail string) []byte { return putString(header(dst, TypeStart, 0), jail) }
+
+// DecodeStart decodes the body of a TypeStart packet.
+func DecodeStart(body []byte) (jail string, err error) {
+	in := reader{b: body}
+	jail = in.str(MaxService)
+	if jail == "" {
+		return "", ErrMalformed
+	}
+	return jail, in.done()
+}
+
 // Limit changes limits of a jail that runs, those whose bit is in What. 0 is no limit.
 type Limit struct {
 	Jail   string

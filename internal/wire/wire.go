@@ -56,6 +56,7 @@ const (
 	TypeReload  Type = 48 // verb: read the registry again
 	TypeVerdict Type = 49 // serve: what came of it, after the lines about it
 	TypeLimit   Type = 52 // verb: change the limits of a jail that runs
+	TypeStart   Type = 53 // verb: start a jail, although nobody may log in to it
 )
 
 // Messages between the launcher and the process that becomes PID 1, on the

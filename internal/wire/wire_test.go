@@ -310,6 +310,24 @@ func TestSessions(t *testing.T) {
 	assert.Equal(t, most, got.Sessions)
 }
 
+func TestStart(t *testing.T) {
+	name := strings.Repeat("x", MaxService)
+	typ, _, body, err := Header(AppendStart(nil, name))
+	require.NoError(t, err)
+	assert.Equal(t, TypeStart, typ)
+	got, err := DecodeStart(body)
+	require.NoError(t, err)
+	assert.Equal(t, name, got)
+	for claim, bad := range map[string]string{"no name": "", "a name too long": name + "x"} {
+		_, _, body, err := Header(AppendStart(nil, bad))
+		require.NoError(t, err)
+		_, err = DecodeStart(body)
+		assert.ErrorIs(t, err, ErrMalformed, claim)
+	}
+	_, err = DecodeStart(append(body, 0))
+	assert.ErrorIs(t, err, ErrMalformed)
+}
+
 func TestLimit(t *testing.T) {
 	good := Limit{Jail: strings.Repeat("x", MaxService), What: limitAll, Memory: 1 << 62, CPU: 1 << 31, Pids: 1, IOWeight: 10_000}
 	typ, _, body, err := Header(AppendLimit(nil, &good))
@@ -377,7 +395,7 @@ func TestDocument(t *testing.T) {
 		"AddLogin": TypeAddLogin, "DropLogin": TypeDropLogin, "Log": TypeLog, "Exec": TypeExec, "Events": TypeEvents, "Service": TypeService, "Proof": TypeProof,
 		"Sessions": TypeSessions,
 		"Setup":    TypeSetup, "Ready": TypeReady, "Failed": TypeFailed,
-		"Reload": TypeReload, "Limit": TypeLimit, "Verdict": TypeVerdict, "Unpack": TypeUnpack, "Progress": TypeProgress, "Unpacked": TypeUnpacked,
+		"Reload": TypeReload, "Limit": TypeLimit, "Start": TypeStart, "Verdict": TypeVerdict, "Unpack": TypeUnpack, "Progress": TypeProgress, "Unpacked": TypeUnpacked,
 		"Record": TypeRecord, "Output": TypeOutput, "Input": TypeInput, "Resize": TypeResize, "Dropped": TypeDropped,
 	} {
 		assert.Contains(t, string(doc), "| "+strconv.Itoa(int(typ))+" | "+name+" |")
@@ -465,6 +483,10 @@ var bodies = map[string]func(flags uint16, b []byte) ([]byte, error){
 		m, err := DecodeSessions(b)
 		return AppendSessions(nil, &m), err
 	},
+	"Start": func(_ uint16, b []byte) ([]byte, error) {
+		m, err := DecodeStart(b)
+		return AppendStart(nil, m), err
+	},
 	"Limit": func(_ uint16, b []byte) ([]byte, error) {
 		m, err := DecodeLimit(b)
 		return AppendLimit(nil, &m), err
@@ -520,7 +542,7 @@ func FuzzBodies(f *testing.F) {
 		AppendRefused(nil, Refused{Status: 125, ID: "id", Text: "x"}), AppendSignal(nil, Signal{15}), AppendStatus(nil, &Status{Name: "n", Served: 1}),
 		AppendStop(nil, Stop{1}), AppendAddLogin(nil, &id), AppendDropLogin(nil, 1), AppendExec(nil, &id), AppendText(nil, TypeLog, "x"),
 		AppendService(nil, &Service{Name: "cron", As: id}, FlagFind),
-		AppendSessions(nil, &SessionLimits{Max: 1, SetUmask: true, Umask: 0o27, Rlimits: []Rlimit{{7, 1}}}), AppendLimit(nil, &Limit{Jail: "web", What: LimitCPU, CPU: 7}), AppendVerdict(nil, VerdictFaults), unpack, AppendProgress(nil, TypeProgress, Progress{1, 2}),
+		AppendSessions(nil, &SessionLimits{Max: 1, SetUmask: true, Umask: 0o27, Rlimits: []Rlimit{{7, 1}}}), AppendLimit(nil, &Limit{Jail: "web", What: LimitCPU, CPU: 7}), AppendStart(nil, "web"), AppendVerdict(nil, VerdictFaults), unpack, AppendProgress(nil, TypeProgress, Progress{1, 2}),
 		AppendRecord(nil, &Record{Rows: 24, Cols: 80, Term: []byte("xterm")}), AppendResize(nil, 1, 2), AppendDropped(nil, 3),
 	} {
 		_, flags, body, err := Header(p)
