@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -180,6 +181,40 @@ func TestWhoCallsExec(t *testing.T) {
 		if assert.Equal(t, want, list[0].Caller != nil, name); want {
 			assert.EqualValues(t, 1000, *list[0].Caller.UID)
 		}
+	}
+}
+
+// TestClocksThatJumpWhileAWordIsAwaited: a start is written although the clock was set back, by a day, or
+// to another year, while it waited for jail-enter's word; a word is not kept for longer than it would be.
+func TestClocksThatJumpWhileAWordIsAwaited(t *testing.T) {
+	for claim, jump := range map[string]time.Duration{"back": -24 * time.Hour, "on": 365 * 24 * time.Hour} {
+		s := Open(t.TempDir())
+		path := filepath.Join(t.TempDir(), fdsock.CallerName)
+		fd, err := fdsock.ListenCaller(path)
+		require.NoError(t, err)
+		r := New(s, func(text string) { t.Error(text) }, fd)
+		var shift atomic.Int64
+		r.now = func() time.Time { return time.Now().Add(time.Duration(shift.Load())) }
+		run := r.Run("web", os.Getpid(), false)
+		e := started("k7qmw2ab")
+		e.HostUID = uint32(os.Getuid())
+		run.Told("alice", e)
+		done := make(chan int, 1)
+		r.put(item{do: func() { done <- len(r.held) }})
+		require.Equal(t, 1, <-done, "it waits")
+		shift.Store(int64(jump))
+		assert.Eventually(t, func() bool {
+			list, err := s.Sessions("web", nil)
+			return err == nil && len(list) == 1
+		}, 10*time.Second, 10*time.Millisecond, claim)
+
+		says(t, path, word1(8))
+		r.put(item{do: func() { r.callers.listen(r.now()); done <- len(r.callers.words) }})
+		require.Equal(t, 1, <-done)
+		shift.Store(2 * int64(jump))
+		r.put(item{do: func() { r.callers.listen(r.now()); done <- len(r.callers.words) }})
+		assert.Zero(t, <-done, claim)
+		r.Close()
 	}
 }
 

@@ -337,6 +337,8 @@ func TestClocksThatJump(t *testing.T) {
 	assert.EqualValues(t, 60000, *list[0].Millis, "what PID 1 measured, not what two times say")
 	assert.EqualValues(t, 0, *list[1].Millis)
 	assert.Equal(t, WithJail, list[1].End)
+	Newest(list)
+	assert.Equal(t, []string{"k7qmw2ab", "k7qmw2ac"}, []string{list[0].Session, list[1].Session}, "both have begun at one time")
 }
 
 // TestADayOfSessions: a thousand sessions an hour for a day, by a clock that is moved, leave
