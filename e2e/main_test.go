@@ -119,7 +119,7 @@ func outerMain() (int, error) {
 		}
 		names := slices.DeleteFunc(programNames(), func(name string) bool { // a program of later
 			_, err := os.Stat(filepath.Join(old, name))
-			return (name == "jail-import" || name == "jail-net") && err != nil
+			return slices.Contains(laterPrograms, name) && err != nil
 		})
 		if err := copyPrograms(old, filepath.Join(scratch, "old"), names); err != nil {
 			return 0, err
