@@ -250,7 +250,10 @@ func compareIn(t *testing.T, furnish func(t *testing.T, home string), steps func
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	require.NoError(t, os.Chmod(dir, 0o755))
-	home := filepath.Join(dir, "home")
+	// What is listed, also two levels up, is of this test alone.
+	above := filepath.Join(dir, "above")
+	require.NoError(t, os.Mkdir(above, 0o755))
+	home := filepath.Join(above, "home")
 	said := map[string]string{}
 	for _, program := range []string{oracle, ownServer} {
 		furnish(t, home)
