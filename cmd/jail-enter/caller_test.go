@@ -83,6 +83,62 @@ func TestSameCaller(t *testing.T) {
 	}
 }
 
+// TestCallerGoesWhereThereIsRoom: what is said goes to the login's own socket, and to that of
+// all where there is none, nobody is behind it any more, or it is full.
+func TestCallerGoesWhereThereIsRoom(t *testing.T) {
+	quick, run := builds(t)
+	for claim, own := range map[string]bool{"there is room": true, "full": false, "nobody's": false} {
+		for build, program := range map[string]string{"quick": quick, "run": run} {
+			p := listen(t)
+			calls, err := sys.Datagram()
+			require.NoError(t, err)
+			path := filepath.Join(p.dir, strconv.Itoa(os.Getuid()), "calls")
+			require.NoError(t, syscall.Bind(calls, &syscall.SockaddrUnix{Name: path}))
+			switch claim {
+			case "full":
+				for e := sys.Errno(0); e != syscall.EAGAIN; e = sys.SendTo([]byte(path), []byte{0}) {
+					require.Zero(t, e)
+				}
+			case "nobody's":
+				sys.Close(calls)
+			}
+			l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: filepath.Join(p.dir, "caller"), Net: "unixpacket"})
+			require.NoError(t, err)
+			cl := p.start(t, program, []string{"jail-enter", "--runtime-dir", p.dir}, nil, nil)
+			conn, _, passed := p.accept(t)
+			sys.CloseAll(passed) // or its output would not end
+			_, err = conn.Write(wire.AppendStarted(nil, wire.Started{PID: 7}))
+			require.NoError(t, err)
+			_, err = conn.Write(wire.AppendExited(nil, wire.Exited{Code: 3}))
+			require.NoError(t, err)
+			assert.Equal(t, result{Status: 3}, cl.wait(t))
+			want := wire.AppendCaller(nil, &wire.Caller{PID: 7})
+			buf := make([]byte, wire.MaxCaller)
+			if own {
+				n, _, err := syscall.Recvfrom(calls, buf, syscall.MSG_DONTWAIT)
+				require.NoError(t, err, build)
+				assert.Equal(t, want, buf[:n])
+				require.NoError(t, l.SetDeadline(time.Now()))
+				_, err = l.AcceptUnix()
+				assert.Error(t, err, "said once")
+			} else {
+				require.NoError(t, l.SetDeadline(time.Now().Add(20*time.Second)))
+				said, err := l.AcceptUnix()
+				require.NoError(t, err, "%s, %s", claim, build)
+				n, err := said.Read(buf)
+				require.NoError(t, err)
+				assert.Equal(t, want, buf[:n])
+				said.Close()
+			}
+			l.Close()
+			conn.Close()
+			if claim != "nobody's" {
+				sys.Close(calls)
+			}
+		}
+	}
+}
+
 // TestASupervisorThatDoesNotListen: one whose queue is full is not waited for.
 func TestASupervisorThatDoesNotListen(t *testing.T) {
 	quick, run := builds(t)

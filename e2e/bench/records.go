@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"jail/internal/fdsock"
+	"jail/internal/jail"
 	"jail/internal/record"
 )
 
@@ -21,6 +22,10 @@ func (b *bench) records() error {
 	}
 	defer off.stop()
 	if err := os.Remove(filepath.Join(off.runtimeDir(), fdsock.CallerName)); err != nil {
+		return err
+	}
+	// A directory where the login's own socket would be.
+	if err := os.Mkdir(fdsock.CallsPath(off.runtimeDir(), jail.HostUID(uid)), 0o700); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(record.Dir(off.runtimeDir())); err != nil {

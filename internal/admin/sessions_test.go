@@ -28,7 +28,7 @@ func kept(t *testing.T, lines string) Options {
 	t.Helper()
 	opt := Options{RuntimeDir: t.TempDir(), Stdout: new(strings.Builder), Stderr: new(strings.Builder)}
 	dir := record.Dir(opt.RuntimeDir)
-	r := record.New(record.Open(dir), func(text string) { t.Error(text) })
+	r := record.New(record.Open(dir), func(text string) { t.Error(text) }, "")
 	run := r.Run("web", os.Getpid(), false)
 	at := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 	run.Told("alice", &event.Event{Kind: wire.EventStarted, At: at, ID: login.ID([]byte("k7qmw2ab")), HostUID: 7, Session: wire.SessionShell, UID: 1000, TTY: "pts/3"})

@@ -8,8 +8,13 @@ import (
 )
 
 // callerName is the socket on which a supervisor hears who has called: serve's is below the
-// runtime directory, one of "jail-init run" in the directory of our own socket.
-const callerName = "caller"
+// runtime directory, one of "jail-init run" in the directory of our own socket. Nearer is
+// callsName, in that directory, where our login alone can put something: it is there once
+// the supervisor has been told of a session of it.
+const (
+	callerName = "caller"
+	callsName  = "calls"
+)
 
 // command is what was asked for, for the records: what is behind -c, or all arguments; nothing of a
 // login's shell. A part of one that is longer than they have room for.
@@ -57,6 +62,10 @@ func (s *session) tellCaller(env []string) {
 		}
 	}
 	c.Command = s.command()
+	packet := wire.AppendCaller(s.packet[:0], &c)
+	if sys.SendTo(loginPath(s.pathText[:0], s.in.runtimeDir, syscall.Getuid(), callsName), packet) == 0 {
+		return
+	}
 	path := append(append(append(s.pathText[:0], s.in.runtimeDir...), '/'), callerName...)
 	fd, e := sys.ConnectAt(syscall.SOCK_SEQPACKET, path)
 	if e == syscall.ENOENT || e == syscall.ECONNREFUSED {
@@ -65,6 +74,6 @@ func (s *session) tellCaller(env []string) {
 	if e != 0 {
 		return
 	}
-	_ = sys.SendMsg(fd, wire.AppendCaller(s.packet[:0], &c), nil, false, &s.m)
+	_ = sys.SendMsg(fd, packet, nil, false, &s.m)
 	sys.Close(fd)
 }

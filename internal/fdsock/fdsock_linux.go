@@ -57,6 +57,33 @@ func ListenCaller(path string) (int, error) {
 	return fd, nil
 }
 
+// CallsPath is the path of the socket on which a login's own jail-enter, and nobody else, says
+// who has called it: "calls" in the login's directory (callsName of package enter).
+func CallsPath(runtimeDir string, uid jail.HostUID) string {
+	return filepath.Join(filepath.Dir(LoginPath(runtimeDir, uid)), callsName)
+}
+
+const callsName = "calls"
+
+// OpenCalls makes that socket, a SOCK_DGRAM one that passes credentials, in a directory that
+// is there. refuse is sys.RefuseRights; plain says that it worked, so that no descriptors
+// come.
+func OpenCalls(runtimeDir string, uid jail.HostUID, refuse func(fd int) error) (fd int, plain bool, err error) {
+	fd, err = bound(sys.Datagram, CallsPath(runtimeDir, uid), int(uid), func(fd int) error {
+		plain = refuse(fd) == nil
+		return sys.PassCredentials(fd)
+	})
+	return fd, plain, err
+}
+
+// CloseCalls removes that socket and closes it, by what close does.
+func CloseCalls(runtimeDir string, uid jail.HostUID, fd int, close func(fd int)) {
+	if path := CallsPath(runtimeDir, uid); Bound(path, fd) {
+		_ = os.Remove(path)
+	}
+	close(fd)
+}
+
 // ListenServe makes that socket, for the caller's uid.
 func ListenServe(runtimeDir string) (int, error) { return listen(ServePath(runtimeDir), os.Geteuid()) }
 
@@ -216,19 +243,25 @@ func ListenControl(runtimeDir, name string) (int, error) {
 	return listen(ControlPath(runtimeDir, name), os.Geteuid())
 }
 
-// listen makes a listening socket at path. It is complete before it appears
+// listen makes a listening socket at path.
+func listen(path string, uid int) (fd int, err error) {
+	return bound(sys.Seqpacket, path, uid, func(fd int) error {
+		if err := sys.SetNonblock(fd); err != nil {
+			return err
+		}
+		return syscall.Listen(fd, backlog)
+	})
+}
+
+// bound makes a socket at path and readies it. It is complete before it appears
 // there: until then nobody but the caller can reach it, whatever the umask is,
 // because its mode at birth is 0600 (the caller has set umask 0077) and it
-// belongs to the caller. A socket left by somebody who is gone is replaced.
-func listen(path string, uid int) (fd int, err error) {
+// belongs to the caller until it is ready. A socket left by somebody who is gone is replaced.
+func bound(make func() (int, error), path string, uid int, ready func(fd int) error) (fd int, err error) {
 	if len(path) > maxPath {
 		return -1, fmt.Errorf("%s: too long for a socket", path)
 	}
-	fd, err = sys.Seqpacket()
-	if err == nil {
-		err = sys.SetNonblock(fd)
-	}
-	if err != nil {
+	if fd, err = make(); err != nil {
 		return -1, fmt.Errorf("make socket: %w", err)
 	}
 	// A name of its own for each path, since starts run beside each other; no
@@ -248,13 +281,13 @@ func listen(path string, uid int) (fd int, err error) {
 	if err := os.Chmod(tmp, 0o600); err != nil {
 		return fd, err
 	}
+	if err := ready(fd); err != nil {
+		return fd, fmt.Errorf("make socket %s: %w", path, err)
+	}
 	if uid != os.Geteuid() {
 		if err := os.Lchown(tmp, uid, -1); err != nil {
 			return fd, err
 		}
-	}
-	if err := syscall.Listen(fd, backlog); err != nil {
-		return fd, fmt.Errorf("listen on %s: %w", path, err)
 	}
 	if err := os.Rename(tmp, path); err != nil {
 		return fd, err
@@ -304,6 +337,7 @@ func RemoveDir(path string) {
 	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
 		_ = removeTree(filepath.Dir(dir), x11Dir(path))
 		_ = os.Remove(filepath.Join(dir, environ.AcceptFile))
+		_ = os.Remove(filepath.Join(dir, callsName)) // of one that was killed
 		_ = os.Remove(dir)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"jail/internal/authkeys"
 	"jail/internal/event"
 	"jail/internal/fdsock"
+	"jail/internal/jail"
 	"jail/internal/sys"
 	"jail/internal/wire"
 )
@@ -30,6 +31,8 @@ const (
 	// for how long: jail-enter sends as soon as it has connected.
 	maxMute = 64
 	muteFor = time.Second
+	// maxOwn is how many logins have a queue of their own: those that have been here last.
+	maxOwn = 1024
 	// heldFor is how long the start of a session waits for jail-enter's word: that is sent
 	// at once, and what PID 1 tells may be there before it.
 	heldFor = 300 * time.Millisecond
@@ -37,14 +40,25 @@ const (
 
 // callers hear jail-enter's word on who has called it. Nobody is woken for it: it is
 // looked for when a session is told of. The zero value hears nothing.
+//
+// There are listeners that every uid can reach, and can fill. So a login of which a session has been told
+// gets a socket that only it can reach: what is there costs a system call, and nobody else's
+// room.
 type callers struct {
-	fds    []int // listeners
+	fds    []int  // listeners
+	dir    string // the runtime directory, of the sockets of logins; "" without
+	own    map[uint32]*calls
+	refuse func(fd int) error // sys.RefuseRights; tests play an older kernel
 	closer fdsock.Closer
 	words  map[sessionKey]word
 	of     map[uint32]int // words, by uid
 	mute   []mute
-	m      sys.MsgBuf
-	buf    [wire.MaxCaller]byte
+	turn   uint64 // sessions that were told of
+
+	expired time.Time // when words were last looked through
+	m       sys.MsgBuf
+	small   [1]byte // for what is only to be taken
+	buf     [wire.MaxCaller]byte
 }
 
 // sessionKey says which session of all jails it is: no two jails have one login, and what is
@@ -60,6 +74,14 @@ type word struct {
 	since   time.Time
 }
 
+// calls is the socket of one login.
+type calls struct {
+	fd    int  // -1 if it could not be made
+	plain bool // no descriptors come
+	run   *Run // of the session that was told of last
+	last  uint64
+}
+
 type mute struct {
 	fd    int
 	cred  syscall.Ucred
@@ -67,11 +89,13 @@ type mute struct {
 }
 
 // take returns what is known of who called a session, and forgets it.
-func (c *callers) take(key sessionKey) (w word, ok bool) {
-	if w, ok = c.words[key]; ok {
-		c.drop(key)
+func (c *callers) take(key sessionKey) *word {
+	w, ok := c.words[key]
+	if !ok {
+		return nil
 	}
-	return w, ok
+	c.drop(key)
+	return &w
 }
 
 func (c *callers) drop(key sessionKey) {
@@ -81,13 +105,118 @@ func (c *callers) drop(key sessionKey) {
 	}
 }
 
-// listen takes all that has been said.
-func (c *callers) listen(now time.Time) {
+// find returns what is known of who called a session of run, and forgets it. From the first
+// one on its login has a socket of its own.
+func (c *callers) find(key sessionKey, run *Run, now time.Time) *word {
+	w := c.take(key)
+	if w == nil {
+		c.read(key.uid, now)
+		w = c.take(key)
+	}
+	if w == nil {
+		c.listen(now)
+		w = c.take(key)
+	}
+	if key.uid != wire.NoLogin {
+		c.keepOpen(key.uid, run)
+	}
+	return w
+}
+
+// read takes all that has been said on the socket of a login.
+func (c *callers) read(uid uint32, now time.Time) {
+	q := c.own[uid]
+	if q == nil || q.fd < 0 {
+		return
+	}
+	for range maxOfUID {
+		n, cred, rights, err := sys.RecvCred(q.fd, c.buf[:], !q.plain, &c.m)
+		if err == syscall.EAGAIN {
+			return
+		}
+		if rights && !q.plain { // whoever takes them has to close them
+			c.forget(uid)
+			return
+		}
+		if !q.plain {
+			_, _, _, _ = sys.RecvCred(q.fd, c.small[:], false, &c.m)
+		}
+		if err == nil {
+			c.understand(c.buf[:n], &cred, now)
+		}
+	}
+}
+
+// keepOpen has a login with a socket of its own keep it, and makes one for who has none.
+func (c *callers) keepOpen(uid uint32, run *Run) {
+	if c.dir == "" {
+		return
+	}
+	c.turn++
+	if q := c.own[uid]; q != nil {
+		q.run, q.last = run, c.turn
+		return
+	}
+	if c.closer.Left(int(uid)) > 0 { // it has put descriptors into the last one
+		return
+	}
+	for len(c.own) >= maxOwn {
+		oldest, last := uint32(0), c.turn
+		for uid, q := range c.own {
+			if q.last < last {
+				oldest, last = uid, q.last
+			}
+		}
+		c.forget(oldest)
+	}
+	fd, plain, err := fdsock.OpenCalls(c.dir, jail.HostUID(uid), c.refuse)
+	if err != nil { // the login is gone, most likely
+		fd = -1
+	}
+	if c.own == nil {
+		c.own = map[uint32]*calls{}
+	}
+	c.own[uid] = &calls{fd, plain, run, c.turn}
+}
+
+// forget removes the socket of a login.
+func (c *callers) forget(uid uint32) {
+	q := c.own[uid]
+	delete(c.own, uid)
+	if q.fd < 0 {
+		return
+	}
+	fdsock.CloseCalls(c.dir, jail.HostUID(uid), q.fd, func(fd int) {
+		if q.plain {
+			sys.Close(fd)
+		} else {
+			c.closer.Close(int(uid), fd)
+		}
+	})
+}
+
+// forgetRun removes the sockets of logins of a jail that has ended.
+func (c *callers) forgetRun(run *Run) {
+	for uid, q := range c.own {
+		if q.run == run {
+			c.forget(uid)
+		}
+	}
+}
+
+// expire drops words of which no session has been told in time.
+func (c *callers) expire(now time.Time) {
+	c.expired = now
 	for key, w := range c.words {
 		if now.Sub(w.since) > wordsFor || now.Before(w.since) { // or the clock was set back
 			c.drop(key)
 		}
 	}
+}
+
+// listen takes all that has been said.
+func (c *callers) listen(now time.Time) {
+	c.expire(now)
 	waiting := c.mute
 	c.mute = nil
 	for _, m := range waiting {
@@ -114,6 +243,9 @@ func (c *callers) close() {
 	for _, fd := range c.fds {
 		sys.Close(fd)
 	}
+	for uid := range c.own {
+		c.forget(uid)
+	}
 }
 
 // hear takes what has come on a connection.
@@ -123,15 +255,8 @@ func (c *callers) hear(m mute, now time.Time) {
 		c.mute = append(c.mute, m)
 		return
 	}
-	if err == nil && n > 0 && !rights && len(c.words) < maxWords {
-		typ, _, body, err := wire.Header(c.buf[:n])
-		if err == nil && typ == wire.TypeCaller {
-			if w, err := wire.DecodeCaller(body); err == nil {
-				if key, ok := keyOf(&w, &m.cred); ok && c.of[key.uid] < maxOfUID {
-					c.keep(key, word{callerOf(&w, &m.cred), string(w.Command), now})
-				}
-			}
-		}
+	if err == nil && n > 0 && !rights {
+		c.understand(c.buf[:n], &m.cred, now)
 	}
 	if sys.Quiet(m.fd, &c.m) {
 		sys.Close(m.fd)
@@ -147,6 +272,26 @@ func keyOf(w *wire.Caller, cred *syscall.Ucred) (key sessionKey, ok bool) {
 		return sessionKey{uid: cred.Uid, pid: w.PID}, true
 	}
 	return sessionKey{uid: wire.NoLogin, pid: w.PID, jail: string(w.Jail)}, cred.Uid == 0 || cred.Uid == uint32(os.Geteuid())
+}
+
+// understand keeps what a packet says, where that makes sense and there is room.
+func (c *callers) understand(packet []byte, cred *syscall.Ucred, now time.Time) {
+	full := func(uid uint32) bool { return len(c.words) >= maxWords || c.of[uid] >= maxOfUID }
+	if full(cred.Uid) && now.Sub(c.expired) >= time.Second { // not for each packet of a flood
+		c.expire(now)
+	}
+	if full(cred.Uid) {
+		return
+	}
+	typ, _, body, err := wire.Header(packet)
+	if err != nil || typ != wire.TypeCaller {
+		return
+	}
+	if w, err := wire.DecodeCaller(body); err == nil {
+		if key, ok := keyOf(&w, cred); ok && !full(key.uid) {
+			c.keep(key, word{callerOf(&w, cred), string(w.Command), now})
+		}
+	}
 }
 
 func (c *callers) keep(key sessionKey, w word) {

@@ -3,6 +3,7 @@ package record
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -15,6 +16,7 @@ import (
 	"jail/internal/event"
 	"jail/internal/fdsock"
 	"jail/internal/jail"
+	"jail/internal/needs"
 	"jail/internal/sys"
 	"jail/internal/wire"
 )
@@ -61,21 +63,23 @@ func TestCallersAreJoined(t *testing.T) {
 	path := filepath.Join(t.TempDir(), fdsock.CallerName)
 	fd, err := fdsock.ListenCaller(path)
 	require.NoError(t, err)
-	r := New(s, func(text string) { t.Error(text) }, fd)
+	r := New(s, func(text string) { t.Error(text) }, "", fd)
 	run := r.Run("web", os.Getpid(), false)
 	says(t, path, word1(8))
 	run.Told("alice", begins("k7qmw2ab", uid, 8))  // its word is there
 	run.Told("alice", begins("k7qmw2ac", uid, 9))  // it comes later
 	run.Told("alice", begins("k7qmw2ad", uid, 10)) // it never comes
 	run.Told("bob", begins("k7qmw2ae", uid+1, 11)) // somebody else's pid
+	run.Told("", begins("k7qmw2af", uid, 12))      // no login of this jail
 	run.Told("alice", ended("k7qmw2ad"))
 	require.Eventually(t, func() bool { return idle(r) }, 10*time.Second, time.Millisecond)
 	says(t, path, word1(11))
+	says(t, path, word1(12))
 	says(t, path, word1(9))
 	var list []Session
 	require.Eventually(t, func() bool {
 		list, err = s.Sessions("web", func(d *Damage) { t.Error(d) })
-		return err == nil && len(list) == 4
+		return err == nil && len(list) == 5
 	}, 10*time.Second, 10*time.Millisecond)
 	r.Close()
 	for _, x := range list {
@@ -127,7 +131,7 @@ func TestCommandsAreForWhoAsks(t *testing.T) {
 	path := filepath.Join(t.TempDir(), fdsock.CallerName)
 	fd, err := fdsock.ListenCaller(path)
 	require.NoError(t, err)
-	r := New(s, func(text string) { t.Error(text) }, fd)
+	r := New(s, func(text string) { t.Error(text) }, "", fd)
 	run := r.Run("web", os.Getpid(), false)
 	begin := func(session string, pid uint32) {
 		says(t, path, wire.AppendCaller(nil, &wire.Caller{PID: pid, Command: []byte(long)}))
@@ -167,7 +171,7 @@ func TestWhoCallsExec(t *testing.T) {
 	path := filepath.Join(t.TempDir(), fdsock.CallerName)
 	fd, err := fdsock.ListenCaller(path)
 	require.NoError(t, err)
-	r := New(s, func(text string) { t.Error(text) }, fd)
+	r := New(s, func(text string) { t.Error(text) }, "", fd)
 	web, db := r.Run("web", os.Getpid(), false), r.Run("db", os.Getpid(), false)
 	says(t, path, wire.AppendCaller(nil, &w))
 	e := &event.Event{Kind: wire.EventStarted, At: time.Now(), ID: id("k7qmw2ab"), HostUID: wire.NoLogin, Session: wire.SessionExec, PID: 7}
@@ -192,7 +196,7 @@ func TestClocksThatJumpWhileAWordIsAwaited(t *testing.T) {
 		path := filepath.Join(t.TempDir(), fdsock.CallerName)
 		fd, err := fdsock.ListenCaller(path)
 		require.NoError(t, err)
-		r := New(s, func(text string) { t.Error(text) }, fd)
+		r := New(s, func(text string) { t.Error(text) }, "", fd)
 		var shift atomic.Int64
 		r.now = func() time.Time { return time.Now().Add(time.Duration(shift.Load())) }
 		run := r.Run("web", os.Getpid(), false)
@@ -229,10 +233,8 @@ func TestCallersAreBounded(t *testing.T) {
 	c.listen(now)
 	assert.Len(t, c.words, maxOfUID)
 	assert.Equal(t, map[uint32]int{uint32(os.Getuid()): maxOfUID}, c.of)
-	_, ok := c.take(sessionKey{uid: uint32(os.Getuid()), pid: 3})
-	require.True(t, ok)
-	_, ok = c.take(sessionKey{uid: uint32(os.Getuid()), pid: 3})
-	assert.False(t, ok, "said once")
+	require.NotNil(t, c.take(sessionKey{uid: uint32(os.Getuid()), pid: 3}))
+	assert.Nil(t, c.take(sessionKey{uid: uint32(os.Getuid()), pid: 3}), "said once")
 	c.listen(now.Add(wordsFor + time.Second))
 	assert.Empty(t, c.words)
 	assert.Empty(t, c.of)
@@ -304,4 +306,132 @@ func TestServiceOf(t *testing.T) {
 	assert.Empty(t, serviceOf(os.Getpid(), uint32(os.Getuid())+1), "the pid is another's by now")
 	assert.Empty(t, serviceOf(1<<30, 0))
 	assert.NotEqual(t, filepath.Base(self), serviceOf(os.Getpid(), uint32(os.Getuid())))
+}
+
+// TestOwnQueue: a login of which a session has been told is heard where nobody else can put
+// anything, also while others keep the listener of all full.
+func TestOwnQueue(t *testing.T) {
+	needs.Root(t, "it makes sockets for others")
+	uid := uint32(os.Getuid())
+	for claim, refuse := range map[string]func(fd int) error{
+		"a kernel that refuses descriptors": func(int) error { return nil },
+		"one that does not":                 func(int) error { return syscall.ENOPROTOOPT },
+	} {
+		t.Run(claim, func(t *testing.T) {
+			c, path := hearing(t)
+			c.dir, c.refuse = filepath.Dir(path), refuse
+			run, now := new(Run), time.Now()
+			login, err := fdsock.ListenLogin(c.dir, jail.HostUID(uid))
+			require.NoError(t, err)
+			defer sys.Close(login)
+			own := fdsock.CallsPath(c.dir, jail.HostUID(uid))
+			send := func(packet []byte) sys.Errno { return sys.SendTo([]byte(own), packet) }
+			says(t, path, word1(1))
+			assert.NotNil(t, c.find(sessionKey{uid: uid, pid: 1}, run, now), "the first by the listener of all")
+			fill(t, path)
+			for pid := uint32(2); pid < 100; pid++ {
+				require.Zero(t, send(word1(pid)))
+				said := c.find(sessionKey{uid: uid, pid: pid}, run, now)
+				require.NotNil(t, said)
+				assert.Equal(t, os.Getpid(), said.caller.PID, "by the kernel's word")
+				assert.Equal(t, "192.0.2.1", said.caller.Address)
+			}
+			require.Zero(t, send([]byte("what")))
+			require.Zero(t, send(append(word1(100), make([]byte, wire.MaxCaller)...)))
+			require.Zero(t, send(word1(101)))
+			require.Zero(t, send(word1(102)))
+			assert.NotNil(t, c.find(sessionKey{uid: uid, pid: 102}, run, now), "whatever else is there")
+			assert.Nil(t, c.find(sessionKey{uid: uid, pid: 100}, run, now))
+			assert.NotNil(t, c.find(sessionKey{uid: uid, pid: 101}, run, now), "in any order")
+
+			other := filepath.Join(filepath.Dir(own), "..", "77", "calls")
+			require.NoError(t, os.Mkdir(filepath.Dir(other), 0o711))
+			c.find(sessionKey{uid: 77, pid: 1}, run, now)
+			var st syscall.Stat_t
+			require.NoError(t, syscall.Stat(other, &st))
+			assert.Equal(t, [2]uint32{77, syscall.S_IFSOCK | 0o600}, [2]uint32{st.Uid, st.Mode}, "nobody else can send")
+			require.Zero(t, sys.SendTo([]byte(other), word1(2)), "but root")
+			assert.Nil(t, c.find(sessionKey{uid: 77, pid: 2}, run, now), "which is not believed")
+
+			c.forgetRun(new(Run))
+			assert.Len(t, c.own, 2)
+			c.forgetRun(run)
+			assert.Empty(t, c.own)
+			assert.NoFileExists(t, own)
+			assert.FileExists(t, fdsock.LoginPath(c.dir, jail.HostUID(uid)))
+			require.Eventually(t, func() bool { // once the last one is closed
+				c.find(sessionKey{uid: uid, pid: 1}, run, now)
+				return c.own[uid] != nil
+			}, 10*time.Second, time.Millisecond)
+			assert.FileExists(t, own)
+			c.close()
+			c.fds = nil
+			assert.NoFileExists(t, own)
+		})
+	}
+}
+
+// TestOwnQueueTakesNoDescriptors: a descriptor that comes on an older kernel costs its sender the
+// socket, and the Recorder no wait.
+func TestOwnQueueTakesNoDescriptors(t *testing.T) {
+	uid := uint32(os.Getuid())
+	c, path := hearing(t)
+	c.dir, c.refuse = filepath.Dir(path), func(int) error { return syscall.ENOPROTOOPT }
+	run, now := new(Run), time.Now()
+	require.NoError(t, os.Mkdir(filepath.Join(c.dir, strconv.Itoa(os.Getuid())), 0o711))
+	own := fdsock.CallsPath(c.dir, jail.HostUID(uid))
+	c.find(sessionKey{uid: uid, pid: 1}, run, now)
+	fd, err := sys.Datagram()
+	require.NoError(t, err)
+	defer sys.Close(fd)
+	require.NoError(t, sys.Connect(fd, own))
+	slow := needs.SlowToClose(t)
+	var m sys.MsgBuf
+	require.NoError(t, sys.SendMsg(fd, word1(2), []int{slow}, false, &m))
+	sys.Close(slow)
+	found := make(chan *word, 1)
+	go func() { found <- c.find(sessionKey{uid: uid, pid: 2}, run, now) }()
+	select {
+	case said := <-found:
+		assert.Nil(t, said)
+	case <-time.After(5 * time.Second):
+		require.Fail(t, "it closes what came")
+	}
+	assert.NoFileExists(t, own, "until it is closed")
+	says(t, path, word1(3))
+	assert.NotNil(t, c.find(sessionKey{uid: uid, pid: 3}, run, now), "by the listener of all")
+}
+
+// TestOwnQueuesAreBounded: those that have been here last have one.
+func TestOwnQueuesAreBounded(t *testing.T) {
+	needs.Root(t, "it makes sockets for others")
+	c, path := hearing(t)
+	c.dir, c.refuse = filepath.Dir(path), sys.RefuseRights
+	run, now := new(Run), time.Now()
+	const first = 100_000
+	for uid := uint32(first); uid < first+maxOwn+2; uid++ {
+		require.NoError(t, os.Mkdir(filepath.Join(c.dir, strconv.Itoa(int(uid))), 0o711))
+		c.find(sessionKey{uid: uid, pid: 1}, run, now)
+		c.find(sessionKey{uid: first, pid: 1}, run, now)
+	}
+	assert.Len(t, c.own, maxOwn)
+	assert.Contains(t, c.own, uint32(first), "it is here all the time")
+	assert.NotContains(t, c.own, uint32(first+1))
+	assert.NoFileExists(t, fdsock.CallsPath(c.dir, first+1))
+	c.find(sessionKey{uid: 1, pid: 1}, run, now) // no login
+	assert.Equal(t, -1, c.own[1].fd)
+	c.forgetRun(run)
+	assert.Empty(t, c.own)
+}
+
+// fill fills the queue of a listener.
+func fill(t *testing.T, path string) {
+	for {
+		fd, e := sys.ConnectAt(syscall.SOCK_SEQPACKET, []byte(path))
+		if e == syscall.EAGAIN {
+			return
+		}
+		require.Zero(t, e)
+		sys.Close(fd)
+	}
 }

@@ -16,6 +16,7 @@ import (
 	"jail/internal/jail"
 	"jail/internal/journal"
 	"jail/internal/login"
+	"jail/internal/sys"
 	"jail/internal/wire"
 )
 
@@ -93,13 +94,14 @@ type Run struct {
 
 // New returns a Recorder that writes into store. log gets a line of what an administrator
 // has to know. callers are the listeners (fdsock.ListenCaller) on which jail-enter's word is
-// heard; the Recorder closes them.
-func New(store *Store, log func(text string), callers ...int) *Recorder {
+// heard; the Recorder closes them. In runtimeDir it makes sockets for that of each login
+// (fdsock.OpenCalls).
+func New(store *Store, log func(text string), runtimeDir string, callers ...int) *Recorder {
 	r := &Recorder{
 		store: store, log: log, now: time.Now, wake: make(chan struct{}, 1), done: make(chan struct{}),
 		queued: map[string]int{}, lost: map[string]uint64{}, lines: map[string][]byte{}, count: map[string]uint64{},
 	}
-	r.callers.fds = callers
+	r.callers.fds, r.callers.dir, r.callers.refuse = callers, runtimeDir, sys.RefuseRights
 	go r.write()
 	return r
 }
@@ -247,7 +249,11 @@ func (u *Run) Told(name string, ev *event.Event) {
 	if ev.Kind != wire.EventLost && name == "" && ev.HostUID != wire.NoLogin {
 		e.Reason = strings.TrimPrefix(e.Reason+"; ", "; ") + "of host uid " + strconv.FormatUint(uint64(ev.HostUID), 10) + ", which is no login of this jail"
 	}
-	u.r.put(item{jail: u.jail, run: u, entry: e, host: ev.HostUID})
+	host := ev.HostUID
+	if name == "" { // or a PID 1 that lies got the word of another jail's login
+		host = wire.NoLogin
+	}
+	u.r.put(item{jail: u.jail, run: u, entry: e, host: host})
 }
 
 // Ended records how the jail has ended, and that its sessions have. It is called once,
@@ -377,6 +383,7 @@ func (r *Recorder) record(i *item) {
 		}
 	case e.Event == JailEnded:
 		r.releaseRun(i.run)
+		r.callers.forgetRun(i.run)
 		r.end(i.jail, i.run.open, e.Time, WithJail)
 		clear(i.run.open)
 	}
@@ -394,8 +401,7 @@ func (r *Recorder) hold(i *item) bool {
 		key.jail = i.jail
 	}
 	now := r.now()
-	r.callers.listen(now)
-	if r.join(key, i.run, &i.entry) || len(r.held) >= maxOpen {
+	if join(r.callers.find(key, i.run, now), i.run, &i.entry) || len(r.held) >= maxOpen {
 		return false
 	}
 	r.held = append(r.held, held{key, i.entry.Session, i.run, []Entry{i.entry}, now.Add(heldFor)})
@@ -404,12 +410,11 @@ func (r *Recorder) hold(i *item) bool {
 
 // join adds to the start of a session what is known of who called it, and reports whether
 // that is anything.
-func (r *Recorder) join(key sessionKey, run *Run, e *Entry) bool {
-	w, ok := r.callers.take(key)
-	if ok {
+func join(w *word, run *Run, e *Entry) bool {
+	if w != nil {
 		e.Caller, e.Command = &w.caller, run.command(w.command)
 	}
-	return ok
+	return w != nil
 }
 
 // release writes of what is held that which has its word, or has waited long enough.
@@ -422,7 +427,8 @@ func (r *Recorder) release(all bool) {
 	kept := r.held[:0]
 	for i := range r.held {
 		h := &r.held[i]
-		if !r.join(h.key, h.run, &h.entries[0]) && !all && now.Before(h.until) && h.until.Sub(now) <= heldFor {
+		r.callers.read(h.key.uid, now)
+		if !join(r.callers.take(h.key), h.run, &h.entries[0]) && !all && now.Before(h.until) && h.until.Sub(now) <= heldFor {
 			kept = append(kept, *h)
 			continue
 		}
@@ -437,7 +443,7 @@ func (r *Recorder) releaseRun(run *Run) {
 	kept := r.held[:0]
 	for i := range r.held {
 		if h := &r.held[i]; h.run == run {
-			r.join(h.key, h.run, &h.entries[0])
+			join(r.callers.take(h.key), h.run, &h.entries[0])
 			r.letGo(h)
 		} else {
 			kept = append(kept, *h)

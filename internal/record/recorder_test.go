@@ -64,7 +64,7 @@ func text(t *testing.T, s *Store, name string) []string {
 
 // recorder is one at noon.
 func recorder(s *Store, log *said) *Recorder {
-	r := New(s, log.add)
+	r := New(s, log.add, "")
 	r.now = func() time.Time { return noon }
 	return r
 }
@@ -347,7 +347,7 @@ func TestADayOfSessions(t *testing.T) {
 	s := Open(t.TempDir()).withMax(256 << 10)
 	var mu sync.Mutex
 	clock := noon
-	r := New(s, func(text string) { t.Error(text) })
+	r := New(s, func(text string) { t.Error(text) }, "")
 	r.now = func() time.Time { mu.Lock(); defer mu.Unlock(); return clock }
 	run := r.Run("web", os.Getpid(), false)
 	ids := login.NewIDs("web", 1)

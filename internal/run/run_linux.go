@@ -201,7 +201,7 @@ func start(opt Options, spec jail.Spec, stay bool, marks cgroup.Marks) error {
 				defer os.Remove(path)
 			}
 		}
-		records = record.New(record.Open(record.Dir(opt.RuntimeDir)), func(text string) { fmt.Fprintf(opt.Stderr, "jail-init: %s\n", text) }, callers...)
+		records = record.New(record.Open(record.Dir(opt.RuntimeDir)), func(text string) { fmt.Fprintf(opt.Stderr, "jail-init: %s\n", text) }, opt.RuntimeDir, callers...)
 		records.Journal(opt.Journal)
 		defer records.Close()
 	}

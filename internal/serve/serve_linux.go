@@ -179,7 +179,7 @@ func Run(opt Options) error {
 		callers = append(callers, fd)
 		defer os.Remove(callerPath) // no other serve is here
 	}
-	s.records = record.New(record.Open(record.Dir(opt.RuntimeDir)), func(text string) { s.log("%s", text) }, callers...)
+	s.records = record.New(record.Open(record.Dir(opt.RuntimeDir)), func(text string) { s.log("%s", text) }, opt.RuntimeDir, callers...)
 	s.records.Journal(opt.Journal)
 	s.records.Tell(s.metrics.Counters.Entry)
 	defer s.records.Close()

@@ -36,7 +36,7 @@ func OpenPinned(path string) (int, error) {
 	}
 	var pins runtime.Pinner
 	defer pins.Unpin()
-	attr := bpfObj{path: address(&pins, p)}
+	attr := bpfObj{path: pinned(&pins, p)}
 	return bpf(bpfObjGet, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
 }
 
@@ -45,7 +45,7 @@ func OpenPinned(path string) (int, error) {
 func SetInMap(fd int, key, value []byte) error {
 	var pins runtime.Pinner
 	defer pins.Unpin()
-	attr := bpfElem{fd: uint32(fd), key: address(&pins, unsafe.SliceData(key)), value: address(&pins, unsafe.SliceData(value))}
+	attr := bpfElem{fd: uint32(fd), key: pinned(&pins, unsafe.SliceData(key)), value: pinned(&pins, unsafe.SliceData(value))}
 	_, err := bpf(bpfMapUpdate, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
 	return err
 }
@@ -54,14 +54,14 @@ func SetInMap(fd int, key, value []byte) error {
 func DeleteFromMap(fd int, key []byte) error {
 	var pins runtime.Pinner
 	defer pins.Unpin()
-	attr := bpfElem{fd: uint32(fd), key: address(&pins, unsafe.SliceData(key))}
+	attr := bpfElem{fd: uint32(fd), key: pinned(&pins, unsafe.SliceData(key))}
 	_, err := bpf(bpfMapDelete, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
 	return err
 }
 
-// address is p as a number, which the attributes have: p stays where it is until pins are
+// pinned is p as a number, which the attributes have: p stays where it is until pins are
 // given back.
-func address(pins *runtime.Pinner, p *byte) uint64 {
+func pinned(pins *runtime.Pinner, p *byte) uint64 {
 	pins.Pin(p)
 	return uint64(uintptr(unsafe.Pointer(p)))
 }

@@ -146,6 +146,45 @@ func (m *MsgBuf) walk(ctrl []byte) (ok bool) {
 	return ok && len(m.FDs) <= MaxMsgFDs
 }
 
+// RecvCred receives one packet of a socket that passes credentials (PassCredentials) and says
+// who has sent it, and whether descriptors came with it: those the kernel closes here and
+// now, unless peek is true, which leaves the packet where it is. A packet longer than p is
+// EMSGSIZE. It does not wait.
+func RecvCred(fd int, p []byte, peek bool, m *MsgBuf) (n int, cred syscall.Ucred, rights bool, err error) {
+	m.FDs, m.CredPID = m.store[:0], 0
+	m.iov = syscall.Iovec{Base: &p[0]}
+	m.iov.SetLen(len(p))
+	// Credentials come first (scm_recv, include/net/scm.h), and there is room for nothing else.
+	const room = (cmsgHdrLen + ucredLen + 7) &^ 7
+	m.hdr = syscall.Msghdr{Iov: &m.iov, Iovlen: 1, Control: &m.ctrl[0], Controllen: room}
+	flags := uintptr(msgDontwait | msgCmsgCloexec)
+	if peek {
+		flags |= syscall.MSG_PEEK
+	}
+	for {
+		r, e := msgCall(syscall.SYS_RECVMSG, fd, m, flags)
+		if e == syscall.EINTR {
+			continue
+		}
+		if e != 0 {
+			return 0, cred, false, e
+		}
+		n = int(r)
+		break
+	}
+	rights = m.hdr.Flags&msgCtrunc != 0
+	h := (*syscall.Cmsghdr)(unsafe.Pointer(&m.ctrl[0]))
+	if m.hdr.Controllen >= cmsgHdrLen+ucredLen && h.Level == syscall.SOL_SOCKET && h.Type == scmCredentials {
+		cred = *(*syscall.Ucred)(unsafe.Pointer(&m.ctrl[cmsgHdrLen]))
+	} else {
+		err = syscall.EPROTO
+	}
+	if m.hdr.Flags&msgTrunc != 0 {
+		err = syscall.EMSGSIZE
+	}
+	return n, cred, rights, err
+}
+
 // PassCredentials asks the kernel to attach SCM_CREDENTIALS to every packet
 // that fd receives.
 func PassCredentials(fd int) error {
@@ -193,6 +232,11 @@ func PeerCred(fd int) (*syscall.Ucred, error) {
 // Seqpacket makes a SOCK_SEQPACKET unix socket.
 func Seqpacket() (int, error) {
 	return syscall.Socket(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
+}
+
+// Datagram makes a non-blocking SOCK_DGRAM unix socket.
+func Datagram() (int, error) {
+	return syscall.Socket(syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
 }
 
 // Stream makes a non-blocking SOCK_STREAM unix socket.

@@ -69,19 +69,17 @@ func OpenNoWait(path []byte, flags int) (int, Errno) {
 // pathname address that the bytes of path are, at most 107. Where the queue of the
 // listener is full, it fails with EAGAIN (connect(2)).
 func ConnectAt(typ int, path []byte) (int, Errno) {
-	if len(path) > maxSocketPath {
-		return -1, syscall.ENAMETOOLONG
-	}
-	sa := syscall.RawSockaddrUnix{Family: syscall.AF_UNIX}
-	for i, c := range path {
-		sa.Path[i] = int8(c)
+	var sa syscall.RawSockaddrUnix
+	n, e := address(&sa, path)
+	if e != 0 {
+		return -1, e
 	}
 	fd, _, e := syscall.RawSyscall(syscall.SYS_SOCKET, syscall.AF_UNIX, uintptr(typ|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK), 0)
 	if e != 0 {
 		return -1, e
 	}
 	for {
-		_, _, e = syscall.RawSyscall(syscall.SYS_CONNECT, fd, uintptr(unsafe.Pointer(&sa)), uintptr(2+len(path)+1))
+		_, _, e = syscall.RawSyscall(syscall.SYS_CONNECT, fd, uintptr(unsafe.Pointer(&sa)), n)
 		if e != syscall.EINTR {
 			break
 		}
@@ -91,6 +89,41 @@ func ConnectAt(typ int, path []byte) (int, Errno) {
 		return -1, e
 	}
 	return int(fd), 0
+}
+
+// SendTo sends p as one datagram to the pathname address that the bytes of path are, at
+// most 107. Where the queue there is full, it fails with EAGAIN (unix(7)).
+func SendTo(path, p []byte) Errno {
+	var sa syscall.RawSockaddrUnix
+	n, e := address(&sa, path)
+	if e != 0 {
+		return e
+	}
+	fd, _, e := syscall.RawSyscall(syscall.SYS_SOCKET, syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
+	if e != 0 {
+		return e
+	}
+	for {
+		_, _, e = syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)),
+			msgDontwait|msgNosignal, uintptr(unsafe.Pointer(&sa)), n)
+		if e != syscall.EINTR {
+			break
+		}
+	}
+	Close(int(fd))
+	return e
+}
+
+// address makes sa the pathname address that the bytes of path are, and returns its length.
+func address(sa *syscall.RawSockaddrUnix, path []byte) (uintptr, Errno) {
+	if len(path) > maxSocketPath {
+		return 0, syscall.ENAMETOOLONG
+	}
+	sa.Family = syscall.AF_UNIX
+	for i, c := range path {
+		sa.Path[i] = int8(c)
+	}
+	return uintptr(2 + len(path) + 1), 0
 }
 
 // maxSocketPath is the longest path of a socket (unix(7)).
