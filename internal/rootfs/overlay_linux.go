@@ -40,13 +40,15 @@ var overlayOptions = [][2]string{{"index", "on"}, {"redirect_dir", "nofollow"}, 
 
 // Overlay returns a mount, attached nowhere, that shows the layers as one (overlayfs).
 //
-// Before Linux 6.15 overlayfs takes no layer that is attached nowhere, so they are
-// attached in a mount namespace that nobody else has and that ends with the thread. The
-// kernel keeps the ids with which the mount is made, and makes files with these: root's own
+// Before Linux 6.15 overlayfs takes no layer that is attached nowhere (clone_private_mount,
+// fs/namespace.c), so they are attached in a mount namespace that nobody else has and that
+// ends with the thread. That copies all mounts of the host, and is left out where it can be.
+// The kernel keeps the ids with which the mount is made, and makes files with these: root's own
 // are none of the jail's, and it would then mount read-only without a word. So the
 // thread has the ids of the jail's root, and all its capabilities still.
 func Overlay(ly *Layers) (fd int, err error) {
-	apart(func() { fd, err = overlay(ly) })
+	attached := !takesDetached()
+	apart(func() { fd, err = overlay(ly, attached) })
 	return fd, err
 }
 
@@ -68,13 +70,7 @@ func apart(f func()) {
 	<-done
 }
 
-func overlay(ly *Layers) (int, error) {
-	if err := syscall.Unshare(syscall.CLONE_NEWNS); err != nil {
-		return -1, sys.Wrap("make a mount namespace", err)
-	}
-	if err := private(); err != nil {
-		return -1, err
-	}
+func overlay(ly *Layers, attached bool) (int, error) {
 	upper, options := ly.Upper, overlayOptions
 	if upper < 0 {
 		var err error
@@ -84,15 +80,9 @@ func overlay(ly *Layers) (int, error) {
 		defer sys.Close(upper)
 		options = append([][2]string{{"volatile", ""}}, options...)
 	}
-	for _, tree := range []int{ly.Base, upper} {
-		slash, err := sys.Openat2(sys.AtFDCWD, "/", dirFlags, 0)
-		if err != nil {
-			return -1, sys.Wrap("open /", err)
-		}
-		err = sys.MoveMount(tree, slash)
-		sys.Close(slash)
-		if err != nil {
-			return -1, sys.Wrap("attach a layer", err)
+	if attached {
+		if err := attach(ly.Base, upper); err != nil {
+			return -1, err
 		}
 	}
 	sys.SetFSIDs(ly.Root, ly.Root)
@@ -129,6 +119,52 @@ func overlay(ly *Layers) (int, error) {
 		return -1, err
 	}
 	return fd, nil
+}
+
+// takesDetached reports whether overlayfs takes layers that are attached nowhere, which it
+// does since Linux 6.15. A release that cannot be read is none of these.
+func takesDetached() bool {
+	var u syscall.Utsname
+	return syscall.Uname(&u) == nil && since(u.Release[:], 6, 15)
+}
+
+// since reports whether a release, as uname(2) has it, is major.minor or later.
+func since(release []int8, major, minor int) bool {
+	var is [2]int
+	n := 0
+	for _, c := range release {
+		switch {
+		case c >= '0' && c <= '9' && is[n] < 1000:
+			is[n] = is[n]*10 + int(c-'0')
+		case c == '.' && n == 0:
+			n = 1
+		default:
+			return n == 1 && (is[0] > major || is[0] == major && is[1] >= minor)
+		}
+	}
+	return false
+}
+
+// attach attaches trees in a mount namespace of the thread's own.
+func attach(trees ...int) error {
+	if err := syscall.Unshare(syscall.CLONE_NEWNS); err != nil {
+		return sys.Wrap("make a mount namespace", err)
+	}
+	if err := private(); err != nil {
+		return err
+	}
+	for _, tree := range trees {
+		slash, err := sys.Openat2(sys.AtFDCWD, "/", dirFlags, 0)
+		if err != nil {
+			return sys.Wrap("open /", err)
+		}
+		err = sys.MoveMount(tree, slash)
+		sys.Close(slash)
+		if err != nil {
+			return sys.Wrap("attach a layer", err)
+		}
+	}
+	return nil
 }
 
 // number is a path that leads to a descriptor. There is nothing of anybody's in it: a
