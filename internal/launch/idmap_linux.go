@@ -6,8 +6,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"jail/internal/jail"
+	"jail/internal/sys"
 )
 
 // extent is a line of a uid_map or gid_map (user_namespaces(7)): n ids from inside on are
@@ -94,6 +96,20 @@ func allValid(ids []uint32) bool {
 	return !slices.ContainsFunc(ids, func(id uint32) bool { return !jail.ValidID(id) })
 }
 
+// writeOnce writes to a file of proc. os.WriteFile asks the kernel five times whether it can
+// be waited for, and each start writes four.
+func writeOnce(path, text string) error {
+	fd, err := syscall.Open(path, syscall.O_WRONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer sys.Close(fd)
+	if _, err := syscall.Write(fd, []byte(text)); err != nil {
+		return &os.PathError{Op: "write", Path: path, Err: err}
+	}
+	return nil
+}
+
 // writeMap gives a new user namespace its ids.
 func writeMap(pid int, uids, gids []extent) error {
 	for _, w := range []struct {
@@ -104,7 +120,7 @@ func writeMap(pid int, uids, gids []extent) error {
 		for _, e := range w.m {
 			fmt.Fprintf(&text, "%d %d %d\n", e.inside, e.host, e.n)
 		}
-		if err := os.WriteFile("/proc/"+strconv.Itoa(pid)+"/"+w.file, []byte(text.String()), 0); err != nil {
+		if err := writeOnce("/proc/"+strconv.Itoa(pid)+"/"+w.file, text.String()); err != nil {
 			return fmt.Errorf("map ids: %w", err)
 		}
 	}
