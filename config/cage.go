@@ -61,7 +61,7 @@ func (v *validator) cage(d *draft) {
 	// What is prepared follows the host in these.
 	d.spec.OwnResolver, d.spec.OwnHosts = true, true
 	if n := len(d.Users.list); n > 1 {
-		d.errorf(d.Users.origin, "are %d logins, a cage of the host is one login's: it is made around a home; give each a jail of its own", n)
+		d.errorf(d.Users.origin, "are %d logins, a cage of the host is one login's: it is made around a home; give each a jail of its own, as one [[match]] does for a group, and show by mounts what they share", n)
 	}
 	if len(d.Users.list) != 1 || !d.Users.list[0].known {
 		return

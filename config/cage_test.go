@@ -68,7 +68,7 @@ func TestWhatIsNoCage(t *testing.T) {
 		`hide = ["/proc/cpuinfo"]`:                                    "hide: /proc/cpuinfo cannot be hidden",
 		`hide = ["/home/alice"]`:                                      "hide: /home/alice is the cage's home",
 		"[jail.x]\nrootfs = \"/srv/x\"\nusers = [\"bob\"]\nshow = [\"/a\"]":       `show: is for cages of the host`,
-		"[jail.x]\nrootfs = \"host\"\nusers = [\"bob\", \"carol\"]":               "users: are 2 logins, a cage of the host is one login's",
+		"[jail.x]\nrootfs = \"host\"\nusers = [\"bob\", \"carol\"]":               "users: are 2 logins, a cage of the host is one login's: it is made around a home; give each a jail of its own, as one [[match]] does",
 		"[jail.x]\nrootfs = \"host\"\nusers = [\"high\"]":                         `the home of login "high", /, is a directory of the host itself`,
 		"[jail.x]\nrootfs = \"host\"\n[jail.x.users.bob]\nhome = \"/usr/b\"":      `home: the home of login "bob", /usr/b, is a directory of the host itself`,
 		"[jail.x]\nrootfs = \"host\"\n[jail.x.users.bob]\nhome = \"/tmp/b\"":      `home: the home of login "bob", /tmp/b, is a directory of the host itself`,
