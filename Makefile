@@ -157,7 +157,7 @@ try-systemd: build
 	packaging/systemd/try-nspawn.sh
 
 # The packages: install, upgrade, removal, on Debians booted by systemd-nspawn and, vm, by qemu.
-SUITES ?= bookworm sid rpm vm trixie
+SUITES ?= policies bookworm sid rpm many vm trixie
 try-package:
 	packaging/try-package.sh $(SUITES)
 

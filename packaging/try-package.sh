@@ -1,11 +1,13 @@
 #!/bin/bash
 # Tries the packages for real, on Debians booted by systemd-nspawn and in qemu:
 #
-#	try-package.sh bookworm | trixie | sid | vm | rpm ...
+#	try-package.sh bookworm | trixie | sid | vm | rpm | many | policies ...
 #
 # vm is a Debian 12 in qemu, with its own kernel and without KVM; the others have this machine's
 # kernel. rpm is the other package, by rpm on a Debian 12: its scriptlets, files and modes are
-# tried, while what it requires is not looked at.
+# tried, and what it requires is there by a package that has nothing else. many is a thousand
+# logins from a list and a thousand of a group, on a Debian 13, and how long they take. policies is
+# what SELinux's and AppArmor's own programs make of the examples, in the policy of Debian 13.
 #
 # The packages are built, twice each and in two places, and have to be the same byte for
 # byte; lintian and rpmlint have nothing to say. On each Debian, without sshd at first, the
@@ -366,15 +368,28 @@ scenario() {
 	off poweroff
 }
 
+# stubs makes a package that provides what a Fedora has, of nothing.
+stubs() {
+	printf '%s\n' 'Name: stubs' 'Version: 1' 'Release: 1' 'Summary: What a Fedora has' 'License: none' 'BuildArch: noarch' \
+		'Provides: shadow-utils' 'Provides: systemd' 'Provides: /bin/sh' '%description' 'Nothing.' '%files' >"$dir/stubs.spec"
+	rpmbuild -bb --define "_topdir $dir/stubs" --define "_rpmdir $dir" --define "_rpmfilename stubs.rpm" "$dir/stubs.spec" >"$dir/out" 2>&1 || { cat "$dir/out"; return 1; }
+}
+
 # by_rpm is what the other package has of its own.
 by_rpm() {
 	local pid all
 	echo "rpm"
 	machine rpm
 	cp "$dir"/packages/*.rpm "$root/root/"
+	stubs
 	inside env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends rpm openssh-server openssh-client >/dev/null 2>&1
 	inside systemctl --quiet start ssh.service
-	on host "rpm installs it" 'rpm -i --nodeps jail-1.0-1.x86_64.rpm'
+	# This Debian is no rpm's: a package of stubs says that what jail requires is there.
+	ok "it requires what the specification says" says "shadow-utils systemd" shell 'echo $(rpm -qpR /root/jail-1.0-1.x86_64.rpm | grep -v -e "^rpmlib(" -e "^/bin/" -e "^config(" | sort)'
+	ok "without that it is not installed" shell '! rpm -i /root/jail-1.0-1.x86_64.rpm 2>/dev/null && ! ls /usr/sbin/jail-init 2>/dev/null'
+	cp "$dir/stubs.rpm" "$root/root/"
+	ok "... which stubs provide" shell 'rpm -i /root/stubs.rpm'
+	on host "rpm installs it" 'rpm -i jail-1.0-1.x86_64.rpm'
 	ok "... nothing is switched on" says "disabled inactive" shell 'echo $(systemctl is-enabled jail.service) $(systemctl is-active jail.service)'
 	ok "... the group is there, empty" shell 'getent group jailed | grep -q ":$"'
 	ok "... the files are the package's" quiet inside rpm -V --nodeps jail
@@ -388,7 +403,7 @@ by_rpm() {
 	ok "a session is open" answers one
 	pid=$(first debian)
 	all=$(inside systemctl show -P MainPID jail-all.service)
-	on host "upgrade" 'rpm -U --nodeps jail-1.1-1.x86_64.rpm'
+	on host "upgrade" 'rpm -U jail-1.1-1.x86_64.rpm'
 	ok "... the version is the new one" says "jail-init 1.1" inside jail version
 	ok "... the session goes on" answers two
 	ok "... in the same jail" says "$pid" first debian
@@ -405,6 +420,57 @@ by_rpm() {
 	ok "... an account of the host logs in" says admin ssh_as admin id -un
 	ok "... the user's file is there, and the registry" shell 'ls /srv/jails/debian/home/debian/note /etc/jail/jail.d/debian.toml /etc/jail/jail.toml.rpmsave'
 	off poweroff
+}
+
+# by_thousand is how long many logins take.
+by_thousand() {
+	local begun spent what
+	echo "many"
+	machine trixie
+	inside env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y ./root/jail_1.1_amd64.deb >/dev/null 2>&1
+	inside systemctl --quiet start ssh.service
+	ok "a jail for all of them" shell 'jail image import debian /root/debian.tar && mkdir -m 700 /srv/jails && jail image copy debian /srv/jails/class && jail setup'
+	shell 'for i in $(seq 1000); do echo "pupil$i,,$(cat /root/key.pub)"; done >/root/list'
+	shell 'groupadd students && for i in $(seq 1000); do echo "st$i:x:$((20000+i)):$((20000+i))::/home/st$i:/bin/bash" >>/etc/passwd; echo "st$i:x:$((20000+i)):" >>/etc/group; echo "st$i:*:20000:0:99999:7:::" >>/etc/shadow; done; sed -i "s/^students:.*/&$(seq -s, -f st%g 1000)/" /etc/group'
+	for what in "--csv /root/list --jail class --rootfs /srv/jails/class" "--from-group students --jail class"; do
+		ok "what it would do: $what" says 1000 shell "jail add $what --dry-run | grep -c '^account '"
+		begun=$(date +%s)
+		ok "jail add $what" says "1000 logins are made" shell "jail add $what | tail -n 1"
+		spent=$(($(date +%s) - begun))
+		echo "        a thousand logins: $spent seconds, load $(cut -d' ' -f1 /proc/loadavg) on $(nproc) processors"
+		ok "... within a minute" took $spent 60
+	done
+	ok "the last of the list lands" says pupil1000 ssh_as pupil1000 'id -un'
+	inside jail key st1000 add /root/key.pub >/dev/null
+	ok "the last of the group, too" says st1000 ssh_as st1000 'id -un'
+	ok "two thousand and one accounts are as they should be" shell '! { pwck -qr; grpck -qr; } | grep -e pupil -e jailed'
+	ok "given again, nobody is made" says "0 logins are made" shell 'jail add --from-group students --jail class | tail -n 1'
+	off poweroff
+}
+
+# policies has the examples become part of a whole policy, and asks that what it lets whom do.
+policies() {
+	local tree policy="/etc/selinux/default/policy/policy.*"
+	echo "policies"
+	kind='' suite=trixie
+	tree=$(kept package-policies --include=selinux-policy-default,setools,apparmor)
+	rm -rf --one-file-system "$root"
+	cp -a --reflink=auto "$tree" "$root"
+	ok "SELinux's compiler takes the module" selinux
+	cp "$dir/selinux/jail.pp" "$top/packaging/apparmor/jail-init" "$root/root/"
+	ok "it becomes part of the policy" chroot "$root" semodule -n -s default -i /root/jail.pp
+	allows() { chroot "$root" sh -c "sesearch -A -s $1 -t $2 -c $3 -p $4 $policy | grep -c '^allow'" || :; }
+	ok "sshd gets into the domain of jail-keys" says "type_transition sshd_t jail_keys_exec_t:process jail_keys_t;" chroot "$root" sh -c "sesearch -T -s sshd_t -t jail_keys_exec_t -c process $policy"
+	ok "jail-keys reads files of people" says 1 allows jail_keys_t user_home_t file read
+	ok "... and of root directories" says 1 allows jail_keys_t var_t file read
+	ok "... not passwords" says 0 allows jail_keys_t shadow_t file read
+	ok "... nor sshd's keys" says 0 allows jail_keys_t sshd_key_t file read
+	ok "... and writes none" says 0 allows jail_keys_t user_home_t file write
+	ok "confined users reach their socket" says 1 allows user_t jail_runtime_t sock_file write
+	ok "the files' contexts are in it" says 3 chroot "$root" sh -c 'grep -h jail /etc/selinux/default/contexts/files/file_contexts | grep -c -e jail-enter -e jail_keys_exec_t -e jail_runtime_t'
+	ok "AppArmor's parser takes the profile" chroot "$root" sh -c '[ $(apparmor_parser -QTKS /root/jail-init | wc -c) -gt 100 ]'
+	ok "... and no other one" chroot "$root" sh -c 'sed "s/userns,/usernames,/" /root/jail-init >/root/wrong; ! apparmor_parser -QTK /root/wrong 2>/dev/null'
+	rm -rf --one-file-system "$root"
 }
 
 # tour makes build/tour.md of what has been typed.
@@ -425,7 +491,12 @@ main() {
 	chmod 700 "$top/build/package"
 	if [ -n "${PACKAGES:-}" ]; then cp "$PACKAGES"/jail?1.[01]* "$dir/packages/"; else builds; fi
 	for each in "$@"; do
-		if [ "$each" = rpm ]; then by_rpm; else scenario "$each"; fi
+		case $each in
+		rpm) by_rpm ;;
+		many) by_thousand ;;
+		policies) policies ;;
+		*) scenario "$each" ;;
+		esac
 		[ "$each" != trixie ] || tour >"$top/build/tour.md"
 	done
 	[ $failed = 0 ]
