@@ -481,6 +481,7 @@ func TestDisable(t *testing.T) {
 	assert.Equal(t, result{stdout: "root\n"}, r, "%s", world.tail("serve.log", 0))
 	pids := jailPIDs("centos")
 	require.Len(t, pids, 1)
+	eventually(t, "the login it was started with is dropped", func() bool { return !strings.Contains(contents("/proc/net/unix"), ".nobody-centos") })
 	for _, d := range []door{forced, login} {
 		r = run(t, d, ask{as: centos, cmd: "exit 0"})
 		assert.Equal(t, 125, r.status)
