@@ -20,6 +20,8 @@ const (
 // int80 is a system call of i386's, made by a 64-bit program.
 func int80(nr, a, b, c, d, e uint32) int32
 
+const clone32 = 120 // clone(2), of i386's calls
+
 // errNo32 is what a kernel without i386's entry (ia32_emulation=0) makes of it.
 var errNo32 = errors.New("int 0x80 faults: this kernel runs no 32-bit code")
 
@@ -33,6 +35,9 @@ func call32(nr uint32, args ...uint32) (r int, err error) {
 	var a [5]uint32
 	copy(a[:], args)
 	n := int80(nr, a[0], a[1], a[2], a[3], a[4])
+	if nr == clone32 && n == 0 {
+		_, _, _ = unix.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0) // see forked
+	}
 	if n < 0 {
 		return -1, syscall.Errno(-n)
 	}

@@ -14,6 +14,8 @@ const (
 	sysX32       = nowhere
 )
 
+const clone32 = 120 // clone(2), of i386's calls
+
 // errNo32 is for the attacks by system calls of i386's.
 var errNo32 = errors.New("int 0x80 faults: this kernel runs no 32-bit code")
 

@@ -423,7 +423,10 @@ func console() (string, error) {
 
 // forked ends the child of a system call that forks. Neither that call nor this one
 // may be announced to the runtime's scheduler, whose other threads the child has not:
-// it could wait for one of them.
+// it could wait for one of them, with its standard output open. So it ends before a function's
+// prologue can ask it to, as while the parent collects garbage.
+//
+//go:nosplit
 func forked(r uintptr, e syscall.Errno) (string, error) {
 	if e != 0 {
 		return "", e
@@ -440,7 +443,7 @@ func cloneUser() (string, error) {
 }
 
 func cloneUser32() (string, error) {
-	r, err := call32(120, unix.CLONE_NEWUSER|uint32(unix.SIGCHLD))
+	r, err := call32(clone32, unix.CLONE_NEWUSER|uint32(unix.SIGCHLD))
 	if err != nil {
 		return "", err
 	}

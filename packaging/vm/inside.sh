@@ -403,6 +403,20 @@ rm -r /run/systemd/system/jail.service.d
 systemctl daemon-reload
 systemctl restart jail.service
 
+echo "a service that is out of memory"
+cp /etc/jail/jail.toml $dir/jail.toml
+cat >>/etc/jail/jail.toml <<-TOML
+	[[jail.hog.service]]
+	name    = "eats"
+	exec    = ["/bin/dd", "if=/dev/zero", "of=/dev/null", "bs=300M", "count=1"]
+	backoff = "1h"
+TOML
+ok "a jail has one that wants 300 MB of 128" sh_ 'jail reload && jail restart hog'
+ok "... it is killed, and the log says why" eventually sh_ 'journalctl -u jail | grep -q "jail hog: service eats ended: signal 9 (out of memory) after .*, next start in 1h"'
+ok "... a login is served" says work su - hog -c 'id -un'
+cat $dir/jail.toml >/etc/jail/jail.toml
+ok "... without it all is as before" sh_ 'jail reload && jail restart hog'
+
 echo "a file system that does not answer"
 modprobe loop
 truncate -s 16M /srv/file-system
