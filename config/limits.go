@@ -9,13 +9,13 @@ import (
 	"jail/internal/jail"
 )
 
-// limitKeys are the limits that a running jail can be given.
-var limitKeys = []string{"memory", "cpu", "pids", "io_weight"}
+// LimitKeys are the keys of the limits that a running jail can be given.
+var LimitKeys = []string{"memory", "cpu", "pids", "io_weight"}
 
 // Limited are limits that somebody has given by hand.
 type Limited struct {
 	Limits jail.Limits
-	Given  []string // the keys, of limitKeys
+	Given  []string // the keys, of LimitKeys
 }
 
 // ParseLimits reads limits written as KEY=VALUE, each value as in the registry; "none" is no
@@ -31,8 +31,8 @@ func ParseLimits(words []string) (Limited, error) {
 		switch {
 		case !ok:
 			return l, errors.New(shown(word) + " is no limit, write KEY=VALUE as in memory=1G")
-		case !slices.Contains(limitKeys, key):
-			return l, errors.New(shown(key) + " is no limit that a running jail can have, there are: " + strings.Join(limitKeys, ", "))
+		case !slices.Contains(LimitKeys, key):
+			return l, errors.New(shown(key) + " is no limit that a running jail can have, there are: " + strings.Join(LimitKeys, ", "))
 		case v == "none":
 			l.Limits.PidsUnlimited = l.Limits.PidsUnlimited || key == "pids"
 		case key == "memory":

@@ -231,6 +231,13 @@ func (c *common) complete(words []string) error {
 
 // names returns the jails or logins that begin with prefix.
 func (c *common) names(placeholder, prefix string) []string {
+	if placeholder == "KEY=VALUE" {
+		var found []string
+		for _, key := range config.LimitKeys {
+			found = append(found, key+"=")
+		}
+		return found
+	}
 	logins := placeholder == "LOGIN"
 	if !logins && placeholder != "NAME" && placeholder != "JAIL" {
 		return nil

@@ -251,6 +251,7 @@ func TestShellsComplete(t *testing.T) {
 				"--runtime-dir " + dir + " --config " + registry + " plan ":  {"web"},
 				"--runtime-dir " + dir + " --config " + registry + " rm al":  {"alice"},
 				"--runtime-dir " + dir + " --config " + registry + "x rm al": nil,
+				"set web ":   {"cpu=", "io_weight=", "memory=", "pids="},
 				"key x ":     {"add", "ls", "rm"},
 				"key x add ": {"files"},
 				"nonsense ":  nil,

@@ -9,6 +9,9 @@ _jail() {
 			COMPREPLY+=("${line%%$'\t'*}")
 		fi
 	done < <(jail complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
+	if [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *= ]]; then
+		compopt -o nospace 2>/dev/null
+	fi
 	if [[ $kind == :files ]]; then
 		compopt -o default 2>/dev/null
 	fi
