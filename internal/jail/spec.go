@@ -307,6 +307,13 @@ func ValidName(s string) bool {
 	return true
 }
 
+// LookerID is the real and the saved uid of the host's processes that look at what is a
+// login's, with its owner's uid as their effective one: by these two a process may be sent
+// signals, be traced or have its limits set (kill(2), ptrace(2), prlimit(2)), and the owner's
+// uid may be somebody's on the host. LookerID is nobody's: it lies above the ids that systemd
+// keeps for foreign ones (systemd.io/UIDS-GIDS), and those that jails draw from are below these.
+const LookerID = 0x7FFF0000
+
 // ValidID reports whether id may be used as a uid or gid: not 0, not the
 // 16-bit and 32-bit "no change" values (setresuid(2); CVE-2019-14287).
 func ValidID(id uint32) bool {

@@ -13,7 +13,8 @@ import (
 )
 
 // dropTo leaves nothing but the rights of the login's files' owner: the uid
-// inside, which is the uid on disk, whatever id map the jail runs with. An
+// inside, which is the uid on disk, whatever id map the jail runs with. Whoever has
+// that uid on the host can neither stop nor end the process (jail.LookerID). An
 // ordinary user stays who he is.
 //
 // Tested as a process: TestProcess/"privileges are gone before the rootfs is read".
@@ -34,7 +35,7 @@ func dropTo(login *jail.Login) error {
 	if err := syscall.Setresgid(int(gid), int(gid), int(gid)); err != nil {
 		return fmt.Errorf("setresgid %d: %w", gid, err)
 	}
-	if err := syscall.Setresuid(int(uid), int(uid), int(uid)); err != nil {
+	if err := syscall.Setresuid(jail.LookerID, int(uid), jail.LookerID); err != nil {
 		return fmt.Errorf("setresuid %d: %w", uid, err)
 	}
 	if err := verifyDropped(int(uid), int(gid)); err != nil {
@@ -67,7 +68,7 @@ func dropThread(login *jail.Login) error {
 	if err != nil {
 		return err
 	}
-	if err := sys.DropThread(uid, gid); err != nil {
+	if err := sys.DropThread(jail.LookerID, uid, gid); err != nil {
 		return fmt.Errorf("become uid %d, gid %d: %w", uid, gid, err)
 	}
 	if err := verifyDropped(int(uid), int(gid)); err != nil {
@@ -81,7 +82,7 @@ var errNotDropped = errors.New("privileges are still there after dropping them")
 // verifyDropped trusts no return value of the calls before.
 func verifyDropped(uid, gid int) error {
 	r, e, s := unix.Getresuid()
-	if r != uid || e != uid || s != uid {
+	if r != jail.LookerID || e != uid || s != jail.LookerID {
 		return errNotDropped
 	}
 	if r, e, s = unix.Getresgid(); r != gid || e != gid || s != gid {
@@ -104,8 +105,8 @@ func verifyDropped(uid, gid int) error {
 	return nil
 }
 
-// undumpable keeps a process of the same uid from attaching to us: the jail's
-// uid may be somebody's on the host. Last, for a change of uid sets it anew.
+// undumpable keeps others from attaching to us, and our files in /proc root's. Last, for a
+// change of uid sets it anew.
 func undumpable() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("prctl PR_SET_DUMPABLE: %w", err)

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -359,11 +360,16 @@ func TestProcess(t *testing.T) {
 			require.NoError(t, err)
 			status := string(text)
 			for _, want := range []string{
-				"\nUid:\t60991\t60991\t60991\t60991\n", "\nGid:\t60992\t60992\t60992\t60992\n", "\nGroups:\t \n",
+				"\nUid:\t2147418112\t60991\t2147418112\t60991\n", "\nGid:\t60992\t60992\t60992\t60992\n", "\nGroups:\t \n",
 				"\nCapPrm:\t0000000000000000\n", "\nCapEff:\t0000000000000000\n", "\nCapAmb:\t0000000000000000\n",
 			} {
 				assert.Contains(t, status, want)
 			}
+		}
+		// Who has that uid on the host cannot stop it.
+		for _, task := range tasks {
+			tid := filepath.Base(filepath.Dir(task))
+			mayNothing(t, tid)
 		}
 		// Not dumpable: its files in /proc are root's.
 		var st unix.Stat_t
@@ -393,6 +399,40 @@ func TestProcess(t *testing.T) {
 		assert.Empty(t, r.out)
 		assert.Contains(t, r.err, "permission denied")
 	})
+}
+
+// mayNothing tries to do something to a thread, as a process of the login's files' owner.
+func mayNothing(t *testing.T, tid string) {
+	t.Helper()
+	for _, line := range [][]string{{"kill", "-0", tid}, {"prlimit", "--nofile=9", "-p", tid}} {
+		cmd := exec.Command(line[0], line[1:]...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: jailUID, Gid: jailGID}}
+		out, err := cmd.CombinedOutput()
+		assert.Error(t, err, "%v", line)
+		assert.Contains(t, strings.ToLower(string(out)), "not permitted", "%v", line)
+	}
+}
+
+// TestLookAsAThread: neither can he anything to the one thread of a program that looks.
+func TestLookAsAThread(t *testing.T) {
+	needs.Root(t, "it looks as another")
+	root := newRootfs(t)
+	require.NoError(t, os.Chmod(filepath.Dir(root.path), 0o755))
+	spec := &jail.Spec{Name: "web", Source: jail.Source{Path: root.path}}
+	lg := &jail.Login{Name: "alice", HostUID: hostUID, UID: jailUID, GID: jailGID, HasGID: true, JailName: "second", Home: "/home/second", Shell: "/bin/sh"}
+	looked := false
+	Look(spec, lg, func(s *Seen) {
+		looked = true
+		require.NoError(t, s.Err)
+		tid := strconv.Itoa(unix.Gettid())
+		done := make(chan struct{})
+		go func() { // with root's rights again
+			defer close(done)
+			mayNothing(t, tid)
+		}()
+		<-done
+	})
+	assert.True(t, looked)
 }
 
 func copyFile(t *testing.T, from, to string) {

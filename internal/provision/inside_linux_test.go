@@ -3,6 +3,7 @@ package provision
 import (
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -22,7 +23,30 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if len(os.Args) == 2 && os.Args[1] == "become" {
+		if err := become(4001, 4002); err != nil {
+			os.Stderr.WriteString(err.Error() + "\n")
+			os.Exit(1)
+		}
+		text, _ := os.ReadFile("/proc/thread-self/status")
+		os.Stdout.Write(text)
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
+}
+
+// TestBecome: the process has the owner's rights to files, and is nobody that a process of
+// his uid on the host could send a signal to.
+func TestBecome(t *testing.T) {
+	needs.Root(t, "it drops its rights")
+	out, err := exec.Command("/proc/self/exe", "become").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	for _, line := range []string{
+		"\nUid:\t2147418112\t4001\t2147418112\t4001\n", "\nGid:\t4002\t4002\t4002\t4002\n",
+		"\nGroups:\t \n", "\nCapPrm:\t0000000000000000\n", "\nCapEff:\t0000000000000000\n",
+	} {
+		assert.Contains(t, string(out), line)
+	}
 }
 
 // hostile is a root directory, with a directory of the host's beside it that nothing may reach.

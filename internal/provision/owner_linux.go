@@ -143,7 +143,8 @@ func Owner(stdin io.Reader, stdout io.Writer) error {
 }
 
 // become leaves nothing but the rights of uid and gid, and no groups: what he may in others' homes
-// by one of them is none of this. Groups first, since they take privilege to change; package
+// by one of them is none of this. It is killed or stopped by nobody who has that uid on the host
+// (jail.LookerID). Groups first, since they take privilege to change; package
 // syscall changes every thread. A change of uid makes the process undumpable, so that another
 // one of that uid, of whomever it is, has no way in; no exec follows that would undo it.
 func become(uid, gid uint32) error {
@@ -156,10 +157,10 @@ func become(uid, gid uint32) error {
 	if err := syscall.Setresgid(int(gid), int(gid), int(gid)); err != nil {
 		return fmt.Errorf("setresgid %d: %w", gid, err)
 	}
-	if err := syscall.Setresuid(int(uid), int(uid), int(uid)); err != nil {
+	if err := syscall.Setresuid(jail.LookerID, int(uid), jail.LookerID); err != nil {
 		return fmt.Errorf("setresuid %d: %w", uid, err)
 	}
-	if os.Getuid() != int(uid) || os.Geteuid() != int(uid) || os.Getegid() != int(gid) || syscall.Setresuid(-1, 0, -1) == nil {
+	if os.Getuid() != jail.LookerID || os.Geteuid() != int(uid) || os.Getegid() != int(gid) || syscall.Setresuid(-1, 0, -1) == nil {
 		return errors.New("privileges are still there after dropping them")
 	}
 	return sys.SetDumpable(false)

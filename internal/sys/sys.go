@@ -564,20 +564,18 @@ func SetFSIDs(uid, gid uint32) {
 	_, _, _ = syscall.RawSyscall(syscall.SYS_SETFSUID, uintptr(uid), 0, 0)
 }
 
-// DropThread takes from the calling thread, and from no other, what it may do as root: uid and
-// gid are its real, effective and saved ids, it has no other groups, and no capability is left
-// (capabilities(7), "Effect of user ID changes on capabilities"). The goroutine has called
-// runtime.LockOSThread, and ends without the opposite, so that the thread ends with it.
-func DropThread(uid, gid uint32) error {
-	for _, c := range []struct {
-		call uintptr
-		id   uint32
-	}{{syscall.SYS_SETGROUPS, 0}, {syscall.SYS_SETRESGID, gid}, {syscall.SYS_SETRESUID, uid}} {
-		args := [3]uintptr{uintptr(c.id), uintptr(c.id), uintptr(c.id)}
-		if c.call == syscall.SYS_SETGROUPS {
-			args = [3]uintptr{}
-		}
-		if _, _, errno := syscall.RawSyscall(c.call, args[0], args[1], args[2]); errno != 0 {
+// DropThread takes from the calling thread, and from no other, what it may do as root. uid and
+// gid are its effective ids, by which files are judged, and who is its real and saved uid; it
+// has no other groups, and no capability is left (capabilities(7), "Effect of user ID changes
+// on capabilities"). The goroutine has called runtime.LockOSThread, and ends without the
+// opposite, so that the thread ends with it.
+func DropThread(who, uid, gid uint32) error {
+	for _, c := range [...][4]uintptr{
+		{syscall.SYS_SETGROUPS},
+		{syscall.SYS_SETRESGID, uintptr(gid), uintptr(gid), uintptr(gid)},
+		{syscall.SYS_SETRESUID, uintptr(who), uintptr(uid), uintptr(who)},
+	} {
+		if _, _, errno := syscall.RawSyscall(c[0], c[1], c[2], c[3]); errno != 0 {
 			return errno
 		}
 	}
