@@ -14,7 +14,8 @@ import (
 
 // dropTo leaves nothing but the rights of the login's files' owner: the uid
 // inside, which is the uid on disk, whatever id map the jail runs with. Whoever has
-// that uid on the host can neither stop nor end the process (jail.LookerID). An
+// that uid on the host can neither stop nor end the process (jail.LookerID), unless the host
+// is a container that has no such id. An
 // ordinary user stays who he is.
 //
 // Tested as a process: TestProcess/"privileges are gone before the rootfs is read".
@@ -35,10 +36,11 @@ func dropTo(login *jail.Login) error {
 	if err := syscall.Setresgid(int(gid), int(gid), int(gid)); err != nil {
 		return fmt.Errorf("setresgid %d: %w", gid, err)
 	}
-	if err := syscall.Setresuid(jail.LookerID, int(uid), jail.LookerID); err != nil {
+	who, err := sys.AsLooker(jail.LookerID, uid, func(who uint32) error { return syscall.Setresuid(int(who), int(uid), int(who)) })
+	if err != nil {
 		return fmt.Errorf("setresuid %d: %w", uid, err)
 	}
-	if err := verifyDropped(int(uid), int(gid)); err != nil {
+	if err := verifyDropped(int(who), int(uid), int(gid)); err != nil {
 		return err
 	}
 	return undumpable()
@@ -68,10 +70,11 @@ func dropThread(login *jail.Login) error {
 	if err != nil {
 		return err
 	}
-	if err := sys.DropThread(jail.LookerID, uid, gid); err != nil {
+	who, err := sys.AsLooker(jail.LookerID, uid, func(who uint32) error { return sys.DropThread(who, uid, gid) })
+	if err != nil {
 		return fmt.Errorf("become uid %d, gid %d: %w", uid, gid, err)
 	}
-	if err := verifyDropped(int(uid), int(gid)); err != nil {
+	if err := verifyDropped(int(who), int(uid), int(gid)); err != nil {
 		return err
 	}
 	return undumpable()
@@ -80,9 +83,9 @@ func dropThread(login *jail.Login) error {
 var errNotDropped = errors.New("privileges are still there after dropping them")
 
 // verifyDropped trusts no return value of the calls before.
-func verifyDropped(uid, gid int) error {
+func verifyDropped(who, uid, gid int) error {
 	r, e, s := unix.Getresuid()
-	if r != jail.LookerID || e != uid || s != jail.LookerID {
+	if r != who || e != uid || s != who {
 		return errNotDropped
 	}
 	if r, e, s = unix.Getresgid(); r != gid || e != gid || s != gid {

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -39,13 +40,19 @@ func TestMain(m *testing.M) {
 // his uid on the host could send a signal to.
 func TestBecome(t *testing.T) {
 	needs.Root(t, "it drops its rights")
-	out, err := exec.Command("/proc/self/exe", "become").CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	for _, line := range []string{
-		"\nUid:\t2147418112\t4001\t2147418112\t4001\n", "\nGid:\t4002\t4002\t4002\t4002\n",
-		"\nGroups:\t \n", "\nCapPrm:\t0000000000000000\n", "\nCapEff:\t0000000000000000\n",
-	} {
-		assert.Contains(t, string(out), line)
+	for who, ids := range map[string][]syscall.SysProcIDMap{"2147418112": nil, "4001": {{Size: 1 << 16}}} { // or the host is a container
+		cmd := exec.Command("/proc/self/exe", "become")
+		if ids != nil {
+			cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: true}
+		}
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		for _, line := range []string{
+			"\nUid:\t" + who + "\t4001\t" + who + "\t4001\n", "\nGid:\t4002\t4002\t4002\t4002\n",
+			"\nGroups:\t \n", "\nCapPrm:\t0000000000000000\n", "\nCapEff:\t0000000000000000\n",
+		} {
+			assert.Contains(t, string(out), line)
+		}
 	}
 }
 

@@ -157,10 +157,11 @@ func become(uid, gid uint32) error {
 	if err := syscall.Setresgid(int(gid), int(gid), int(gid)); err != nil {
 		return fmt.Errorf("setresgid %d: %w", gid, err)
 	}
-	if err := syscall.Setresuid(jail.LookerID, int(uid), jail.LookerID); err != nil {
+	who, err := sys.AsLooker(jail.LookerID, uid, func(who uint32) error { return syscall.Setresuid(int(who), int(uid), int(who)) })
+	if err != nil {
 		return fmt.Errorf("setresuid %d: %w", uid, err)
 	}
-	if os.Getuid() != jail.LookerID || os.Geteuid() != int(uid) || os.Getegid() != int(gid) || syscall.Setresuid(-1, 0, -1) == nil {
+	if os.Getuid() != int(who) || os.Geteuid() != int(uid) || os.Getegid() != int(gid) || syscall.Setresuid(-1, 0, -1) == nil {
 		return errors.New("privileges are still there after dropping them")
 	}
 	return sys.SetDumpable(false)

@@ -564,6 +564,16 @@ func SetFSIDs(uid, gid uint32) {
 	_, _, _ = syscall.RawSyscall(syscall.SYS_SETFSUID, uintptr(uid), 0, 0)
 }
 
+// AsLooker has set make looker the real and the saved uid beside an effective uid, or that uid
+// itself where the host is a container that has no such id (EINVAL, setresuid(2)). It returns
+// which of the two it is.
+func AsLooker(looker, uid uint32, set func(who uint32) error) (who uint32, err error) {
+	if err = set(looker); err == syscall.EINVAL {
+		return uid, set(uid)
+	}
+	return looker, err
+}
+
 // DropThread takes from the calling thread, and from no other, what it may do as root. uid and
 // gid are its effective ids, by which files are judged, and who is its real and saved uid; it
 // has no other groups, and no capability is left (capabilities(7), "Effect of user ID changes
