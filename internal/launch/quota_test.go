@@ -92,7 +92,7 @@ func TestQuotaOfABase(t *testing.T) {
 				r := mustStart(t, spec).withRoot()
 				// A file of the base that is changed is the jail's from then on, and the base counts for nobody.
 				was := use().Bytes
-				require.Equal(t, "", r.out("mkdir -p -m 1777 /var/tmp; echo >>/bin/busybox"))
+				require.Equal(t, "", r.out("mkdir -p -m 1777 /var/tmp; chmod 4755 /bin/busybox"))
 				assert.Greater(t, use().Bytes, was+1<<19)
 				for _, cmd := range []string{"chattr -p 0 /bin/busybox", "chattr -p 7 /home", "chattr -p 0 /"} {
 					assert.NotEqual(t, "0\n", r.out("("+cmd+") >/dev/null 2>&1; echo $?"), cmd)
