@@ -850,3 +850,26 @@ func cgroupOf(t *testing.T, pid int) string {
 	require.NotNil(t, m, "%s", text)
 	return filepath.Join(root, string(m[1]))
 }
+
+// TestNetLoad: what jails own of the network is theirs before there is a serve, as when a machine
+// has started.
+func TestNetLoad(t *testing.T) {
+	within := apart(t)
+	carry(t)
+	s := own(t, twoNetworks(jailA, jailB, ""))
+	parties := map[string]*party{"user": partyOf(t, alice.id)}
+	within("without serve", func(t *testing.T) {
+		s.kill(syscall.SIGKILL)
+		require.NoError(t, os.RemoveAll("/sys/fs/bpf/jail"))
+		eventually(t, "what serve had loaded is gone", func() bool {
+			return parties["user"].ask(t, "bind w 4 tcp 0.0.0.0 8005") == "0.0.0.0 8005"
+		})
+		resetAll(t, parties)
+		require.NoError(t, command(initPath, "net-load"))
+		play(t, parties, []networkRow{{"user", "bind w 4 tcp 0.0.0.0 8005", "EACCES"}, {"user", "bind w 4 tcp 0.0.0.0 8100", "0.0.0.0 8100"}})
+		require.NoError(t, s.start())
+		eventually(t, "serve hears of orders", func() bool { return command(initPath, "reload") == nil })
+		play(t, parties, []networkRow{{"user", "bind x 4 tcp 0.0.0.0 8005", "EACCES"}})
+	})
+	parties["user"].end()
+}

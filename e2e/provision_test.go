@@ -642,3 +642,24 @@ func TestAddMany(t *testing.T) {
 		require.Zero(t, jailVerb(t, "", "rm", fmt.Sprintf("pupil%d", i)).status)
 	}
 }
+
+// TestSet: limits of a jail that runs are changed by a verb, which says what it cannot do; where
+// there is no unified hierarchy, that is all it can say (make try-vm has the rest).
+func TestSet(t *testing.T) {
+	own(t, standardRegistry())
+	assert.Contains(t, jailVerb(t, "", "set", "centos", "memory=64M").stderr, "jail centos: it does not run; what it starts with is in the registry")
+	require.Equal(t, result{}, run(t, forced, ask{as: centos, cmd: "exit 0"}))
+	assert.Contains(t, jailVerb(t, "", "set", "nobody", "pids=40").stderr, "jail nobody: there is none of that name")
+	for _, bad := range []string{"colour=red", "memory=red", "pids=-1", "pids", "cpu="} {
+		r := jailVerb(t, "", "set", "centos", bad)
+		assert.NotZero(t, r.status, "%s: %+v", bad, r)
+		assert.Equal(t, 1, strings.Count(r.stderr, "\n"), "%s: %+v", bad, r)
+	}
+	r := jailVerb(t, "", "set", "centos", "pids=40")
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
+		assert.Equal(t, result{}, r)
+		return
+	}
+	assert.Equal(t, 1, r.status)
+	assert.Contains(t, r.stderr, "jail centos: limits: they cannot be kept, since this machine has no unified cgroup hierarchy")
+}

@@ -265,3 +265,81 @@ func TestShellsComplete(t *testing.T) {
 		})
 	}
 }
+
+// TestEveryVerbIsTried: each verb, also of images, is typed by a test on a whole host (e2e).
+func TestEveryVerbIsTried(t *testing.T) {
+	pkgs, err := parser.ParseDir(token.NewFileSet(), "../../e2e", nil, 0)
+	require.NoError(t, err)
+	// words are the words of a node; ours says that this program is among them, or a function that runs it.
+	words := func(n ast.Node, runs map[string]bool) (words []string, ours bool) {
+		ast.Inspect(n, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.Ident:
+				ours = ours || runs[n.Name]
+			case *ast.BasicLit:
+				words = append(words, strings.Fields(text(n))...)
+			}
+			return true
+		})
+		return words, ours
+	}
+	tried, triedImages := map[string]bool{}, map[string]bool{}
+	for _, file := range pkgs["e2e"].Files {
+		runs := map[string]bool{"initPath": true, "jailVerb": true}
+		ast.Inspect(file, func(n ast.Node) bool { // verb := func(args ...string) result { ... initPath ... }
+			if a, ok := n.(*ast.AssignStmt); ok && len(a.Lhs) == 1 && len(a.Rhs) == 1 {
+				name, named := a.Lhs[0].(*ast.Ident)
+				if f, ok := a.Rhs[0].(*ast.FuncLit); ok && named {
+					said, ours := words(f, runs)
+					runs[name.Name] = runs[name.Name] || ours
+					if ours && slices.Contains(said, "image") {
+						runs["image:"+name.Name] = true
+					}
+				}
+			}
+			return true
+		})
+		note := func(n ast.Node, ofImages bool) {
+			said, ours := words(n, runs)
+			if !ours && !ofImages {
+				return
+			}
+			for i, w := range said {
+				tried[w] = true
+				if ofImages || i > 0 && said[i-1] == "image" {
+					triedImages[w] = true
+				}
+			}
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.CallExpr:
+				f, ok := n.Fun.(*ast.Ident)
+				note(n, ok && runs["image:"+f.Name])
+			case *ast.RangeStmt: // for _, c := range []struct{args ...}{...} { image(c.args...) }
+				ast.Inspect(n.Body, func(in ast.Node) bool {
+					if c, ok := in.(*ast.CallExpr); ok {
+						if f, ok := c.Fun.(*ast.Ident); ok && runs[f.Name] && len(c.Args) > 0 && c.Ellipsis.IsValid() {
+							said, _ := words(n.X, runs)
+							for _, w := range said {
+								tried[w] = true
+								triedImages[w] = triedImages[w] || runs["image:"+f.Name]
+							}
+						}
+					}
+					return true
+				})
+			}
+			return true
+		})
+	}
+	verbs := readUsage(usage)
+	delete(verbs, "image")
+	for v := range verbs {
+		assert.True(t, tried[v], "no test of e2e types jail %s", v)
+	}
+	for v := range readUsage(imageUsage) {
+		assert.True(t, triedImages[v], "no test of e2e types jail image %s", v)
+	}
+	assert.False(t, tried["nonsense-verb"])
+}
