@@ -217,12 +217,13 @@ func TestCommandsInRecords(t *testing.T) {
 	assert.NotContains(t, contents("/var/log/jail/jails/asked.jsonl"), "secret")
 }
 
-// TestRecordsOfRun: "jail-init run" keeps records as serve does, of who called as well.
+// TestRecordsOfRun: "jail-init run" keeps records as serve does, of who called as well, and records
+// terminals.
 func TestRecordsOfRun(t *testing.T) {
 	require.NoError(t, os.RemoveAll("/var/log/jail"))
 	reg := oneJail("alone", busyboxRoot, `users = ["centos"]`, fmt.Sprintf("uid = %d", centos.id))
 	alone(t)
-	require.NoError(t, os.WriteFile(registryPath, []byte(reg.text+"log_commands = \"full\"\n"), 0o644))
+	require.NoError(t, os.WriteFile(registryPath, []byte(reg.text+"log_commands = \"full\"\nrecord = \"tty\"\n"), 0o644))
 	cmd := exec.Command(initPath, "run", "alone")
 	require.NoError(t, cmd.Start())
 	defer func() {
@@ -230,12 +231,22 @@ func TestRecordsOfRun(t *testing.T) {
 		assert.NoError(t, cmd.Wait())
 	}()
 	eventually(t, "it runs", func() bool { return stateInPS(t, "alone") == "idle" })
+	ssh := exec.Command("ssh", "-F", sshDir+"/config", "-l", forced.user(centos), "-S", "none", "-tt", "--", string(forced))
+	ssh.Env = []string{"PATH=" + os.Getenv("PATH"), "TERM=xterm"}
+	c := onConsole(t, ssh)
+	c.expect(`(?s)^jail-enter: this session is recorded\r\n.*\$ `)
+	c.send("echo to\"\"ld\n")
+	c.expect(`[\n\r]told\r\n`)
+	c.send("exit 5\n")
+	assert.Equal(t, 5, c.wait())
+	eventually(t, "it has ended", func() bool { return strings.Contains(listed(t), "ended") })
+	assert.Contains(t, runCommand(t, exec.Command(initPath, "replay", centos.login, "--plain"), nil).stdout, "told")
 	require.Equal(t, 3, run(t, forced, ask{as: centos, cmd: "exit 3"}).status)
 	by := exec.Command(initPath, "exec", "alone", "sh", "-c", "exit 4")
 	require.Equal(t, 4, runCommand(t, by, nil).status)
 	var list []record.Session
 	eventually(t, "both have ended", func() bool {
-		list = sessionsBy(t, "last")
+		list = sessionsBy(t, "last", "-n", "2")
 		return len(list) == 2 && list[0].Status != nil && list[1].Status != nil
 	})
 	assert.Equal(t, [3]string{"exec", "", "sh -c exit 4"}, [3]string{list[0].Kind, list[0].Login, list[0].Command})

@@ -13,6 +13,17 @@ const (
 	RecordInput  = "!record input\n"
 )
 
+// RecordLine is the one that says so, "" where a session is not recorded.
+func RecordLine(record, input bool) string {
+	switch {
+	case !record:
+		return ""
+	case input:
+		return RecordInput
+	}
+	return RecordOutput
+}
+
 // Recorded takes such a line off the text of AcceptFile.
 func Recorded(text string) (output, input bool, patterns string) {
 	switch {

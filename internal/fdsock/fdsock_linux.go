@@ -87,13 +87,20 @@ func CloseCalls(runtimeDir string, uid jail.HostUID, fd int, close func(fd int))
 // ListenServe makes that socket, for the caller's uid.
 func ListenServe(runtimeDir string) (int, error) { return listen(ServePath(runtimeDir), os.Geteuid()) }
 
-// RecorderPath is the path of the socket on which sessions are told to the recorder.
-func RecorderPath(runtimeDir string) string { return filepath.Join(runtimeDir, "recorder") }
+// RecorderPath is the path of the socket on which sessions are told to the recorder of serve.
+func RecorderPath(runtimeDir string) string { return filepath.Join(runtimeDir, recorderName) }
 
-// ListenRecorder makes that socket. Every uid may connect to it: the recorder tells by the kernel
+// LoginRecorderPath is the path of the one on which a login's are told to "jail-init run".
+func LoginRecorderPath(runtimeDir string, uid jail.HostUID) string {
+	return filepath.Join(filepath.Dir(LoginPath(runtimeDir, uid)), recorderName)
+}
+
+// recorderName is the name of both, and jail-enter's as well (recorderName of package enter).
+const recorderName = "recorder"
+
+// ListenRecorder makes such a socket. Every uid may connect that can reach it: the recorder tells by the kernel
 // whose session it is, and there is one socket for ten thousand logins.
-func ListenRecorder(runtimeDir string) (int, error) {
-	path := RecorderPath(runtimeDir)
+func ListenRecorder(path string) (int, error) {
 	fd, err := listen(path, os.Geteuid())
 	if err != nil {
 		return -1, err

@@ -24,7 +24,7 @@ func TestRecorderTakesNoDescriptors(t *testing.T) {
 	run, err := os.MkdirTemp("/tmp", "jr")
 	require.NoError(t, err)
 	t.Cleanup(func() { os.RemoveAll(run) })
-	ln, err := fdsock.ListenRecorder(run)
+	ln, err := fdsock.ListenRecorder(fdsock.RecorderPath(run))
 	require.NoError(t, err)
 	defer sys.Close(ln)
 	probe, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)

@@ -42,7 +42,7 @@ func (k *Keeper) Start() {
 	fd := -1
 	if err == nil {
 		k.stop = w
-		fd, err = fdsock.ListenRecorder(k.RuntimeDir)
+		fd, err = fdsock.ListenRecorder(fdsock.RecorderPath(k.RuntimeDir))
 	}
 	config := k.ConfigPath
 	if err == nil {

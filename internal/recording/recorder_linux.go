@@ -125,6 +125,46 @@ func Run(listener int, stop io.Reader, runtimeDir, configPath string, log io.Wri
 	return r.Serve(ln)
 }
 
+// Within records the logins of one jail in the process that asks, which is "jail-init run": its
+// sessions end with it. It returns what ends the recording when they have, and what could not be
+// listened on.
+func Within(runtimeDir string, spec *jail.Spec, log func(format string, args ...any)) (end func(), err error) {
+	r := New(Dir, log)
+	of := map[uint32]Subject{}
+	var paths []string
+	var files []*os.File
+	var serving sync.WaitGroup
+	end = func() {
+		for i, f := range files {
+			_ = os.Remove(paths[i])
+			f.Close()
+		}
+		ended := make(chan struct{})
+		go func() { serving.Wait(); close(ended) }()
+		select {
+		case <-ended:
+		case <-time.After(serveAway): // a client that takes no more keeps its jail-enter
+		}
+	}
+	for i := range spec.Logins {
+		lg := &spec.Logins[i]
+		of[uint32(lg.HostUID)] = Subject{Jail: spec.Name, Login: lg.Name, Record: spec.Record, Input: spec.RecordInput}
+	}
+	r.Who = func(uid uint32) (Subject, error) { return of[uid], nil }
+	for i := range spec.Logins {
+		path := fdsock.LoginRecorderPath(runtimeDir, spec.Logins[i].HostUID)
+		fd, listenErr := fdsock.ListenRecorder(path)
+		if listenErr != nil {
+			err = errors.Join(err, listenErr)
+			continue
+		}
+		f := os.NewFile(uintptr(fd), "recorder")
+		paths, files = append(paths, path), append(files, f)
+		serving.Go(func() { _ = r.Serve(f) })
+	}
+	return end, err
+}
+
 // serveAway is how long a recorder without sessions waits for a serve that restarts.
 const serveAway = 2 * time.Second
 

@@ -48,7 +48,7 @@ func recordBy(t *testing.T, who func(uid uint32) (Subject, error)) *recorded {
 	run, err := os.MkdirTemp("/tmp", "jr") // a socket's path is short
 	require.NoError(t, err)
 	t.Cleanup(func() { os.RemoveAll(run) })
-	fd, err := fdsock.ListenRecorder(run)
+	fd, err := fdsock.ListenRecorder(fdsock.RecorderPath(run))
 	require.NoError(t, err)
 	r := &recorded{t: t, dir: filepath.Join(t.TempDir(), "d"), path: fdsock.RecorderPath(run), ln: os.NewFile(uintptr(fd), "listener"), done: make(chan struct{})}
 	r.Recorder = New(r.dir, func(format string, args ...any) {

@@ -17,6 +17,7 @@ import (
 	"jail/config"
 	"jail/internal/cgroup"
 	"jail/internal/control"
+	"jail/internal/environ"
 	"jail/internal/event"
 	"jail/internal/fdsock"
 	"jail/internal/hostfiles"
@@ -26,6 +27,7 @@ import (
 	"jail/internal/launch"
 	"jail/internal/netkeep"
 	"jail/internal/record"
+	"jail/internal/recording"
 	"jail/internal/service"
 	"jail/internal/source"
 	"jail/internal/supervise"
@@ -112,9 +114,6 @@ func start(opt Options, spec jail.Spec, stay bool, marks cgroup.Marks) error {
 			}
 		}
 	}()
-	if spec.Record {
-		fmt.Fprintf(opt.Stderr, "jail-init: warning: jail %s: no session is recorded, that takes jail-init serve\n", spec.Name)
-	}
 	given, err := activated(opt.RuntimeDir, &spec)
 	if err != nil {
 		return err
@@ -127,7 +126,7 @@ func start(opt Options, spec jail.Spec, stay bool, marks cgroup.Marks) error {
 		// Listeners from systemd are already open; clients that connected before this
 		// file existed sent fewer variables, never more.
 		for _, lg := range spec.Logins {
-			if err := fdsock.WriteAccept(opt.RuntimeDir, lg.HostUID, "", spec.EnvAccept); err != nil {
+			if err := fdsock.WriteAccept(opt.RuntimeDir, lg.HostUID, environ.RecordLine(spec.Record, spec.RecordInput), spec.EnvAccept); err != nil {
 				return err
 			}
 		}
@@ -144,7 +143,7 @@ func start(opt Options, spec jail.Spec, stay bool, marks cgroup.Marks) error {
 		}
 		for _, lg := range spec.Logins {
 			made = append(made, fdsock.LoginPath(opt.RuntimeDir, lg.HostUID))
-			if err := fdsock.WriteAccept(opt.RuntimeDir, lg.HostUID, "", spec.EnvAccept); err != nil {
+			if err := fdsock.WriteAccept(opt.RuntimeDir, lg.HostUID, environ.RecordLine(spec.Record, spec.RecordInput), spec.EnvAccept); err != nil {
 				return err
 			}
 			fd, err := fdsock.ListenLogin(opt.RuntimeDir, lg.HostUID)
@@ -204,6 +203,15 @@ func start(opt Options, spec jail.Spec, stay bool, marks cgroup.Marks) error {
 		records = record.New(record.Open(record.Dir(opt.RuntimeDir)), func(text string) { fmt.Fprintf(opt.Stderr, "jail-init: %s\n", text) }, opt.RuntimeDir, callers...)
 		records.Journal(opt.Journal)
 		defer records.Close()
+	}
+	if spec.Record {
+		end, err := recording.Within(opt.RuntimeDir, &spec, func(format string, args ...any) {
+			fmt.Fprintf(opt.Stderr, "jail-init: recorder: "+format+"\n", args...)
+		})
+		if err != nil {
+			fmt.Fprintf(opt.Stderr, "jail-init: error: jail %s: not every session is recorded: %v\n", spec.Name, err)
+		}
+		defer end()
 	}
 	ctl, err := fdsock.ListenControl(opt.RuntimeDir, spec.Name)
 	if err != nil {

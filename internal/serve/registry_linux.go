@@ -349,7 +349,7 @@ func (s *server) setLogin(uid jail.HostUID, w login) error {
 	n, inForce := s.byName[w.of]
 	if inForce = inForce && w.fault == ""; inForce {
 		spec := &s.jails.at(n).spec
-		patterns, x11, record = spec.EnvAccept, spec.X11, recordLine(spec)
+		patterns, x11, record = spec.EnvAccept, spec.X11, environ.RecordLine(spec.Record, spec.RecordInput)
 	}
 	if err := fdsock.SetX11(s.opt.RuntimeDir, uid, x11); err != nil {
 		return err
@@ -385,17 +385,6 @@ func (s *server) setLogin(uid jail.HostUID, w login) error {
 		s.watchLogin(i, lg)
 	}
 	return nil
-}
-
-// recordLine is what jail-enter is told of recording.
-func recordLine(spec *jail.Spec) string {
-	switch {
-	case !spec.Record:
-		return ""
-	case spec.RecordInput:
-		return environ.RecordInput
-	}
-	return environ.RecordOutput
 }
 
 func (s *server) dropLogin(uid jail.HostUID, i int, lg *login) {
