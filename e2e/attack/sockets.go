@@ -37,8 +37,14 @@ import (
 //	give S PATH, take PATH S           a descriptor over a socket with a path: take makes that,
 //	offer S PATH, fetch PATH S         at the first time, and receives at the second; offer
 //	                                   makes it, and fetch receives
+//	make32 S FAMILY TYPE, bind32 S ADDRESS PORT, connect32 S ADDRESS PORT
+//	                                   the same by i386's system calls, and with a fourth
+//	                                   word, "multiplexed", by its socketcall(2)
 //	close S | reset
 //	become UID                         for good
+//	unhook CGROUP PIN                  take the network's programs away: the answer is what
+//	                                   succeeded, or nothing
+//	sees PORT                          the addresses that wait there by /proc/net/tcp
 func sockets(in io.Reader, out io.Writer) int {
 	s := &socketTable{fds: map[string]int{}}
 	lines := bufio.NewScanner(in)
@@ -88,6 +94,12 @@ func (s *socketTable) do(op string, a []string) (string, error) {
 			err = syscall.Setresuid(uid, uid, uid) // of all threads
 		}
 		return "ok", err
+	case op == "unhook" && len(a) == 2:
+		return unhook(a[0], a[1]), nil
+	case op == "sees" && len(a) == 1:
+		return sees(a[0])
+	case op == "make32" && len(a) == 3:
+		return "ok", s.make32(a[0], a[1], a[2])
 	case op == "make" && len(a) >= 3:
 		_, err := s.make(a[0], a[1], a[2])
 		return "ok", err
@@ -127,6 +139,8 @@ func (s *socketTable) do(op string, a []string) (string, error) {
 		s.fds[a[1]] = n
 		names, err := names(n)
 		return addressOf(sa).Addr().String() + " " + names, err
+	case "bind32", "connect32":
+		return call32Socket(fd, op, a[1:])
 	case "names":
 		return names(fd)
 	case "send":

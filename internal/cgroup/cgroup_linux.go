@@ -268,9 +268,7 @@ func (b *Base) Make(spec *jail.Spec, counted bool) (g *Group, warning string, er
 			d, unknown = b.marked()
 		}
 		if why = unknown; d != nil {
-			if g, err = d.make(b, spec, counted); errors.Is(err, errOccupied) {
-				return nil, "", err
-			} else if err != nil {
+			if g, err = d.make(b, spec, counted); err != nil {
 				why = err.Error()
 			}
 		}
