@@ -107,7 +107,7 @@ bench: deps
 
 lint:
 	@out=$$(gofmt -l cmd config internal e2e); test -z "$$out" || { echo "gofmt -w" $$out; exit 1; }
-	$(GO) vet ./...
+	$(GO) vet ./... && $(GO) vet -tags programs ./e2e
 	@for f in packaging/*.sh packaging/*/*.sh packaging/debian/jail.p* .ci/run; do bash -n $$f || exit 1; done
 	@if command -v shellcheck >/dev/null; then shellcheck packaging/*.sh packaging/*/*.sh packaging/debian/jail.p* .ci/run; \
 	else echo "lint: shellcheck is not installed, left out"; fi
@@ -162,9 +162,11 @@ try-package:
 	packaging/try-package.sh $(SUITES)
 
 # The limits, on a Debian booted by qemu, on two kernels.
-# The network's programs on other kernels: KERNELS="vmlinuz..."
-try-network:
-	packaging/vm/try-network.sh $(KERNELS)
+# Two jails and the host run the same programs on the same ports; and, with
+# KERNELS="vmlinuz...", what loads the network is tried on other kernels.
+try-network: build
+	JAIL_TEST_MUST_RUN=1 $(GO) test -count=1 -tags programs -run '^TestNetworkPrograms$$' ./e2e
+	[ -z "$(KERNELS)" ] || packaging/vm/try-network.sh $(KERNELS)
 
 try-vm: build
 	packaging/vm/try-vm.sh $(VMFLAGS)
