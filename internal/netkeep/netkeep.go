@@ -89,10 +89,14 @@ func (k *Keeper) Apply(reg *config.Registry) error {
 	return k.apply(reg.Jails, reg.Reserved)
 }
 
-// Again does what Apply did last: jails have ended, or the host's name servers are others.
+// Again does what Apply did last, if that would change something (Stale): jails have ended, or
+// the host's name servers are others.
 func (k *Keeper) Again() error {
 	k.applying.Lock()
 	defer k.applying.Unlock()
+	if !k.Stale() {
+		return nil // somebody has done it meanwhile
+	}
 	k.mu.Lock()
 	jails, reserved := k.jails, k.reserved
 	k.mu.Unlock()
