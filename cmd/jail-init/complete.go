@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"jail/config"
@@ -35,9 +36,11 @@ type grammar struct {
 var (
 	// A line of a verb begins four blanks in; where a synopsis goes on, it is eight, and where
 	// its words do, more.
-	usageVerb = regexp.MustCompile(`^ {4}([a-z]\S*)(.*)$`)
-	usageMore = regexp.MustCompile(`^ {8}([\[-].*)$`)
-	usageFlag = regexp.MustCompile(`(?:^|[\s\[])--?([a-z][a-z-]*)(?: ([A-Z0-9][A-Za-z0-9=]*))?`)
+	usageVerb = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^ {4}([a-z]\S*)(.*)$`) })
+	usageMore = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^ {8}([\[-].*)$`) })
+	usageFlag = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?:^|[\s\[])--?([a-z][a-z-]*)(?: ([A-Z0-9][A-Za-z0-9=]*))?`)
+	})
 )
 
 // readUsage makes the table of verbs of a usage text.
@@ -47,13 +50,13 @@ func readUsage(text string) map[string]*grammar {
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\n")
 		synopsis := ""
-		if m := usageVerb.FindStringSubmatch(line); m != nil {
+		if m := usageVerb().FindStringSubmatch(line); m != nil {
 			if g = verbs[m[1]]; g == nil {
 				g = &grammar{flags: map[string]string{}}
 				verbs[m[1]] = g
 			}
 			synopsis = m[2]
-		} else if m := usageMore.FindStringSubmatch(line); m != nil {
+		} else if m := usageMore().FindStringSubmatch(line); m != nil {
 			synopsis = m[1]
 		} else if g == nil || !strings.HasPrefix(line, "          ") {
 			g = nil
@@ -66,7 +69,7 @@ func readUsage(text string) map[string]*grammar {
 		if g.about == "" {
 			g.about = strings.TrimSpace(about)
 		}
-		for _, m := range usageFlag.FindAllStringSubmatch(line, -1) {
+		for _, m := range usageFlag().FindAllStringSubmatch(line, -1) {
 			if g.flags[m[1]] == "" {
 				g.flags[m[1]] = m[2]
 			}
@@ -118,7 +121,7 @@ func candidates(words []string, names func(placeholder, prefix string) []string)
 	last := words[len(words)-1]
 	verbs := readUsage(usage)
 	global := map[string]string{}
-	for _, m := range usageFlag.FindAllStringSubmatch(usage[:strings.Index(usage, "\n")], -1) {
+	for _, m := range usageFlag().FindAllStringSubmatch(usage[:strings.Index(usage, "\n")], -1) {
 		global[m[1]] = m[2]
 	}
 	g, flags, place, value := (*grammar)(nil), global, 0, ""

@@ -61,7 +61,7 @@ func typedIn(text string) []string {
 // notUsage says what of a command line the usage text does not have, or "".
 func notUsage(command string) string {
 	verbs, flags := readUsage(usage), map[string]string{}
-	for _, m := range usageFlag.FindAllStringSubmatch(usage[:strings.Index(usage, "\n")], -1) {
+	for _, m := range usageFlag().FindAllStringSubmatch(usage[:strings.Index(usage, "\n")], -1) {
 		flags[m[1]] = m[2]
 	}
 	maps.Copy(flags, map[string]string{"images": "DIR"})

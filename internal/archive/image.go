@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"jail/internal/count"
 )
@@ -398,7 +399,9 @@ type member struct {
 
 // imageMember matches the names that the archives of docker and OCI have at their top:
 // an archive with any other is a root directory.
-var imageMember = regexp.MustCompile(`^(oci-layout|index\.json|manifest\.json|repositories|blobs|blobs/sha(256|512)(/[0-9a-f]+)?|[0-9a-f]{64}(\.json|\.tar|/layer\.tar|/json|/VERSION)?)$`)
+var imageMember = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(oci-layout|index\.json|manifest\.json|repositories|blobs|blobs/sha(256|512)(/[0-9a-f]+)?|[0-9a-f]{64}(\.json|\.tar|/layer\.tar|/json|/VERSION)?)$`)
+})
 
 // look tells an image from a root directory, by the names in it, and prepares to open the
 // members of an image. Those of a compressed archive are looked for anew each time,
@@ -438,7 +441,7 @@ func (r *reading) look(f Archive) (isImage bool, err error) {
 		if name == "." || h.Typeflag == tar.TypeXGlobalHeader {
 			continue
 		}
-		if !imageMember.MatchString(name) {
+		if !imageMember().MatchString(name) {
 			return false, nil
 		}
 		if _, twice := members[name]; twice {

@@ -17,6 +17,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -127,7 +128,7 @@ func (s *Store) Import(o *Import) error {
 }
 
 // registry matches what skopeo(1) calls a transport.
-var registry = regexp.MustCompile(`^([a-z][a-z-]*):(//)?`)
+var registry = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([a-z][a-z-]*):(//)?`) })
 
 // make has the archive made that is the source, and says what to call it.
 func (o *Import) make(s *Store, stop *stop) (f *os.File, from string, err error) {
@@ -143,7 +144,7 @@ func (o *Import) make(s *Store, stop *stop) (f *os.File, from string, err error)
 func (o *Import) open() (f *os.File, from string, err error) {
 	f, err = os.OpenFile(o.Source, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		if m := registry.FindStringSubmatch(o.Source); m != nil && errors.Is(err, fs.ErrNotExist) {
+		if m := registry().FindStringSubmatch(o.Source); m != nil && errors.Is(err, fs.ErrNotExist) {
 			return nil, "", noRegistry(o.Source, m[1])
 		}
 		return nil, "", err

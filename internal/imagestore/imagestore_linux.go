@@ -22,6 +22,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -55,7 +56,7 @@ const (
 
 // validID matches the ids that this package gives: the time, and what tells those of one
 // second apart.
-var validID = regexp.MustCompile(`^[0-9]{8}-[0-9]{6}(-[0-9]{1,4})?$`)
+var validID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9]{8}-[0-9]{6}(-[0-9]{1,4})?$`) })
 
 // Open returns the store in dir, which it makes where it is missing.
 func Open(dir string) (*Store, error) {
@@ -122,7 +123,7 @@ type About struct {
 // parse returns the name and the id of NAME or NAME/ID; id is "" for the current one.
 func parse(ref string) (name, id string, err error) {
 	name, id, with := strings.Cut(ref, "/")
-	if !jail.ValidName(name) || with && !validID.MatchString(id) {
+	if !jail.ValidName(name) || with && !validID().MatchString(id) {
 		return "", "", fmt.Errorf("%q is no image: NAME is the current one of that name, NAME/ID a certain one", ref)
 	}
 	return name, id, nil
@@ -175,7 +176,7 @@ func (s *Store) of(name string) ([]Image, error) {
 	current := s.current(name)
 	var list []Image
 	for _, e := range entries {
-		if !e.IsDir() || !validID.MatchString(e.Name()) {
+		if !e.IsDir() || !validID().MatchString(e.Name()) {
 			continue
 		}
 		i := Image{Name: name, ID: e.Name(), Current: e.Name() == current, About: s.about(name, e.Name())}
@@ -193,7 +194,7 @@ func (s *Store) of(name string) ([]Image, error) {
 // current is the id that a name stands for, "" for none.
 func (s *Store) current(name string) string {
 	id, err := os.Readlink(filepath.Join(s.dir, name, currentName))
-	if err != nil || !validID.MatchString(id) {
+	if err != nil || !validID().MatchString(id) {
 		return ""
 	}
 	return id
@@ -370,7 +371,7 @@ func (s *Store) Finish(name string, fresh Unnamed, a About) (id string, err erro
 	for n := 2; s.has(filepath.Join(name, id)); n++ {
 		id = second + "-" + strconv.Itoa(n)
 	}
-	if !validID.MatchString(id) {
+	if !validID().MatchString(id) {
 		return "", fmt.Errorf("no name is left for an image of %s", second)
 	}
 	if err := s.note(name, id, &a); err != nil {

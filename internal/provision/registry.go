@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // The registry is people's: their comments, order and spelling stay. So what it says of
@@ -54,16 +55,18 @@ func quote(s string) string {
 }
 
 var (
-	headerLine = regexp.MustCompile(`^\s*\[\s*([A-Za-z0-9_.\-\s]+?)\s*\]\s*(#.*)?$`)
+	headerLine = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^\s*\[\s*([A-Za-z0-9_.\-\s]+?)\s*\]\s*(#.*)?$`) })
 	// usersLine is users = [ "a", "b" ], on one line.
-	usersLine = regexp.MustCompile(`^(\s*users\s*=\s*\[)((?:\s*"[a-z0-9_-]+"\s*,?)*\s*)(\]\s*(?:#.*)?)$`)
-	nameIn    = regexp.MustCompile(`"([a-z0-9_-]+)"`)
-	userLine  = regexp.MustCompile(`^\s*"?([a-z_][a-z0-9_-]*)"?\s*(=|\.)`)
+	usersLine = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^(\s*users\s*=\s*\[)((?:\s*"[a-z0-9_-]+"\s*,?)*\s*)(\]\s*(?:#.*)?)$`)
+	})
+	nameIn   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`"([a-z0-9_-]+)"`) })
+	userLine = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^\s*"?([a-z_][a-z0-9_-]*)"?\s*(=|\.)`) })
 )
 
 // header is the table that a line begins, "" if it begins none: "jail.web.users".
 func header(line string) string {
-	m := headerLine.FindStringSubmatch(strings.TrimRight(line, "\r\n"))
+	m := headerLine().FindStringSubmatch(strings.TrimRight(line, "\r\n"))
 	if m == nil {
 		return ""
 	}
@@ -98,7 +101,7 @@ func find(text, name string) found {
 			}
 			continue
 		}
-		if current == "jail."+name && usersLine.MatchString(strings.TrimRight(line, "\r\n")) {
+		if current == "jail."+name && usersLine().MatchString(strings.TrimRight(line, "\r\n")) {
 			p.array = i
 		}
 	}
@@ -130,7 +133,7 @@ func addTo(text, name string, logins []entry, host map[string]uint32) (string, e
 		p.lines = slices.Insert(p.lines, at, add...)
 	case p.array >= 0:
 		line := strings.TrimRight(p.lines[p.array], "\r\n")
-		m := usersLine.FindStringSubmatch(line)
+		m := usersLine().FindStringSubmatch(line)
 		list := strings.TrimRight(m[2], " \t")
 		for _, e := range logins {
 			if e.UID != host[e.Login] {
@@ -160,7 +163,7 @@ func dropFrom(text, name string, logins []string) (rest string, empty bool, drop
 	case p.table:
 		var kept []string
 		for i, line := range p.lines {
-			m := userLine.FindStringSubmatch(line)
+			m := userLine().FindStringSubmatch(line)
 			if i < p.begin || i >= p.end || m == nil {
 				kept = append(kept, line)
 				continue
@@ -175,9 +178,9 @@ func dropFrom(text, name string, logins []string) (rest string, empty bool, drop
 		p.lines = kept
 	case p.array >= 0:
 		line := strings.TrimRight(p.lines[p.array], "\r\n")
-		m := usersLine.FindStringSubmatch(line)
+		m := usersLine().FindStringSubmatch(line)
 		var names []string
-		for _, n := range nameIn.FindAllStringSubmatch(m[2], -1) {
+		for _, n := range nameIn().FindAllStringSubmatch(m[2], -1) {
 			if slices.Contains(logins, n[1]) {
 				dropped++
 			} else {

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"jail/config"
 	"jail/internal/authkeys"
@@ -553,7 +554,7 @@ func (o *Options) editor(file string) error {
 func (o *Options) try(dir, file, text string) ([]string, error) {
 	before, err := config.Load(o.ConfigPath, config.Options{RuntimeDir: o.RuntimeDir})
 	// Lines move when a file is edited.
-	plain := func(s string) string { return lineNumber.ReplaceAllString(s, ":") }
+	plain := func(s string) string { return lineNumber().ReplaceAllString(s, ":") }
 	old := make(map[string]int)
 	for _, e := range faultsOf(before, err) {
 		old[plain(e.Error())]++
@@ -602,7 +603,7 @@ func (o *Options) try(dir, file, text string) ([]string, error) {
 }
 
 // lineNumber is where in a file a fault is.
-var lineNumber = regexp.MustCompile(`:[0-9]+:`)
+var lineNumber = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`:[0-9]+:`) })
 
 func faultsOf(reg *config.Registry, err error) config.Errors {
 	var all config.Errors
