@@ -1,10 +1,35 @@
 #include "textflag.h"
 
+// CLONE makes the system call, with the Child in R12. The parent returns what came of it.
+// The child, on a stack of its own, goes to entry and never comes back: it shares the
+// parent's memory, so it must not return through the parent's frames.
+#define CLONE(call, entry, r, errno) \
+	MOVQ	$call, AX \
+	SYSCALL \
+	TESTQ	AX, AX \
+	JEQ	inchild \
+	CMPQ	AX, $0xfffffffffffff001 \
+	JCC	failed \
+	MOVQ	AX, r \
+	MOVQ	$0, errno \
+	RET \
+failed: \
+	NEGQ	AX \
+	MOVQ	$-1, r \
+	MOVQ	AX, errno \
+	RET \
+inchild: \
+	SUBQ	$32, SP \
+	MOVQ	R12, 0(SP) \
+	CALL	entry \
+	INT	$3
+
+#define SYS_clone 56
+#define SYS_clone3 435
+
 // func cloneVM(flags, stack, pidfd, tid uintptr, c *Child) (r, errno uintptr)
 //
-// clone(2) with its own stack for the child, which goes to child(c) and never
-// comes back. The child shares the parent's memory, so it must not return
-// through the parent's frames.
+// clone(2) for the child, which goes to child(c).
 TEXT ·cloneVM(SB),NOSPLIT|NOFRAME,$0-56
 	MOVQ	flags+0(FP), DI
 	MOVQ	stack+8(FP), SI
@@ -12,25 +37,7 @@ TEXT ·cloneVM(SB),NOSPLIT|NOFRAME,$0-56
 	MOVQ	tid+24(FP), R10
 	MOVQ	c+32(FP), R12
 	MOVQ	$0, R8
-	MOVQ	$56, AX	// SYS_clone
-	SYSCALL
-	TESTQ	AX, AX
-	JEQ	inchild
-	CMPQ	AX, $0xfffffffffffff001
-	JCC	failed
-	MOVQ	AX, r+40(FP)
-	MOVQ	$0, errno+48(FP)
-	RET
-failed:
-	NEGQ	AX
-	MOVQ	$-1, r+40(FP)
-	MOVQ	AX, errno+48(FP)
-	RET
-inchild:
-	SUBQ	$32, SP
-	MOVQ	R12, 0(SP)
-	CALL	·child(SB)
-	INT	$3
+	CLONE(SYS_clone, ·child(SB), r+40(FP), errno+48(FP))
 
 // func clone3VM(args *cloneArgs, size uintptr, c *Child) (r, errno uintptr)
 //
@@ -39,25 +46,7 @@ TEXT ·clone3VM(SB),NOSPLIT|NOFRAME,$0-40
 	MOVQ	args+0(FP), DI
 	MOVQ	size+8(FP), SI
 	MOVQ	c+16(FP), R12
-	MOVQ	$435, AX	// SYS_clone3
-	SYSCALL
-	TESTQ	AX, AX
-	JEQ	inchild
-	CMPQ	AX, $0xfffffffffffff001
-	JCC	failed
-	MOVQ	AX, r+24(FP)
-	MOVQ	$0, errno+32(FP)
-	RET
-failed:
-	NEGQ	AX
-	MOVQ	$-1, r+24(FP)
-	MOVQ	AX, errno+32(FP)
-	RET
-inchild:
-	SUBQ	$32, SP
-	MOVQ	R12, 0(SP)
-	CALL	·child(SB)
-	INT	$3
+	CLONE(SYS_clone3, ·child(SB), r+24(FP), errno+32(FP))
 
 // func cloneOwner(flags, stack uintptr, c *Child) (r, errno uintptr)
 //
@@ -69,22 +58,4 @@ TEXT ·cloneOwner(SB),NOSPLIT|NOFRAME,$0-40
 	MOVQ	$0, R10
 	MOVQ	c+16(FP), R12
 	MOVQ	$0, R8
-	MOVQ	$56, AX	// SYS_clone
-	SYSCALL
-	TESTQ	AX, AX
-	JEQ	inowner
-	CMPQ	AX, $0xfffffffffffff001
-	JCC	failed
-	MOVQ	AX, r+24(FP)
-	MOVQ	$0, errno+32(FP)
-	RET
-failed:
-	NEGQ	AX
-	MOVQ	$-1, r+24(FP)
-	MOVQ	AX, errno+32(FP)
-	RET
-inowner:
-	SUBQ	$32, SP
-	MOVQ	R12, 0(SP)
-	CALL	·owner(SB)
-	INT	$3
+	CLONE(SYS_clone, ·owner(SB), r+24(FP), errno+32(FP))
