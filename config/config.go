@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"jail/internal/jail"
+	"jail/internal/wire"
 )
 
 // DefaultPath is the registry. Its drop-ins are the *.toml files of the
@@ -20,7 +21,7 @@ import (
 const DefaultPath = "/etc/jail/jail.toml"
 
 // DefaultRuntimeDir holds one control socket per host login.
-const DefaultRuntimeDir = "/run/jail"
+const DefaultRuntimeDir = wire.RuntimeDir
 
 // Options say on whose behalf, and against which host, a registry is judged.
 // The zero value is the system registry of this host.

@@ -9,6 +9,7 @@ import (
 	"jail/internal/fdsock"
 	"jail/internal/jail"
 	"jail/internal/record"
+	"jail/internal/wire"
 )
 
 // records: what a session costs that leaves a record, beside one on a supervisor that hears
@@ -21,7 +22,7 @@ func (b *bench) records() error {
 		return err
 	}
 	defer off.stop()
-	if err := os.Remove(filepath.Join(off.runtimeDir(), fdsock.CallerName)); err != nil {
+	if err := os.Remove(filepath.Join(off.runtimeDir(), wire.CallerName)); err != nil {
 		return err
 	}
 	// A directory where the login's own socket would be.

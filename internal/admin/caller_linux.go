@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 
-	"jail/internal/fdsock"
 	"jail/internal/record"
 	"jail/internal/sys"
 	"jail/internal/wire"
@@ -28,12 +27,12 @@ func tellCaller(opt Options, name string, pid uint32, command []string) {
 		c.TTY = st.Rdev
 	}
 	packet := wire.AppendCaller(nil, &c)
-	if sendTo(filepath.Join(opt.RuntimeDir, fdsock.CallerName), packet) {
+	if sendTo(filepath.Join(opt.RuntimeDir, wire.CallerName), packet) {
 		return
 	}
 	// Of jail-init run, beside the socket of each of its logins: its others pass it over.
 	const most = 256
-	paths, _ := filepath.Glob(filepath.Join(opt.RuntimeDir, "[0-9]*", fdsock.CallerName))
+	paths, _ := filepath.Glob(filepath.Join(opt.RuntimeDir, "[0-9]*", wire.CallerName))
 	for _, path := range paths[:min(len(paths), most)] {
 		sendTo(path, packet)
 	}

@@ -7,15 +7,6 @@ import (
 	"jail/internal/wire"
 )
 
-// callerName is the socket on which a supervisor hears who has called: serve's is below the
-// runtime directory, one of "jail-init run" in the directory of our own socket. Nearer is
-// callsName, in that directory, where our login alone can put something: it is there once
-// the supervisor has been told of a session of it.
-const (
-	callerName = "caller"
-	callsName  = "calls"
-)
-
 // command is what was asked for, for the records: what is behind -c, or all arguments; nothing of a
 // login's shell. A part of one that is longer than they have room for.
 func (s *session) command() []byte {
@@ -63,13 +54,13 @@ func (s *session) tellCaller(env []string) {
 	}
 	c.Command = s.command()
 	packet := wire.AppendCaller(s.packet[:0], &c)
-	if sys.SendTo(loginPath(s.pathText[:0], s.in.runtimeDir, syscall.Getuid(), callsName), packet) == 0 {
+	if sys.SendTo(loginPath(s.pathText[:0], s.in.runtimeDir, syscall.Getuid(), wire.CallsName), packet) == 0 {
 		return
 	}
-	path := append(append(append(s.pathText[:0], s.in.runtimeDir...), '/'), callerName...)
+	path := append(append(append(s.pathText[:0], s.in.runtimeDir...), '/'), wire.CallerName...)
 	fd, e := sys.ConnectAt(syscall.SOCK_SEQPACKET, path)
 	if e == syscall.ENOENT || e == syscall.ECONNREFUSED {
-		fd, e = sys.ConnectAt(syscall.SOCK_SEQPACKET, loginPath(s.pathText[:0], s.in.runtimeDir, syscall.Getuid(), callerName))
+		fd, e = sys.ConnectAt(syscall.SOCK_SEQPACKET, loginPath(s.pathText[:0], s.in.runtimeDir, syscall.Getuid(), wire.CallerName))
 	}
 	if e != 0 {
 		return

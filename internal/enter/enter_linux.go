@@ -127,7 +127,7 @@ func Run(argv, env []string) int {
 	if len(s.in.runtimeDir) > len(s.pathText)-40 {
 		return complain("cannot enter the jail: the path of its control socket is too long (id ", KindPath, ")")
 	}
-	s.path = loginPath(s.pathText[:0], s.in.runtimeDir, syscall.Getuid(), "sock")
+	s.path = loginPath(s.pathText[:0], s.in.runtimeDir, syscall.Getuid(), wire.LoginName)
 	connection, _ := lookup(env, "SSH_CONNECTION")
 	s.sshd = connection != ""
 	return s.run(env)

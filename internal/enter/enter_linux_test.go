@@ -21,7 +21,7 @@ func TestOriginalCommandIsTheLogins(t *testing.T) {
 	auth := filepath.Join(t.TempDir(), "auth")
 	require.NoError(t, os.WriteFile(auth, []byte("publickey ssh-ed25519 AAAA\n"), 0o600))
 	env := []string{"SSH_USER_AUTH=" + auth, "SSH_ORIGINAL_COMMAND=backup --password=x"}
-	login := &session{in: invocation{runtimeDir: defaultRuntimeDir}}
+	login := &session{in: invocation{runtimeDir: wire.RuntimeDir}}
 	login.originalCommand(env)
 	assert.Equal(t, wire.FlagOriginal, login.req.Flags)
 	assert.Len(t, login.req.Env, 1)

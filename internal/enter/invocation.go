@@ -2,11 +2,8 @@ package enter
 
 import "jail/internal/wire"
 
-// defaultRuntimeDir is where the control sockets are. It cannot be moved by the
-// environment, which a login may control.
-const defaultRuntimeDir = "/run/jail"
-
-// invocation is what a command line asks for.
+// invocation is what a command line asks for. The environment, which a login may control,
+// does not move the runtime directory.
 type invocation struct {
 	runtimeDir string
 	login      bool // argv[0] began with a dash
@@ -24,7 +21,7 @@ type invocation struct {
 // means ForceCommand: sshd's ~/.ssh/rc, ssh's ProxyCommand, git and vim start
 // the shell by its path as well.
 func parse(argv []string) invocation {
-	in := invocation{runtimeDir: defaultRuntimeDir}
+	in := invocation{runtimeDir: wire.RuntimeDir}
 	if len(argv) == 0 {
 		return in // execve(2) with an empty vector: an ordinary shell (CVE-2021-4034)
 	}

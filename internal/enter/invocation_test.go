@@ -4,12 +4,14 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+
+	"jail/internal/wire"
 )
 
 // TestInvocation has the argv forms of sshd, su, sudo, runuser, login, cron and
 // by hand: the shell inside gets what a shell would have got.
 func TestInvocation(t *testing.T) {
-	const dir = defaultRuntimeDir
+	const dir = wire.RuntimeDir
 	soc := func(cmd string) []string { return []string{"A=b", "SSH_ORIGINAL_COMMAND=" + cmd, "C=d"} }
 	for claim, c := range map[string]struct {
 		argv []string

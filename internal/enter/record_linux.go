@@ -7,10 +7,6 @@ import (
 	"jail/internal/wire"
 )
 
-// recorderName is the recorder's socket: serve's is below the runtime directory, one of "jail-init run" in
-// the directory of our own socket.
-const recorderName = "recorder"
-
 // recorder is the connection on which a recorded session is told to the recorder. The session
 // never waits for it: what it has no room for is dropped, and counted.
 //
@@ -47,10 +43,10 @@ const recordBuffer = 1 << 20
 // has failed must not lock everybody out, least of all who comes to mend it.
 func (s *session) startRecording(pid uint32) string {
 	rec := &s.recorder
-	path := append(append(append(s.pathText[:0], s.in.runtimeDir...), '/'), recorderName...)
+	path := append(append(append(s.pathText[:0], s.in.runtimeDir...), '/'), wire.RecorderName...)
 	fd, e := sys.ConnectAt(syscall.SOCK_SEQPACKET, path)
 	if e == syscall.ENOENT || e == syscall.ECONNREFUSED {
-		fd, e = sys.ConnectAt(syscall.SOCK_SEQPACKET, loginPath(s.pathText[:0], s.in.runtimeDir, syscall.Getuid(), recorderName))
+		fd, e = sys.ConnectAt(syscall.SOCK_SEQPACKET, loginPath(s.pathText[:0], s.in.runtimeDir, syscall.Getuid(), wire.RecorderName))
 	}
 	if e != 0 {
 		return unrecordedText

@@ -16,6 +16,7 @@ import (
 	"jail/internal/environ"
 	"jail/internal/jail"
 	"jail/internal/sys"
+	"jail/internal/wire"
 )
 
 // maxPath is the longest path a unix socket can have (unix(7)).
@@ -27,7 +28,7 @@ const backlog = 4096
 
 // LoginPath is the path of a login's socket.
 func LoginPath(runtimeDir string, uid jail.HostUID) string {
-	return filepath.Join(runtimeDir, strconv.FormatUint(uint64(uid), 10), "sock")
+	return filepath.Join(runtimeDir, strconv.FormatUint(uint64(uid), 10), wire.LoginName)
 }
 
 // ControlPath is the path of a jail's control socket.
@@ -37,12 +38,7 @@ func ControlPath(runtimeDir, name string) string { return filepath.Join(runtimeD
 // its name.
 func ServePath(runtimeDir string) string { return ControlPath(runtimeDir, ".serve") }
 
-// CallerName is the name of the socket on which jail-enter says who has called it: serve's
-// is in the runtime directory, one of "jail-init run" in the directory of each login. Both
-// names are jail-enter's as well (callerName of package enter).
-const CallerName = "caller"
-
-// ListenCaller makes such a socket. Anybody may connect who can reach it: whose word it
+// ListenCaller makes a socket called wire.CallerName. Anybody may connect who can reach it: whose word it
 // is, the kernel says.
 func ListenCaller(path string) (int, error) {
 	fd, err := listen(path, os.Geteuid())
@@ -58,12 +54,10 @@ func ListenCaller(path string) (int, error) {
 }
 
 // CallsPath is the path of the socket on which a login's own jail-enter, and nobody else, says
-// who has called it: "calls" in the login's directory (callsName of package enter).
+// who has called it.
 func CallsPath(runtimeDir string, uid jail.HostUID) string {
-	return filepath.Join(filepath.Dir(LoginPath(runtimeDir, uid)), callsName)
+	return filepath.Join(filepath.Dir(LoginPath(runtimeDir, uid)), wire.CallsName)
 }
-
-const callsName = "calls"
 
 // OpenCalls makes that socket, a SOCK_DGRAM one that passes credentials, in a directory that
 // is there. refuse is sys.RefuseRights; plain says that it worked, so that no descriptors
@@ -88,15 +82,12 @@ func CloseCalls(runtimeDir string, uid jail.HostUID, fd int, close func(fd int))
 func ListenServe(runtimeDir string) (int, error) { return listen(ServePath(runtimeDir), os.Geteuid()) }
 
 // RecorderPath is the path of the socket on which sessions are told to the recorder of serve.
-func RecorderPath(runtimeDir string) string { return filepath.Join(runtimeDir, recorderName) }
+func RecorderPath(runtimeDir string) string { return filepath.Join(runtimeDir, wire.RecorderName) }
 
 // LoginRecorderPath is the path of the one on which a login's are told to "jail-init run".
 func LoginRecorderPath(runtimeDir string, uid jail.HostUID) string {
-	return filepath.Join(filepath.Dir(LoginPath(runtimeDir, uid)), recorderName)
+	return filepath.Join(filepath.Dir(LoginPath(runtimeDir, uid)), wire.RecorderName)
 }
-
-// recorderName is the name of both, and jail-enter's as well (recorderName of package enter).
-const recorderName = "recorder"
 
 // ListenRecorder makes such a socket. Every uid may connect that can reach it: the recorder tells by the kernel
 // whose session it is, and there is one socket for ten thousand logins.
@@ -344,7 +335,7 @@ func RemoveDir(path string) {
 	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
 		_ = removeTree(filepath.Dir(dir), x11Dir(path))
 		_ = os.Remove(filepath.Join(dir, environ.AcceptFile))
-		_ = os.Remove(filepath.Join(dir, callsName)) // of one that was killed
+		_ = os.Remove(filepath.Join(dir, wire.CallsName)) // of one that was killed
 		_ = os.Remove(dir)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"jail/internal/jail"
 	"jail/internal/sys"
+	"jail/internal/wire"
 )
 
 // file is what a path leads to, as the kernel's table of unix sockets has it: the device
@@ -181,7 +182,7 @@ func (l *Left) RemoveDead() {
 			continue
 		}
 		_ = os.Remove(path)
-		if filepath.Base(path) == "sock" {
+		if filepath.Base(path) == wire.LoginName {
 			RemoveDir(path)
 		}
 	}

@@ -35,7 +35,7 @@ func says(t *testing.T, path string, packet []byte, fds ...int) {
 
 // hearing are callers that listen at a path.
 func hearing(t *testing.T) (c *callers, path string) {
-	path = filepath.Join(t.TempDir(), fdsock.CallerName)
+	path = filepath.Join(t.TempDir(), wire.CallerName)
 	fd, err := fdsock.ListenCaller(path)
 	require.NoError(t, err)
 	c = &callers{fds: []int{fd}}
@@ -60,7 +60,7 @@ func TestCallersAreJoined(t *testing.T) {
 		return e
 	}
 	s := Open(t.TempDir())
-	path := filepath.Join(t.TempDir(), fdsock.CallerName)
+	path := filepath.Join(t.TempDir(), wire.CallerName)
 	fd, err := fdsock.ListenCaller(path)
 	require.NoError(t, err)
 	r := New(s, func(text string) { t.Error(text) }, "", fd)
@@ -128,7 +128,7 @@ func TestCommandsAreForWhoAsks(t *testing.T) {
 
 	// From the socket to the file, and with a reload in between.
 	s := Open(t.TempDir())
-	path := filepath.Join(t.TempDir(), fdsock.CallerName)
+	path := filepath.Join(t.TempDir(), wire.CallerName)
 	fd, err := fdsock.ListenCaller(path)
 	require.NoError(t, err)
 	r := New(s, func(text string) { t.Error(text) }, "", fd)
@@ -168,7 +168,7 @@ func TestWhoCallsExec(t *testing.T) {
 	assert.Equal(t, Caller{PID: 1 << 30, UID: &uid}, callerOf(&w, root))
 
 	s := Open(t.TempDir())
-	path := filepath.Join(t.TempDir(), fdsock.CallerName)
+	path := filepath.Join(t.TempDir(), wire.CallerName)
 	fd, err := fdsock.ListenCaller(path)
 	require.NoError(t, err)
 	r := New(s, func(text string) { t.Error(text) }, "", fd)
@@ -193,7 +193,7 @@ func TestWhoCallsExec(t *testing.T) {
 func TestClocksThatJumpWhileAWordIsAwaited(t *testing.T) {
 	for claim, jump := range map[string]time.Duration{"back": -24 * time.Hour, "on": 365 * 24 * time.Hour} {
 		s := Open(t.TempDir())
-		path := filepath.Join(t.TempDir(), fdsock.CallerName)
+		path := filepath.Join(t.TempDir(), wire.CallerName)
 		fd, err := fdsock.ListenCaller(path)
 		require.NoError(t, err)
 		r := New(s, func(text string) { t.Error(text) }, "", fd)

@@ -192,7 +192,7 @@ func start(opt Options, spec jail.Spec, stay bool, marks cgroup.Marks) error {
 	if stay { // or nobody would hear the end
 		var callers []int
 		for _, lg := range spec.Logins {
-			path := filepath.Join(filepath.Dir(fdsock.LoginPath(opt.RuntimeDir, lg.HostUID)), fdsock.CallerName)
+			path := filepath.Join(filepath.Dir(fdsock.LoginPath(opt.RuntimeDir, lg.HostUID)), wire.CallerName)
 			if fd, err := fdsock.ListenCaller(path); err != nil {
 				fmt.Fprintf(opt.Stderr, "jail-init: warning: the records do not say where login %s comes from: %v\n", lg.Name, err)
 			} else {

@@ -41,6 +41,7 @@ import (
 	"jail/internal/recording"
 	"jail/internal/supervise"
 	"jail/internal/sys"
+	"jail/internal/wire"
 )
 
 // Options are what the command line says.
@@ -172,7 +173,7 @@ func Run(opt Options) error {
 	s.launcher.Mark(s.network)
 	s.network.Follow(s.launcher.CgroupOf)
 	var callers []int
-	callerPath := filepath.Join(opt.RuntimeDir, fdsock.CallerName)
+	callerPath := filepath.Join(opt.RuntimeDir, wire.CallerName)
 	if fd, err := fdsock.ListenCaller(callerPath); err != nil {
 		s.log("warning: the records do not say where logins come from: %v", err)
 	} else {

@@ -2,7 +2,7 @@
 // the administrator's verbs exchange: the only definition. docs/protocol.md is
 // its prose; a test compares the two.
 //
-// Every message is one SOCK_SEQPACKET packet, so a short, long or split message
+// Every message is one SOCK_SEQPACKET packet, or one datagram, so a short, long or split message
 // cannot be mistaken for another. A packet starts with a four byte header
 //
 //	version u8 | type u8 | flags u16
