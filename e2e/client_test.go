@@ -19,6 +19,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	machine "jail/internal/needs"
 )
 
 // clientRow is one client program, or one use of it, in the matrix of clients,
@@ -594,8 +596,7 @@ func checkDocument(t *testing.T, rows []clientRow, found map[string]map[place]st
 	}
 	require.NoError(t, err)
 	want := document(rows, found, func(string) string { return "" })
-	require.Equal(t, withoutVersions(string(committed)), withoutVersions(want),
-		"%s is not what was found; JAIL_TEST_UPDATE=1 writes it", documentPath)
+	machine.Page{Path: documentPath + " (JAIL_TEST_UPDATE=1 writes it)", Text: withoutVersions(string(committed))}.Is(t, withoutVersions(want))
 }
 
 var tableLine = regexp.MustCompile(`(?m)^(\| [^|]+ )\|[^|]*\|`)

@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"jail/internal/needs"
 )
 
 var update = flag.Bool("update", false, "rewrite testdata/unproven.txt")
@@ -63,8 +65,7 @@ func TestModel(t *testing.T) {
 	rows, err := readModel("docs/threat-model.md")
 	require.NoError(t, err)
 	require.Greater(t, len(rows), 150)
-	makefile, err := os.ReadFile("Makefile")
-	require.NoError(t, err)
+	makefile := needs.ReadPage(t, "Makefile")
 	by := proofs(all, tests)
 	var unproven strings.Builder
 	ids := map[string]bool{}
@@ -77,7 +78,7 @@ func TestModel(t *testing.T) {
 			proven = proven || name.proven(by)
 		}
 		for _, name := range r.Targets {
-			assert.Contains(t, string(makefile), "\n"+name+":", "%s%s", r.ID, r.Attack)
+			makefile.Has(t, "\n"+name+":")
 		}
 		if r.kernels() {
 			assert.Regexp(t, `\([a-z_]+\([2-9]\)|\(kernel/`, r.HeldBy, "%s%s: where the kernel says so", r.ID, r.Attack)

@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"jail/internal/needs"
 )
 
 // TestTroubleshooting: each message in docs/troubleshooting.md is one that a program of ours
@@ -45,12 +47,11 @@ func TestTroubleshooting(t *testing.T) {
 			}
 		}
 	}
-	manual, err := os.ReadFile("../../docs/man/jail-check.7")
-	require.NoError(t, err)
+	manual := needs.ReadPage(t, "../../docs/man/jail-check.7")
 	ids := regexp.MustCompile("`?\\[([a-z0-9]+(?:-[a-z0-9]+)*)\\]").FindAllStringSubmatch(string(doc), -1)
 	require.Greater(t, len(ids), 15)
 	for _, id := range ids {
-		assert.Contains(t, string(manual), "\n.It Cm "+id[1]+"\n", id[1])
+		manual.Has(t, "\n.It Cm "+id[1]+"\n")
 	}
 	verbs := regexp.MustCompile("(?m)(?:^|`)jail ([a-z]+)").FindAllStringSubmatch(string(doc), -1)
 	require.Greater(t, len(verbs), 15)

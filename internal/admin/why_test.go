@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"jail/internal/needs"
 	"jail/internal/record"
 )
 
@@ -131,10 +132,9 @@ func TestEveryKindIsExplained(t *testing.T) {
 	require.NoError(t, err)
 	all := regexp.MustCompile(`Kind\w+ += "([a-z-]+)"`).FindAllStringSubmatch(string(text), -1)
 	require.Greater(t, len(all), 8)
-	manual, err := os.ReadFile("../../docs/man/jail-init.8")
-	require.NoError(t, err)
+	manual := needs.ReadPage(t, "../../docs/man/jail-init.8")
 	for _, m := range all {
-		assert.Regexp(t, `[\s]`+m[1]+`[\s]`, string(manual))
+		manual.Matches(t, `[\s]`+m[1]+`[\s]`)
 		assert.Contains(t, kinds, m[1])
 		assert.False(t, validID(m[1]), "%s could be another's id", m[1])
 	}

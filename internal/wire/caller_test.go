@@ -2,12 +2,13 @@ package wire
 
 import (
 	"bytes"
-	"os"
 	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"jail/internal/needs"
 )
 
 func TestCaller(t *testing.T) {
@@ -58,10 +59,9 @@ func TestCaller(t *testing.T) {
 		_, err := DecodeCaller(b)
 		assert.ErrorIs(t, err, ErrMalformed, claim)
 	}
-	doc, err := os.ReadFile("../../docs/protocol.md")
-	require.NoError(t, err)
+	doc := needs.ReadPage(t, "../../docs/protocol.md")
 	for _, row := range []string{"| " + strconv.Itoa(int(TypeCaller)) + " | Caller |", "| MaxCaller | " + strconv.Itoa(MaxCaller) + " |", "| MaxConnection | " + strconv.Itoa(MaxConnection) + " |", "| MaxCommand | " + strconv.Itoa(MaxCommand) + " |", "| MaxJailName | " + strconv.Itoa(MaxJailName) + " |"} {
-		assert.Contains(t, string(doc), row)
+		doc.Has(t, row)
 	}
 }
 

@@ -1,12 +1,13 @@
 package wire
 
 import (
-	"os"
 	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"jail/internal/needs"
 )
 
 func TestEnd(t *testing.T) {
@@ -39,8 +40,7 @@ func TestEnd(t *testing.T) {
 		_, err := DecodeEnds(b)
 		assert.ErrorIs(t, err, ErrMalformed, claim)
 	}
-	doc, err := os.ReadFile("../../docs/protocol.md")
-	require.NoError(t, err)
-	assert.Contains(t, string(doc), "| "+strconv.Itoa(int(TypeEnd))+" | End |")
-	assert.Contains(t, string(doc), "| "+strconv.Itoa(int(TypeEnds))+" | Ends |")
+	doc := needs.ReadPage(t, "../../docs/protocol.md")
+	doc.Has(t, "| "+strconv.Itoa(int(TypeEnd))+" | End |")
+	doc.Has(t, "| "+strconv.Itoa(int(TypeEnds))+" | Ends |")
 }

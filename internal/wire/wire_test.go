@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"jail/internal/needs"
 )
 
 func sampleRequest() *Request {
@@ -387,8 +389,7 @@ func TestImpossibleEndIsRefused(t *testing.T) {
 
 // TestDocument holds docs/protocol.md to the constants here.
 func TestDocument(t *testing.T) {
-	doc, err := os.ReadFile("../../docs/protocol.md")
-	require.NoError(t, err)
+	doc := needs.ReadPage(t, "../../docs/protocol.md")
 	for name, typ := range map[string]Type{
 		"Request": TypeRequest, "Started": TypeStarted, "Exited": TypeExited, "Refused": TypeRefused,
 		"Signal": TypeSignal, "Disconnected": TypeDisconnected, "Hello": TypeHello, "Status": TypeStatus, "Stop": TypeStop,
@@ -398,16 +399,16 @@ func TestDocument(t *testing.T) {
 		"Reload": TypeReload, "Limit": TypeLimit, "Start": TypeStart, "Verdict": TypeVerdict, "Unpack": TypeUnpack, "Progress": TypeProgress, "Unpacked": TypeUnpacked,
 		"Record": TypeRecord, "Output": TypeOutput, "Input": TypeInput, "Resize": TypeResize, "Dropped": TypeDropped,
 	} {
-		assert.Contains(t, string(doc), "| "+strconv.Itoa(int(typ))+" | "+name+" |")
+		doc.Has(t, "| "+strconv.Itoa(int(typ))+" | "+name+" |")
 	}
 	for name, v := range map[string]int{
 		"MaxPacket": MaxPacket, "MaxString": MaxString, "MaxArgs": MaxArgs, "MaxEnv": MaxEnv, "MaxAuth": MaxAuth, "MaxDisplay": MaxDisplay, "MaxCookie": MaxCookie, "MaxTyped": MaxTyped, "MaxText": MaxText, "MaxMounts": MaxMounts, "SetupLogins": SetupLogins, "MaxFDs": MaxFDs, "MaxEvents": MaxEvents,
 		"MaxReference": MaxReference, "MaxMachine": MaxMachine, "MaxServices": MaxServices, "MaxService": MaxService, "MaxRlimits": MaxRlimits,
 		"MaxProofKey": MaxProofKey, "MaxProofMillis": MaxProofMillis,
 	} {
-		assert.Contains(t, string(doc), "| "+name+" | "+strconv.Itoa(v)+" |")
+		doc.Has(t, "| "+name+" | "+strconv.Itoa(v)+" |")
 	}
-	assert.Contains(t, string(doc), "Version "+strconv.Itoa(Version)+".")
+	doc.Has(t, "Version "+strconv.Itoa(Version)+".")
 }
 
 func FuzzRequest(f *testing.F) {
