@@ -113,23 +113,24 @@ func (l *Launcher) prepare(spec *jail.Spec, a *attempt) (_ *prepared, err error)
 			return nil, err
 		}
 		limits := quota.Limit{Bytes: spec.Limits.DiskBytes, Files: spec.Limits.Files}
-		if opened.Layers != nil {
-			// What a start writes itself counts, but is not held to the limit: xfs would
-			// refuse it to root, too, and with it the start of a jail that is full.
-			if limits != (quota.Limit{}) {
-				if err := quota.Bound(opened.Bounded, quota.Limit{}); err != nil {
-					return nil, fmt.Errorf("%s: %w", src, err)
-				}
+		if opened.Layers != nil || limits == (quota.Limit{}) {
+			// What a start writes itself counts, but is not held to a limit, of now or of
+			// before: xfs would refuse it to root, too, and with it the start of a jail
+			// that is full.
+			if err := quota.Bound(opened.Bounded, quota.Limit{}); err != nil {
+				return nil, fmt.Errorf("%s: %w", src, err)
 			}
+		}
+		if opened.Layers != nil {
 			if err := p.layRoot(opened.Layers); err != nil {
 				return nil, err
 			}
 		}
 		if limits != (quota.Limit{}) {
 			a.touch("the files of " + src.String() + ", which are being counted for its quota (the next start goes on with that)")
-		}
-		if err := quota.Bound(opened.Bounded, limits); err != nil {
-			return nil, fmt.Errorf("%s: %w", src, err)
+			if err := quota.Bound(opened.Bounded, limits); err != nil {
+				return nil, fmt.Errorf("%s: %w", src, err)
+			}
 		}
 	}
 	if set.Resolver == wire.ResolverTree {
