@@ -260,6 +260,7 @@ scenario() {
 	ok "... the home of jailed accounts has sshd's modes" says "755 755 1777" shell 'echo $(stat -c %a /var/lib/jail/empty-home /var/lib/jail/empty-home/.ssh /var/lib/jail/empty-home/.ssh/agent)'
 	ok "... manual pages are found" shell 'ls /usr/share/man/man7/jail.7.gz /usr/share/man/man5/jail.toml.5.gz'
 	ok "... bash completes it" says "jail setup" shell 'bash --norc -c '"'"'. /usr/share/bash-completion/completions/jail; COMP_WORDS=(jail setu); COMP_CWORD=1; _jail; echo jail $COMPREPLY'"'"
+	ok "... journalctl -x knows what it says" shell 'journalctl --list-catalog | grep -q "^[0-9a-f]* jail: "'
 	ok "... systemd takes the units without a warning" shell '! systemd-analyze --man=no verify /usr/lib/systemd/system/jail.service /usr/lib/systemd/system/jail@.service /usr/lib/systemd/system/jail@.socket 2>&1 | grep .'
 
 	about "A root file system for people to land in, here of an archive (\`--mmdebstrap trixie\` makes one):"

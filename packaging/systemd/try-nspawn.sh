@@ -151,13 +151,21 @@ for what in "registry-taken The registry of jails is in force" "jail-started Jai
 	ok "... of ${what%% *}" sh_inside "journalctl -x JAIL_EVENT=${what%% *} | grep 'Subject: ${what#* }'"
 done
 ok "... and nothing twice" says 1 sh_inside 'journalctl -u jail -o cat | grep -c "jail centos.* started: pid"'
+# login(1), on a terminal of the host's, and a su of root's.
+console() { { sleep 2; echo exit; sleep 1; } | inside script -qec 'login -f centos' /dev/null; }
+ok "a login on the console" console
+ok "... is one in the journal" eventually sh_inside 'journalctl JAIL_LOGIN=centos JAIL_EVENT=session-started JAIL_CALLER_SERVICE=console -o json | grep "\"JAIL_CALLER_TTY\":\"pts/[0-9]*\""'
+ok "a su" inside su - centos -c 'sleep 0.5'
+ok "... is one, too" eventually sh_inside 'journalctl JAIL_LOGIN=centos JAIL_EVENT=session-started JAIL_CALLER_SERVICE=su -o cat | grep "by su"'
+ok "jail exec says who called it" inside jail exec centos true
+ok "... is one, too" eventually sh_inside 'journalctl JAIL_NAME=centos JAIL_KIND=exec JAIL_EVENT=session-started -o json | grep "\"JAIL_CALLER_UID\":\"[0-9]*\""'
 # sshd starts nothing for a client that only forwards: the host's own books are all there is.
 inside ssh -N -F /root/ssh_config -L 127.0.0.1:$((port + 100)):127.0.0.1:1 centos@host >/dev/null 2>&1 &
 forwards=$!
 ok "a client that only forwards is in loginctl" eventually sh_inside \
 	'for s in $(loginctl list-sessions --no-legend | awk "\$3 == \"centos\" { print \$1 }"); do loginctl show-session "$s" -p Service -p RemoteHost --value; done | paste -s | grep "127.0.0.1"'
 ok "... is in sshd's log" sh_inside 'journalctl -t sshd -t sshd-session -o cat | grep -c "Accepted publickey for centos from 127.0.0.1" | grep -x 2'
-ok "... and in no record" sh_inside '! jail who | grep centos; journalctl JAIL_LOGIN=centos JAIL_EVENT=session-started -o cat | wc -l | grep -x 1'
+ok "... and in no record" sh_inside '! jail who | grep centos && journalctl JAIL_LOGIN=centos JAIL_EVENT=session-started JAIL_CALLER_SERVICE=sshd -o cat | wc -l | grep -x 1'
 kill $forwards
 wait $forwards || :
 inside jail stop --all
