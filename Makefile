@@ -22,6 +22,9 @@ ZSHDIR      ?= $(PREFIX)/share/zsh/site-functions
 export CGO_ENABLED = 0
 BUILD = $(GO) build -trimpath -buildvcs=false -buildmode=exe -ldflags '-s -w $(1)' -o $(BIN)/ ./cmd/$(2)
 
+# Before tests, which make directories that other ids go into, whatever umask the caller has.
+WIDE = umask 022;
+
 PLAIN = ./cmd/... ./config/... ./internal/...
 PURE  = ./internal/wire ./internal/jail ./internal/passwd ./internal/authkeys ./internal/environ ./internal/confine ./internal/supervise ./internal/archive
 
@@ -49,11 +52,11 @@ build-enter:
 
 # What needs no privilege, in seconds.
 unit:
-	$(GO) test $(PLAIN)
+	$(WIDE) $(GO) test $(PLAIN)
 
 # Everything, and nothing may be skipped.
 test: deps
-	JAIL_TEST_MUST_RUN=1 $(GO) test -count=1 -timeout=60m ./...
+	$(WIDE) JAIL_TEST_MUST_RUN=1 $(GO) test -count=1 -timeout=60m ./...
 
 # The race detector needs cgo and a C compiler. sys is compiled without it, its callers
 # are not: the compiler has the detector called on the way from clone_amd64.s to
@@ -61,25 +64,25 @@ test: deps
 race: export CGO_ENABLED = 1
 race:
 	packaging/deps.sh race
-	$(GO) test -race -gcflags=jail/internal/sys=-race=false -count=1 $(PLAIN)
+	$(WIDE) $(GO) test -race -gcflags=jail/internal/sys=-race=false -count=1 $(PLAIN)
 
 # jail-enter's entry point, with another release of Go: GOVERSION=go1.27rc1.
 try-go: export GOTOOLCHAIN = $(GOVERSION)
 try-go: export EARLY = yes
 try-go:
 	$(GO) version
-	$(GO) test -count=1 ./cmd/jail-enter ./internal/early ./internal/enter
+	$(WIDE) $(GO) test -count=1 ./cmd/jail-enter ./internal/early ./internal/enter
 
 # Breaks the product in one place at a time and runs the test that has to notice.
 # Red when one did not. BITEFLAGS="-run REGEXP" takes some.
 bite: deps
-	$(GO) run ./e2e/bite $(BITEFLAGS)
+	$(WIDE) $(GO) run ./e2e/bite $(BITEFLAGS)
 
 # Refuses each system call of a session, a start and a lookup in turn, and prints a table.
 # INJECT=REGEXP takes the points that match, as "scene: call number error".
 INJECT ?= all
 inject: deps
-	JAIL_TEST_MUST_RUN=1 JAIL_TEST_INJECT='$(INJECT)' $(GO) test -count=1 -timeout=60m -v -run '^TestInject$$' ./e2e
+	$(WIDE) JAIL_TEST_MUST_RUN=1 JAIL_TEST_INJECT='$(INJECT)' $(GO) test -count=1 -timeout=60m -v -run '^TestInject$$' ./e2e
 
 # The other architecture: it builds, into build/arm64, and what needs no kernel passes
 # under qemu-user. It has neither seccomp nor namespaces, nor runs the test's own program
@@ -100,7 +103,7 @@ try-upgrade: deps
 	mkdir -p build/old/source
 	git archive '$(OLD)' | tar -x -C build/old/source
 	$(MAKE) -C build/old/source build BIN='$(CURDIR)/build/old/bin'
-	JAIL_TEST_OLD='$(CURDIR)/build/old/bin' JAIL_TEST_MUST_RUN=1 $(GO) test -count=1 -v -run '^TestUpgrade$$' ./e2e
+	$(WIDE) JAIL_TEST_OLD='$(CURDIR)/build/old/bin' JAIL_TEST_MUST_RUN=1 $(GO) test -count=1 -v -run '^TestUpgrade$$' ./e2e
 
 bench: deps
 	$(GO) run ./e2e/bench $(or $(BENCHFLAGS),-plot docs/performance.svg)

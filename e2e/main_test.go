@@ -65,6 +65,7 @@ func TestMain(m *testing.M) {
 
 func testMain(m *testing.M) int {
 	flag.Parse()
+	unix.Umask(0o022) // other ids go into what is made here, and run it
 	switch os.Getenv(stageEnv) {
 	case stageInit:
 		return initMain()

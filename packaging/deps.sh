@@ -6,6 +6,7 @@
 # Nothing is done, and no root needed, when nothing is missing. An sshd that is
 # installed by this is not started, neither now nor at the next boot.
 set -euo pipefail
+umask 022 # others read what is made here
 
 # COMMAND:PACKAGE, of Debian 12.
 case ${1:-} in

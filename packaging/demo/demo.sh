@@ -8,6 +8,7 @@
 #	demo.sh shell LOGIN   ssh into a jail; LOGIN=root is a shell beside sshd
 #	demo.sh stop          end it and leave nothing but build/
 set -euo pipefail
+umask 022 # others read what is made here
 top=$(cd "$(dirname "$0")/../.." && pwd -P)
 here=$top/packaging/demo
 fallback=/var/lib/jail-demo

@@ -12,6 +12,7 @@
 # tree is entered in mount and pid namespaces of its own, with this machine's Go, its
 # module cache, network, devices and cgroups; all that runs or is mounted ends with it.
 set -euo pipefail
+umask 022 # others read what is made here
 top=$(cd "$(dirname "$0")/../.." && pwd -P)
 dir=$top/build/release
 export PATH=$PATH:/usr/sbin:/sbin

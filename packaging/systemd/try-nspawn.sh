@@ -9,6 +9,7 @@
 # for the trees in build/trees.
 # shellcheck disable=SC2016 # expanded inside
 set -euo pipefail
+umask 022 # others read what is made here
 top=$(cd "$(dirname "$0")/../.." && pwd -P)
 dir=$top/build/nspawn
 root=$dir/root

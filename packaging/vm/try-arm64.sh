@@ -7,6 +7,7 @@
 # Root is needed, for the owners of files. Everything is made in build/arm64-vm and
 # removed again, but for the trees in build/trees. VM_LOG=FILE keeps the console.
 set -euo pipefail
+umask 022 # others read what is made here
 top=$(cd "$(dirname "$0")/../.." && pwd -P)
 dir=$top/build/arm64-vm
 root=$dir/root

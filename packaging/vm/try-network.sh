@@ -8,6 +8,7 @@
 # No privilege is needed. A kernel has to have BTF, and virtio is of no use: everything is in
 # the initial file system.
 set -euo pipefail
+umask 022 # others read what is made here
 top=$(cd "$(dirname "$0")/../.." && pwd -P)
 [ $# -gt 0 ] || { echo "usage: try-network.sh VMLINUZ..." >&2; exit 64; }
 dir=$(mktemp -d)

@@ -11,6 +11,7 @@
 # kernel or network. Everything is made in build/vm and removed again, but for
 # the trees in build/trees. VM_LOG=FILE keeps the machine's console.
 set -euo pipefail
+umask 022 # others read what is made here
 top=$(cd "$(dirname "$0")/../.." && pwd -P)
 dir=$top/build/vm
 root=$dir/root
