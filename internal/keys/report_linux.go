@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"jail/internal/event"
 )
 
 // logSocket is where syslogd and journald read the messages of programs.
@@ -74,8 +76,7 @@ func quoted(s string) string {
 	if len(s) > maxReason {
 		s = s[:maxReason] + "..."
 	}
-	q := strconv.QuoteToASCII(s)
-	q = strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
+	q := event.Quote(s)
 	if len(q) > maxQuoted {
 		q = q[:maxQuoted] + "..."
 	}
