@@ -29,7 +29,7 @@ PLAIN = ./cmd/... ./config/... ./internal/...
 PURE  = ./internal/wire ./internal/jail ./internal/passwd ./internal/authkeys ./internal/environ ./internal/confine ./internal/supervise ./internal/archive
 
 .PHONY: all build build-enter unit test race bite inject arm64 bench lint fuzz trees deps install deb rpm \
-	demo demo-shell demo-stop try-go try-upgrade try-systemd try-package try-vm try-network try-arm64 try-release clean
+	demo demo-shell demo-stop try-go try-upgrade try-systemd try-package cast try-vm try-network try-arm64 try-release clean
 
 all: build
 
@@ -163,6 +163,11 @@ try-systemd: build
 SUITES ?= policies bookworm sid rpm many vm trixie
 try-package:
 	packaging/try-package.sh $(SUITES)
+
+# A terminal at which somebody goes from a bare Debian to ssh, recorded: docs/tour.cast.
+cast:
+	packaging/try-package.sh cast
+	cp build/tour.cast docs/tour.cast
 
 # The limits, on a Debian booted by qemu, on two kernels.
 # Two jails and the host run the same programs on the same ports; and, with

@@ -470,6 +470,9 @@ func TestSetup(t *testing.T) {
 	assert.Contains(t, r.stdout, "is not for group mixed of the registry's [[match]]: daemon would not get onto the host any more")
 	assert.NotContains(t, contents(dropin), "mixed")
 	require.NoError(t, command("gpasswd", "-d", "daemon", "mixed"))
+	match("mixed")
+	require.Zero(t, jailVerb(t, "", "setup").status)
+	assert.Contains(t, contents(dropin), "Match Group jailed,class,mixed\n")
 	// A registry that cannot be read says nothing of groups.
 	require.NoError(t, os.WriteFile(registryPath, []byte("version = 7\n"), 0o644))
 	assert.Contains(t, jailVerb(t, "", "setup").stderr, "it is not known which groups")

@@ -45,7 +45,7 @@ deb) wanted=(dh:debhelper dpkg-buildpackage:dpkg-dev) ;;
 rpm) wanted=(rpmbuild:rpm) ;;
 package) wanted=(
 	dh:debhelper dpkg-buildpackage:dpkg-dev lintian:lintian rpmbuild:rpm rpmlint:rpmlint
-	systemd-nspawn:systemd-container mmdebstrap:mmdebstrap busybox:busybox-static ssh:openssh-client cpio:cpio
+	systemd-nspawn:systemd-container mmdebstrap:mmdebstrap busybox:busybox-static ssh:openssh-client cpio:cpio expect:expect
 	/usr/share/selinux/devel/Makefile:selinux-policy-dev
 	qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs mkswap:util-linux modprobe:kmod
 ) ;;

@@ -1,13 +1,14 @@
 #!/bin/bash
 # Tries the packages for real, on Debians booted by systemd-nspawn and in qemu:
 #
-#	try-package.sh bookworm | trixie | sid | vm | rpm | many | policies ...
+#	try-package.sh bookworm | trixie | sid | vm | rpm | many | policies | cast ...
 #
 # vm is a Debian 12 in qemu, with its own kernel and without KVM; the others have this machine's
 # kernel. rpm is the other package, by rpm on a Debian 12: its scriptlets, files and modes are
 # tried, and what it requires is there by a package that has nothing else. many is a thousand
 # logins from a list and a thousand of a group, on a Debian 13, and how long they take. policies is
-# what SELinux's and AppArmor's own programs make of the examples, in the policy of Debian 13.
+# what SELinux's and AppArmor's own programs make of the examples, in the policy of Debian 13. cast
+# records the terminal of who types the README's commands, build/tour.cast.
 #
 # The packages are built, twice each and in two places, and have to be the same byte for
 # byte; lintian and rpmlint have nothing to say. On each Debian, without sshd at first, the
@@ -474,6 +475,29 @@ policies() {
 	rm -rf --one-file-system "$root"
 }
 
+# recorded makes build/tour.cast: somebody at a terminal of a Debian 13 types the README's commands.
+recorded() {
+	echo "cast"
+	machine trixie
+	printf '%s\n' 'Host host' "Port $port" 'StrictHostKeyChecking no' 'UserKnownHostsFile /dev/null' 'LogLevel ERROR' >"$dir/port.conf"
+	install -D -m 644 "$dir/port.conf" "$root/etc/ssh/ssh_config.d/port.conf"
+	install -D -m 600 "$dir/client/id" "$root/root/.ssh/id_ed25519"
+	mv "$root/root/jail_1.0_amd64.deb" "$root/root/jail.deb"
+	local here='root@host:~# ' inner='debian@debian:~$ '
+	printf '%s\t%s\n' \
+		"$here" 'apt-get install -y -qq ./jail.deb >/dev/null' \
+		"$here" 'jail setup' \
+		"$here" 'mkdir -m 0700 /srv/jails && jail image import debian debian.tar && jail image copy debian /srv/jails/debian' \
+		"$here" 'jail add debian --rootfs /srv/jails/debian --key key.pub' \
+		"$inner" 'ssh debian@host' "$inner" 'id' "$inner" 'head -n 1 /etc/os-release' "$inner" 'ps ax' "$inner" 'ls /home; echo mine >note' \
+		"$here" 'exit 7' "$here" 'echo $?' "$here" 'su - debian -c "cat note"' "$here" 'jail ps' "$here" 'jail last' "$here" 'jail doctor debian' >"$dir/commands"
+	ok "it is typed, and recorded" expect -f "$top/packaging/cast/record.exp" "$dir/tour.cast" "jail: from a bare Debian to ssh" "$dir/commands" \
+		nsenter --target "$leader" --mount --pid --uts --ipc --root --wd -- env -i HOME=/root TERM=xterm LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive \
+		PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin PS1='root@host:\w# ' sh -c 'cd && exec bash --norc --noprofile'
+	off poweroff
+	[ $failed != 0 ] || cp "$dir/tour.cast" "$top/build/tour.cast"
+}
+
 # tour makes build/tour.md of what has been typed.
 tour() {
 	printf '# A tour, from a bare Debian to a login and back\n\nThis is what `make try-package` types, and what is answered; of what apt-get says, the lines about this package.\n\n'
@@ -496,6 +520,7 @@ main() {
 		rpm) by_rpm ;;
 		many) by_thousand ;;
 		policies) policies ;;
+		cast) recorded ;;
 		*) scenario "$each" ;;
 		esac
 		[ "$each" != trixie ] || tour >"$top/build/tour.md"

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -196,5 +198,44 @@ func TestDocumentsAreFound(t *testing.T) {
 	for _, page := range append(pages, manuals...) {
 		name := strings.TrimPrefix(page, "../../")
 		assert.True(t, strings.Contains(readme, "]("+name+")"), "the README's list of documents has not %s", name)
+	}
+}
+
+// TestTheTourIsRecorded: docs/tour.cast is a recording that players take, of commands that there are, and
+// names nothing of where it was made.
+func TestTheTourIsRecorded(t *testing.T) {
+	const page = "../../docs/tour.cast"
+	cast := read(t, page)
+	assert.Less(t, len(cast), 60_000, "in bytes")
+	r, err := recording.NewReader(strings.NewReader(cast))
+	require.NoError(t, err)
+	screen := ""
+	last := time.Duration(0)
+	for {
+		e, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		require.NoError(t, err)
+		require.Equal(t, recording.Output, e.Kind)
+		last, screen = e.At, screen+e.Data
+	}
+	assert.True(t, strings.HasSuffix(cast, "]\n"), "its last line is whole")
+	assert.Less(t, last, 3*time.Minute)
+	screen = regexp.MustCompile(`\x1b(\[[0-9;?]*[a-zA-Z]|\][^\a]*\a)`).ReplaceAllString(screen, "")
+	screen = regexp.MustCompile(` \r(?:.\x08)?`).ReplaceAllString(screen, "") // where a line that is typed is wrapped
+	screen = strings.ReplaceAll(screen, "\r", "")
+	n := 0
+	for _, command := range typedIn("```\n" + screen + "\n```\n") {
+		assert.Empty(t, notUsage(command), "jail %s", command)
+		n++
+	}
+	assert.Greater(t, n, 6, "of this program's commands")
+	for _, shows := range []string{"jail check finds nothing", "log in: ssh debian@host", "uid=1001(debian)", "debian: well"} {
+		assert.Contains(t, screen, shows)
+	}
+	assert.NotRegexp(t, `https?:|/work|/tmp|/build|\bwt/|@(?:[^hd\s]|h[^o]|d[^e])`, screen)
+	for _, address := range regexp.MustCompile(`\d+\.\d+\.\d+\.\d+`).FindAllString(cast, -1) {
+		assert.Equal(t, "127.0.0.1", address)
 	}
 }
