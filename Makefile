@@ -160,7 +160,7 @@ try-systemd: build
 	packaging/systemd/try-nspawn.sh
 
 # The packages: install, upgrade, removal, on Debians booted by systemd-nspawn and, vm, by qemu.
-SUITES ?= policies bookworm sid rpm many vm trixie
+SUITES ?= policies readme bookworm sid rpm many vm trixie
 try-package:
 	packaging/try-package.sh $(SUITES)
 

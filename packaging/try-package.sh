@@ -1,13 +1,14 @@
 #!/bin/bash
 # Tries the packages for real, on Debians booted by systemd-nspawn and in qemu:
 #
-#	try-package.sh bookworm | trixie | sid | vm | rpm | many | policies | cast ...
+#	try-package.sh bookworm | trixie | sid | vm | rpm | many | policies | readme | cast ...
 #
 # vm is a Debian 12 in qemu, with its own kernel and without KVM; the others have this machine's
 # kernel. rpm is the other package, by rpm on a Debian 12: its scriptlets, files and modes are
 # tried, and what it requires is there by a package that has nothing else. many is a thousand
 # logins from a list and a thousand of a group, on a Debian 13, and how long they take. policies is
-# what SELinux's and AppArmor's own programs make of the examples, in the policy of Debian 13. cast
+# what SELinux's and AppArmor's own programs make of the examples, in the policy of Debian 13. readme
+# types the commands under "Install" in the README, as they stand there. cast
 # records the terminal of who types the README's commands, build/tour.cast.
 #
 # The packages are built, twice each and in two places, and have to be the same byte for
@@ -475,6 +476,33 @@ policies() {
 	rm -rf --one-file-system "$root"
 }
 
+# newcomer types what the README says under "Install", and nothing else.
+newcomer() {
+	local line n=0 begun spent=0
+	echo "readme"
+	machine trixie
+	sed -n '/^## Install/,/^## What it looks/s/^# //p' "$top/README.md" | sed 's/  *#.*//' >"$dir/commands"
+	while read -r -u 7 line; do
+		n=$((n + 1))
+		begun=$(date +%s)
+		case $line in "apt-get "*) line="yes | $line" ;; esac # who is asked whether to go on
+		on host "$line" "$line"
+		case $line in
+		*mmdebstrap\ *) echo "        a root file system: $(($(date +%s) - begun)) seconds" ;;
+		*) spent=$((spent + $(date +%s) - begun)) ;;
+		esac
+	done 7<"$dir/commands"
+	ok "they are four" [ "$n" = 4 ]
+	begun=$(date +%s)
+	on client "ssh debian@host, as the last one says" 'ssh debian@host id -un'
+	ok "... lands" shows '^debian$'
+	spent=$((spent + $(date +%s) - begun))
+	echo "        by the README's words: $spent seconds without making the root file system"
+	ok "... within two minutes" took $spent 120
+	ok "... without a compiler" shell '! command -v cc && ! command -v go'
+	off poweroff
+}
+
 # recorded makes build/tour.cast: somebody at a terminal of a Debian 13 types the README's commands.
 recorded() {
 	echo "cast"
@@ -521,6 +549,7 @@ main() {
 		many) by_thousand ;;
 		policies) policies ;;
 		cast) recorded ;;
+		readme) newcomer ;;
 		*) scenario "$each" ;;
 		esac
 		[ "$each" != trixie ] || tour >"$top/build/tour.md"

@@ -104,7 +104,7 @@ func (c *common) setup(args []string) error {
 	if admin.Check(c.admin(), "", false) == 0 {
 		fmt.Println("jail check finds nothing")
 	}
-	fmt.Println("next: jail add LOGIN --rootfs DIR --key FILE")
+	fmt.Println("next: jail add LOGIN --rootfs DIR --key FILE; where there is no DIR yet, jail image import and copy make one")
 	return nil
 }
 
