@@ -257,3 +257,40 @@ func TestRecordsOfRun(t *testing.T) {
 		assert.Equal(t, "sshd", list[1].Caller.Service)
 	}
 }
+
+// TestALogNobodyReads: logins land, jails start and end, and serve goes on, while its standard error is full,
+// and when it is gone.
+func TestALogNobodyReads(t *testing.T) {
+	s := own(t, oneJail("unheard", busyboxRoot, `users = ["centos"]`, fmt.Sprintf("uid = %d", centos.id)))
+	r, w, err := os.Pipe()
+	require.NoError(t, err)
+	defer w.Close()
+	full := int(w.Fd())
+	require.NoError(t, syscall.SetNonblock(full, true))
+	for {
+		if _, err := syscall.Write(full, make([]byte, 4096)); err != nil {
+			require.ErrorIs(t, err, syscall.EAGAIN)
+			break
+		}
+	}
+	require.NoError(t, syscall.SetNonblock(full, false))
+	s.kill(syscall.SIGTERM)
+	s.stderr = w
+	require.NoError(t, s.start())
+	lands := func(status int) {
+		t.Helper()
+		assert.Equal(t, status, run(t, login, ask{as: centos, cmd: fmt.Sprintf("exit %d", status)}).status)
+		eventually(t, "it is recorded", func() bool {
+			list := sessionsBy(t, "last", "-n", "1")
+			return len(list) == 1 && list[0].Status != nil && *list[0].Status == status
+		})
+	}
+	lands(3)
+	require.NoError(t, command(initPath, "stop", "unheard"))
+	lands(4)
+	require.NoError(t, command(initPath, "reload"))
+	require.NoError(t, r.Close())
+	require.NoError(t, command(initPath, "stop", "unheard"))
+	lands(5)
+	assert.False(t, s.ended())
+}

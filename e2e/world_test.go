@@ -217,6 +217,7 @@ func oneJail(name, rootfs string, lines ...string) registry {
 
 // server is a running jail-init serve of the system's.
 type server struct {
+	stderr   *os.File // nil is serve.log
 	registry registry
 	cmd      *exec.Cmd
 	exited   chan struct{}
@@ -242,6 +243,9 @@ func (s *server) start() error {
 	s.cmd = exec.Command(initPath, "serve")
 	s.cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	s.cmd.Stdout, s.cmd.Stderr = log, log
+	if s.stderr != nil {
+		s.cmd.Stderr = s.stderr
+	}
 	s.cmd.Dir = "/"
 	from, _ := log.Seek(0, 2)
 	if err := s.cmd.Start(); err != nil {
