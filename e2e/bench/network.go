@@ -28,6 +28,7 @@ import (
 const (
 	netOutside = "10.99.0.1"        // an address that is not the loopback's
 	netBase    = uint32(0x71230000) // of the jail's ids
+	netPlain   = uint32(0x711f0000) // of those of a jail without the keys
 	netPins    = "/sys/fs/bpf/bench"
 	netPort    = 7000 // of the peer that is connected to
 )
@@ -38,7 +39,7 @@ type netCall struct {
 	do   func() error
 }
 
-// netPlan is a plan of n jails; the first has the id range from netBase on.
+// netPlan is a plan of n jails with the keys; the first has the id range from netBase on.
 func netPlan(n int) *network.Plan {
 	var jails []jail.Spec
 	for i := range n {
@@ -48,6 +49,8 @@ func netPlan(n int) *network.Plan {
 			Ports: []jail.Ports{{First: port, Last: port + 9, TCP: true, UDP: true}}, Opened: []jail.Ports{{First: 5432, Last: 5432, TCP: true}}}
 		jails = append(jails, spec)
 	}
+	// And one that has the host's network as it is.
+	jails = append(jails, jail.Spec{Name: "plain", Userns: jail.Userns{Enabled: true, Base: netPlain, Size: 65536}})
 	p := network.Make(jails, nil, nil)
 	return &p
 }
@@ -79,8 +82,8 @@ func (b *bench) networkHere() error {
 	if b.quick {
 		rounds, batch = 5, 500
 	}
-	const alone, host, inside = 0, 1, 2 // without the programs; with them, as the host, as a jail
-	samples := map[string][3][]time.Duration{}
+	const alone, host, plain, inside = 0, 1, 2, 3 // without the programs; with them, as the host, as a jail without the keys and with them
+	samples := map[string][4][]time.Duration{}
 	var first, again, gone []time.Duration
 	take := func(state int, uid uint32) error {
 		var peer int // on the loopback of who calls
@@ -120,6 +123,9 @@ func (b *bench) networkHere() error {
 			err = take(host, 4242)
 		}
 		if err == nil {
+			err = take(plain, netPlain+1000)
+		}
+		if err == nil {
 			err = take(inside, netBase+1000)
 		}
 		if err != nil {
@@ -132,7 +138,7 @@ func (b *bench) networkHere() error {
 	}
 	for _, c := range calls {
 		s := samples[c.what]
-		base, onHost, inJail := slices.Min(s[alone]), slices.Min(s[host]), slices.Min(s[inside])
+		base, onHost, inPlain, inJail := slices.Min(s[alone]), slices.Min(s[host]), slices.Min(s[plain]), slices.Min(s[inside])
 		l := line{what: "network: " + c.what + ", without the programs", value: duration(base)}
 		b.table.add(l)
 		l = line{what: c.what + ", with them, a process of the host's", value: duration(onHost), floor: ratio(float64(onHost), float64(base)), below: true}
@@ -140,13 +146,54 @@ func (b *bench) networkHere() error {
 			l.target, l.met = "≤ 1 µs more", yesNo(onHost-base <= time.Microsecond)
 		}
 		b.table.add(l)
+		b.table.add(line{what: c.what + ", with them, of a jail without the keys", value: duration(inPlain), floor: ratio(float64(inPlain), float64(base)), below: true})
 		b.table.add(line{what: c.what + ", with them, of a jail with the keys", value: duration(inJail), floor: ratio(float64(inJail), float64(base)), below: true})
 	}
 	b.table.add(line{what: "network: loading the programs, once", value: duration(median(first)), note: "and " + duration(median(again)) + " for a reload that changes nothing"})
 	if err := b.networkMany(); err != nil {
 		return err
 	}
-	return b.networkPipe(rounds)
+	if err := b.networkPipe(rounds); err != nil {
+		return err
+	}
+	if _, err := netload.Apply(netPins, &network.Plan{}); err != nil {
+		return err
+	}
+	return b.networkCold()
+}
+
+// networkCold is the first command in a stopped jail that has the keys, and in one that has not.
+func (b *bench) networkCold() error {
+	s, err := b.serve(mark+"-network", fmt.Sprintf(`version = 1
+[defaults]
+idle_timeout = "0"
+[jail.keys]
+rootfs = %q
+ports = [80]
+loopback = []
+	[jail.keys.users]
+	%s = { uid = 1000, shell = %q }
+[jail.plain]
+rootfs = %q
+	[jail.plain.users]
+	%s = { uid = 1000, shell = %q }
+`, b.root("cold"), login(uidCold), trueInside, b.root("flat"), login(uidFlat), trueInside))
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	first := func(jail string, uid uint32) *contestant {
+		c := b.enter(uid, "--runtime-dir", s.runtimeDir(), "-c", "true")
+		c.after = func() error { return s.halt(jail) }
+		return c
+	}
+	keys, plain := first("keys", uidCold), first("plain", uidFlat)
+	if err := interleave(b.n(150, 25), b.share(), keys, plain); err != nil {
+		return err
+	}
+	plain.name = "without the keys"
+	b.race("network: first command in a stopped jail with the keys", keys, plain, nil, nil, "≤ 1.05 × without", plain, 1.05)
+	return nil
 }
 
 // networkMany loads what a thousand jails own.
