@@ -32,9 +32,9 @@ func kept(t *testing.T, lines string) Options {
 	r := record.New(record.Open(dir), func(text string) { t.Error(text) }, "")
 	run := r.Run("web", os.Getpid(), false)
 	at := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
-	run.Told("alice", &event.Event{Kind: wire.EventStarted, At: at, ID: login.ID([]byte("k7qmw2ab")), HostUID: 7, Session: wire.SessionShell, UID: 1000, TTY: "pts/3"})
-	run.Told("alice", &event.Event{Kind: wire.EventEnded, At: at.Add(time.Minute), ID: login.ID([]byte("k7qmw2ab")), HostUID: 7, Status: 3, Lived: time.Minute})
-	run.Told("bob", &event.Event{Kind: wire.EventRefused, At: at.Add(time.Hour), ID: login.ID([]byte("k7qmw2ac")), HostUID: 8, Text: event.Quote("no\x1b[31m")})
+	recordTold(run, "alice", &event.Event{Kind: wire.EventStarted, At: at, ID: login.ID([]byte("k7qmw2ab")), HostUID: 7, Session: wire.SessionShell, UID: 1000, TTY: "pts/3"})
+	recordTold(run, "alice", &event.Event{Kind: wire.EventEnded, At: at.Add(time.Minute), ID: login.ID([]byte("k7qmw2ab")), HostUID: 7, Status: 3, Lived: time.Minute})
+	recordTold(run, "bob", &event.Event{Kind: wire.EventRefused, At: at.Add(time.Hour), ID: login.ID([]byte("k7qmw2ac")), HostUID: 8, Text: event.Quote("no\x1b[31m")})
 	r.Close()
 	f, err := os.OpenFile(filepath.Join(dir, "jails", "web.jsonl"), os.O_WRONLY|os.O_APPEND, 0)
 	require.NoError(t, err)
@@ -197,4 +197,9 @@ func TestJSON(t *testing.T) {
 			assert.Equal(t, map[string]any{"jail": "web", "login": "bob", "session": "k7qmw2ac", "state": "refused", "ended": "2026-11-28T13:00:00Z", "reason": `no\x1b[31m`}, first)
 		}
 	}
+}
+
+// recordTold records one event of a login.
+func recordTold(u *record.Run, login string, ev *event.Event) {
+	u.Told(func(uint32) string { return login }, []event.Event{*ev})
 }

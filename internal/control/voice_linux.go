@@ -54,7 +54,7 @@ type Voice struct {
 	conn, stderr *os.File
 	notes        *Notes
 	log          func(text string)
-	told         func(e event.Event)
+	told         func(list []event.Event)
 	reading      sync.WaitGroup
 	over, done   chan struct{}
 
@@ -96,9 +96,9 @@ func (n *Notes) fresh(text string) bool {
 // Over. It owns both from now on; conn may be sent on until then. log gets one line
 // without an end, quoted, and may be called from several goroutines, but no note on the
 // root file system that is among notes already; told gets one event
-// after the other, which the jail itself answers for; lost is called once if PID 1 ends the
+// after the other, some at a time, which the jail itself answers for; lost is called once if PID 1 ends the
 // connection.
-func Listen(conn, stderr int, notes *Notes, log func(text string), told func(e event.Event), lost func()) *Voice {
+func Listen(conn, stderr int, notes *Notes, log func(text string), told func(list []event.Event), lost func()) *Voice {
 	_ = refuseRights(conn) // before 6.16 it fails
 	v := &Voice{notes: notes, log: log, told: told, over: make(chan struct{}), done: make(chan struct{}), tokens: maxEvents, filled: time.Now()}
 	v.conn = file(conn, "conn")
@@ -272,23 +272,35 @@ func (v *Voice) events(body []byte) {
 	if more := int(min(now.Sub(v.filled)*eventsPerSecond/time.Second, maxEvents)); more > 0 {
 		v.tokens, v.filled = min(v.tokens+more, maxEvents), now
 	}
+	var good []event.Event // told together: a line and an entry each would be a write each
+	tell := func() {
+		if len(good) > 0 {
+			v.told(good)
+			good = good[:0]
+		}
+	}
+	defer tell()
 	for i := range list {
 		e, err := event.Of(&list[i], now, boot)
 		switch {
 		case err != nil:
+			tell()
 			v.say("", "tells an event of no session")
 		case e.Kind == wire.EventEnding:
 			v.because(e.Reason())
 		case e.Kind == wire.EventRefused: // nothing is cheaper for a tenant
 			if v.allows() {
-				v.told(e)
+				good = append(good, e)
 			}
 		case v.tokens == 0:
 			v.suppressed++
 		default:
-			v.countSuppressed()
+			if v.suppressed > 0 {
+				tell()
+				v.countSuppressed()
+			}
 			v.tokens--
-			v.told(e)
+			good = append(good, e)
 		}
 	}
 }

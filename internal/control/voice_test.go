@@ -24,10 +24,10 @@ type heard struct {
 	events []event.Event
 }
 
-func (h *heard) told(e event.Event) {
+func (h *heard) told(list []event.Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.events = append(h.events, e)
+	h.events = append(h.events, list...)
 }
 
 func (h *heard) log(text string) {
@@ -181,7 +181,7 @@ func TestNoDescriptors(t *testing.T) {
 	needs.Kernel(t, supported, 6, 16, "SO_PASSRIGHTS")
 	conn, jail := pair(t)
 	defer sys.Close(jail)
-	v := Listen(conn, -1, new(Notes), func(string) {}, func(event.Event) {}, func() {})
+	v := Listen(conn, -1, new(Notes), func(string) {}, func([]event.Event) {}, func() {})
 	defer v.Over(func(string) {})
 	var m sys.MsgBuf
 	assert.Equal(t, syscall.EPERM, sys.SendMsg(jail, wire.AppendText(nil, wire.TypeLog, "x"), []int{0}, true, &m))

@@ -66,12 +66,12 @@ func TestCallersAreJoined(t *testing.T) {
 	r := New(s, func(text string) { t.Error(text) }, "", fd)
 	run := r.Run("web", os.Getpid(), false)
 	says(t, path, word1(8))
-	run.Told("alice", begins("k7qmw2ab", uid, 8))  // its word is there
-	run.Told("alice", begins("k7qmw2ac", uid, 9))  // it comes later
-	run.Told("alice", begins("k7qmw2ad", uid, 10)) // it never comes
-	run.Told("bob", begins("k7qmw2ae", uid+1, 11)) // somebody else's pid
-	run.Told("", begins("k7qmw2af", uid, 12))      // no login of this jail
-	run.Told("alice", ended("k7qmw2ad"))
+	tell(run, "alice", begins("k7qmw2ab", uid, 8))  // its word is there
+	tell(run, "alice", begins("k7qmw2ac", uid, 9))  // it comes later
+	tell(run, "alice", begins("k7qmw2ad", uid, 10)) // it never comes
+	tell(run, "bob", begins("k7qmw2ae", uid+1, 11)) // somebody else's pid
+	tell(run, "", begins("k7qmw2af", uid, 12))      // no login of this jail
+	tell(run, "alice", ended("k7qmw2ad"))
 	require.Eventually(t, func() bool { return idle(r) }, 10*time.Second, time.Millisecond)
 	says(t, path, word1(11))
 	says(t, path, word1(12))
@@ -137,7 +137,7 @@ func TestCommandsAreForWhoAsks(t *testing.T) {
 		says(t, path, wire.AppendCaller(nil, &wire.Caller{PID: pid, Command: []byte(long)}))
 		e := started(session)
 		e.HostUID, e.PID = uint32(os.Getuid()), pid
-		run.Told("alice", e)
+		tell(run, "alice", e)
 		done := make(chan struct{})
 		r.put(item{do: func() { close(done) }})
 		<-done
@@ -175,8 +175,8 @@ func TestWhoCallsExec(t *testing.T) {
 	web, db := r.Run("web", os.Getpid(), false), r.Run("db", os.Getpid(), false)
 	says(t, path, wire.AppendCaller(nil, &w))
 	e := &event.Event{Kind: wire.EventStarted, At: time.Now(), ID: id("k7qmw2ab"), HostUID: wire.NoLogin, Session: wire.SessionExec, PID: 7}
-	db.Told("", e)
-	web.Told("", e)
+	tell(db, "", e)
+	tell(web, "", e)
 	r.Close()
 	for name, want := range map[string]bool{"web": true, "db": false} {
 		list, err := s.Sessions(name, func(d *Damage) { t.Error(d) })
@@ -202,7 +202,7 @@ func TestClocksThatJumpWhileAWordIsAwaited(t *testing.T) {
 		run := r.Run("web", os.Getpid(), false)
 		e := started("k7qmw2ab")
 		e.HostUID = uint32(os.Getuid())
-		run.Told("alice", e)
+		tell(run, "alice", e)
 		done := make(chan int, 1)
 		r.put(item{do: func() { done <- len(r.held) }})
 		require.Equal(t, 1, <-done, "it waits")

@@ -136,11 +136,16 @@ func (r *Recorder) poke() {
 	}
 }
 
-// put adds an item, or counts it.
+// put adds an item, or counts it, and has it written.
 func (r *Recorder) put(i item) {
-	if r == nil {
-		return
+	if r != nil {
+		r.queueUp(i)
+		r.poke()
 	}
+}
+
+// queueUp adds an item, or counts it.
+func (r *Recorder) queueUp(i item) {
 	i.entry.Version, i.entry.Jail = Version, i.jail
 	if i.entry.Time.IsZero() {
 		i.entry.Time = r.now()
@@ -164,7 +169,6 @@ func (r *Recorder) put(i item) {
 	if say {
 		r.log("records fall behind, and some are lost: " + r.store.dir + " is slow or does not answer; logins do not wait for it")
 	}
-	r.poke()
 }
 
 // Run begins the records of a life of a jail, with that PID 1, or goes on with them if it
@@ -221,12 +225,20 @@ func commandName(text string) string {
 	return name
 }
 
-// Told records what the jail's PID 1 tells. login is the login's name by the host's own
-// books, "" if it is none of the jail's.
-func (u *Run) Told(name string, ev *event.Event) {
+// Told records what the jail's PID 1 tells. login gives a login's name by the host's own
+// books, "" if it is none of the jail's. The writer is woken once.
+func (u *Run) Told(login func(hostUID uint32) string, list []event.Event) {
 	if u == nil {
 		return
 	}
+	for i := range list {
+		u.told(login(list[i].HostUID), &list[i])
+	}
+	u.r.poke()
+}
+
+// told records one event.
+func (u *Run) told(name string, ev *event.Event) {
 	e := Entry{Time: ev.At, Login: name, Session: ev.ID.String()}
 	if ev.Age >= event.Late {
 		e.LateMillis = ev.Age.Milliseconds()
@@ -253,7 +265,7 @@ func (u *Run) Told(name string, ev *event.Event) {
 	if name == "" { // or a PID 1 that lies got the word of another jail's login
 		host = wire.NoLogin
 	}
-	u.r.put(item{jail: u.jail, run: u, entry: e, host: host})
+	u.r.queueUp(item{jail: u.jail, run: u, entry: e, host: host})
 }
 
 // Ended records how the jail has ended, and that its sessions have. It is called once,

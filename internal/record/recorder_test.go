@@ -73,13 +73,13 @@ func TestALifeInTheRecords(t *testing.T) {
 	s, log := Open(t.TempDir()), &said{}
 	r := recorder(s, log)
 	run := r.Run("web", os.Getpid(), false)
-	run.Told("alice", started("k7qmw2ab"))
-	run.Told("alice", ended("k7qmw2ab"))
-	run.Told("alice", &event.Event{Kind: wire.EventEnded, At: noon, ID: id("k7qmw2af"), HostUID: 7, Signal: 9, OutOfMemory: true})
-	run.Told("alice", &event.Event{Kind: wire.EventRefused, At: noon, ID: id("k7qmw2ac"), HostUID: 7, Status: 126, Text: "no"})
-	run.Told("", started("k7qmw2ad"))
-	run.Told("", &event.Event{Kind: wire.EventStarted, At: noon, Age: time.Minute, ID: id("k7qmw2ae"), HostUID: wire.NoLogin, Session: wire.SessionExec, PID: 9})
-	run.Told("", &event.Event{Kind: wire.EventLost, At: noon, Count: 3})
+	tell(run, "alice", started("k7qmw2ab"))
+	tell(run, "alice", ended("k7qmw2ab"))
+	tell(run, "alice", &event.Event{Kind: wire.EventEnded, At: noon, ID: id("k7qmw2af"), HostUID: 7, Signal: 9, OutOfMemory: true})
+	tell(run, "alice", &event.Event{Kind: wire.EventRefused, At: noon, ID: id("k7qmw2ac"), HostUID: 7, Status: 126, Text: "no"})
+	tell(run, "", started("k7qmw2ad"))
+	tell(run, "", &event.Event{Kind: wire.EventStarted, At: noon, Age: time.Minute, ID: id("k7qmw2ae"), HostUID: wire.NoLogin, Session: wire.SessionExec, PID: 9})
+	tell(run, "", &event.Event{Kind: wire.EventLost, At: noon, Count: 3})
 	run.Ended(&event.End{Signal: syscall.SIGKILL, OOM: 2, Lived: time.Hour})
 	r.NotStarted("web", "it is broken\x1b[31m")
 	r.Registry(RegistryFaulty, 2, "")
@@ -121,9 +121,9 @@ func TestNobodySawTheEnd(t *testing.T) {
 		s := Open(t.TempDir())
 		r := recorder(s, &said{})
 		run := r.Run("web", os.Getpid(), false)
-		run.Told("alice", started("k7qmw2ab"))
-		run.Told("alice", started("k7qmw2ac"))
-		run.Told("alice", ended("k7qmw2ac"))
+		tell(run, "alice", started("k7qmw2ab"))
+		tell(run, "alice", started("k7qmw2ac"))
+		tell(run, "alice", ended("k7qmw2ac"))
 		r.Close()
 		before := text(t, s, "web")
 		r = recorder(s, &said{})
@@ -151,11 +151,11 @@ func TestOneLifeAtATime(t *testing.T) {
 	s := Open(t.TempDir())
 	r := recorder(s, &said{})
 	first := r.Run("web", os.Getpid(), false)
-	first.Told("alice", started("k7qmw2ab"))
+	tell(first, "alice", started("k7qmw2ab"))
 	second := r.Run("web", os.Getppid(), false)
-	second.Told("alice", started("k7qmw2ac"))
+	tell(second, "alice", started("k7qmw2ac"))
 	first.Ended(&event.End{})
-	second.Told("alice", ended("k7qmw2ac"))
+	tell(second, "alice", ended("k7qmw2ac"))
 	r.Close()
 	all := strings.Join(text(t, s, "web"), "\n")
 	assert.Equal(t, 1, strings.Count(all, `"session-ended","jail":"web","login":"alice","session":"k7qmw2ac"`), all)
@@ -169,7 +169,7 @@ func TestADiskThatIsGone(t *testing.T) {
 	r := recorder(s, log)
 	run := r.Run("web", os.Getpid(), false)
 	for n := range uint64(10) {
-		run.Told("alice", started("k7qmw2ab"))
+		tell(run, "alice", started("k7qmw2ab"))
 		require.Eventually(t, func() bool {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -180,7 +180,7 @@ func TestADiskThatIsGone(t *testing.T) {
 	assert.Contains(t, log.all()[0], "error: records cannot be written, and are lost until they can: ")
 
 	require.NoError(t, os.Remove(dir))
-	run.Told("alice", started("k7qmw2ac"))
+	tell(run, "alice", started("k7qmw2ac"))
 	require.Eventually(t, func() bool { return len(log.all()) > 1 }, 10*time.Second, time.Millisecond)
 	r.Close()
 	assert.Equal(t, "records are written again; an entry \"lost\" says how many are missing", log.all()[1])
@@ -207,10 +207,10 @@ func TestADiskThatDoesNotAnswer(t *testing.T) {
 	noisy := r.Run("web", os.Getpid(), false)
 	require.Eventually(t, func() bool { return idle(r) }, 10*time.Second, time.Millisecond)
 	for range maxOfJail + 500 {
-		noisy.Told("alice", started("k7qmw2ab"))
+		tell(noisy, "alice", started("k7qmw2ab"))
 	}
 	quiet := r.Run("db", os.Getpid(), false)
-	quiet.Told("bob", started("k7qmw2ac"))
+	tell(quiet, "bob", started("k7qmw2ac"))
 	require.Len(t, log.all(), 1)
 	assert.Contains(t, log.all()[0], "records fall behind, and some are lost: "+s.dir)
 	began := time.Now()
@@ -238,7 +238,7 @@ func TestTheQueueIsBounded(t *testing.T) {
 	for n := range 20 {
 		run := &Run{r: r, jail: "j" + string(rune('a'+n)), open: map[login.ID]Entry{}}
 		for range maxOfJail + 1 {
-			run.Told("alice", started("k7qmw2ab"))
+			tell(run, "alice", started("k7qmw2ab"))
 		}
 	}
 	assert.Len(t, r.queue, maxQueue)
@@ -259,10 +259,10 @@ func TestALyingPID1(t *testing.T) {
 	for range maxOpen + 10 {
 		e := started("k7qmw2ab")
 		e.ID = ids.Next()
-		run.Told("alice", e)
+		tell(run, "alice", e)
 	}
 	worst := event.Quote(strings.Repeat("\U0010ffff", wire.MaxText/4))
-	run.Told("alice", &event.Event{Kind: wire.EventRefused, At: noon, ID: id("k7qmw2ac"), HostUID: 7, Text: worst})
+	tell(run, "alice", &event.Event{Kind: wire.EventRefused, At: noon, ID: id("k7qmw2ac"), HostUID: 7, Text: worst})
 	r.Close()
 	assert.Len(t, run.open, maxOpen)
 	found := false
@@ -274,11 +274,11 @@ func TestSessions(t *testing.T) {
 	s := Open(t.TempDir())
 	r := recorder(s, &said{})
 	run := r.Run("web", os.Getpid(), false)
-	run.Told("alice", ended("k7qmw2aa")) // its start is in no file any more
-	run.Told("alice", started("k7qmw2ab"))
-	run.Told("alice", ended("k7qmw2ab"))
-	run.Told("alice", started("k7qmw2ac"))
-	run.Told("bob", &event.Event{Kind: wire.EventRefused, At: noon.Add(time.Second), ID: id("k7qmw2ad"), HostUID: 8, Text: "no"})
+	tell(run, "alice", ended("k7qmw2aa")) // its start is in no file any more
+	tell(run, "alice", started("k7qmw2ab"))
+	tell(run, "alice", ended("k7qmw2ab"))
+	tell(run, "alice", started("k7qmw2ac"))
+	tell(run, "bob", &event.Event{Kind: wire.EventRefused, At: noon.Add(time.Second), ID: id("k7qmw2ad"), HostUID: 8, Text: "no"})
 	r.Close()
 	states := func() map[string]string {
 		list, err := s.Sessions("web", func(d *Damage) { t.Error(d) })
@@ -323,11 +323,11 @@ func TestClocksThatJump(t *testing.T) {
 	s := Open(t.TempDir())
 	r := recorder(s, &said{})
 	run := r.Run("web", os.Getpid(), false)
-	run.Told("alice", started("k7qmw2ab"))
+	tell(run, "alice", started("k7qmw2ab"))
 	back := ended("k7qmw2ab")
 	back.At = noon.Add(-time.Hour)
-	run.Told("alice", back)
-	run.Told("alice", started("k7qmw2ac"))
+	tell(run, "alice", back)
+	tell(run, "alice", started("k7qmw2ac"))
 	r.now = func() time.Time { return noon.Add(-time.Hour) }
 	run.Ended(&event.End{})
 	r.Close()
@@ -363,8 +363,8 @@ func TestADayOfSessions(t *testing.T) {
 			start, end := started("k7qmw2ab"), ended("k7qmw2ab")
 			start.ID = ids.Next()
 			end.ID, start.At, end.At = start.ID, r.now(), r.now().Add(time.Second)
-			run.Told("alice", start)
-			run.Told("alice", end)
+			tell(run, "alice", start)
+			tell(run, "alice", end)
 			mu.Lock()
 			clock = clock.Add(3600 * time.Millisecond)
 			mu.Unlock()
@@ -395,4 +395,26 @@ func TestADayOfSessions(t *testing.T) {
 	for i := range list {
 		assert.Equal(t, StateEnded, list[i].State)
 	}
+}
+
+// tell records one event of a login.
+func tell(u *Run, login string, ev *event.Event) {
+	u.Told(func(uint32) string { return login }, []event.Event{*ev})
+}
+
+// TestToldTogether: what a jail tells at once is recorded in order, each under its login.
+func TestToldTogether(t *testing.T) {
+	s := Open(t.TempDir())
+	r := recorder(s, &said{})
+	run := r.Run("web", os.Getpid(), false)
+	bob := started("k7qmw2ac")
+	bob.HostUID++
+	names := map[uint32]string{bob.HostUID - 1: "alice", bob.HostUID: "bob"}
+	run.Told(func(uid uint32) string { return names[uid] }, []event.Event{*started("k7qmw2ab"), *bob, *ended("k7qmw2ab")})
+	r.Close()
+	lines := text(t, s, "web")
+	require.Len(t, lines, 4)
+	assert.Contains(t, lines[1], `"login":"alice","session":"k7qmw2ab"`)
+	assert.Contains(t, lines[2], `"login":"bob","session":"k7qmw2ac"`)
+	assert.Contains(t, lines[3], `"session-ended"`)
 }

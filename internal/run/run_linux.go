@@ -305,12 +305,14 @@ func follow(opt Options, l *launch.Launcher, j *launch.Jail, spec *jail.Spec, lo
 	say := func(text string) { fmt.Fprintf(opt.Stderr, "jail-init: jail %s: %s\n", name, text) }
 	life := records.Run(name, j.PID, false)
 	life.Commands(spec.Commands)
-	told := func(e event.Event) {
-		login := logins[e.HostUID]
+	told := func(list []event.Event) {
+		login := func(uid uint32) string { return logins[uid] }
 		if !records.InJournal() { // it would be there twice
-			say(e.Line(login))
+			for i := range list {
+				say(list[i].Line(login(list[i].HostUID)))
+			}
 		}
-		life.Told(login, &e)
+		life.Told(login, list)
 	}
 	voice := control.Listen(j.Conn, j.Stderr, new(control.Notes), say, told, func() { events <- supervise.Event{Kind: supervise.Lost} })
 	readable(j.PIDFD, func() bool { events <- supervise.Event{Kind: supervise.Gone}; return false })

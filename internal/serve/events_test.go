@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"jail/internal/event"
 	"jail/internal/sys"
 	"jail/internal/wire"
 )
@@ -52,4 +53,38 @@ func TestEventsInTheLog(t *testing.T) {
 		line, _, _ = strings.Cut(line, "\n")
 		assert.Regexp(t, `^jail one ended by signal 9 \(killed\) after .*: idle$`, line)
 	})
+}
+
+// writes are what was written, each time.
+type writes []string
+
+func (w *writes) Write(p []byte) (int, error) {
+	*w = append(*w, string(p))
+	return len(p), nil
+}
+
+// TestLinesAreWrittenTogether: what a jail tells at once is one write, or as many as keep lines
+// whole in a pipe.
+func TestLinesAreWrittenTogether(t *testing.T) {
+	var w writes
+	s := newServer(Options{Log: &w})
+	logins := &names{of: map[uint32]string{7: "alice"}}
+	refused := func(text string) event.Event {
+		return event.Event{Kind: wire.EventRefused, HostUID: 7, ID: [wire.IDLen]byte([]byte("k7qmw2ab")), Text: text}
+	}
+	s.logEvents("web", logins, []event.Event{refused("a"), refused("b")})
+	const line = "jail-init: jail web: id=k7qmw2ab login=7 refused: "
+	assert.Equal(t, writes{line + "a\n" + line + "b\n"}, w)
+	w = nil
+	var list []event.Event
+	for range 20 {
+		list = append(list, refused(strings.Repeat("x", 500)))
+	}
+	s.logEvents("web", logins, list)
+	assert.Len(t, w, 3)
+	for _, one := range w {
+		assert.LessOrEqual(t, len(one), 4096)
+		assert.True(t, strings.HasSuffix(one, "\n"))
+	}
+	assert.Equal(t, 20, strings.Count(strings.Join(w, ""), "\n"))
 }

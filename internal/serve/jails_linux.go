@@ -472,10 +472,9 @@ func (s *server) follow(n int, j *jailState, pid, pidfd, conn, stderr int, found
 	j.record = run
 	var voice *control.Voice
 	listening := make(chan struct{})
-	voice = control.Listen(conn, stderr, j.notes, func(text string) { s.log("jail %s: %s", name, text) }, func(e event.Event) {
-		login := logins.name(e.HostUID)
-		s.logRecorded("jail %s: %s", name, e.Line(login))
-		run.Told(login, &e)
+	voice = control.Listen(conn, stderr, j.notes, func(text string) { s.log("jail %s: %s", name, text) }, func(list []event.Event) {
+		s.logEvents(name, logins, list)
+		run.Told(logins.name, list)
 	}, func() {
 		<-listening
 		s.post(func() {

@@ -29,6 +29,7 @@ import (
 	"jail/config"
 	"jail/internal/cgroup"
 	"jail/internal/count"
+	"jail/internal/event"
 	"jail/internal/fdsock"
 	"jail/internal/hostfiles"
 	"jail/internal/inforce"
@@ -317,6 +318,27 @@ func (s *server) logRecorded(format string, args ...any) {
 	if !s.records.InJournal() {
 		s.log(format, args...)
 	}
+}
+
+// logEvents writes a line for each event of a jail, as many at once as a pipe keeps together
+// (PIPE_BUF, pipe(7)), where logRecorded would.
+func (s *server) logEvents(name string, logins *names, list []event.Event) {
+	if s.records.InJournal() {
+		return
+	}
+	const most = 4096
+	var lines []byte
+	s.logMu.Lock()
+	defer s.logMu.Unlock()
+	for i := range list {
+		line := "jail-init: jail " + name + ": " + list[i].Line(logins.name(list[i].HostUID)) + "\n"
+		if len(lines)+len(line) > most && len(lines) > 0 {
+			_, _ = s.opt.Log.Write(lines)
+			lines = lines[:0]
+		}
+		lines = append(lines, line...)
+	}
+	_, _ = s.opt.Log.Write(lines)
 }
 
 func (s *server) watch(fd int, events uint32, k kind, index int) error {
