@@ -590,7 +590,7 @@ func TestAddMany(t *testing.T) {
 	for i := range many {
 		fmt.Fprintf(&list, "pupil%d,,%s\n", i, public)
 	}
-	reloads := func() int { return strings.Count(world.tail("serve.log", 0), ": reloaded: ") }
+	reloads := func() int { return strings.Count(contents(world.log("serve.log")), ": reloaded: ") }
 	add := []string{"add", "--csv", "-", "--jail", "class", "--rootfs", debianRoot}
 	r := jailVerb(t, list.String(), append(add, "--dry-run")...)
 	require.Zero(t, r.status, "%+v", r)
