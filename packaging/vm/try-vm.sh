@@ -21,8 +21,8 @@ export PATH=$PATH:/usr/sbin:/sbin
 # shellcheck source=packaging/vm/machine.sh
 . "$top/packaging/vm/machine.sh"
 
-# Seconds a machine may take from power on to power off.
-bound=1800
+# Seconds a machine may take from power on to power off, ten minutes where nobody else works.
+bound=3600
 
 [ "$(id -u)" = 0 ] || { echo "try-vm: root is needed" >&2; exit 1; }
 "$top/packaging/deps.sh" vm
