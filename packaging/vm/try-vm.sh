@@ -5,7 +5,10 @@
 # the attacks of e2e are made, of which some need 32-bit system calls. One line is
 # printed for every fact.
 #
-#	try-vm.sh [6.1 | backports]...
+#	try-vm.sh [network] [6.1 | backports]...
+#
+# With network it is about that alone: network.sh has the tests of it, and the machine
+# boots a second time.
 #
 # Root is needed, for the owners of files, and nothing of this machine's cgroups,
 # kernel or network. Everything is made in build/vm and removed again, but for
@@ -28,6 +31,8 @@ bound=3600
 "$top/packaging/deps.sh" vm
 
 qemu='' shown=''
+# What is run inside, and what becomes of a machine that is to boot again.
+part=inside reboot=-no-reboot
 # shellcheck disable=SC2317,SC2086 # it is a trap
 finish() {
 	local status=$?
@@ -64,7 +69,8 @@ machine() {
 		make_busybox "$root/srv/jails/${user%:*}" "${user#*:}" "$root/root/id.pub"
 	done
 	install -m 600 "$top/packaging/vm/jail.toml" "$root/etc/jail/jail.toml"
-	install -m 755 "$top/packaging/vm/inside.sh" "$root/root/inside.sh"
+	install -m 755 "$top/packaging/vm/$part.sh" "$root/root/inside.sh"
+	install -m 644 "$top/packaging/vm/facts.sh" "$root/root/facts.sh"
 	install -m 644 "$top/packaging/vm/try.service" "$root/etc/systemd/system/try.service"
 	chroot "$root" systemctl --quiet enable jail.service try.service
 	chroot "$root" systemctl --quiet mask systemd-timesyncd.service getty@tty1.service serial-getty@ttyS0.service \
@@ -74,6 +80,7 @@ machine() {
 	# The kernel's requests for modules; there is no kmod.
 	cp "$(command -v busybox)" "$root/bin/busybox"
 	ln -s /bin/busybox "$root/sbin/modprobe"
+	[ -e "$root/usr/sbin/ip" ] || ln -s /bin/busybox "$root/sbin/ip"
 	# Tests in Go, and what they start from.
 	make -C "$top" -s trees
 	mkdir -p "$root/root/tests/bin" "$root/root/tests/trees"
@@ -81,7 +88,7 @@ machine() {
 		cd "$top"
 		export CGO_ENABLED=0
 		go test -c -o "$root/root/tests/" ./e2e
-		go test -c -o "$root/root/tests/" ./internal/launch
+		[ $part = network ] || go test -c -o "$root/root/tests/" ./internal/launch
 		go build -o "$root/root/tests/bin/" ./e2e/attack ./e2e/testdata/argv
 	)
 	cp "$top"/bin/jail-* "$root/root/tests/bin/"
@@ -97,7 +104,8 @@ boot() {
 	: >"$dir/results"
 	tail -f -n +1 --pid=$$ "$dir/results" &
 	shown=$!
-	nice -n 10 qemu-system-x86_64 -accel tcg,tb-size=128 -icount shift=3,sleep=off -rtc clock=vm -cpu max,cx16=off -smp 1 -m 768 -nodefaults -no-reboot -display none \
+	# shellcheck disable=SC2086 # $reboot is one word, or none
+	nice -n 10 qemu-system-x86_64 -accel tcg,tb-size=128 -icount shift=3,sleep=off -rtc clock=vm -cpu max,cx16=off -smp 1 -m 768 -nodefaults $reboot -display none \
 		-kernel "$dir/linux-$1" -initrd "$dir/initrd-$1" -append "console=ttyS0 root=/dev/vda panic=-1 quiet systemd.show_status=0 random.trust_cpu=on ia32_emulation=on" \
 		-drive "file=$dir/disk,format=raw,if=virtio,snapshot=on" -drive "file=$dir/swap,format=raw,if=virtio,snapshot=on" \
 		-drive "file=$dir/ext4,format=raw,if=virtio,snapshot=on" -drive "file=$dir/xfs,format=raw,if=virtio,snapshot=on" \
@@ -132,6 +140,11 @@ main() {
 	flock -n 9 || { echo "try-vm: it runs already" >&2; exit 1; }
 	trap finish EXIT
 	trap 'exit 1' HUP INT TERM
+	if [ "${1:-}" = network ]; then
+		part=network reboot=''
+		shift
+		[ $# -gt 0 ] || set -- 6.1
+	fi
 	rm -rf --one-file-system "$dir"
 	mkdir -p "$dir"
 	chmod 700 "$dir"
@@ -142,7 +155,7 @@ main() {
 		6.1) kernel 6.1 --include=linux-image-cloud-amd64 ;;
 		backports) kernel backports --include=linux-image-cloud-amd64/bookworm-backports \
 			--setup-hook='echo "deb http://deb.debian.org/debian bookworm-backports main" >>"$1/etc/apt/sources.list"' ;;
-		*) echo "try-vm: $name: 6.1 or backports" >&2; exit 64 ;;
+		*) echo "try-vm: $name: network, 6.1 or backports" >&2; exit 64 ;;
 		esac
 	done
 	image
