@@ -1051,3 +1051,24 @@ func TestNetLoad(t *testing.T) {
 	})
 	parties["user"].end()
 }
+
+// TestNetworkWithoutCgroups: where the unified hierarchy is not mounted a jail with keys does
+// not start, whatever its ids, and says why. Others do.
+func TestNetworkWithoutCgroups(t *testing.T) {
+	within := apart(t)
+	root, err := cgroup.Root("/proc/self/mountinfo")
+	require.NoError(t, err)
+	require.NoError(t, unix.Unmount(root, unix.MNT_DETACH)) // in the tests' mount namespace
+	t.Cleanup(func() { require.NoError(t, unix.Mount("cgroup2", root, "cgroup2", 0, "")) })
+	for _, mode := range []string{"", rootMode} {
+		within("mode "+mode, func(t *testing.T) {
+			own(t, twoNetworks(mode, mode+"\n"+jailB, ""))
+			from := logEnd(t)
+			r := run(t, forced, ask{as: work, cmd: "true"})
+			assert.Equal(t, 125, r.status)
+			assert.True(t, logged(from, "jail b: start failed"))
+			assert.True(t, logged(from, "its network (ports, loopback, network) cannot be its own: the unified hierarchy of cgroups is not mounted; mount -t cgroup2 none /sys/fs/cgroup"))
+			assert.Zero(t, run(t, forced, ask{as: centos, cmd: "true"}).status, "without keys")
+		})
+	}
+}

@@ -24,6 +24,7 @@ import (
 	"jail/internal/jail"
 	"jail/internal/needs"
 	"jail/internal/network"
+	"jail/internal/sys"
 )
 
 // apart gives the test a network namespace and a BPF file system of its own, which the
@@ -485,4 +486,64 @@ func TestByCgroup(t *testing.T) {
 	assert.False(t, cgroup.Exists(top, id))
 	assert.Equal(t, network.Answer{}, apply(t, &network.Plan{}))
 	assert.NoDirExists(t, dir)
+}
+
+// What whoever starts a jail does to the map by itself (package netkeep).
+func TestOneEntry(t *testing.T) {
+	apart(t)
+	p := plan(http)
+	p.Jails[0].ByCgroup, p.Jails[0].UIDs = true, nil
+	apply(t, p)
+	root, err := cgroup.Root(mountInfo)
+	require.NoError(t, err)
+	group := filepath.Join(root, fmt.Sprint("netload-one-", os.Getpid()))
+	require.NoError(t, os.Mkdir(group, 0o755))
+	defer os.Remove(group)
+	id, err := cgroup.ID(group)
+	require.NoError(t, err)
+
+	fd, err := sys.OpenPinned(filepath.Join(dir, "1-1", network.CgroupMap))
+	require.NoError(t, err)
+	defer sys.Close(fd)
+	key, value := network.CgroupKey(id), p.Jails[0].Value()
+	assert.Equal(t, syscall.ENOENT, sys.DeleteFromMap(fd, key[:]))
+	require.NoError(t, sys.SetInMap(fd, key[:], value[:]))
+	within(t, group, func() { assert.Equal(t, no(syscall.EADDRNOTAVAIL), as(t, 0, "127.9.9.9:9000")) })
+	require.NoError(t, sys.DeleteFromMap(fd, key[:]))
+	within(t, group, func() { assert.NoError(t, as(t, 0, "127.9.9.9:9000")) })
+	_, err = sys.OpenPinned(filepath.Join(dir, "1-1", "none"))
+	assert.Equal(t, syscall.ENOENT, err)
+	assert.Error(t, sys.SetInMap(-1, key[:], value[:]))
+}
+
+// A thousand jails have what each owns, and it goes as it came.
+func TestThousandJails(t *testing.T) {
+	apart(t)
+	var ports [][]jail.Ports
+	for i := range 1000 {
+		ports = append(ports, []jail.Ports{{First: uint16(1000 + i), Last: uint16(1000 + i), TCP: true, UDP: true}})
+	}
+	p := plan(ports...)
+	for i := range p.Jails {
+		p.Jails[i].Name = fmt.Sprint("jail", i)
+	}
+	apply(t, p)
+	for _, i := range []uint32{0, 499, 999} {
+		own := fmt.Sprint("0.0.0.0:", 1000+i)
+		assert.NoError(t, as(t, base+i<<16+1000, own))
+		assert.Equal(t, no(syscall.EADDRINUSE), as(t, base+(i+1)%1000<<16, own))
+		assert.Equal(t, no(syscall.EACCES), as(t, 4242, own))
+		assert.NoError(t, as(t, base+i<<16, "127.0.0.1:8080"))
+	}
+	nl, err := openNetlink()
+	require.NoError(t, err)
+	defer unix.Close(nl.fd)
+	there, err := nl.addresses()
+	require.NoError(t, err)
+	assert.Len(t, there, 1000)
+	assert.Equal(t, network.Answer{Refused: map[string]string{}}, apply(t, p))
+	assert.Equal(t, network.Answer{}, apply(t, &network.Plan{}))
+	there, err = nl.addresses()
+	require.NoError(t, err)
+	assert.Empty(t, there)
 }
