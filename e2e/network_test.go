@@ -1072,3 +1072,43 @@ func TestNetworkWithoutCgroups(t *testing.T) {
 		})
 	}
 }
+
+// TestNetworkRun: jails of jail-init run have their network without a serve, each put there
+// by its own, and the next one leaves what it finds.
+func TestNetworkRun(t *testing.T) {
+	within := apart(t)
+	carry(t)
+	for _, mode := range []string{"", containerRoot} {
+		within("mode "+mode, func(t *testing.T) {
+			alone(t)
+			require.NoError(t, os.WriteFile(registryPath, []byte(twoNetworks(mode+"\n"+jailA, mode+"\n"+jailB, "").text), 0o644))
+			var ends []func()
+			for _, name := range []string{"a", "b"} {
+				cmd := exec.Command(initPath, "run", name)
+				cmd.Stderr = os.Stderr
+				require.NoError(t, cmd.Start())
+				ends = append(ends, func() {
+					cmd.Process.Signal(syscall.SIGTERM)
+					assert.NoError(t, cmd.Wait())
+				})
+				eventually(t, name+" runs", func() bool { return stateInPS(t, name) == "idle" })
+			}
+			parties := map[string]*party{"A0": partyIn(t, "a", 0), "B0": partyIn(t, "b", 0), "user": partyOf(t, alice.id)}
+			play(t, parties, []networkRow{
+				{"A0", "bind w 4 tcp 0.0.0.0 80", "0.0.0.0 80"},
+				{"B0", "bind w 4 tcp 0.0.0.0 80", "EADDRINUSE"},
+				{"A0", "bind x 4 tcp 0.0.0.0 81", "EADDRINUSE"},
+				{"B0", "bind x 4 tcp 0.0.0.0 81", "0.0.0.0 81"},
+				{"A0", "bind l 4 tcp 127.0.0.1 8080", "127.0.0.1 8080"},
+				{"B0", "connect l 4 tcp 127.0.0.1 8080", "ECONNREFUSED"},
+				{"user", "bind w 4 tcp 0.0.0.0 8000", "EACCES"},
+			})
+			for _, p := range parties {
+				p.end()
+			}
+			for _, end := range ends {
+				end()
+			}
+		})
+	}
+}
