@@ -418,8 +418,10 @@ func TestSetup(t *testing.T) {
 	require.Zero(t, r.status, "%+v", r)
 	assert.Contains(t, r.stdout, "+++ "+dropin+"\n    +# ")
 	assert.NoFileExists(t, dropin)
+	require.NoError(t, os.Remove("/run/sshd")) // sshd is started for each connection, and none has been made
 	r = jailVerb(t, "", "setup")
 	require.Zero(t, r.status, "%+v", r)
+	assert.DirExists(t, "/run/sshd")
 	assert.Equal(t, contents(shippedBlock), contents(dropin))
 	r = jailVerb(t, "", "setup")
 	assert.NotContains(t, r.stdout, "done:")

@@ -61,6 +61,21 @@ func command(stdin, name string, args ...string) (string, error) {
 	return out.String(), nil
 }
 
+// sshd runs sshd for what it says of its configuration. One that is started for each connection has no
+// directory to change its root to until somebody has connected, and says nothing without: it is made, as
+// the unit does.
+func sshd(args ...string) (string, error) {
+	out, err := command("", "sshd", args...)
+	if err != nil && strings.Contains(err.Error(), "Missing privilege separation directory: "+privsepDir) {
+		if err := os.Mkdir(privsepDir, 0o755); err == nil {
+			return command("", "sshd", args...)
+		}
+	}
+	return out, err
+}
+
+const privsepDir = "/run/sshd"
+
 // said is the last line of what a command has printed, in parentheses.
 func said(text string) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")

@@ -33,7 +33,7 @@ const (
 type sshdSays map[string][]string
 
 func askSSHD(login string) (sshdSays, error) {
-	out, err := command("", "sshd", "-T", "-C", "user="+login+",host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22")
+	out, err := sshd("-T", "-C", "user="+login+",host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22")
 	if errors.Is(err, errNoCommand) {
 		return nil, errors.New("sshd is not installed (Debian: apt-get install openssh-server)")
 	}

@@ -170,13 +170,13 @@ func (o *Options) blockStep() (setup, error) {
 
 // changeSSHD puts text in the place of what is in a file of sshd's, if sshd takes it, and has sshd read it.
 func changeSSHD(file, was, next string) error {
-	if _, err := command("", "sshd", "-t"); err != nil {
+	if _, err := sshd("-t"); err != nil {
 		return fmt.Errorf("sshd's configuration has a fault already: %w", err)
 	}
 	if err := writeSSHD(file, next); err != nil {
 		return err
 	}
-	if _, err := command("", "sshd", "-t"); err != nil {
+	if _, err := sshd("-t"); err != nil {
 		return errors.Join(err, putBack(file, was))
 	}
 	return reloadSSHD()
@@ -274,7 +274,7 @@ func reloadSSHD() error {
 		}
 		return nil
 	}
-	out, err := command("", "sshd", "-T")
+	out, err := sshd("-T")
 	if err != nil {
 		return err
 	}
@@ -411,7 +411,7 @@ func (o *Options) unblock(file, was, next string) error {
 	if err := putBack(file, next); err != nil {
 		return err
 	}
-	if _, err := command("", "sshd", "-t"); err != nil {
+	if _, err := sshd("-t"); err != nil {
 		return errors.Join(err, writeSSHD(file, was))
 	}
 	return reloadSSHD()
