@@ -103,10 +103,11 @@ answers() {
 # The PID of a jail's first process, on the booted host.
 first() { inside pgrep -xf "jail-init: $1"; }
 
-# free_port prints a port of the loopback address that nobody has.
+# free_port prints a port of the loopback address that nobody has. By chance, since it is used a while
+# later only, and somebody else may be looking for one.
 free_port() {
 	local port
-	for port in $(seq 2322 2399); do
+	for port in $(shuf -i 2322-4321 -n 50); do
 		(exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
 	done
 	echo "$port"
