@@ -42,8 +42,9 @@ type world struct {
 	forwards int     // Remove was called
 	pids     map[int]bool
 	kills    []string
-	below    []int    // FilesBelow of the requests
-	proofs   []string // and their Proof
+	killed   func(pid int, sig syscall.Signal) // hears of each as it is sent
+	below    []int                             // FilesBelow of the requests
+	proofs   []string                          // and their Proof
 	limits   []wire.SessionLimits
 }
 
@@ -128,6 +129,9 @@ func (w *world) Logout(session.Login) *sys.Child { return nil }
 
 func (w *world) kill(pid int, sig syscall.Signal) error {
 	w.kills = append(w.kills, fmt.Sprintf("%v %d", pid == -1, sig))
+	if w.killed != nil {
+		w.killed(pid, sig)
+	}
 	if w.pids[pid] || w.pids[-pid] {
 		return syscall.Kill(pid, sig)
 	}

@@ -129,22 +129,36 @@ func TestServicesEndInOrder(t *testing.T) {
 	a := w.serve("a", "exec sleep 60")
 	b := w.serve("b", "exec sleep 60")
 	c := w.serve("c", "exec sleep 60")
-	var ended []string
-	pid := func(i int) int { return w.l.services[i].conn.pid }
-	pids := map[string]int{"a": pid(0), "b": pid(1), "c": pid(2)}
+	names := map[int]string{}
+	for i, name := range []string{"a", "b", "c"} {
+		names[w.l.services[i].conn.pid] = name
+	}
+	// Who is there at the moment at which each is asked: later on the next may have ended too.
+	var asked []string
+	heard := map[string]bool{}
+	w.killed = func(pid int, sig syscall.Signal) {
+		name := names[max(pid, -pid)]
+		if sig != syscall.SIGTERM || heard[name] { // what it leaves is told again when it has ended
+			return
+		}
+		heard[name] = true
+		there := 0
+		for p := range names {
+			if syscall.Kill(p, 0) == nil {
+				there++
+			}
+		}
+		asked = append(asked, fmt.Sprintf("%s of %d", name, there))
+	}
 	w.send(w.control, wire.AppendStop(nil, wire.Stop{GraceMillis: 60_000}))
 	for _, s := range []struct {
 		name string
 		fd   int
 	}{{"c", c}, {"b", b}, {"a", a}} {
-		assert.Equal(t, "exited 15 0", w.answer(s.fd))
-		ended = append(ended, s.name)
-		for name, p := range pids {
-			err := syscall.Kill(p, 0)
-			assert.Equal(t, slices.Contains(ended, name), err != nil, "%s when %s has ended", name, s.name)
-		}
+		assert.Equal(t, "exited 15 0", w.answer(s.fd), s.name)
 	}
 	w.until("all are asked", func() bool { return slices.Contains(w.kills, "true 15") })
+	assert.Equal(t, []string{"c of 3", "b of 2", "a of 1", " of 0"}, asked)
 	assert.Equal(t, []string{"true 1", "true 15", "true 18"}, w.kills[len(w.kills)-3:])
 
 	w = newWorld(t, &wire.Setup{Userns: true}, 7)
