@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2016,SC2086 # expanded inside a jail; names of ours have no blanks
 # How inside.sh and network.sh say what is so; sourced by them, in the machine of try-vm.sh.
 : "${dir:?where files may be made}" "${failed:?how many facts are not so}"
 

@@ -2,7 +2,7 @@
 # Runs inside the machine of try-vm.sh network, as root, and prints one line for every fact
 # about the jails' network; "END" and the number of those that are not so come last. The
 # machine boots twice: what the first time has left behind is what the second looks at.
-# shellcheck disable=SC2016 # expanded inside a jail
+# shellcheck disable=SC2016,SC2086,SC2317 # expanded inside a jail; names of ours have no blanks; called by facts.sh
 set -uo pipefail
 dir=/run/try
 mkdir -p $dir
