@@ -4,6 +4,7 @@ import (
 	"os"
 
 	"jail/internal/admin"
+	"jail/internal/journal"
 	"jail/internal/recording"
 )
 
@@ -57,5 +58,7 @@ func (c *common) recorder(args []string) error {
 	if _, err := c.parse(recording.Verb, args, 0); err != nil {
 		return err
 	}
-	return recording.Run(3, os.Stdin, c.runtimeDir, c.config, os.Stderr)
+	log := journal.NewLog(os.Stderr)
+	defer log.Close()
+	return recording.Run(3, os.Stdin, c.runtimeDir, c.config, log)
 }

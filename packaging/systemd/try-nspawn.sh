@@ -127,8 +127,9 @@ over() { # over LOGIN: when it has ended
 alike() { # alike FILE FILE: both have something in each line, and the same
 	! grep -E ': $|^$' "$1" && diff "$1" "$2"
 }
+patience=600 ok "the machine is up: somebody without a jail logs in" eventually ssh_as plain true
 for login in plain centos; do
-	on_tty $login
+	ok "$login is on a terminal" on_tty $login
 	seen $login >"$dir/seen.$login"
 	off_tty $login
 	over $login >"$dir/over.$login"
@@ -161,13 +162,13 @@ ok "... is one, too" eventually sh_inside 'journalctl JAIL_LOGIN=centos JAIL_EVE
 ok "jail exec says who called it" inside jail exec centos true
 ok "... is one, too" eventually sh_inside 'journalctl JAIL_NAME=centos JAIL_KIND=exec JAIL_EVENT=session-started -o json | grep "\"JAIL_CALLER_UID\":\"[0-9]*\""'
 # sshd starts nothing for a client that only forwards: the host's own books are all there is.
-inside ssh -N -F /root/ssh_config -L 127.0.0.1:$((port + 100)):127.0.0.1:1 centos@host >/dev/null 2>&1 &
+sh_inside "echo \$\$ >/run/forwards; exec ssh -N -F /root/ssh_config -L 127.0.0.1:$((port + 100)):127.0.0.1:1 centos@host" >/dev/null 2>&1 &
 forwards=$!
 ok "a client that only forwards is in loginctl" eventually sh_inside \
 	'for s in $(loginctl list-sessions --no-legend | awk "\$3 == \"centos\" { print \$1 }"); do loginctl show-session "$s" -p Service -p RemoteHost --value; done | paste -s | grep "127.0.0.1"'
 ok "... is in sshd's log" sh_inside 'journalctl -t sshd -t sshd-session -o cat | grep -c "Accepted publickey for centos from 127.0.0.1" | grep -x 2'
 ok "... and in no record" sh_inside '! jail who | grep centos && journalctl JAIL_LOGIN=centos JAIL_EVENT=session-started JAIL_CALLER_SERVICE=sshd -o cat | wc -l | grep -x 1'
-kill $forwards
+sh_inside 'kill $(cat /run/forwards)'
 wait $forwards || :
 inside jail stop --all
 [ "${ONLY:-}" != records ] || { inside systemctl poweroff; down || :; [ $failed = 0 ]; exit; }
