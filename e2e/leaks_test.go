@@ -67,6 +67,10 @@ var serveFiles = []string{"/run/jail", "/run/jail/ctl", "/run/jail/serve.lock", 
 // booted: a lock's file that is removed is no lock.
 const lockFiles = "/run/jail/lock/"
 
+// ownQueues are the sockets of logins that have been here, on which serve alone hears who has
+// called: one for each, as long as its jail runs.
+const ownQueues = "/run/jail/[0-9]*/calls"
+
 func takeSnapshot() snapshot {
 	s := snapshot{
 		processes:   make(map[string]string),
@@ -77,6 +81,7 @@ func takeSnapshot() snapshot {
 	}
 	all := processes()
 	roots := world.standingRoots()
+	queues, _ := filepath.Glob(ownQueues)
 	for pid, p := range all {
 		if p.standing(all, roots) {
 			continue
@@ -88,6 +93,9 @@ func takeSnapshot() snapshot {
 		}
 		if strings.HasPrefix(p.args, "jail-init") || strings.HasPrefix(p.args, initPath) {
 			for kind, n := range descriptorsOf(pid) {
+				if kind == "socket" && p.args == initPath+" serve" {
+					n -= len(queues)
+				}
 				s.descriptors[fmt.Sprintf("%s in process %d: %s", kind, pid, p.args)] = n
 			}
 		}
@@ -107,7 +115,7 @@ func takeSnapshot() snapshot {
 			// ssh ends its ProxyCommand by a signal. The others are no login's:
 			// one serve leaves them to the next.
 			if err == nil && !strings.HasPrefix(path, "/tmp/sshauth.") && !strings.HasPrefix(path, "/tmp/ssh-") &&
-				!strings.HasPrefix(path+"/", lockFiles) && !slices.Contains(serveFiles, path) {
+				!strings.HasPrefix(path+"/", lockFiles) && !slices.Contains(serveFiles, path) && !slices.Contains(queues, path) {
 				s.files[path] = "file " + path
 			}
 			return nil
