@@ -202,6 +202,11 @@ func (p *prey) answerSlip(c *net.UnixConn) {
 // it.
 func asUID(t *testing.T, uid int, f func() error) {
 	t.Helper()
+	require.NoError(t, onAThreadAs(uid, f))
+}
+
+// onAThreadAs runs a function on a thread that has that uid and, never unlocked, dies with it.
+func onAThreadAs(uid int, f func() error) error {
 	failed := make(chan error)
 	go func() {
 		runtime.LockOSThread()
@@ -211,7 +216,7 @@ func asUID(t *testing.T, uid int, f func() error) {
 		}
 		failed <- f()
 	}()
-	require.NoError(t, <-failed)
+	return <-failed
 }
 
 func freeLowPort(t *testing.T) int {

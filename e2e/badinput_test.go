@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -385,17 +384,7 @@ func dialSocket(t *testing.T, a account, uid int) (int, error) {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	require.NoError(t, err)
-	failed := make(chan error)
-	go func() {
-		// The thread takes on the uid and, never unlocked, dies with it.
-		runtime.LockOSThread()
-		if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid)); e != 0 {
-			failed <- e
-			return
-		}
-		failed <- unix.Connect(fd, &unix.SockaddrUnix{Name: socketPath(a)})
-	}()
-	err = <-failed
+	err = onAThreadAs(uid, func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: socketPath(a)}) })
 	t.Cleanup(func() { unix.Close(fd) })
 	return fd, err
 }

@@ -59,6 +59,10 @@ const (
 	scratchEnv = "JAIL_TEST_SCRATCH"
 )
 
+// The first thread is TestMain's. It outlives what a test makes of its thread, another uid or
+// another network namespace, and would have the whole process seen as that.
+func init() { runtime.LockOSThread() }
+
 func TestMain(m *testing.M) {
 	os.Exit(testMain(m))
 }
