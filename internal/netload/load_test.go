@@ -524,8 +524,9 @@ func TestThousandJails(t *testing.T) {
 		ports = append(ports, []jail.Ports{{First: uint16(1000 + i), Last: uint16(1000 + i), TCP: true, UDP: true}})
 	}
 	p := plan(ports...)
+	const base = 0x10000000 // where no jail of the machine's is
 	for i := range p.Jails {
-		p.Jails[i].Name = fmt.Sprint("jail", i)
+		p.Jails[i].Name, p.Jails[i].UIDs = fmt.Sprint("jail", i), network.Prefixes(base+uint32(i)<<16, 65536)
 	}
 	apply(t, p)
 	for _, i := range []uint32{0, 499, 999} {
