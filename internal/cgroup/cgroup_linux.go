@@ -547,25 +547,6 @@ func ID(dir string) (uint64, error) {
 // of is the cgroup of a jail.
 func (d *divided) of(name string) string { return filepath.Join(d.dir, prefix+name) }
 
-// Beside opens the cgroup for processes that are no jail's and live as long as jails do: in that of the
-// process that starts them systemd would find them when it starts its unit again. It is
-// -1 where there is none.
-func (b *Base) Beside() int {
-	d, _ := b.get()
-	if d == nil {
-		return -1
-	}
-	dir := filepath.Join(d.dir, leaf)
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return -1
-	}
-	fd, err := syscall.Open(dir, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		return -1
-	}
-	return fd
-}
-
 // OOMKills is how many processes in the cgroup of a jail the kernel has killed for want of
 // memory (oom_kill of memory.events, Documentation/admin-guide/cgroup-v2.rst); 0 without a
 // cgroup or its memory controller.

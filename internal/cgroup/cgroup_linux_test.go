@@ -1,7 +1,6 @@
 package cgroup
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -10,7 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"jail/internal/jail"
-	"jail/internal/sys"
 )
 
 // What the kernel does with all this is tried on a machine that has the unified
@@ -148,20 +146,6 @@ func TestMakeWithoutControllers(t *testing.T) {
 	require.NoError(t, os.Mkdir(dir, 0o700))
 	b.Sweep()
 	assert.NoDirExists(t, dir)
-}
-
-// TestBeside: what is no jail's has a place of its own, where there is any.
-func TestBeside(t *testing.T) {
-	b := &Base{current: &divided{dir: t.TempDir()}}
-	for range 2 {
-		fd := b.Beside()
-		require.GreaterOrEqual(t, fd, 0)
-		path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
-		require.NoError(t, err)
-		assert.Equal(t, filepath.Join(b.current.dir, "supervisor"), path)
-		sys.Close(fd)
-	}
-	assert.Equal(t, -1, (&Base{}).Beside())
 }
 
 func TestMakeWithoutAPlace(t *testing.T) {

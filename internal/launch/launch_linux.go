@@ -211,9 +211,6 @@ func (l *Launcher) Limit(name string, limits *jail.Limits) error {
 // has killed for want of memory; 0 also where it cannot be known.
 func (l *Launcher) KilledForMemory(name string) uint64 { return l.cgroups.OOMKills(name) }
 
-// Beside opens the cgroup for what is no jail's and lives as long, see cgroup.Base.Beside.
-func (l *Launcher) Beside() int { return l.cgroups.Beside() }
-
 // Ended removes what a jail that has ended left on the host.
 func (l *Launcher) Ended(name string) { l.cgroups.RemoveFor(name) }
 

@@ -23,9 +23,6 @@ type Keeper struct {
 	RuntimeDir, ConfigPath string
 	Stderr                 *os.File // nil is none
 	Log                    func(format string, args ...any)
-	// Cgroup opens the cgroup that the recorder is to be in, since it outlives who starts it; -1
-	// is none.
-	Cgroup func() int
 
 	mu      sync.Mutex
 	started bool
@@ -88,9 +85,7 @@ func (k *Keeper) keep(stop *os.File, listener int, config string) {
 			file := os.NewFile(uintptr(fd), "recorder")
 			cmd.ExtraFiles = []*os.File{file}
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // ^C is serve's
-			if err = k.begin(cmd); err == nil {
-				err = cmd.Wait()
-			}
+			err = cmd.Run()
 			file.Close()
 		}
 		if time.Since(began) > lastPause {
@@ -99,22 +94,4 @@ func (k *Keeper) keep(stop *os.File, listener int, config string) {
 		k.Log("error: the recorder has ended (%v); sessions that it recorded go on without, new ones are recorded in %v", err, pause)
 		time.Sleep(pause)
 	}
-}
-
-// begin starts the recorder, in its cgroup if it has one.
-func (k *Keeper) begin(cmd *exec.Cmd) error {
-	fd := k.Cgroup()
-	if fd < 0 {
-		return cmd.Start()
-	}
-	defer sys.Close(fd)
-	again := *cmd
-	attr := *cmd.SysProcAttr
-	attr.UseCgroupFD, attr.CgroupFD = true, fd
-	cmd.SysProcAttr = &attr
-	if cmd.Start() == nil {
-		return nil
-	}
-	*cmd = again // better there than not at all
-	return cmd.Start()
 }

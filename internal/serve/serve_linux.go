@@ -258,20 +258,12 @@ func newServer(opt Options) *server {
 		starts:    newTurns(startsAtOnce(), turnPatience, sys.RoomForThread),
 		network:   netkeep.New(opt.RuntimeDir),
 	}
-	s.recorder = recording.Keeper{RuntimeDir: opt.RuntimeDir, ConfigPath: opt.ConfigPath, Stderr: opt.Stderr, Log: s.log, Cgroup: s.beside}
+	s.recorder = recording.Keeper{RuntimeDir: opt.RuntimeDir, ConfigPath: opt.ConfigPath, Stderr: opt.Stderr, Log: s.log}
 	s.metrics = s.newPublisher()
 	s.load = func() (*config.Registry, error) {
 		return inforce.Load(opt.ConfigPath, config.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir})
 	}
 	return s
-}
-
-// beside opens the cgroup of what outlives serve and is no jail's, -1 if there is none.
-func (s *server) beside() int {
-	if s.launcher == nil {
-		return -1
-	}
-	return s.launcher.Beside()
 }
 
 // spareFDs are descriptors that no login's socket takes: for starts, for what is known of
