@@ -155,7 +155,7 @@ func TestHostileServices(t *testing.T) {
 		reg.text += fmt.Sprintf("[[jail.hostile.service]]\nname = %q\nexec = [ \"/bin/sh\", \"-c\", %q ]\n%s\n", name, command, more)
 	}
 	sh("flood", "while :; do echo flood; done", "")
-	sh("away", "setsid sleep 61234 & sleep 61235 & exit 0", "")
+	sh("away", "setsid sh -c 'echo >/dev/shm/away; exec sleep 61234' & sleep 61235 & until [ -e /dev/shm/away ]; do sleep 0.01; done; exit 0", "")
 	sh("fails", "exit 3", `restart = "always"`+"\nbackoff = \"100ms\"")
 	sh("nobodys", "echo never", `user = "nosuch"`+"\nbackoff = \"100ms\"")
 	sh("liar", `printf '\033[2J\rservice quiet ended: status 1\nservice quiet: said\n\n\302\233\000x\n'; exec sleep 1000`, `restart = "no"`)
