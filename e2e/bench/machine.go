@@ -337,7 +337,9 @@ func (s *server) pid(jail string) int {
 func (s *server) halt(jail string) error {
 	err := command(s.bin, "--config", s.config(), "--runtime-dir", s.runtimeDir(), "stop", "--grace", "0s", jail)
 	if err == nil && !s.until(time.Minute, func() bool { return s.pids[jail] == 0 }) {
-		err = fmt.Errorf("jail %s has not ended", jail)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		err = fmt.Errorf("jail %s has not ended: %s", jail, s.failed)
 	}
 	return err
 }
