@@ -156,3 +156,12 @@ func TestAJournalThatIsFull(t *testing.T) {
 	require.Len(t, log.all(), 1)
 	assert.Contains(t, log.all()[0], "the journal does not take what is recorded (resource temporarily unavailable)")
 }
+
+// TestWordsForWantOfMemory: the journal says of an end what the log did.
+func TestWordsForWantOfMemory(t *testing.T) {
+	status := 137
+	e := Entry{Event: SessionEnded, Jail: "web", Session: "k7qmw2ab", Login: "alice", Status: &status, OutOfMemory: true}
+	assert.Equal(t, "jail web: session k7qmw2ab login alice ended: status 137 (out of memory) after 0s", e.Words())
+	e.Status, e.Signal = nil, 9
+	assert.Equal(t, "jail web: session k7qmw2ab login alice ended: signal 9 (out of memory) after 0s", e.Words())
+}

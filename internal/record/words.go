@@ -59,15 +59,19 @@ func (e *Entry) what() string {
 		}
 		return because(text)
 	case SessionEnded:
+		memory := ""
+		if e.OutOfMemory {
+			memory = " (out of memory)"
+		}
 		switch {
 		case e.End == Unseen:
 			return session + "is over, and nobody saw it end"
 		case e.End == WithJail:
 			return session + "ended with its jail after " + lived().String()
 		case e.Signal != 0:
-			return fmt.Sprintf("%sended: signal %d after %v", session, e.Signal, lived())
+			return fmt.Sprintf("%sended: signal %d%s after %v", session, e.Signal, memory, lived())
 		case e.Status != nil:
-			return fmt.Sprintf("%sended: status %d after %v", session, *e.Status, lived())
+			return fmt.Sprintf("%sended: status %d%s after %v", session, *e.Status, memory, lived())
 		}
 		return session + "ended"
 	case SessionRefused:

@@ -68,7 +68,7 @@ func startsAtOnce() int { return min(max(4, runtime.NumCPU()), 16) }
 // spareThreads is how many threads are made beforehand. A machine that has none to give
 // must not be the end of serve, as it is when the runtime needs another: for each start, for
 // each processor that has something to do, and for the loop and the signals. Each takes 17 KiB.
-func spareThreads() int { return startsAtOnce() + runtime.GOMAXPROCS(0) + 2 }
+func spareThreads() int { return startsAtOnce() + runtime.GOMAXPROCS(0) + 4 }
 
 type kind int32
 

@@ -102,10 +102,10 @@ func Take(dst []byte, fd int, modes *wire.Termios, signals bool) (Taken, error) 
 	taken := Taken{Typed: dst}
 	taken.Stopped = modes.Iflag&syscall.IXON != 0 && stopped(fd)
 	canonical := modes.Lflag&syscall.ICANON != 0
-	if canonical && queued(fd) < wire.MaxTyped/2 {
-		// More, and the kernel would put what it holds back into the queue as we
-		// read, and echo it.
-		if err := taken.lines(fd); err != nil {
+	if all := queued(fd); canonical && all < maxLines {
+		// More, and the kernel would put what it holds back, or what comes as we read, into
+		// the queue, and echo it: beyond wire.MaxTyped it would be echoed twice.
+		if err := taken.lines(fd, all); err != nil {
 			return taken, err
 		}
 	}
@@ -242,11 +242,14 @@ func (k *Keys) Signal(t *wire.Termios, c byte) syscall.Signal {
 	return 0
 }
 
-// lines takes the lines that are complete.
-func (k *Taken) lines(fd int) error {
-	var buf [wire.MaxTyped]byte
-	for k.Count < wire.MaxTyped/2 && ready(fd, sys.PollIn) {
-		room := buf[:wire.MaxTyped-k.Count]
+// maxLines is how many characters are still what somebody has typed, and read as lines.
+const maxLines = 256
+
+// lines takes the lines that are complete, all characters of which were there already.
+func (k *Taken) lines(fd, all int) error {
+	var buf [maxLines]byte
+	for k.Count <= all && ready(fd, sys.PollIn) {
+		room := buf[:]
 		n, err := sys.Read(fd, room)
 		if err != nil {
 			return err
