@@ -151,6 +151,7 @@ func ListenLogin(runtimeDir string, uid jail.HostUID) (int, error) {
 	if err := ownDir(filepath.Dir(path), 0o711); err != nil {
 		return -1, err
 	}
+	_ = os.Remove(CallsPath(runtimeDir, uid)) // of a supervisor that is gone: nobody reads it
 	return listen(path, int(uid))
 }
 
