@@ -14,6 +14,7 @@ const (
 	sysSeccomp  = 317
 	sysFstatat  = syscall.SYS_NEWFSTATAT
 	sysMemfd    = 319
+	sysStatx    = 332
 )
 
 // poll is poll(2), the scheduler not told.

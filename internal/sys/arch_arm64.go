@@ -14,6 +14,7 @@ const (
 	sysSeccomp  = 277
 	sysFstatat  = syscall.SYS_FSTATAT
 	sysMemfd    = 279
+	sysStatx    = 291
 )
 
 // poll is poll(2), the scheduler not told. This architecture has ppoll(2) only.

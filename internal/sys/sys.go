@@ -91,8 +91,8 @@ type openHow struct{ flags, mode, resolve uint64 }
 
 // Openat2 opens path below dirFD under the given resolve rules (openat2(2)).
 // O_CLOEXEC is always added. EAGAIN because of a rename anywhere on the machine during
-// the walk is tried again for stormLimit; with O_NONBLOCK the EAGAIN of a file under
-// lease (fcntl(2), F_SETLEASE) is answered at once.
+// the walk does not happen below the caller's own root, and is tried again elsewhere (patience);
+// with O_NONBLOCK the EAGAIN of a file under lease (fcntl(2), F_SETLEASE) is answered at once.
 func Openat2(dirFD int, path string, flags int, resolve uint64) (int, error) {
 	return Openat2Mode(dirFD, path, flags, 0, resolve)
 }
@@ -118,15 +118,7 @@ func Openat2Mode(dirFD int, path string, flags int, mode uint32, resolve uint64)
 		if e != syscall.EAGAIN {
 			return fdErr(r, e)
 		}
-		opens := false
-		if flags&(OPath|syscall.O_CREAT) == 0 {
-			probe := openHow{flags: OPath | syscall.O_CLOEXEC | how.flags&(syscall.O_DIRECTORY|syscall.O_NOFOLLOW), resolve: resolve}
-			if fd, e := openat2(dirFD, p, &probe); e == 0 {
-				Close(int(fd))
-				opens = true
-			}
-		}
-		if !wait.again(MonotonicMillis(), opens) {
+		if !wait.retry(dirFD, p, &how) {
 			return fdErr(r, e)
 		}
 	}
@@ -142,10 +134,42 @@ func openat2(dirFD int, path *byte, how *openHow) (uintptr, syscall.Errno) {
 	}
 }
 
+// ownRoot reports whether dirFD is the caller's root directory, by the same mount.
+func ownRoot(dirFD int) bool {
+	const (
+		noAutomount = 0x800  // AT_NO_AUTOMOUNT
+		wanted      = 0x1100 // STATX_INO, STATX_MNT_ID, of Linux 5.8 (statx(2))
+	)
+	var st [2]struct {
+		mask uint32
+		_    [28]byte
+		ino  uint64
+		_    [104]byte
+		mnt  uint64
+		_    [104]byte
+	}
+	for i, at := range [2]struct {
+		dir   int
+		path  string
+		flags int
+	}{{dirFD, "", AtEmptyPath}, {AtFDCWD, "/", 0}} {
+		_, _, e := syscall.Syscall6(sysStatx, uintptr(at.dir), uintptr(unsafe.Pointer(cstr(at.path))),
+			uintptr(at.flags|noAutomount), wanted, uintptr(unsafe.Pointer(&st[i])), 0)
+		if e != 0 || st[i].mask&wanted != wanted {
+			return false
+		}
+	}
+	return st[0].ino == st[1].ino && st[0].mnt == st[1].mnt
+}
+
 const (
 	// stormLimit is how long an open is tried again that renames interrupt, in
 	// milliseconds. Whoever renames without end may be the file's owner.
 	stormLimit = 100
+	// stormTries is how often it is tried at least, on a machine where there was no
+	// processor meanwhile, and starvedLimit for how long at most, in milliseconds.
+	stormTries   = 128
+	starvedLimit = 500
 	// leaseTries is how often a path is found to lead somewhere, and the file does
 	// not open, before that is put down to the file. In a storm either may go well
 	// by chance, so that one open in 2^20 is taken for that of a file under lease.
@@ -156,8 +180,28 @@ const (
 // it give up a ".." below a root, which is worth another try; a lease is the file's
 // own and stays. An O_PATH descriptor meets only the first.
 type patience struct {
-	until  int64
+	since  int64
+	tries  int
 	leased int
+}
+
+// retry reports whether an open that was given up is to be tried again, and changes by which rules.
+func (p *patience) retry(dirFD int, path *byte, how *openHow) bool {
+	if how.resolve&ResolveInRoot != 0 && ownRoot(dirFD) {
+		// Nobody gets above his own root: the flag means nothing but that the walk is given
+		// up when somebody renames.
+		how.resolve &^= ResolveInRoot
+		return true
+	}
+	opens := false
+	if how.flags&(OPath|syscall.O_CREAT) == 0 {
+		probe := openHow{flags: OPath | syscall.O_CLOEXEC | how.flags&(syscall.O_DIRECTORY|syscall.O_NOFOLLOW), resolve: how.resolve}
+		if fd, e := openat2(dirFD, path, &probe); e == 0 {
+			Close(int(fd))
+			opens = true
+		}
+	}
+	return p.again(MonotonicMillis(), opens)
 }
 
 // again reports whether to try again at this time. opens says that an O_PATH
@@ -166,10 +210,15 @@ func (p *patience) again(now int64, opens bool) bool {
 	if opens {
 		p.leased++
 	}
-	if p.until == 0 {
-		p.until = now + stormLimit
+	if p.tries == 0 {
+		p.since = now
 	}
-	return p.leased < leaseTries && now < p.until
+	p.tries++
+	limit := int64(stormLimit)
+	if p.tries < stormTries {
+		limit = starvedLimit
+	}
+	return p.leased < leaseTries && now-p.since < limit
 }
 
 // OpenTree is open_tree(2) with OPEN_TREE_CLOEXEC.
