@@ -5,41 +5,14 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"jail/internal/needs"
 	"jail/internal/provision"
 	"jail/internal/recording"
 )
-
-// shapeOf is what a type is in JSON, field by field.
-func shapeOf(typ reflect.Type) map[string]string {
-	m := map[string]string{}
-	for i := range typ.NumField() {
-		f := typ.Field(i)
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		of := f.Type
-		if of.Kind() == reflect.Pointer {
-			of = of.Elem()
-		}
-		switch {
-		case name == "-":
-		case of == reflect.TypeFor[time.Time](), of.Kind() == reflect.String:
-			m[name] = "string"
-		case of.Kind() == reflect.Struct:
-			m[name] = "object"
-		case of.Kind() == reflect.Slice:
-			m[name] = "array"
-		case of.Kind() == reflect.Bool:
-			m[name] = "boolean"
-		default:
-			m[name] = "number"
-		}
-	}
-	return m
-}
 
 // TestJSONDocument: docs/json.md has each object that a verb prints, with each of its fields and
 // their types, and no other.
@@ -66,7 +39,7 @@ func TestJSONDocument(t *testing.T) {
 				got[strings.Trim(cells[1], " `")] = strings.TrimSpace(cells[2])
 			}
 		}
-		assert.Equal(t, shapeOf(typ), got, name)
+		assert.Equal(t, needs.JSONFields(typ), got, name)
 		delete(types, name)
 	}
 	assert.Empty(t, types, "in no section")

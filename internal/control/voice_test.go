@@ -210,30 +210,6 @@ func TestRecvClosesDescriptors(t *testing.T) {
 	}
 }
 
-// lingering returns a socket that takes its time to close (SO_LINGER, socket(7)), and what
-// ends that time.
-func lingering(t *testing.T) (fd int, end func()) {
-	t.Helper()
-	l, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	require.NoError(t, err)
-	require.NoError(t, syscall.SetsockoptInt(l, syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096))
-	require.NoError(t, syscall.Bind(l, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
-	require.NoError(t, syscall.Listen(l, 1))
-	at, err := syscall.Getsockname(l)
-	require.NoError(t, err)
-	c, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	require.NoError(t, err)
-	require.NoError(t, syscall.Connect(c, at))
-	require.NoError(t, sys.SetNonblock(c))
-	for buf := make([]byte, 64<<10); ; {
-		if _, err := sys.Write(c, buf); err != nil {
-			break
-		}
-	}
-	require.NoError(t, syscall.SetsockoptLinger(c, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1, Linger: 60}))
-	return c, func() { sys.Close(l) } // who waits in its queue is reset
-}
-
 // TestVoiceThatHangs: where the kernel lets descriptors in, a jail that sends slow ones
 // holds up its own voice: neither the supervisor nor the runtime waits.
 func TestVoiceThatHangs(t *testing.T) {
@@ -241,7 +217,7 @@ func TestVoiceThatHangs(t *testing.T) {
 	defer func() { refuseRights = sys.RefuseRights }()
 	conn, jail := pair(t)
 	defer sys.Close(jail)
-	fd, end := lingering(t)
+	fd, end := needs.SlowToClose(t)
 	var m sys.MsgBuf
 	require.NoError(t, sys.SendMsg(jail, wire.AppendText(nil, wire.TypeLog, "slow"), []int{fd}, true, &m))
 	sys.Close(fd)

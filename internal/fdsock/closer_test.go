@@ -1,36 +1,20 @@
 package fdsock
 
 import (
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"jail/internal/needs"
 	"jail/internal/sys"
 )
 
 // TestCloser: what takes its time to close holds up what is behind it of the same jail, and
 // nobody else.
 func TestCloser(t *testing.T) {
-	l, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	require.NoError(t, err)
-	require.NoError(t, syscall.SetsockoptInt(l, syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096))
-	require.NoError(t, syscall.Bind(l, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
-	require.NoError(t, syscall.Listen(l, 1))
-	at, err := syscall.Getsockname(l)
-	require.NoError(t, err)
-	slow, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	require.NoError(t, err)
-	require.NoError(t, syscall.Connect(slow, at))
-	require.NoError(t, sys.SetNonblock(slow))
-	for buf := make([]byte, 64<<10); ; {
-		if _, err := sys.Write(slow, buf); err != nil {
-			break
-		}
-	}
-	require.NoError(t, syscall.SetsockoptLinger(slow, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1, Linger: 60}))
+	slow, end := needs.SlowToClose(t)
 	open := func() (r, w int) {
 		r, w, err := sys.Pipe()
 		require.NoError(t, err)
@@ -50,7 +34,7 @@ func TestCloser(t *testing.T) {
 	assert.True(t, closed(other, 20_000))
 	assert.False(t, closed(behind, 0), "it was to hang: this test shows nothing")
 	assert.Equal(t, 2, c.Left(1))
-	sys.Close(l)
+	end()
 	assert.True(t, closed(behind, 20_000))
 	assert.Eventually(t, func() bool { return c.Left(1) == 0 && c.Left(2) == 0 }, 20*time.Second, time.Millisecond)
 	again, w := open()

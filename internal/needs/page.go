@@ -2,9 +2,11 @@ package needs
 
 import (
 	"os"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Page is a document, or another file of the tree, that a test holds to the program. What is
@@ -56,4 +58,32 @@ func (p Page) Is(t testing.TB, text string) {
 			return
 		}
 	}
+}
+
+// JSONFields are the fields of a structure as JSON has them, each with what JSON calls its type,
+// for a test that holds a document's table to it.
+func JSONFields(typ reflect.Type) map[string]string {
+	m := map[string]string{}
+	for i := range typ.NumField() {
+		f := typ.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		of := f.Type
+		if of.Kind() == reflect.Pointer {
+			of = of.Elem()
+		}
+		switch {
+		case name == "-":
+		case of == reflect.TypeFor[time.Time](), of.Kind() == reflect.String:
+			m[name] = "string"
+		case of.Kind() == reflect.Struct:
+			m[name] = "object"
+		case of.Kind() == reflect.Slice:
+			m[name] = "array"
+		case of.Kind() == reflect.Bool:
+			m[name] = "boolean"
+		default:
+			m[name] = "number"
+		}
+	}
+	return m
 }

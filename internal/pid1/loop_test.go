@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"jail/internal/needs"
 	"jail/internal/session"
 	"jail/internal/sys"
 	"jail/internal/wire"
@@ -420,37 +421,11 @@ func TestRefusedWithDescriptors(t *testing.T) {
 	}
 }
 
-// slow returns a TCP connection whose close takes an hour, if the closing process does
-// not end over it.
-func slow(t *testing.T) int {
-	t.Helper()
-	l, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	require.NoError(t, err)
-	t.Cleanup(func() { sys.Close(l) })
-	require.NoError(t, syscall.SetsockoptInt(l, syscall.SOL_SOCKET, syscall.SO_RCVBUF, 1))
-	require.NoError(t, syscall.Bind(l, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
-	require.NoError(t, syscall.Listen(l, 1))
-	name, err := syscall.Getsockname(l)
-	require.NoError(t, err)
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	require.NoError(t, err)
-	require.NoError(t, syscall.Connect(fd, name))
-	require.NoError(t, syscall.SetsockoptLinger(fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1, Linger: 3600}))
-	require.NoError(t, sys.SetNonblock(fd))
-	for buf := make([]byte, 64<<10); ; {
-		if _, err := sys.Write(fd, buf); err != nil {
-			require.Equal(t, syscall.EAGAIN, err)
-			break
-		}
-	}
-	return fd
-}
-
 // TestNobodyWaitsForAClose: descriptors that take an hour to be closed hold up neither the
 // loop nor anybody else's login, in whatever way they come.
 func TestNobodyWaitsForAClose(t *testing.T) {
 	send := func(w *world, fd int, p []byte, copies int) {
-		s := slow(w.t)
+		s, _ := needs.SlowToClose(w.t)
 		fds := make([]int, copies)
 		for i := range fds {
 			fds[i] = s

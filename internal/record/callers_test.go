@@ -385,7 +385,7 @@ func TestOwnQueueTakesNoDescriptors(t *testing.T) {
 	require.NoError(t, err)
 	defer sys.Close(fd)
 	require.NoError(t, sys.Connect(fd, own))
-	slow := needs.SlowToClose(t)
+	slow, _ := needs.SlowToClose(t)
 	var m sys.MsgBuf
 	require.NoError(t, sys.SendMsg(fd, word1(2), []int{slow}, false, &m))
 	sys.Close(slow)

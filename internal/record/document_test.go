@@ -5,10 +5,11 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"jail/internal/needs"
 )
 
 // events are all there are.
@@ -33,38 +34,13 @@ func TestDocument(t *testing.T) {
 		tables = append(tables, m)
 	}
 	require.Len(t, tables, 6) // the last is of package admin
-	assert.Equal(t, fields(Entry{}), tables[0])
+	assert.Equal(t, needs.JSONFields(reflect.TypeFor[Entry]()), tables[0])
 	listed := map[string]string{}
 	for _, e := range events {
 		listed[string(e)] = tables[1][string(e)]
 	}
 	assert.Equal(t, listed, tables[1])
-	assert.Equal(t, fields(Caller{}), tables[2])
-	assert.Equal(t, fields(Init{}), tables[3])
-	assert.Equal(t, fields(Session{}), tables[4])
-}
-
-// fields are those of a structure in JSON, with their types.
-func fields(v any) map[string]string {
-	m := map[string]string{}
-	typ := reflect.TypeOf(v)
-	for i := range typ.NumField() {
-		f := typ.Field(i)
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		of := f.Type
-		if of.Kind() == reflect.Pointer {
-			of = of.Elem()
-		}
-		switch {
-		case of == reflect.TypeFor[time.Time](), of.Kind() == reflect.String:
-			m[name] = "string"
-		case of.Kind() == reflect.Bool:
-			m[name] = "boolean"
-		case of.Kind() == reflect.Struct:
-			m[name] = "object"
-		default:
-			m[name] = "number"
-		}
-	}
-	return m
+	assert.Equal(t, needs.JSONFields(reflect.TypeFor[Caller]()), tables[2])
+	assert.Equal(t, needs.JSONFields(reflect.TypeFor[Init]()), tables[3])
+	assert.Equal(t, needs.JSONFields(reflect.TypeFor[Session]()), tables[4])
 }

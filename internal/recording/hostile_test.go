@@ -58,7 +58,7 @@ func TestRecorderWaitsForNoDescriptor(t *testing.T) {
 		require.Zero(t, e)
 		// The second is left behind when the connection ends over the first.
 		require.NoError(t, sys.SendMsg(conn, out("out of turn"), nil, true, &m))
-		s := needs.SlowToClose(t)
+		s, _ := needs.SlowToClose(t)
 		require.NoError(t, sys.SendMsg(conn, out("x"), []int{s}, true, &m))
 		sys.Close(s)
 		r := New(t.TempDir(), t.Logf)

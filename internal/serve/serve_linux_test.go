@@ -421,38 +421,14 @@ func TestHungPID1(t *testing.T) {
 	w.logged("jail one ended")
 }
 
-// lingering returns a socket that takes seconds to close: there is unsent data, and
-// SO_LINGER (socket(7)).
-func lingering(t *testing.T, seconds int32) int {
-	t.Helper()
-	l, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	require.NoError(t, err)
-	t.Cleanup(func() { sys.Close(l) })
-	require.NoError(t, syscall.SetsockoptInt(l, syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096))
-	require.NoError(t, syscall.Bind(l, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
-	require.NoError(t, syscall.Listen(l, 1))
-	at, err := syscall.Getsockname(l)
-	require.NoError(t, err)
-	c, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	require.NoError(t, err)
-	require.NoError(t, syscall.Connect(c, at))
-	require.NoError(t, sys.SetNonblock(c))
-	for buf := make([]byte, 64<<10); ; {
-		if _, err := sys.Write(c, buf); err != nil {
-			break
-		}
-	}
-	require.NoError(t, syscall.SetsockoptLinger(c, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1, Linger: seconds}))
-	return c
-}
-
 // TestSlowClosing: a PID 1 that has been taken over sends sockets that take their time
 // to close, over its connection, its logins' sockets, or as a client that is refused:
 // another jail's login does not wait for it.
 func TestSlowClosing(t *testing.T) {
 	const seconds = 30
 	send := func(t *testing.T, conn int, p []byte) error {
-		fd := lingering(t, seconds)
+		fd, end := needs.SlowToClose(t)
+		time.AfterFunc(seconds*time.Second, end)
 		defer syscall.Close(fd) // not the last copy
 		var m sys.MsgBuf
 		err := sys.SendMsg(conn, p, []int{fd}, true, &m)

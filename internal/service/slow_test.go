@@ -34,7 +34,7 @@ func TestRunnerWaitsForNoDescriptor(t *testing.T) {
 		}()
 		conn, _, _ := p.accept()
 		p.next(conn)
-		s := needs.SlowToClose(t)
+		s, _ := needs.SlowToClose(t)
 		r.mu.Lock() // it does not close before the next packet is there
 		p.say(conn, wire.AppendExited(nil, wire.Exited{}))
 		require.NoError(t, sys.SendMsg(conn, []byte{0}, []int{s}, true, &p.m))
