@@ -216,10 +216,18 @@ func listeningSSHD(t *testing.T, d door, lines ...string) int {
 	argv := variant(t, d, lines...)
 	config := argv[slices.Index(argv, "-f")+1]
 	server := exec.Command("/usr/sbin/sshd", "-D", "-e", "-f", config, "-o", "ListenAddress=127.0.0.1", "-p", strconv.Itoa(port))
-	require.NoError(t, server.Start())
+	startListening(t, server, port)
+	return port
+}
+
+// startListening starts an sshd that is to listen on a port of the loopback address, waits
+// until it does, and has the test end it.
+func startListening(t *testing.T, sshd *exec.Cmd, port int) {
+	t.Helper()
+	require.NoError(t, sshd.Start())
 	t.Cleanup(func() {
-		server.Process.Kill()
-		server.Wait()
+		sshd.Process.Kill()
+		sshd.Wait()
 	})
 	eventually(t, "sshd listens", func() bool {
 		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
@@ -228,7 +236,6 @@ func listeningSSHD(t *testing.T, d door, lines ...string) int {
 		}
 		return err == nil
 	})
-	return port
 }
 
 // TestAgentBytes has the client answer with an echo instead of an agent: any

@@ -101,18 +101,7 @@ func TestListeningSSHD(t *testing.T) {
 		t.Run(string(d), func(t *testing.T) {
 			port := freePort(t)
 			sshd := exec.Command("/usr/sbin/sshd", "-D", "-e", "-f", sshdConfig(d), "-o", "ListenAddress=127.0.0.1", "-p", strconv.Itoa(port))
-			require.NoError(t, sshd.Start())
-			t.Cleanup(func() {
-				sshd.Process.Kill()
-				sshd.Wait()
-			})
-			eventually(t, "sshd listens", func() bool {
-				conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-				if err == nil {
-					conn.Close()
-				}
-				return err == nil
-			})
+			startListening(t, sshd, port)
 			cmd := exec.Command("ssh", "-F", sshDir+"/config", "-o", "ProxyCommand=none", "-o", "HostName=127.0.0.1", "-p", strconv.Itoa(port),
 				"-l", work.login, "--", string(d), "echo $SSH_CONNECTION; echo $SSH_CLIENT; id -un")
 			r := runCommand(t, cmd, nil)

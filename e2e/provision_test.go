@@ -3,7 +3,6 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,18 +59,7 @@ func startSSHD(t *testing.T, port int) *exec.Cmd {
 	defer log.Close()
 	sshd := exec.Command("/usr/sbin/sshd", "-D", "-e")
 	sshd.Stdout, sshd.Stderr = log, log
-	require.NoError(t, sshd.Start())
-	t.Cleanup(func() {
-		sshd.Process.Kill()
-		sshd.Wait()
-	})
-	eventually(t, "sshd listens", func() bool {
-		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			conn.Close()
-		}
-		return err == nil
-	})
+	startListening(t, sshd, port)
 	return sshd
 }
 
