@@ -23,8 +23,15 @@ func dropTo(login *jail.Login) error {
 	if os.Geteuid() != 0 {
 		return undumpable()
 	}
-	uid, gid, err := ownerOf(login)
-	if err != nil {
+	return Become(ownerOf(login))
+}
+
+// Become leaves the process nothing but the rights of uid and gid, and no groups. It is killed or
+// stopped by nobody who has that uid on the host (jail.LookerID), and nobody attaches to it; no
+// exec may follow, which would undo that. It fails for ids that stand for root or for no change, and
+// when anything is left of what the process was.
+func Become(uid, gid uint32) error {
+	if err := checkIDs(uid, gid); err != nil {
 		return err
 	}
 	// Groups first: they take privilege to change, which the uid takes away.
@@ -47,17 +54,21 @@ func dropTo(login *jail.Login) error {
 }
 
 // ownerOf are the ids of the login's files.
-func ownerOf(login *jail.Login) (uid, gid uint32, err error) {
+func ownerOf(login *jail.Login) (uid, gid uint32) {
 	uid, gid = uint32(login.UID), uint32(login.UID)
 	if login.HasGID {
 		gid = uint32(login.GID)
 	}
-	// Both are numbers from a file; -1 would mean "leave it", and leave root
-	// (CVE-2019-14287).
+	return uid, gid
+}
+
+// checkIDs says what is wrong with ids to become. They are numbers from a file; -1 would mean
+// "leave it", and leave root (CVE-2019-14287).
+func checkIDs(uid, gid uint32) error {
 	if !jail.ValidID(uid) || !jail.ValidID(gid) {
-		return 0, 0, fmt.Errorf("cannot read files as uid %d, gid %d", uid, gid)
+		return fmt.Errorf("cannot read files as uid %d, gid %d", uid, gid)
 	}
-	return uid, gid, nil
+	return nil
 }
 
 // dropThread is dropTo for the calling thread alone, which ends with its goroutine
@@ -66,8 +77,8 @@ func dropThread(login *jail.Login) error {
 	if unix.Geteuid() != 0 {
 		return undumpable()
 	}
-	uid, gid, err := ownerOf(login)
-	if err != nil {
+	uid, gid := ownerOf(login)
+	if err := checkIDs(uid, gid); err != nil {
 		return err
 	}
 	who, err := sys.AsLooker(jail.LookerID, uid, func(who uint32) error { return sys.DropThread(who, uid, gid) })

@@ -19,9 +19,9 @@ import (
 
 	"jail/internal/authkeys"
 	"jail/internal/jail"
+	"jail/internal/keys"
 	"jail/internal/login"
 	"jail/internal/rootpath"
-	"jail/internal/sys"
 )
 
 // A home belongs to its owner, who may be changing it, and whoever follows him around in it with more
@@ -128,7 +128,8 @@ func Owner(stdin io.Reader, stdout io.Writer) error {
 	if err := json.NewDecoder(stdin).Decode(&e); err != nil {
 		return err
 	}
-	if err := become(e.UID, e.GID); err != nil {
+	// With no groups: what he may in others' homes by one of them is none of this.
+	if err := keys.Become(e.UID, e.GID); err != nil {
 		return err
 	}
 	t := &rootpath.Tree{Root: firstFD}
@@ -140,31 +141,6 @@ func Owner(stdin io.Reader, stdout io.Writer) error {
 		rep.Error = err.Error()
 	}
 	return json.NewEncoder(stdout).Encode(&rep)
-}
-
-// become leaves nothing but the rights of uid and gid, and no groups: what he may in others' homes
-// by one of them is none of this. It is killed or stopped by nobody who has that uid on the host
-// (jail.LookerID). Groups first, since they take privilege to change; package
-// syscall changes every thread. A change of uid makes the process undumpable, so that another
-// one of that uid, of whomever it is, has no way in; no exec follows that would undo it.
-func become(uid, gid uint32) error {
-	if !jail.ValidID(uid) || !jail.ValidID(gid) {
-		return errors.New("a home is nothing for root to be in")
-	}
-	if err := syscall.Setgroups(nil); err != nil {
-		return fmt.Errorf("setgroups: %w", err)
-	}
-	if err := syscall.Setresgid(int(gid), int(gid), int(gid)); err != nil {
-		return fmt.Errorf("setresgid %d: %w", gid, err)
-	}
-	who, err := sys.AsLooker(jail.LookerID, uid, func(who uint32) error { return syscall.Setresuid(int(who), int(uid), int(who)) })
-	if err != nil {
-		return fmt.Errorf("setresuid %d: %w", uid, err)
-	}
-	if os.Getuid() != int(who) || os.Geteuid() != int(uid) || os.Getegid() != int(gid) || syscall.Setresuid(-1, 0, -1) == nil {
-		return errors.New("privileges are still there after dropping them")
-	}
-	return sys.SetDumpable(false)
 }
 
 func (e *errand) do(t *rootpath.Tree, rep *reply) error {
