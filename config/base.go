@@ -45,17 +45,7 @@ func (v *validator) based(d *draft) {
 	default:
 		d.errorf(p.origin, "%s is not known, %s", shown(p.v), persistChoice)
 	}
-	scratch := uint64(jail.DefaultScratch)
-	if s := d.set.Scratch; s.usable() {
-		n, ok := parseSize(s.v)
-		switch {
-		case !ok:
-			d.errorf(s.origin, `%s is not a size, write "512M" or "1G"`, shown(s.v))
-		case n < minMemory:
-			d.errorf(s.origin, "%s is too little to write anything to, use at least 1M", shown(s.v))
-		}
-		scratch = n
-	}
+	scratch := sizeOf(&d.problems, d.set.Scratch, jail.DefaultScratch, `"512M" or "1G"`, "to write anything to")
 	if !d.isBased() {
 		for name, key := range map[string]value[string]{"persist": d.jailTable.Persist, "state": d.State, "scratch": d.jailTable.Scratch} {
 			if key.given() && key.key == d.below(name) { // and not a template's

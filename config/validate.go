@@ -614,16 +614,7 @@ func (v *validator) refusedSource(src string) string {
 }
 
 func checkLimits(ps *problems, spec *jail.Spec, l limitsTable) {
-	if m := l.Memory; m.usable() {
-		n, ok := parseSize(m.v)
-		switch {
-		case !ok:
-			ps.errorf(m.origin, `%s is not a size, write "512M" or "1G"`, shown(m.v))
-		case n < minMemory:
-			ps.errorf(m.origin, "%s is too little for any program, use at least 1M", shown(m.v))
-		}
-		spec.Limits.MemoryBytes = n
-	}
+	spec.Limits.MemoryBytes = sizeOf(ps, l.Memory, spec.Limits.MemoryBytes, `"512M" or "1G"`, "for any program")
 	if c := l.CPU; c.usable() {
 		digits, percent := strings.CutSuffix(c.v, "%")
 		n, ok := parseDigits(digits)
@@ -645,16 +636,7 @@ func checkLimits(ps *problems, spec *jail.Spec, l limitsTable) {
 		}
 		spec.Limits.IOWeight = uint32(min(max(w.v, 0), jail.MaxIOWeight))
 	}
-	if m := l.Disk; m.usable() {
-		n, ok := parseSize(m.v)
-		switch {
-		case !ok:
-			ps.errorf(m.origin, `%s is not a size, write "500M" or "10G"`, shown(m.v))
-		case n < minMemory:
-			ps.errorf(m.origin, "%s is too little for any directory, use at least 1M", shown(m.v))
-		}
-		spec.Limits.DiskBytes = n
-	}
+	spec.Limits.DiskBytes = sizeOf(ps, l.Disk, spec.Limits.DiskBytes, `"500M" or "10G"`, "for any directory")
 	if f := l.Files; f.usable() {
 		if f.v < 1 {
 			ps.errorf(f.origin, "%d is not a number of files, use 1 or more", f.v)
@@ -675,6 +657,22 @@ func (v *validator) quota(d *draft) {
 			d.errorf(o, "cannot be kept with userns = false, where who owns a file can take it out of the quota; remove one of them")
 		}
 	}
+}
+
+// sizeOf is the size that a key says, otherwise where it is not given. Sizes such as good are
+// what it could have said; one below minMemory is too little for what it is for.
+func sizeOf(ps *problems, x value[string], otherwise uint64, good, purpose string) uint64 {
+	if !x.usable() {
+		return otherwise
+	}
+	n, ok := parseSize(x.v)
+	switch {
+	case !ok:
+		ps.errorf(x.origin, `%s is not a size, write %s`, shown(x.v), good)
+	case n < minMemory:
+		ps.errorf(x.origin, "%s is too little %s, use at least 1M", shown(x.v), purpose)
+	}
+	return n
 }
 
 // parseSize reads digits and an optional K, M, G or T, powers of 1024.
