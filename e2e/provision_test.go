@@ -80,11 +80,10 @@ func state(t *testing.T) map[string]string {
 			}
 		}
 	}
-	for _, dir := range []string{"/etc/jail", "/var/lib/jail", debianRoot + "/home", debianRoot + "/etc", "/run/jail"} {
+	for _, dir := range []string{"/etc/jail", "/etc/ssh", "/var/lib/jail", debianRoot + "/home", debianRoot + "/etc", "/run/jail"} {
 		require.NoError(t, filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
 			// Of serve: they have the time in them, or stay by design, some as long as a jail runs.
-			// What a killed run was writing just then is written anew by the next that does.
-			if queue, _ := filepath.Match(ownQueues, p); queue || strings.HasSuffix(p, ".jail-new") {
+			if queue, _ := filepath.Match(ownQueues, p); queue {
 				return nil
 			}
 			if err == nil && !strings.HasPrefix(p, "/run/jail/lock/") && !strings.HasPrefix(p, "/run/jail/registry") &&
@@ -95,6 +94,11 @@ func state(t *testing.T) map[string]string {
 		}))
 	}
 	delete(s, "/etc/jail/jail.d")
+	half, err := filepath.Glob("/etc/.*.jail-new") // of the account files; the rest of /etc is others'
+	require.NoError(t, err)
+	for _, p := range half {
+		s[p] = "is there"
+	}
 	return s
 }
 
@@ -335,6 +339,56 @@ func TestAddLeavesNothing(t *testing.T) {
 	assert.Contains(t, r.stderr, "Connection refused")
 	assert.Contains(t, r.stderr, "nothing of it remains")
 	sameState(t, before, "no sshd")
+}
+
+// TestAddKilledAtARename: a run that is killed when a file is written and does not have its name yet
+// leaves it; the next one removes it, whatever else it is there for.
+func TestAddKilledAtARename(t *testing.T) {
+	bareHost(t)
+	public := strings.TrimSpace(contents(keyFile + ".pub"))
+	one := []string{"add", "newbie", "--rootfs", debianRoot, "--key", keyFile + ".pub"}
+	list := []string{"add", "--csv", "-", "--jail", "newbie", "--rootfs", debianRoot}
+	before := state(t)
+	for _, c := range []struct {
+		dir   string // where the file is
+		args  []string
+		stdin string
+		left  []string // what is left, one of which each time
+	}{
+		{"/var/lib/jail", one, "", []string{"unfinished"}},
+		{"/etc/jail/jail.d", one, "", []string{"newbie.toml"}},
+		{debianRoot + "/etc", one, "", []string{"group", "shadow", "passwd"}},
+		{"/etc", list, "newbie,," + public + "\nsecond\n", []string{"group", "gshadow", "shadow", "passwd"}},
+	} {
+		var left []string
+		for nth := 1; ; nth++ {
+			what := fmt.Sprintf("%s, rename %d", c.dir, nth)
+			// -P is the directory of the call: no other thread has renamed there.
+			cmd := exec.Command("strace", append([]string{"-f", "-qq", "-o", "/dev/null", "-P", c.dir, "-e", "trace=renameat,renameat2",
+				"-e", fmt.Sprintf("inject=renameat,renameat2:signal=SIGKILL:when=%d", nth), initPath}, c.args...)...)
+			cmd.Stdin = strings.NewReader(c.stdin)
+			out, err := cmd.CombinedOutput() // strace ends by the signal that its program ends by
+			if err == nil {
+				require.Zero(t, jailVerb(t, "", "rm", "newbie", "--purge").status, what)
+				if c.stdin != "" {
+					require.Zero(t, jailVerb(t, "", "rm", "second", "--purge").status, what)
+				}
+				sameState(t, before, what)
+				break
+			}
+			half, err := filepath.Glob(c.dir + "/.*.jail-new")
+			require.NoError(t, err)
+			require.Len(t, half, 1, "%s: %v, %s", what, err, out)
+			left = append(left, strings.TrimSuffix(filepath.Base(half[0])[1:], ".jail-new"))
+			r := jailVerb(t, "", "rm", "nobody-at-all")
+			assert.Contains(t, r.stderr, "nobody-at-all", what)
+			eventually(t, "a jail that was started is gone", func() bool { return len(jailPIDs("newbie")) == 0 })
+			sameState(t, before, what)
+		}
+		for _, name := range c.left {
+			assert.Contains(t, left, name, c.dir)
+		}
+	}
 }
 
 // fullDisk puts a file system into the place of a directory that has the same in it and room for some pages

@@ -153,6 +153,7 @@ func (r *root) edit(file string, change func([]byte) []byte) error {
 			next := change(slices.Clone(text))
 			switch {
 			case string(next) == string(text):
+				err = f.Tidy()
 			case len(next) > login.MaxDatabase:
 				err = fmt.Errorf("%s inside would be larger than %d KiB", file, login.MaxDatabase>>10)
 			default:

@@ -221,6 +221,17 @@ func TestOwnerIsNobodyElse(t *testing.T) {
 	_, err = r.asOwner(&someone, opAdd, []string{testKey})
 	assert.ErrorContains(t, err, "is writable by others")
 	require.NoError(t, os.Chmod(dir+"/home/someone", 0o700))
+	// What a change has left that was killed goes with the next that takes the lines out, the file being there or not.
+	keys, half := dir+"/home/someone/.ssh/authorized_keys", dir+"/home/someone/.ssh/.authorized_keys.jail-new"
+	for _, there := range []bool{true, false} {
+		require.NoError(t, os.WriteFile(half, []byte(testKey[:9]), 0o600))
+		if !there {
+			require.NoError(t, os.Remove(keys))
+		}
+		_, err = r.asOwner(&someone, opDrop, []string{"another"})
+		require.NoError(t, err)
+		assert.NoFileExists(t, half)
+	}
 	// A FIFO in the place of the file keeps nobody.
 	require.NoError(t, os.RemoveAll(dir+"/home/someone/.ssh"))
 	require.NoError(t, os.MkdirAll(dir+"/home/someone/.ssh", 0o755))

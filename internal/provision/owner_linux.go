@@ -202,6 +202,7 @@ func (e *errand) change(t *rootpath.Tree, rep *reply) error {
 	}
 	switch {
 	case rep.Count == 0:
+		err = e.tidy(t)
 	case len(next) > authkeys.MaxFile || bytes.Count(next, []byte("\n")) > authkeys.MaxLines:
 		return fmt.Errorf("%s would have more than %d lines or %d KiB", e.keysPath(), authkeys.MaxLines, authkeys.MaxFile>>10)
 	case f != nil:
@@ -213,6 +214,20 @@ func (e *errand) change(t *rootpath.Tree, rep *reply) error {
 		return err
 	}
 	return e.readable(t)
+}
+
+// tidy removes what a change of authorized_keys has left that was killed.
+func (e *errand) tidy(t *rootpath.Tree) error {
+	dir, file := path.Split(e.keysPath())
+	fd, _, err := t.WalkDir(path.Clean(dir))
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return rootpath.TidyAt(fd, file)
 }
 
 func (e *errand) newKeys(t *rootpath.Tree, text []byte) error {

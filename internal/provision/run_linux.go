@@ -52,6 +52,13 @@ func begin(o *Options) (*journal, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Nobody else writes these now.
+	for _, dir := range []string{o.StateDir, filepath.Dir(o.ConfigPath), o.dropins(), "/etc", filepath.Dir(sshdConfig), filepath.Dir(sshdDropin)} {
+		if err := rootpath.TidyDir(dir); err != nil {
+			j.close()
+			return nil, fmt.Errorf("remove what an earlier run was writing: %w", err)
+		}
+	}
 	// What a proof has left is worth nothing any more.
 	proofs, _ := filepath.Glob(filepath.Join(o.StateDir, proofPrefix+"*"))
 	for _, d := range proofs {

@@ -1,6 +1,12 @@
 package rootpath
 
 import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
 	"golang.org/x/sys/unix"
 
 	"jail/internal/sys"
@@ -72,6 +78,42 @@ func WriteAt(dirFD int, name string, text []byte, mode uint32, uid, gid int) err
 	return PutAt(dirFD, name, text, mode, uid, gid, How{})
 }
 
+// halfSuffix ends the name of a file until it is whole: a dot and the file's own come before.
+const halfSuffix = ".jail-new"
+
+// TidyAt removes what a WriteAt of name has left in a directory that was killed. Nobody else
+// may be writing that file.
+func TidyAt(dirFD int, name string) error {
+	err := sys.Unlinkat(dirFD, "."+name+halfSuffix, 0)
+	if err == unix.ENOENT || err == unix.EROFS { // none, or none that was made now
+		return nil
+	}
+	return err
+}
+
+// Tidy is TidyAt for the file.
+func (f *File) Tidy() error {
+	if err := TidyAt(f.dirFD, f.name); err != nil {
+		return &Error{"tidy up beside", f.Path, err}
+	}
+	return nil
+}
+
+// TidyDir is TidyAt for all files of a directory of the host's own. One that is not there is
+// no error.
+func TidyDir(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if n := e.Name(); n[0] == '.' && strings.HasSuffix(n, halfSuffix) && !e.IsDir() {
+			err = errors.Join(err, os.Remove(filepath.Join(dir, n)))
+		}
+	}
+	return err
+}
+
 // How is what PutAt does otherwise than WriteAt.
 type How struct {
 	// Lazy leaves it to a later syncfs(2) that the file is on the disk.
@@ -84,7 +126,7 @@ type How struct {
 func PutAt(dirFD int, name string, text []byte, mode uint32, uid, gid int, how How) error {
 	// Made anew, so that no descriptor somebody may have of an old one can write to it. What a run
 	// before has left is in nobody's use.
-	next := "." + name + ".jail-new"
+	next := "." + name + halfSuffix
 	if err := sys.Unlinkat(dirFD, next, 0); err != nil && err != unix.ENOENT {
 		return err
 	}
