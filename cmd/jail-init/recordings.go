@@ -55,6 +55,7 @@ func (c *common) recordings(verb string, args []string) error {
 
 // recorder is the process that records, which serve starts.
 func (c *common) recorder(args []string) error {
+	recording.Rename()
 	if _, err := c.parse(recording.Verb, args, 0); err != nil {
 		return err
 	}

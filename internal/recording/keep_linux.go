@@ -1,14 +1,17 @@
 package recording
 
 import (
+	"errors"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
 
+	"jail/internal/cgroup"
 	"jail/internal/fdsock"
 	"jail/internal/sys"
 )
@@ -16,6 +19,9 @@ import (
 // Verb is what jail-init is called with to be a recorder; it is not for people. Its listener is
 // descriptor 3, and it takes nobody new when its standard input has ended.
 const Verb = "record-terminals"
+
+// Name is the first argument of a recorder, by which ps(1) shows it.
+const Name = "jail-recorder"
 
 // Keeper sees to it that a recorder runs as long as its own process does. One that it has started
 // outlives it as long as the sessions that are recorded.
@@ -72,10 +78,10 @@ const (
 
 func (k *Keeper) keep(stop *os.File, listener int, config string) {
 	defer sys.Close(listener)
-	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+	runner := scopeRunner()
+	for n, pause := 1, firstPause; ; n, pause = n+1, min(2*pause, lastPause) {
 		began := time.Now()
-		cmd := exec.Command("/proc/self/exe", "--config", config, "--runtime-dir", k.RuntimeDir, Verb)
-		cmd.Args[0] = "jail-recorder"
+		cmd := recorder(runner, n, "--config", config, "--runtime-dir", k.RuntimeDir, Verb)
 		cmd.Stdin, cmd.Dir = stop, "/"
 		if k.Stderr != nil {
 			cmd.Stderr = k.Stderr
@@ -88,10 +94,50 @@ func (k *Keeper) keep(stop *os.File, listener int, config string) {
 			err = cmd.Run()
 			file.Close()
 		}
+		if exit := new(exec.ExitError); !errors.As(err, &exit) || exit.Exited() {
+			runner = "" // it may be systemd-run that has failed: better there than not at all
+		}
 		if time.Since(began) > lastPause {
 			pause = firstPause
 		}
 		k.Log("error: the recorder has ended (%v); sessions that it recorded go on without, new ones are recorded in %v", err, pause)
 		time.Sleep(pause)
+	}
+}
+
+// recorder is the command of the nth recorder of this process. With a runner it is in a scope unit of
+// systemd's, systemd.scope(5): it outlives this process, and in its cgroup systemd would come upon
+// it as left over when it starts the service again.
+func recorder(runner string, n int, args ...string) *exec.Cmd {
+	if runner == "" {
+		cmd := exec.Command("/proc/self/exe", args...)
+		cmd.Args[0] = Name
+		return cmd
+	}
+	pid := strconv.Itoa(os.Getpid())
+	// It ends after the jails, when the machine goes down.
+	return exec.Command(runner, append([]string{"--scope", "--quiet", "--collect", "--unit=" + Name + "-" + pid + "-" + strconv.Itoa(n),
+		"--description=Recorder of terminals in jails", "--property=Before=" + cgroup.Unit, "--", "/proc/" + pid + "/exe"}, args...)...)
+}
+
+// scopeRunner is the program that starts another one in a scope unit and becomes it, systemd-run(1), "" where
+// this process is not the main one of a system service (SYSTEMD_EXEC_PID, systemd.exec(5), since
+// systemd 248).
+func scopeRunner() string {
+	if os.Geteuid() != 0 || os.Getenv("SYSTEMD_EXEC_PID") != strconv.Itoa(os.Getpid()) {
+		return ""
+	}
+	runner, err := exec.LookPath("systemd-run")
+	if err != nil {
+		return ""
+	}
+	return runner
+}
+
+// Rename has a recorder that a runner has started be shown by its name: it is started anew. It returns
+// where that has been done, or cannot be.
+func Rename() {
+	if os.Args[0] != Name {
+		_ = syscall.Exec("/proc/self/exe", append([]string{Name}, os.Args[1:]...), os.Environ())
 	}
 }

@@ -195,7 +195,14 @@ recorded() { sh_inside "ssh -F /root/ssh_config -tt centos@host 'echo $1 \$((6 *
 	eventually sh_inside "jail replay centos | grep -q '$1 42'"; }
 ok "a terminal is recorded" recorded before
 pid=$(first debian)
-ok "systemctl restart jail" inside systemctl restart jail.service
+ok "another one is open" on_tty centos
+ok "systemctl restart jail, twice" sh_inside 'systemctl restart jail.service && systemctl restart jail.service'
+ok "... what records it is in a unit of its own" sh_inside 'grep -q "/system.slice/jail-recorder-[0-9]*-1.scope$" /proc/$(pgrep -xf "jail-recorder .*" -o)/cgroup'
+ok "... so systemd finds no left-over process" sh_inside '! journalctl -u jail.service | grep -i left-over'
+printf 'echo still $((6 * 7))\n' >&7
+ok "... it is recorded still" eventually sh_inside 'jail replay centos | grep -q "still 42"'
+off_tty centos
+ok "... there is one unit when it has ended" eventually says 1 sh_inside 'systemctl list-units --no-legend "jail-recorder-*.scope" | wc -l'
 ok "... a terminal is recorded" recorded after
 ok "... the session goes on" answers two
 ok "... in the same jail" says "$pid" first debian

@@ -124,6 +124,8 @@ ok "a jail starts" says "work /home/work" ssh_as hog 'echo $(id -un) $(pwd)'
 ok "it has the limits of the registry: memory, no swap, processor, processes and PID 1's threads" says "$hogs" limits_of $all/jail-hog
 ok "a jail without limits starts" says work su - calm -c 'id -un'
 ok "... it may have 4096 processes" says "max max max 100000 4104" limits_of $all/jail-calm
+ok "a terminal is recorded" sh_ 'timeout 60 ssh -tt -F /root/ssh_config calm@host "echo recorded \$((6 * 7))" </dev/null 2>/dev/null | grep "recorded 42"'
+ok "... and can be seen again" eventually sh_ 'jail replay calm | grep "recorded 42"'
 ok "a jail with pids = 0 starts" says work su - plain -c "id -un"
 ok "... it has no limit" says "max max max 100000 max" limits_of $all/jail-plain
 
