@@ -295,6 +295,7 @@ func TestAddLeavesNothing(t *testing.T) {
 		"no jail":                {[]string{"newbie"}, "there is no jail newbie"},
 		"no root directory":      {[]string{"newbie", "--rootfs", "/srv/nowhere"}, "/srv/nowhere"},
 		"not a root directory":   {[]string{"newbie", "--rootfs", "/srv/people"}, "has no account files"},
+		"a wrong option":         {[]string{"newbie", "--rotfs", debianRoot}, "add: there is no option --rotfs; jail-init help add shows what it takes"},
 		"a user of the system's": {[]string{"www-data2", "--jail", "deb", "--rootfs", "/"}, "rootfs"},
 	} {
 		r := jailVerb(t, "", append([]string{"add"}, c.args...)...)
@@ -303,6 +304,10 @@ func TestAddLeavesNothing(t *testing.T) {
 		assert.Equal(t, 1, strings.Count(r.stderr, "\n"), "one line: %s", r.stderr)
 		sameState(t, before, name)
 	}
+
+	r := jailVerb(t, "", "help", "add")
+	assert.True(t, r.status == 0 && strings.HasPrefix(r.stdout, "    add LOGIN ") && strings.Count(r.stdout, "\n") < 10, "%+v", r)
+	assert.Equal(t, r, jailVerb(t, "", "add", "--help"))
 
 	// Somebody ends it: when the account is there, the registry, the home.
 	for name, there := range map[string]string{
@@ -335,7 +340,7 @@ func TestAddLeavesNothing(t *testing.T) {
 	// No sshd.
 	require.NoError(t, sshd.Process.Kill())
 	sshd.Wait()
-	r := jailVerb(t, "", "add", "newbie", "--rootfs", debianRoot)
+	r = jailVerb(t, "", "add", "newbie", "--rootfs", debianRoot)
 	assert.Contains(t, r.stderr, "Connection refused")
 	assert.Contains(t, r.stderr, "nothing of it remains")
 	sameState(t, before, "no sshd")

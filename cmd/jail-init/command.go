@@ -4,15 +4,19 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"jail/config"
 	"jail/internal/admin"
 	"jail/internal/control"
+	"jail/internal/count"
 	"jail/internal/fdsock"
 	"jail/internal/inside"
 	"jail/internal/jail"
@@ -45,6 +49,7 @@ const usage = `Usage: jail-init [--config FILE] [--runtime-dir DIR] VERB [ARGUME
     image VERB                keep root directories that are made of archives;
                               jail-init image help shows the verbs
 ` + restartUsage + seeUsage + doctorUsage + disableUsage + recordingsUsage + provisionUsage + `    version                   print it
+    help [VERB]               print this, or what a verb takes
 
 An ordinary user runs jails of their own, from $XDG_CONFIG_HOME/jail/jail.toml.
 See jail-init(8), jail.toml(5).
@@ -99,8 +104,7 @@ func openLog() (*journal.Log, *journal.Journal) {
 
 func (c *common) flags(name string) *flag.FlagSet {
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)
-	fs.SetOutput(os.Stderr)
-	fs.Usage = func() { fmt.Fprint(os.Stderr, usage) }
+	fs.SetOutput(io.Discard) // wrong says it, in a line
 	fs.StringVar(&c.config, "config", c.config, "")
 	fs.StringVar(&c.runtimeDir, "runtime-dir", c.runtimeDir, "")
 	return fs
@@ -113,8 +117,11 @@ func command(args []string) int {
 	config.Look = []string{"/proc/self/exe", lookVerb}
 	admin.LookInside = []string{"/proc/self/exe", insideVerb}
 	fs := c.flags("jail-init")
-	if status, stop := parsed(fs.Parse(args)); stop {
-		return status
+	if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
+		fmt.Print(usage)
+		return 0
+	} else if err != nil {
+		return report(wrong("", err))
 	}
 	if fs.NArg() == 0 {
 		fmt.Fprint(os.Stderr, usage)
@@ -215,9 +222,9 @@ func command(args []string) int {
 	case "version":
 		fmt.Println("jail-init", version)
 	case "help":
-		fmt.Print(usage)
+		err = help(rest)
 	default:
-		err = usageError("unknown verb " + strconv.Quote(verb) + "; jail-init help lists them")
+		err = unknown(verb)
 	}
 	return report(err)
 }
@@ -237,17 +244,61 @@ type usageError string
 
 func (e usageError) Error() string { return string(e) }
 
-func parsed(err error) (status int, stop bool) {
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return 0, true
-	case err != nil:
-		return exitUsage, true
-	}
-	return 0, false
+func unknown(verb string) error {
+	return usageError("unknown verb " + strconv.Quote(verb) + "; jail-init help lists them")
 }
 
-// errReported is an error that package flag has printed already.
+// help prints what a verb takes, or of all.
+func help(verbs []string) error {
+	switch {
+	case len(verbs) == 0:
+		fmt.Print(usage)
+	case len(verbs) > 1 && verbs[0] != "image":
+		return usageError("help takes one verb, or nothing")
+	case usageOf(verbs[0]) == "":
+		return unknown(verbs[0])
+	default:
+		fmt.Print(usageOf(verbs[0]))
+	}
+	return nil
+}
+
+// usageOf is what the usage text has of a verb, "" for none.
+func usageOf(verb string) string {
+	if verb == "image" {
+		return imageUsage
+	}
+	var b strings.Builder
+	mine := false
+	for line := range strings.Lines(usage) {
+		if m := usageVerb().FindStringSubmatch(strings.TrimRight(line, "\n")); m != nil {
+			mine = m[1] == verb
+		} else if !strings.HasPrefix(line, "     ") {
+			mine = false
+		}
+		if mine {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
+// wrong says in a line what package flag has found wrong with the options of a verb.
+func wrong(verb string, err error) error {
+	text := wrongFlag().ReplaceAllString(err.Error(), "$1--$2")
+	if name, ok := strings.CutPrefix(text, "flag provided but not defined: "); ok {
+		text = "there is no option " + name
+	}
+	if verb != "" {
+		return usageError(verb + ": " + text + "; jail-init help " + verb + " shows what it takes")
+	}
+	return usageError(text + "; jail-init help shows all")
+}
+
+// wrongFlag is a long option as package flag names it, with one dash.
+var wrongFlag = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(flag |: |for )-([a-z][a-z-]+)`) })
+
+// errReported is an error of a command line that has been answered by what there is.
 var errReported = errors.New("reported")
 
 func report(err error) int {
@@ -257,7 +308,7 @@ func report(err error) int {
 	case err == nil:
 		return 0
 	case errors.Is(err, flag.ErrHelp):
-		return 0 // package flag has shown it
+		return 0 // finish has shown it
 	case errors.Is(err, errReported):
 		return exitUsage
 	case errors.As(err, &u):
@@ -283,9 +334,10 @@ func (c *common) finish(fs *flag.FlagSet, verb string, args []string, want int) 
 	var names []string
 	for {
 		if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
+			fmt.Print(usageOf(verb))
 			return nil, err
 		} else if err != nil {
-			return nil, errReported
+			return nil, wrong(verb, err)
 		}
 		args = fs.Args()
 		// Options may stand behind a name; what exec runs has its own.
@@ -296,7 +348,7 @@ func (c *common) finish(fs *flag.FlagSet, verb string, args []string, want int) 
 		names, args = append(names, args[0]), args[1:]
 	}
 	if want >= 0 && len(names) != want {
-		return nil, usageError(fmt.Sprintf("%s takes %d arguments, not %d; jail-init help shows them", verb, want, len(names)))
+		return nil, usageError(fmt.Sprintf("%s takes %s, not %d; jail-init help %[1]s shows what it takes", verb, count.Of(want, "argument", "arguments"), len(names)))
 	}
 	return names, nil
 }
@@ -434,7 +486,7 @@ func (c *common) run(args []string) error {
 	opt := run.Options{ConfigPath: c.config, RuntimeDir: c.runtimeDir, Rootless: c.rootless, Stderr: log, Journal: entries}
 	if !uid.set {
 		if len(names) != 1 || gid.set || *rootfs != "" || *shell != "" || *name != "" || len(mounts) > 0 {
-			return usageError("run takes the name of a jail, or -u UID -r ROOTFS; jail-init help shows both")
+			return usageError("run takes the name of a jail, or -u UID -r ROOTFS; jail-init help run shows both")
 		}
 		return run.Named(opt, names[0])
 	}

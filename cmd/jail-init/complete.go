@@ -156,6 +156,8 @@ func candidates(words []string, names func(placeholder, prefix string) []string)
 			switch {
 			case p == "FILE" || p == "DIR" || p == "ROOTFS" || p == "SHELL":
 				files = true
+			case p == "VERB":
+				found = slices.AppendSeq(found, maps.Keys(readUsage(usage)))
 			case p == strings.ToLower(p):
 				found = append(found, p)
 			default:

@@ -38,7 +38,6 @@ See jail-init(8).
 func (c *common) image(args []string) error {
 	dir := imagestore.DefaultDir
 	fs := c.flags("image")
-	fs.Usage = func() { fmt.Fprint(os.Stderr, imageUsage) }
 	fs.StringVar(&dir, "images", dir, "")
 	o := image.Import{MaxBytes: 20 << 30, MaxEntries: 2_000_000, MaxTime: time.Hour, Stdout: os.Stdout, Stderr: os.Stderr}
 	fs.Var(quantity{&o.MaxBytes, 1024}, "max-size", "")
@@ -52,7 +51,7 @@ func (c *common) image(args []string) error {
 		return err
 	}
 	if len(given) == 0 {
-		fs.Usage()
+		fmt.Fprint(os.Stderr, imageUsage)
 		return errReported
 	}
 	if given[0] == "help" {

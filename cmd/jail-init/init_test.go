@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -26,4 +27,37 @@ func TestNothingIsPrepared(t *testing.T) {
 		require.NoError(t, err)
 		assert.Less(t, bytes, 8<<10, l[1])
 	}
+}
+
+// TestWrongOptions: who mistypes is told in one line what, and where the right word is; help is about the verb.
+func TestWrongOptions(t *testing.T) {
+	for line, says := range map[string]string{
+		"add x --frob":     "add: there is no option --frob; jail-init help add shows what it takes",
+		"add x --uid root": `add: invalid value "root" for flag --uid: must be a number from 1 to 4294967294, and not 65535; jail-init help add shows what it takes`,
+		"top -x":           "top: there is no option -x; jail-init help top shows what it takes",
+		"rm --purge":       "rm takes 1 argument, not 0; jail-init help rm shows what it takes",
+		"stop --grace":     "stop: flag needs an argument: --grace; jail-init help stop shows what it takes",
+		"help x":           `unknown verb "x"; jail-init help lists them`,
+	} {
+		words := strings.Fields(line)
+		c, err := defaults(), error(nil)
+		switch words[0] {
+		case "add":
+			err = c.add(words[1:])
+		case "top":
+			err = c.top(words[1:])
+		case "rm":
+			err = c.remove(words[1:])
+		case "stop":
+			err = c.stop(words[1:])
+		default:
+			err = help(words[1:])
+		}
+		assert.Equal(t, usageError(says), err, line)
+	}
+	assert.Equal(t, "    reload                    have serve read the registry again, and say what came of it\n", usageOf("reload"))
+	assert.Equal(t, 3, strings.Count("\n"+usageOf("add"), "\n    add "))
+	assert.NotContains(t, usageOf("help"), "ordinary user")
+	assert.Equal(t, imageUsage, usageOf("image"))
+	assert.Empty(t, usageOf("frob"))
 }

@@ -130,7 +130,7 @@ func (c *common) add(args []string) error {
 	case *list != "" && (len(names) > 0 || uid.set || *key != "" || *password):
 		return usageError("add --csv takes --jail, --rootfs and --dry-run only; the file has the rest")
 	case *list == "" && *group == "" && len(names) != 1:
-		return usageError("add takes one login, --csv FILE or --from-group GROUP; jail-init help shows all")
+		return usageError("add takes one login, --csv FILE or --from-group GROUP; jail-init help add shows all")
 	case *password && *key == "-":
 		return usageError("add: --key - and --password cannot both read standard input")
 	}
