@@ -26,7 +26,7 @@ test)
 		java:default-jre-headless javac:default-jdk-headless /usr/share/java/jsch.jar:libjsch-java node:nodejs npm:npm
 		skopeo:skopeo musl-gcc:musl-tools rpmbuild:rpm xz:xz-utils zstd:zstd
 		zsh:zsh fish:fish vim:vim nano:nano less:less man:man-db php:php-cli ruby:ruby gcc:gcc make:make gdb:gdb screen:screen
-		ed:ed bc:bc jq:jq file:file unzip:unzip cpio:cpio bzip2:bzip2 patch:patch g++:g++ ip:iproute2 mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs
+		ed:ed bc:bc jq:jq file:file unzip:unzip cpio:cpio bzip2:bzip2 patch:patch g++:g++ ip:iproute2 mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs mkfs.btrfs:btrfs-progs
 		wget:wget openssl:openssl gpg:gpg zip:zip sqlite3:sqlite3 psql:postgresql-client crontab:cron
 		/usr/lib/libnss_extrausers.so.2:libnss-extrausers qemu-img:qemu-utils /usr/share/doc/qemu-block-extra:qemu-block-extra
 	)

@@ -2,6 +2,7 @@ package sys
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -175,6 +176,49 @@ func TestOpenBelowTheOwnRoot(t *testing.T) {
 			if !assert.NoError(t, err) || !assert.Equal(t, "mine", string(text[:n])) {
 				return
 			}
+		}
+		done <- true
+	}()
+	assert.True(t, <-done)
+}
+
+// TestASubvolumeIsNotTheOwnRoot: a subvolume of btrfs is on the same mount as what it is in, and the
+// first directories of both have the same number.
+func TestASubvolumeIsNotTheOwnRoot(t *testing.T) {
+	needs.Root(t, "it mounts")
+	image, dir := filepath.Join(t.TempDir(), "image"), t.TempDir()
+	require.NoError(t, os.WriteFile(image, nil, 0o600))
+	require.NoError(t, os.Truncate(image, 128<<20))
+	for _, argv := range [][]string{{needs.Program(t, "mkfs.btrfs"), "-q", image}, {"mount", "-t", "btrfs", "-o", "loop", image, dir},
+		{needs.Program(t, "btrfs"), "-q", "subvolume", "create", dir + "/sub"}} {
+		out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
+		if argv[0] == "mount" {
+			needs.Config(t, err == nil, "CONFIG_BTRFS_FS", "a kernel that has it")
+			t.Cleanup(func() { assert.NoError(t, syscall.Unmount(dir, 0)) })
+		}
+		require.NoError(t, err, "%s", out)
+	}
+	outside, err := syscall.Open("/", syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer Close(outside)
+	done := make(chan bool)
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and ends with the goroutine
+		if !assert.NoError(t, syscall.Unshare(syscall.CLONE_FS)) || !assert.NoError(t, syscall.Chroot(dir)) {
+			return
+		}
+		defer func() { // the thread is there for a moment more, and nobody can unmount its root
+			assert.NoError(t, syscall.Fchdir(outside))
+			assert.NoError(t, syscall.Chroot("."))
+		}()
+		for path, want := range map[string]bool{"/": true, "/sub": false} {
+			fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+			if !assert.NoError(t, err) {
+				return
+			}
+			assert.Equal(t, want, ownRoot(fd), path)
+			Close(fd)
 		}
 		done <- true
 	}()

@@ -144,7 +144,8 @@ func ownRoot(dirFD int) bool {
 		mask uint32
 		_    [28]byte
 		ino  uint64
-		_    [104]byte
+		_    [96]byte
+		dev  uint64
 		mnt  uint64
 		_    [104]byte
 	}
@@ -159,7 +160,9 @@ func ownRoot(dirFD int) bool {
 			return false
 		}
 	}
-	return st[0].ino == st[1].ino && st[0].mnt == st[1].mnt
+	// One mount may have several file systems' worth of numbers: those of btrfs's subvolumes, whose
+	// first directories all have the same one, and a device of its own each.
+	return st[0].ino == st[1].ino && st[0].dev == st[1].dev && st[0].mnt == st[1].mnt
 }
 
 const (
