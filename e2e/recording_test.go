@@ -135,6 +135,7 @@ func TestRecording(t *testing.T) {
 		eventually(t, "it is recorded", func() bool { return len(files()) == 3 })
 		w := onConsole(t, exec.Command(initPath, "watch", "debian"))
 		w.expect(`\$ $`)
+		w.send("\x1bP1$r2 q\x1b\\") // a terminal's answer to DECRQSS, which is nobody's q
 		c.send("echo se\"\"en\n")
 		w.expect(`[\n\r]seen\r\n`)
 		// serve goes and comes; what it has started goes on.

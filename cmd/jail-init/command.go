@@ -17,6 +17,7 @@ import (
 	"jail/internal/admin"
 	"jail/internal/control"
 	"jail/internal/count"
+	"jail/internal/event"
 	"jail/internal/fdsock"
 	"jail/internal/inside"
 	"jail/internal/jail"
@@ -316,10 +317,10 @@ func report(err error) int {
 		return exitUsage
 	case errors.As(err, &many):
 		for _, e := range many {
-			fmt.Fprintln(os.Stderr, "jail-init: "+e.Error())
+			fmt.Fprintln(os.Stderr, "jail-init: "+event.Printable(e.Error()))
 		}
 	default:
-		fmt.Fprintln(os.Stderr, "jail-init: "+err.Error())
+		fmt.Fprintln(os.Stderr, "jail-init: "+event.Printable(err.Error())) // it may name what a tenant has named
 	}
 	return exitFailure
 }

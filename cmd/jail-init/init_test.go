@@ -1,15 +1,19 @@
 package main
 
 import (
+	"io"
 	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"jail/config"
 )
 
 // TestNothingIsPrepared: what one verb needs is not made at the start of all others, serve
@@ -60,4 +64,21 @@ func TestWrongOptions(t *testing.T) {
 	assert.NotContains(t, usageOf("help"), "ordinary user")
 	assert.Equal(t, imageUsage, usageOf("image"))
 	assert.Empty(t, usageOf("frob"))
+}
+
+// TestErrorsAreForATerminal: an error may name what a tenant has named.
+func TestErrorsAreForATerminal(t *testing.T) {
+	r, w, err := os.Pipe()
+	require.NoError(t, err)
+	defer r.Close()
+	was := os.Stderr
+	os.Stderr = w
+	one := report(&os.PathError{Op: "open", Path: "/home/\x1b]0;x\x07", Err: syscall.ENOENT})
+	many := report(config.Errors{{File: "x", Msg: "two\u009b2J"}})
+	os.Stderr = was
+	require.NoError(t, w.Close())
+	said, err := io.ReadAll(r)
+	require.NoError(t, err)
+	assert.Equal(t, []int{exitFailure, exitFailure}, []int{one, many})
+	assert.Equal(t, `jail-init: open /home/\x1b]0;x\a: no such file or directory`+"\n"+`jail-init: x: two\u009b2J`+"\n", string(said))
 }

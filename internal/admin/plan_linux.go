@@ -8,6 +8,7 @@ import (
 
 	"jail/config"
 	"jail/internal/control"
+	"jail/internal/event"
 	"jail/internal/inforce"
 	"jail/internal/jail"
 	"jail/internal/rootfs"
@@ -30,7 +31,7 @@ func Plan(opt Options, name string) int {
 		return 1
 	}
 	if err != nil {
-		fmt.Fprintf(opt.Stderr, "jail-init: %v\n", err)
+		fmt.Fprintf(opt.Stderr, "jail-init: %s\n", event.Printable(err.Error()))
 		return 1
 	}
 	e := reg.Explained

@@ -15,6 +15,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"jail/internal/event"
 	"jail/internal/record"
 	"jail/internal/recording"
 	"jail/internal/tty"
@@ -171,6 +172,7 @@ func Watch(opt Options, name string, plain bool) error {
 		}
 		done <- err
 	}()
+	var typed recording.Typed
 	for {
 		select {
 		case err := <-done:
@@ -182,7 +184,7 @@ func Watch(opt Options, name string, plain bool) error {
 		case c, ok := <-t.keys:
 			if !ok {
 				t.keys = nil
-			} else if c == 'q' || c == 3 || c == 4 {
+			} else if recording.Ends(typed.Key(c)) {
 				return nil
 			}
 		}
@@ -207,7 +209,7 @@ func printPlain(opt Options, info recording.Info, follow bool) error {
 		ev, err := r.Next()
 		switch {
 		case errors.Is(err, recording.ErrDamaged):
-			fmt.Fprintf(opt.Stderr, "jail-init: recording %s: %v\n", info.ID, err)
+			fmt.Fprintf(opt.Stderr, "jail-init: recording %s: %s\n", info.ID, event.Printable(err.Error()))
 			continue
 		case err == io.EOF:
 			return out.Flush()

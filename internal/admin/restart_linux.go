@@ -8,6 +8,7 @@ import (
 
 	"jail/internal/control"
 	"jail/internal/count"
+	"jail/internal/event"
 	"jail/internal/inforce"
 	"jail/internal/launch"
 )
@@ -42,7 +43,7 @@ func Old(opt Options) ([]string, error) {
 		switch {
 		case errors.Is(err, control.ErrNotRunning):
 		case err != nil:
-			fmt.Fprintf(opt.Stderr, "jail-init: %v\n", err)
+			fmt.Fprintf(opt.Stderr, "jail-init: %s\n", event.Printable(err.Error()))
 		default:
 			if c.Status.Build != build {
 				old = append(old, name)

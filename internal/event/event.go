@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"jail/internal/count"
 	"jail/internal/login"
@@ -149,3 +150,26 @@ func Quote(s string) string {
 	q := strconv.QuoteToASCII(s)
 	return strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
 }
+
+// Printable makes text safe for a terminal that may have a name or path from inside a jail in it, and
+// leaves it readable: what is not graphic, such as what begins an escape sequence or turns
+// the order of a line round, is as in a Go string literal. Line feeds stay.
+func Printable(s string) string {
+	if utf8.ValidString(s) && !strings.ContainsFunc(s, hidden) {
+		return s
+	}
+	var b strings.Builder
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		if hidden(r) || r == utf8.RuneError && n == 1 {
+			q := strconv.Quote(s[:n])
+			b.WriteString(q[1 : len(q)-1])
+		} else {
+			b.WriteString(s[:n])
+		}
+		s = s[n:]
+	}
+	return b.String()
+}
+
+func hidden(r rune) bool { return r != '\n' && !strconv.IsGraphic(r) }

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"jail/internal/authkeys"
+	"jail/internal/event"
 	"jail/internal/jail"
 	"jail/internal/keys"
 	"jail/internal/login"
@@ -98,19 +99,9 @@ func (r *root) asOwner(u *User, op string, lines []string) (*reply, error) {
 		return nil, fmt.Errorf("in %s inside, as its owner: %w", u.Home, err)
 	}
 	if rep.Error != "" {
-		return nil, fmt.Errorf("inside: %s", printable(rep.Error))
+		return nil, fmt.Errorf("inside: %s", event.Printable(rep.Error))
 	}
 	return &rep, nil
-}
-
-// printable keeps what a name inside says from reaching a terminal raw.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7F || r >= 0x80 && r < 0xA0 {
-			return '?'
-		}
-		return r
-	}, s)
 }
 
 type limited struct{ text bytes.Buffer }

@@ -17,6 +17,7 @@ import (
 
 	"jail/config"
 	"jail/internal/authkeys"
+	"jail/internal/event"
 	"jail/internal/jail"
 )
 
@@ -315,7 +316,7 @@ func (l *Login) adoption() string {
 // Steps says in a line each what is done for a plan, in order.
 func (p *Plan) Steps() []string {
 	var s []string
-	add := func(format string, args ...any) { s = append(s, fmt.Sprintf(format, args...)) }
+	add := func(format string, args ...any) { s = append(s, event.Printable(fmt.Sprintf(format, args...))) }
 	for i := range p.Logins {
 		l := &p.Logins[i]
 		if l.Adopted {

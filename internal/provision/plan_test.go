@@ -207,3 +207,28 @@ func fingerprintOf(t *testing.T, line string) string {
 	require.NoError(t, err)
 	return strings.Join(strings.Fields(out)[1:], " ")
 }
+
+// TestPlanIsForATerminal: what a tenant has in his passwd is nothing that a terminal obeys, where it
+// is said what is done for a login, or taken away.
+func TestPlanIsForATerminal(t *testing.T) {
+	w := testWorld()
+	w.tree = func(known) (*tree, error) {
+		return &tree{
+			passwd: []byte("root:x:0:0:::\nwork:x:2001:2001::/home/work\u009b2J\u009d0;x\u009c:/bin/\u202ehs\n"),
+			group:  []byte("root:x:0:\nwork:x:2001:\n"),
+			shells: []string{"/bin/sh"},
+		}, nil
+	}
+	w.home = func(known, string) (uint32, bool, error) { return 2001, true, nil }
+	p, err := makePlan(w, []Request{{Login: "work", Jail: "web"}})
+	require.NoError(t, err)
+	require.Equal(t, "/home/work\u009b2J\u009d0;x\u009c", p.Logins[0].Inside.Home)
+	p.Logins[0].Home = true
+	steps, removal := strings.Join(p.Steps(), "\n"), strings.Join(p.removal(true, true), "\n")
+	assert.Contains(t, steps, `is there: uid 2001, home /home/work\u009b2J\u009d0;x\u009c, shell /bin/\u202ehs`)
+	assert.Contains(t, removal, `home /home/work\u009b2J\u009d0;x\u009c inside is removed`)
+	for _, said := range []string{steps, removal} {
+		assert.NotContains(t, said, "\u009b")
+		assert.NotContains(t, said, "\u202e")
+	}
+}

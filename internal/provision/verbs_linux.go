@@ -18,6 +18,7 @@ import (
 
 	"jail/config"
 	"jail/internal/authkeys"
+	"jail/internal/event"
 	"jail/internal/inforce"
 	"jail/internal/jail"
 	"jail/internal/login"
@@ -55,7 +56,7 @@ func Remove(o Options, name string, purge, dry bool) error {
 	if last && l.Rootfs != "" {
 		fmt.Fprintf(o.Stdout, "jail %s had no other login and is out of the registry; its root directory %s stays\n", l.Jail, l.Rootfs)
 	} else if !purge && l.Rootfs != "" {
-		fmt.Fprintf(o.Stdout, "user %s inside %s stays, with his files\n", l.Inside.Name, l.Rootfs)
+		fmt.Fprintf(o.Stdout, "user %s inside %s stays, with his files\n", event.Printable(l.Inside.Name), l.Rootfs)
 	}
 	if s := stays(name); s != "" {
 		fmt.Fprintln(o.Stdout, s)
@@ -91,9 +92,9 @@ func (p *Plan) removal(last, purge bool) []string {
 		s = append(s, fmt.Sprintf("account %s of the host, uid %d, stays: it has a home of its own", l.Login, l.HostUID))
 	}
 	if purge {
-		s = append(s, fmt.Sprintf("user %s inside %s, uid %d, is removed", l.Inside.Name, l.Rootfs, l.Inside.UID))
+		s = append(s, fmt.Sprintf("user %s inside %s, uid %d, is removed", event.Printable(l.Inside.Name), l.Rootfs, l.Inside.UID))
 		if l.Home {
-			s = append(s, fmt.Sprintf("home %s inside is removed, with all that is in it", l.Inside.Home))
+			s = append(s, fmt.Sprintf("home %s inside is removed, with all that is in it", event.Printable(l.Inside.Home)))
 		}
 	}
 	return s
@@ -350,7 +351,7 @@ func (k *Keys) List() error {
 			for _, o := range key.Options {
 				options = append(options, o.Name)
 			}
-			fmt.Fprintf(k.o.Stdout, "%d\t%s\t%s\t%s\t%s\n", n, fingerprint(key.Blob), key.Type, dash(strings.Join(options, ",")), dash(printable(key.Comment)))
+			fmt.Fprintf(k.o.Stdout, "%d\t%s\t%s\t%s\t%s\n", n, fingerprint(key.Blob), key.Type, dash(strings.Join(options, ",")), dash(event.Printable(key.Comment)))
 		}
 		return true
 	})

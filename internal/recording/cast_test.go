@@ -130,14 +130,19 @@ func FuzzEvents(f *testing.F) {
 
 func TestPlain(t *testing.T) {
 	for text, want := range map[string]string{
-		"a\x1b[31mb\x1b[0m\r\n\tc":                       "ab\n\tc",
-		"\x1b]0;title\x07x\x1b]52;c;Zm9v\x1b\\y":         "xy",
-		"\x1bPq#0;2\x1b\\z\x1b(B.":                       "z.",
-		"\x1b]0;never ends":                              "",
-		"\x08\x07\x00\x7f\u009b31mä€\u0090q\u009c.":      "ä€.",
-		"\x1b[\x1b[31mx\x1b\x1b[1my":                     "xy",
-		"\x1b]x\x1b]y\x1b\\z":                            "z",
-		"rm \u202efr-\u202c x\u2066y\u2069\u200f\u061cع": "rm fr- xyع",
+		"a\x1b[31mb\x1b[0m\r\n\tc":                        "ab\n\tc",
+		"\x1b]0;title\x07x\x1b]52;c;Zm9v\x1b\\y":          "xy",
+		"\x1bPq#0;2\x1b\\z\x1b(B.":                        "z.",
+		"\x1b]0;never ends":                               "",
+		"\x08\x07\x00\x7f\u009b31mä€\u0090q\u009c.":       "ä€.",
+		"\x1b[\x1b[31mx\x1b\x1b[1my":                      "xy",
+		"\x1b]x\x1b]y\x1b\\z":                             "z",
+		"\x1b]x\x1b[0mseen\x1bPx\x18seen":                 "seenseen",
+		"\x1b[1\x1aseen\x1b[1ä\x1bäseen":                  "seenääseen",
+		"\x1b[1\n2mx\x1b\n[my":                            "\nx\ny",
+		"\x1b_" + strings.Repeat("x", 4096) + "seen":      "seen",
+		"\u0090" + strings.Repeat("x", 4096) + "\x07seen": "seen",
+		"rm \u202efr-\u202c x\u2066y\u2069\u200f\u061cع":  "rm fr- xyع",
 	} {
 		var p Plain
 		assert.Equal(t, want, string(p.Append(nil, text)), "%q", text)
@@ -148,6 +153,60 @@ func TestPlain(t *testing.T) {
 		}
 		assert.Equal(t, want, string(one), "%q in pieces", text)
 	}
+}
+
+// TestTyped: of what a terminal says by itself nothing is a key, and what is typed after it is one.
+func TestTyped(t *testing.T) {
+	for said, want := range map[string]string{
+		"q 0n":                                             "q 0n",
+		"\x1b[C\x1b[D\x1bOC\x1bOD":                         string([]byte{keyRight, keyLeft, keyRight, keyLeft}),
+		"\x1bq":                                            "q",
+		"\x1b\x1b[C":                                       string([]byte{keyRight}),
+		"\x1b[Aq\x1b[1;5Cq\x1b[15~q":                       "qqq",
+		"\x1b[?62;1;6cn\x1b[0nn":                           "nn",     // what it is, how it is
+		"\x1b[20;10R\x1b[?20;10Rq":                         "q",      // where the cursor is
+		"\x1b[>0;136;0cq":                                  "q",      // its version
+		"\x1bP>|term q0n\x1b\\q":                           "q",      // by name
+		"\x1bP1$r0 q\x1b\\q":                               "q",      // the shape of the cursor
+		"\x1b]lq 0n\x1b\\q":                                "q",      // the title
+		"\x1b]10;rgb:0000/n\x07q":                          "q",      // a colour
+		"\x1b]52;c;cTBu\x1bq":                              "q",      // what ends a string that has no end
+		"\x1b_Gi=1;q\x1b\\q":                               "q",      // pictures
+		"\x1b[?0u\x1b[?1;2$yq":                             "q",      // modes
+		"\x1b[8;20;100t\x1b[Iq\x1b[Oq":                     "qq",     // size, focus
+		"\x1b[<0;10;20Mq\x1b[0;10;20Mq":                    "qq",     // mice
+		"\x1b[Mqqqq\x1b[M !!0":                             "q0",     // without an end
+		"\u009b0nq\u009dq\u009cq":                          "qq",     // in 8 bits
+		"\x9b0nq\x90q\x9cq":                                "qq",     //
+		"пРÐйqЛ€qq😀0\xc2q\xe2q":                            "qqq0qq", // characters
+		"\x1b[113u\x1b[113;1:1u\x1b[113;1:3u\x1b[48:41;1u": "qq0",
+		"\x1b[99;5u\x1b[100;5:2u\x1b[27;5;99~\x1b[99;6u\x1b[300u\x1b[27;5;300~": "\x03\x04\x03",
+		"\x1b]x\x03\x1b[1\x04q":                    "\x03\x04q",
+		"\x1b[1\x18q\x1b]1\x1aq":                   "qq",
+		"\x1b[" + strings.Repeat("1", 1000) + "uq": "q",
+	} {
+		var k Typed
+		var keys []byte
+		for i := range len(said) {
+			if c := k.Key(said[i]); c != 0 {
+				keys = append(keys, c)
+			}
+		}
+		assert.Equal(t, want, string(keys), "%q", said)
+	}
+}
+
+func FuzzTyped(f *testing.F) {
+	f.Add("\x1b[113;5u\x1b[Mabc\x1b]x\x07")
+	f.Fuzz(func(t *testing.T, said string) {
+		var k Typed
+		for i := range len(said) {
+			k.Key(said[i])
+			require.LessOrEqual(t, len(k.params), maxParams+1)
+		}
+		require.Equal(t, byte(ctrlC), k.Key(ctrlC), "one can always leave")
+		require.Equal(t, byte('q'), k.Key('q'))
+	})
 }
 
 func FuzzPlain(f *testing.F) {
@@ -211,6 +270,7 @@ func TestPlay(t *testing.T) {
 		"paused, two by hand":    {0, " ..q", 101, "ab", 10},
 		"paused and forward":     {0, " lll ", 101, "abcd", 25},
 		"what is no key":         {0, "x\x1b[A\x1bz", 101, "abcd", 40},
+		"what the terminal says": {0, "\x1bPq0\x1b\\", 101, "abcd", 40},
 	} {
 		printed, clock := play(t, c.speed, c.typed, c.at)
 		assert.Equal(t, c.want, printed, claim)

@@ -23,7 +23,7 @@ type Player struct {
 
 	speed  float64
 	paused bool
-	escape int // bytes of an arrow key that have come
+	typed  Typed
 	said   map[string]bool
 }
 
@@ -38,8 +38,11 @@ const (
 const clear = "\x1bc"
 
 // Leave is what undoes most of what a recording may have done to a terminal when it ends in the
-// middle: the alternate screen, colours, mouse, bracketed paste, a hidden cursor.
-const Leave = "\x1b[?1049l\x1b[0m\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?1l\x1b>\x1b[?25h"
+// middle: a sequence that has no end (CAN), VT52's ways, the alternate screen, a locked keyboard, one that tells of its
+// keys by number, the mouse and the focus, bracketed paste, drawing that waits, other characters, and what DECSTR resets;
+// colours and a hidden cursor by themselves, for terminals without DECSTR.
+const Leave = "\x18\x1b<\x1b[?1049l\x1b[2l\x1b[>4m\x1b[=0u\x1b[?9l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1004l\x1b[?1006l\x1b[?2004l\x1b[?2026l" +
+	"\x1b[!p\x1b(B\x0f\x1b[0m\x1b[4l\x1b[?7h\x1b[?1l\x1b>\x1b[?25h"
 
 var errQuit = errors.New("quit")
 
@@ -159,29 +162,15 @@ func (p *Player) wait(at, until time.Duration) (time.Duration, error) {
 	}
 }
 
+// Ends reports whether a key (Typed) says that nothing more is to be shown.
+func Ends(key byte) bool { return key == 'q' || key == ctrlC || key == ctrlD }
+
 // key does what a key says, and returns what is left to do.
 func (p *Player) key(c byte) byte {
-	switch {
-	case c == 0x1b:
-		p.escape = 1
-		return 0
-	case p.escape == 1 && (c == '[' || c == 'O'):
-		p.escape = 2
-		return 0
-	case p.escape == 2:
-		p.escape = 0
-		switch c {
-		case 'C':
-			return '>'
-		case 'D':
-			return '<'
-		}
-		return 0
-	}
-	p.escape = 0
-	switch c {
-	case 'q', 3, 4: // ^C, ^D
+	if c = p.typed.Key(c); Ends(c) {
 		return 'q'
+	}
+	switch c {
 	case ' ':
 		p.paused = !p.paused
 	case '+':
@@ -190,9 +179,9 @@ func (p *Player) key(c byte) byte {
 		p.speed = max(p.speed/2, slowest)
 	case '.', 'n':
 		return 'n'
-	case 'l':
+	case 'l', keyRight:
 		return '>'
-	case 'h':
+	case 'h', keyLeft:
 		return '<'
 	case '0':
 		return '0'
