@@ -551,7 +551,7 @@ func TestExampleLoads(t *testing.T) {
 	assert.Equal(t, "webmaster", bob.JailName)
 	for _, j := range reg.Jails {
 		// People begin with what is there: a key's command= that runs git is to hold.
-		assert.False(t, environ.Accepted([]byte("GIT_CONFIG_COUNT=1"), j.EnvAccept), "%s: %v", j.Name, j.EnvAccept)
+		assert.False(t, environ.Enters([]byte("GIT_CONFIG_COUNT=1"), j.EnvAccept), "%s: %v", j.Name, j.EnvAccept)
 	}
 }
 

@@ -197,7 +197,7 @@ func (s *session) prepare(env []string) int {
 	accept := s.accept(env)
 	for _, e := range env {
 		b := sys.Bytes(e)
-		if (environ.Allowed(b) || environ.Accepted(b, accept)) && len(b) <= wire.MaxString && len(s.req.Env) < len(s.env) {
+		if environ.Enters(b, accept) && len(b) <= wire.MaxString && len(s.req.Env) < len(s.env) {
 			s.req.Env = append(s.req.Env, b)
 		}
 	}

@@ -106,13 +106,9 @@ func ValidPattern(s string) bool {
 	return s != "" && len(s) <= maxName && stars <= maxStars
 }
 
-// Accepted reports whether entry, NAME=VALUE, is let in by one of the patterns.
-func Accepted(entry []byte, patterns []string) bool {
-	if len(patterns) == 0 {
-		return false
-	}
-	name := Name(entry)
-	if name == nil || reservedName(name) || catalogues(name, entry) {
+// accepted reports whether a name is let in by one of the patterns.
+func accepted(name []byte, patterns []string) bool {
+	if len(patterns) == 0 || reservedName(name) {
 		return false
 	}
 	for _, p := range patterns {

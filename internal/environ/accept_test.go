@@ -14,11 +14,11 @@ func TestAccepted(t *testing.T) {
 		"FOO=1": true, "FOOD=1": false, "FO=1": false, "BAR_X=1": true, "BAR_=1": true, "BAR=1": false,
 		"STUFF=1": true, "ANY=1": false,
 		"SSH_AUTH_SOCK=/x": false, "SHELL=/x": false, "LD_PRELOAD=/x": false, "BASH_ENV=/x": false, "BASH_FUNC_x%%=1": false,
-		"PATH=/x": false, "HOME=/x": false, "MOTD_SHOWN=1": false, "FOO": false, "=1": false, "": false, "F;O=1": false,
+		"PATH=/x": false, "HOME=/x": false, "FOO": false, "=1": false, "": false, "F;O=1": false,
 	} {
-		assert.Equal(t, want, Accepted([]byte(entry), patterns), "%q", entry)
+		assert.Equal(t, want, Enters([]byte(entry), patterns), "%q", entry)
 	}
-	assert.False(t, Accepted([]byte("FOO=1"), nil))
+	assert.False(t, Enters([]byte("FOO=1"), nil))
 	// As sshd's match_pattern has them.
 	for _, row := range []struct {
 		pattern, name string
@@ -31,9 +31,10 @@ func TestAccepted(t *testing.T) {
 	} {
 		assert.Equal(t, row.want, matches(row.pattern, []byte(row.name)), "%s %s", row.pattern, row.name)
 	}
-	assert.False(t, Accepted([]byte("SSH_TOKEN=1"), []string{"*_TOKEN"}), "a reserved name, whatever the pattern")
-	assert.True(t, Accepted([]byte("LANGUAGE=de:en"), []string{"LANG*"}))
-	assert.False(t, Accepted([]byte("LANGUAGE=/tmp/x"), []string{"LANG*"}), "a path to catalogues")
+	assert.False(t, Enters([]byte("SSH_TOKEN=1"), []string{"*_TOKEN"}), "a reserved name, whatever the pattern")
+	assert.False(t, accepted([]byte(MotdShown), []string{"MOTD_*"}))
+	assert.True(t, Enters([]byte("LANGUAGE=de:en"), []string{"LANG*"}))
+	assert.False(t, Enters([]byte("LANGUAGE=/tmp/x"), []string{"LANG*"}), "a path to catalogues")
 }
 
 func TestReserved(t *testing.T) {
@@ -86,7 +87,7 @@ func FuzzAccept(f *testing.F) {
 				require.True(t, Reserved(p), "%s %s", p, name)
 			}
 		}
-		if Accepted(entry, patterns) {
+		if Enters(entry, patterns) {
 			require.False(t, strings.HasPrefix(string(entry), "LD_"))
 			require.NotEmpty(t, Name(entry))
 		}

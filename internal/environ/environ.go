@@ -31,12 +31,18 @@ func Name(entry []byte) []byte {
 	return nil
 }
 
-// Allowed reports whether entry, NAME=VALUE, may enter a jail.
-func Allowed(entry []byte) bool {
+// Enters reports whether entry, NAME=VALUE, may enter a jail: because it always may, or
+// because one of the patterns lets it in.
+func Enters(entry []byte, patterns []string) bool {
 	name := Name(entry)
 	if name == nil || catalogues(name, entry) {
 		return false
 	}
+	return always(name) || accepted(name, patterns)
+}
+
+// always reports whether a name is on the list.
+func always(name []byte) bool {
 	for _, a := range allowed {
 		if n := len(a) - 1; a[n] == '*' {
 			if len(name) > n && string(name[:n]) == a[:n] {

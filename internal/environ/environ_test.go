@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestAllowed(t *testing.T) {
+func TestEnters(t *testing.T) {
 	for claim, c := range map[string]struct {
 		entry string
 		want  bool
@@ -30,6 +30,6 @@ func TestAllowed(t *testing.T) {
 		"the original command stays outside": {"SSH_ORIGINAL_COMMAND=id", false},
 		"the host's agent socket as well":    {"SSH_AUTH_SOCK=/tmp/x", false},
 	} {
-		assert.Equal(t, c.want, Allowed([]byte(c.entry)), claim)
+		assert.Equal(t, c.want, Enters([]byte(c.entry), nil), claim)
 	}
 }

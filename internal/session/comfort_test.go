@@ -333,7 +333,8 @@ func motdOf(j *Jail, terminal bool, flags uint16, args []string, env ...string) 
 	for _, a := range args {
 		s.Req.Args = append(s.Req.Args, cbytes(a))
 	}
-	return string(j.greeting(s, someone()))
+	j.welcome(s, someone(), "pts/0", new(Started))
+	return string(s.Child.Greeting)
 }
 
 func TestMotd(t *testing.T) {

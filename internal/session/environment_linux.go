@@ -14,7 +14,7 @@ func (j *Jail) environment(s *Slot, u *passwd.Entry, ttyName string, f *Forward)
 	s.env = s.env[:0]
 	for _, e := range s.Req.Env {
 		switch name := environ.Name(e); {
-		case !environ.Allowed(e) && !environ.Accepted(e, j.EnvAccept):
+		case !environ.Enters(e, j.EnvAccept):
 		case string(name) == environ.MotdShown, isConnection(name):
 		case string(name) == "TERM" && ttyName == "":
 		default:
@@ -37,7 +37,7 @@ func (j *Jail) environment(s *Slot, u *passwd.Entry, ttyName string, f *Forward)
 	}
 	j.ownEnvironment(s)
 	for _, e := range s.Req.Env {
-		if environ.Allowed(e) && isConnection(environ.Name(e)) {
+		if isConnection(environ.Name(e)) {
 			s.set(e)
 		}
 	}

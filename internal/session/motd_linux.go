@@ -3,7 +3,6 @@ package session
 import (
 	"bytes"
 
-	"jail/internal/environ"
 	"jail/internal/passwd"
 	"jail/internal/sys"
 	"jail/internal/wire"
@@ -26,7 +25,7 @@ var motdFiles = [...]string{"/etc/motd", "/run/motd", "/usr/lib/motd"}
 // session is opened before the terminal, with which the last login is looked up).
 func (j *Jail) greeting(s *Slot, u *passwd.Entry) []byte {
 	r := &s.Req
-	if r.Flags&wire.FlagLogin == 0 || len(r.Args) > 0 || r.Stdio[1] != wire.StdioTTY || !isLogin(r) || j.hush(u) {
+	if r.Flags&wire.FlagLogin == 0 || len(r.Args) > 0 || r.Stdio[1] != wire.StdioTTY || j.hush(u) {
 		return nil
 	}
 	start := len(s.arena)
@@ -38,16 +37,6 @@ func (j *Jail) greeting(s *Slot, u *passwd.Entry) []byte {
 	}
 	s.arena = j.lastLogin(s.arena, s, u)
 	return s.arena[start:len(s.arena):len(s.arena)]
-}
-
-// isLogin reports whether sshd, or login on a console, has started this session.
-func isLogin(r *wire.Request) bool {
-	for _, e := range r.Env {
-		if name := environ.Name(e); string(name) == "SSH_CONNECTION" || string(name) == environ.MotdShown {
-			return true
-		}
-	}
-	return false
 }
 
 // hush reports whether the user wants to see nothing. As in sshd it is enough that

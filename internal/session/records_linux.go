@@ -70,12 +70,8 @@ func appendLastlog(dst []byte, line, host string, now syscall.Timeval) []byte {
 	return dst
 }
 
-// record has the session's child record a login on a terminal that sshd, or login on a
-// console, has begun.
-func (j *Jail) record(s *Slot, u *passwd.Entry, line string) bool {
-	if !isLogin(&s.Req) {
-		return false
-	}
+// record has the session's child record a login on a terminal.
+func (j *Jail) record(s *Slot, u *passwd.Entry, line string) {
 	var now syscall.Timeval
 	_ = syscall.Gettimeofday(&now)
 	host := clientHost(&s.Req)
@@ -87,7 +83,6 @@ func (j *Jail) record(s *Slot, u *passwd.Entry, line string) bool {
 		s.records[1] = appendLastlog(s.records[1][:0], line, host, now)
 		c.Records[1] = sys.Record{Path: s.cstr(lastlogFile), Offset: int64(u.UID) * lastlogSize, Data: s.records[1], PID: -1}
 	}
-	return true
 }
 
 // Logout returns a child that records the end of a login and ends itself; nil where

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"syscall"
 
+	"jail/internal/environ"
 	"jail/internal/login"
 	"jail/internal/passwd"
 	"jail/internal/sys"
@@ -347,12 +348,7 @@ func (j *Jail) prepare(s *Slot, p *plan, line string, st *Started) {
 		ttyName = "/dev/" + line
 	}
 	j.environment(s, user, ttyName, &st.Forward)
-	if line != "" {
-		c.Greeting = j.greeting(s, user)
-		if !s.proven && j.record(s, user, line) {
-			st.Login.Line = line
-		}
-	}
+	j.welcome(s, user, line, st)
 	c.Argv, c.Envp = s.argv, s.envp
 	c.ExecMsg = s.bytes(p.program, ": ")
 	c.FailMsg = failMsg
@@ -368,6 +364,28 @@ func (j *Jail) prepare(s *Slot, p *plan, line string, st *Started) {
 	c.SetCred, c.KeepGroups = true, j.NoSetgroups
 	c.UID, c.GID = user.UID, user.GID
 	c.LoginProc = j.Proc
+}
+
+// welcome gives a login on a terminal what it begins with, and has it recorded.
+func (j *Jail) welcome(s *Slot, u *passwd.Entry, line string, st *Started) {
+	if line == "" || !isLogin(&s.Req) {
+		return
+	}
+	s.Child.Greeting = j.greeting(s, u)
+	if !s.proven {
+		j.record(s, u, line)
+		st.Login.Line = line
+	}
+}
+
+// isLogin reports whether sshd, or login on a console, has started this session.
+func isLogin(r *wire.Request) bool {
+	for _, e := range r.Env {
+		if name := environ.Name(e); string(name) == "SSH_CONNECTION" || string(name) == environ.MotdShown {
+			return true
+		}
+	}
+	return false
 }
 
 // failMsg begins what a client is told whose session is a process already, but cannot be
