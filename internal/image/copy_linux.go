@@ -29,13 +29,13 @@ func (s *Store) Copy(ref, to string) (id string, err error) {
 		return "", fmt.Errorf("%s is there already; a copy is made where nothing is", to)
 	}
 	dir, base := filepath.Split(to)
-	// What a copy that was killed has left.
+	// What copies that were killed have left.
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return "", err
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), "."+base+copyMark) {
+		if strings.HasPrefix(e.Name(), ".") && strings.Contains(e.Name(), copyMark) {
 			_ = imagestore.RemoveUnlocked(filepath.Join(dir, e.Name()))
 		}
 	}
@@ -49,23 +49,17 @@ func (s *Store) Copy(ref, to string) (id string, err error) {
 		return "", err
 	}
 	defer from.Close()
-	fresh, err := os.MkdirTemp(dir, "."+base+copyMark)
+	into, err := imagestore.MakeLocked(dir, "."+base+copyMark)
 	if err != nil {
 		return "", err
 	}
+	fresh := into.Name()
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, os.RemoveAll(fresh))
 		}
 	}()
-	into, err := os.Open(fresh)
-	if err != nil {
-		return "", err
-	}
 	defer into.Close()
-	if err := unix.Flock(int(into.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return "", err
-	}
 	// cp follows no link of the image's (-a) and knows hard links, holes, attributes and
 	// FIFOs; nobody else changes either tree.
 	cmd := exec.Command("cp", "-a", "--reflink=auto", "--", from.Name()+"/.", fresh)

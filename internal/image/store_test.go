@@ -3,6 +3,8 @@ package image
 import (
 	"os"
 	"path/filepath"
+	"strconv"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -108,6 +110,17 @@ func TestPins(t *testing.T) {
 		_, err = s.Remove("deb/" + id)
 		assert.ErrorContains(t, err, says)
 	}
+	// A pin that was not written whole is none, and what it was to replace is there.
+	half := filepath.Join(s.Dir(), "deb", ids[2]+".pins", ".alice")
+	require.NoError(t, os.WriteFile(half, nil, 0o600))
+	assert.Equal(t, "in use", states(t, s)["deb/"+ids[2]])
+	require.NoError(t, os.Remove(half))
+	require.NoError(t, os.MkdirAll(filepath.Join(half, "x"), 0o700))
+	_, err = s.Pin("deb/"+ids[2], "alice", "/elsewhere", func(string) error { return nil })
+	require.Error(t, err)
+	assert.Equal(t, "in use", states(t, s)["deb/"+ids[2]])
+	require.NoError(t, os.RemoveAll(half))
+
 	runs = false
 	gone, err = s.Prune("")
 	require.NoError(t, err)
@@ -174,6 +187,32 @@ func TestPrune(t *testing.T) {
 	assert.ErrorContains(t, err, "there is no image a")
 }
 
+// TestPruneWhatWasKilled: whatever a verb was at that was killed, prune removes what it has left, and the
+// directory of a name that has nothing else.
+func TestPruneWhatWasKilled(t *testing.T) {
+	s := store(t)
+	ids := three(t, s, "deb")
+	for _, name := range []string{"deb", "never"} {
+		for _, left := range []string{".new-1/etc", ".old-20010101-000000/etc", "20010101-000000.pins"} {
+			require.NoError(t, os.MkdirAll(filepath.Join(s.Dir(), name, left), 0o700))
+		}
+		for _, left := range []string{"20010101-000000.about", "20010101-000000.pins/alice", ".link-20010101-000000"} {
+			require.NoError(t, os.WriteFile(filepath.Join(s.Dir(), name, left), nil, 0o600))
+		}
+	}
+	assert.Len(t, states(t, s), 3, "none of it is an image")
+	gone, err := s.Prune("")
+	require.NoError(t, err)
+	assert.Len(t, gone, 2)
+	names, err := filepath.Glob(s.Dir() + "/*/*")
+	require.NoError(t, err)
+	hidden, err := filepath.Glob(s.Dir() + "/*/.*")
+	require.NoError(t, err)
+	at := filepath.Join(s.Dir(), "deb")
+	assert.Equal(t, []string{at + "/" + ids[2], at + "/" + ids[2] + ".about", at + "/current"}, append(names, hidden...))
+	assert.NoDirExists(t, filepath.Join(s.Dir(), "never"))
+}
+
 // TestMountedInAnImage: to remove an image would remove what somebody has mounted there.
 func TestMountedInAnImage(t *testing.T) {
 	s := store(t)
@@ -203,8 +242,9 @@ func TestCopy(t *testing.T) {
 	require.NoError(t, s.Import(job(t, "deb", archiveOf(t, dir("."), dir("bin"), su, hard("bin/su2", "bin/su"), link("out", "/etc"), other('6', "fifo")))))
 	at := t.TempDir()
 	to := filepath.Join(at, "deb")
-	// What a copy that was killed has left goes, what another works at stays.
+	// What copies that were killed have left goes, whatever they were to be, and what another works at stays.
 	require.NoError(t, os.MkdirAll(filepath.Join(at, ".deb"+copyMark+"1/etc"), 0o755))
+	require.NoError(t, os.MkdirAll(filepath.Join(at, ".other"+copyMark+"3/etc"), 0o755))
 	require.NoError(t, os.MkdirAll(filepath.Join(at, ".deb"+copyMark+"2/etc"), 0o755))
 	busy, err := os.Open(filepath.Join(at, ".deb"+copyMark+"2"))
 	require.NoError(t, err)
@@ -230,6 +270,46 @@ func TestCopy(t *testing.T) {
 	assert.ErrorContains(t, err, "there is no image other")
 	_, err = s.Copy("deb", filepath.Join(at, "nowhere/deb"))
 	assert.ErrorContains(t, err, "no such file or directory")
+}
+
+// TestCopiesAtOnce: no copy takes what another has just begun for what one has left.
+func TestCopiesAtOnce(t *testing.T) {
+	s := store(t)
+	require.NoError(t, s.Import(job(t, "deb", archiveOf(t, dir("."), file("x", "x")))))
+	at := t.TempDir()
+	done := make(chan struct{})
+	var sweeping sync.WaitGroup
+	sweeping.Go(func() { // as the beginning of a copy does, without end
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				left, _ := filepath.Glob(at + "/.*" + copyMark + "*")
+				for _, p := range left {
+					_ = imagestore.RemoveUnlocked(p)
+				}
+			}
+		}
+	})
+	for range 1000 {
+		f, err := imagestore.MakeLocked(at, ".deb"+copyMark)
+		require.NoError(t, err)
+		assert.DirExists(t, f.Name())
+		require.NoError(t, os.Remove(f.Name()))
+		f.Close()
+	}
+	for i := range 5 {
+		to := filepath.Join(at, strconv.Itoa(i))
+		_, err := s.Copy("deb", to)
+		require.NoError(t, err)
+		assert.FileExists(t, filepath.Join(to, "x"))
+	}
+	close(done)
+	sweeping.Wait()
+	left, err := os.ReadDir(at)
+	require.NoError(t, err)
+	assert.Len(t, left, 5)
 }
 
 // TestCopyToAFullDisk leaves nothing.

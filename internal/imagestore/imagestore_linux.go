@@ -218,6 +218,9 @@ func (s *Store) needed(name, id string) (pinned, running bool, by string) {
 		return !errors.Is(err, fs.ErrNotExist), false, ""
 	}
 	for _, e := range list {
+		if strings.HasPrefix(e.Name(), ".") { // not whole yet, and no jail's
+			continue
+		}
 		state, err := os.ReadFile(filepath.Join(dir, e.Name()))
 		if err != nil || !filepath.IsAbs(string(state)) { // cut off, when the machine stopped
 			pinned, by = true, e.Name()
@@ -265,12 +268,20 @@ func (s *Store) Pin(ref, jail, state string, before func(image string) error) (r
 	return root, nil
 }
 
-// replace writes a file, unless that is what is in it.
+// replace writes a file whole or not at all, unless that is what is in it. The store is locked.
 func replace(path, text string) error {
 	if old, err := os.ReadFile(path); err == nil && string(old) == text {
 		return nil
 	}
-	return os.WriteFile(path, []byte(text), 0o600)
+	fresh := filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
+	err := os.WriteFile(fresh, []byte(text), 0o600)
+	if err == nil {
+		err = os.Rename(fresh, path)
+	}
+	if err != nil {
+		_ = os.Remove(fresh)
+	}
+	return err
 }
 
 // open opens the directory of an image and locks it, without waiting: unix.LOCK_SH to use
@@ -282,22 +293,23 @@ func (s *Store) open(name, id string, how int) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		err = flock(f, how|unix.LOCK_NB)
-		var open, there unix.Stat_t
-		if err == nil {
-			err = unix.Fstat(int(f.Fd()), &open)
-		}
-		if err != nil {
+		if err = flock(f, how|unix.LOCK_NB); err != nil {
 			f.Close()
 			return nil, &os.PathError{Op: "lock", Path: path, Err: err}
 		}
 		// It may have been removed before it was locked.
-		if unix.Lstat(path, &there) == nil && there.Ino == open.Ino && there.Dev == open.Dev {
+		if there(f, path) {
 			return f, nil
 		}
 		f.Close()
 	}
 	return nil, &os.PathError{Op: "open", Path: path, Err: unix.EAGAIN}
+}
+
+// there reports whether an open directory is the one at path.
+func there(f *os.File, path string) bool {
+	var open, now unix.Stat_t
+	return unix.Fstat(int(f.Fd()), &open) == nil && unix.Lstat(path, &now) == nil && now.Ino == open.Ino && now.Dev == open.Dev
 }
 
 // Open opens the image that ref names, NAME or NAME/ID, and holds it until the file is
@@ -527,7 +539,11 @@ func (s *Store) Prune(name string) ([]Image, error) {
 		gone, err = s.retire(list)
 	}
 	unlock()
-	return list[:len(gone)], errors.Join(err, dispose(gone))
+	err = errors.Join(err, dispose(gone))
+	for _, n := range names {
+		s.tidy(n) // an import that was killed was to be its first
+	}
+	return list[:len(gone)], err
 }
 
 // Unnamed is a directory of the store that is no image: not yet, or no more. It is locked.
@@ -593,10 +609,33 @@ func (s *Store) sweep(name string) {
 			_ = RemoveUnlocked(path)
 		case strings.HasPrefix(e.Name(), linkPrefix):
 			_ = os.Remove(path)
-		case strings.HasSuffix(e.Name(), about):
-			if _, err := os.Lstat(strings.TrimSuffix(path, about)); errors.Is(err, fs.ErrNotExist) {
-				_ = os.Remove(path)
+		case strings.HasSuffix(e.Name(), about), strings.HasSuffix(e.Name(), pins):
+			if _, err := os.Lstat(strings.TrimSuffix(path, filepath.Ext(path))); errors.Is(err, fs.ErrNotExist) {
+				_ = os.RemoveAll(path)
 			}
+		}
+	}
+}
+
+// MakeLocked makes a directory in dir whose name begins with prefix, and opens and locks it.
+func MakeLocked(dir, prefix string) (*os.File, error) {
+	for {
+		path, err := os.MkdirTemp(dir, prefix)
+		if err != nil {
+			return nil, err
+		}
+		f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
+		if err == nil {
+			if err = flock(f, unix.LOCK_EX|unix.LOCK_NB); err == nil {
+				if there(f, path) {
+					return f, nil
+				}
+			}
+			f.Close()
+		}
+		// Who removes what is not locked came first.
+		if err != nil && err != unix.EWOULDBLOCK && !errors.Is(err, fs.ErrNotExist) {
+			return nil, errors.Join(err, os.Remove(path))
 		}
 	}
 }
