@@ -117,6 +117,23 @@ func TestBased(t *testing.T) {
 	}
 }
 
+// TestHomeHalfMade: a start that was killed while it made a home, or that found the disk full, leaves
+// the next one nothing to take for the home.
+func TestHomeHalfMade(t *testing.T) {
+	spec := newBased(t, jail.PersistHome, true)
+	mustStart(t, spec).stop()
+	homes := filepath.Join(spec.Source.State, "home")
+	half := filepath.Join(homes, ".alice.new")
+	require.NoError(t, os.Rename(filepath.Join(homes, "alice"), half))
+	require.NoError(t, os.Chown(half, 0, 0))
+	require.NoError(t, os.Truncate(filepath.Join(half, ".profile"), 3))
+	require.NoError(t, os.Chown(filepath.Join(half, ".profile"), 0, 0))
+	j := mustStart(t, spec)
+	assert.Empty(t, j.notes())
+	assert.Equal(t, "# skel\nalice:alice:644\n", j.out("cat .profile; stat -c %U:%G:%a .profile"))
+	assert.Equal(t, ".\n..\nalice\n", j.out("ls -a /home"))
+}
+
 // withRoot starts the jail anew, so that sessions are uid 0 inside, which no registry
 // allows.
 func (j *testJail) withRoot() *testJail {

@@ -229,10 +229,9 @@ func (b *builder) home(id *wire.Identity) error {
 		if err != nil {
 			continue
 		}
+		// Half of it may be there, of a start that was killed or that found the disk full.
+		_ = sys.Unlinkat(home, name, 0)
 		fd, err := sys.Openat2Mode(home, name, syscall.O_CREAT|syscall.O_EXCL|syscall.O_WRONLY|syscall.O_NOFOLLOW, 0o644, beneath)
-		if err == syscall.EEXIST {
-			continue
-		}
 		if err != nil {
 			return err
 		}
