@@ -248,7 +248,7 @@ func TestAddAndRemove(t *testing.T) {
 	assert.Contains(t, r.stdout, "11 more are made and not tried")
 	assert.Equal(t, result{stdout: "pupil11\n50011\n"}, as("pupil11", "id -un; id -u"))
 	r = jailVerb(t, "other\nnewbie\n", "add", "--csv", "-", "--jail", "deb")
-	assert.Contains(t, r.stderr, "newbie: the host has an account of that name")
+	assert.Contains(t, r.stderr, "newbie: is in the registry already, in jail deb; jail key newbie add FILE ")
 	assert.NotContains(t, contents("/etc/passwd"), "other:", "all of a list or none")
 	for name := range strings.FieldsSeq(names.String()) {
 		require.Zero(t, jailVerb(t, "", "rm", name, "--purge").status)
@@ -262,6 +262,14 @@ func TestAddAndRemove(t *testing.T) {
 	require.Zero(t, r.status, "%+v", r)
 	assert.Contains(t, r.stdout, debianRoot+" stays")
 	sameState(t, before, "")
+
+	// A new jail of a template.
+	require.NoError(t, os.WriteFile(registryPath, []byte("version = 1\n[template.t]\nhostname = \"of-t\"\n"), 0o644))
+	r = jailVerb(t, "", "add", "newbie", "--rootfs", debianRoot, "--template", "t", "--key", keyFile+".pub")
+	require.Zero(t, r.status, "%+v", r)
+	assert.Equal(t, result{stdout: "of-t\n"}, as("newbie", "hostname"))
+	require.Zero(t, jailVerb(t, "", "rm", "newbie", "--purge").status)
+	sameState(t, before, "of a template")
 }
 
 // outcomes are those of the steps of one examination, by step.
@@ -295,6 +303,9 @@ func TestAddLeavesNothing(t *testing.T) {
 		"no jail":                {[]string{"newbie"}, "there is no jail newbie"},
 		"no root directory":      {[]string{"newbie", "--rootfs", "/srv/nowhere"}, "/srv/nowhere"},
 		"not a root directory":   {[]string{"newbie", "--rootfs", "/srv/people"}, "has no account files"},
+		"no template":            {[]string{"newbie", "--rootfs", debianRoot, "--template", "none"}, "template"},
+		"no person":              {[]string{"daemon", "--rootfs", debianRoot}, "a system account's name on the host"},
+		"an image's name":        {[]string{"newbie", "--rootfs", "debian"}, "jail image copy"},
 		"a wrong option":         {[]string{"newbie", "--rotfs", debianRoot}, "add: there is no option --rotfs; jail-init help add shows what it takes"},
 		"a user of the system's": {[]string{"www-data2", "--jail", "deb", "--rootfs", "/"}, "rootfs"},
 	} {

@@ -18,6 +18,7 @@ import (
 	"jail/config"
 	"jail/internal/admin"
 	"jail/internal/control"
+	"jail/internal/count"
 	"jail/internal/jail"
 	"jail/internal/provision"
 	"jail/internal/tty"
@@ -25,11 +26,12 @@ import (
 
 const provisionUsage = `    setup [--undo] [--dry-run]
                               make the host ready: group, sshd's block, service
-    add LOGIN [--jail NAME] [--rootfs DIR] [--uid N] [--key FILE|-] [--password] [--dry-run]
+    add LOGIN [--jail NAME] [--rootfs DIR [--template NAME]] [--uid N]
+        [--key FILE|-] [--password] [--dry-run]
                               make a login: account, user inside, registry, key; try it
-    add --csv FILE|- [--jail NAME] [--rootfs DIR] [--dry-run]
+    add --csv FILE|- [--jail NAME] [--rootfs DIR [--template NAME]] [--dry-run]
                               make many: lines of LOGIN[,UID[,KEY]]
-    add --from-group GROUP [--jail NAME] [--rootfs DIR] [--dry-run]
+    add --from-group GROUP [--jail NAME] [--rootfs DIR [--template NAME]] [--dry-run]
                               a jail for the accounts of a group of the host's that have none
     rm LOGIN [--purge] [--dry-run]
                               take a login away; --purge takes the user inside, too
@@ -114,6 +116,7 @@ func (c *common) add(args []string) error {
 	fs.Var(&uid, "uid", "")
 	name := fs.String("jail", "", "")
 	rootfs := fs.String("rootfs", "", "")
+	template := fs.String("template", "", "")
 	key := fs.String("key", "", "")
 	list := fs.String("csv", "", "")
 	group := fs.String("from-group", "", "")
@@ -126,9 +129,9 @@ func (c *common) add(args []string) error {
 	var requests []provision.Request
 	switch {
 	case *group != "" && (*list != "" || len(names) > 0 || uid.set || *key != "" || *password):
-		return usageError("add --from-group takes --jail, --rootfs and --dry-run only; who they are the group says")
+		return usageError("add --from-group takes --jail, --rootfs, --template and --dry-run only; who they are the group says")
 	case *list != "" && (len(names) > 0 || uid.set || *key != "" || *password):
-		return usageError("add --csv takes --jail, --rootfs and --dry-run only; the file has the rest")
+		return usageError("add --csv takes --jail, --rootfs, --template and --dry-run only; the file has the rest")
 	case *list == "" && *group == "" && len(names) != 1:
 		return usageError("add takes one login, --csv FILE or --from-group GROUP; jail-init help add shows all")
 	case *password && *key == "-":
@@ -149,10 +152,10 @@ func (c *common) add(args []string) error {
 			return err
 		}
 		for i := range requests {
-			requests[i].Jail, requests[i].Rootfs = *name, *rootfs
+			requests[i].Jail, requests[i].Rootfs, requests[i].Template = *name, *rootfs, *template
 		}
 	} else {
-		r := provision.Request{Login: names[0], Jail: *name, UID: uid.value, Rootfs: *rootfs}
+		r := provision.Request{Login: names[0], Jail: *name, UID: uid.value, Rootfs: *rootfs, Template: *template}
 		if *key != "" {
 			if r.Keys, err = provision.ReadKeys(*key, os.Stdin); err != nil {
 				return err
@@ -172,7 +175,7 @@ func (c *common) add(args []string) error {
 		return err
 	}
 	if many {
-		fmt.Printf("%d logins are made\n", made)
+		fmt.Println(count.Of(made, "login is made", "logins are made"))
 		return nil
 	}
 	r := &requests[0]
@@ -194,7 +197,7 @@ func readGroup(group string) ([]provision.Request, error) {
 		return nil, err
 	}
 	if len(ghosts) > 0 {
-		fmt.Fprintf(os.Stderr, "jail-init: group %s has %d members that are no accounts, and are passed over: %.200s\n", group, len(ghosts), strings.Join(ghosts, ", "))
+		fmt.Fprintf(os.Stderr, "jail-init: group %s has %s, passed over: %.200s\n", group, count.Of(len(ghosts), "member that is no account", "members that are no accounts"), strings.Join(ghosts, ", "))
 	}
 	if len(found) == 0 {
 		return nil, fmt.Errorf("group %s has no accounts; where a directory does not list accounts, only those that the group itself lists are found", group)

@@ -167,6 +167,17 @@ func hasName(text []byte, name string) bool {
 	return false
 }
 
+// isSystem reports whether passwd(5) text has an account of that name with a uid below min.
+func isSystem(text []byte, name string, min uint32) bool {
+	for line := range bytes.Lines(text) {
+		if f := bytes.Split(line, []byte(":")); len(f) > 2 && string(f[0]) == name {
+			uid, err := strconv.ParseUint(string(f[2]), 10, 32)
+			return err == nil && uint32(uid) < min
+		}
+	}
+	return false
+}
+
 // The lines of a user in the account files of a root file system. The password is the
 // host's matter; * is none, and locks nothing (shadow(5)).
 func (u *User) passwdLine() string {

@@ -11,6 +11,7 @@ package provision
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -38,6 +39,8 @@ type Request struct {
 	Keys []string
 	// Rootfs is the root directory of a jail that is not in the registry yet.
 	Rootfs string
+	// Template is one of the registry's, for what a jail that is not in it yet does not say itself; "" is none.
+	Template string
 	// Password is the account's, "" for none. No plan has it.
 	Password string
 	// Host is the account of the host that the login is, where it is there; nil makes one.
@@ -66,6 +69,7 @@ type Login struct {
 	Jail     string
 	Rootfs   string
 	NewJail  bool
+	Template string `json:",omitempty"`
 	File     string // of the registry, "" if the login is in none
 	Inside   User
 	// User and Home say that the user inside and his home are made by this run, or go with
@@ -188,17 +192,19 @@ func (w *world) plan(r *Request, trees map[string]*tree, frees map[string]*free,
 	if !jail.ValidName(name) {
 		return Login{}, fmt.Errorf("%.40q is no name of a jail", name)
 	}
+	if in, ok := w.logins[r.Login]; ok {
+		return Login{}, fmt.Errorf("is in the registry already, in jail %s; jail key %[2]s add FILE gives it a key, jail rm %[2]s takes it away", in, r.Login)
+	}
 	switch {
 	case r.Host != nil && (r.Host.UID < w.host.uidMin || !jail.ValidID(r.Host.UID)):
 		return Login{}, fmt.Errorf("uid %d is root's or a system account's, whom no jail can hold; take it out of the group", r.Host.UID)
 	case r.Host != nil:
+	case isSystem(w.host.passwd, r.Login, w.host.uidMin):
+		return Login{}, errors.New("is root's or a system account's name on the host, whom no jail can hold; choose another")
 	case hasName(w.host.passwd, r.Login):
 		return Login{}, errors.New("the host has an account of that name; choose another, or give that one a jail: jail add --from-group, or [[match]] in the registry, jail.toml(5)")
 	case hasName(w.host.group, r.Login):
 		return Login{}, errors.New("the host has a group of that name; choose another")
-	}
-	if in, ok := w.logins[r.Login]; ok {
-		return Login{}, fmt.Errorf("is in the registry already, in jail %s", in)
 	}
 	k, ok := w.jails[name]
 	if ok && k.rootfs == "" {
@@ -207,16 +213,28 @@ func (w *world) plan(r *Request, trees map[string]*tree, frees map[string]*free,
 	if ok && r.Rootfs != "" && r.Rootfs != k.rootfs {
 		return Login{}, fmt.Errorf("jail %s is in the registry with the root directory %s; leave --rootfs out", name, k.rootfs)
 	}
+	if ok && r.Template != "" {
+		return Login{}, fmt.Errorf("jail %s is in the registry, and what it has of a template is said there (jail edit %[1]s); leave --template out", name)
+	}
 	if !ok {
-		if r.Rootfs == "" {
+		switch {
+		case r.Rootfs == "":
 			return Login{}, fmt.Errorf("there is no jail %s: name one with --jail, or give the root directory of a new one with --rootfs", name)
+		case r.Rootfs == "host":
+			return Login{}, errors.New("--rootfs host: a cage of the host is around the home of an account that is there: useradd -m, and [[match]] in the registry, jail.toml(5)")
+		case !filepath.IsAbs(r.Rootfs):
+			return Login{}, fmt.Errorf("--rootfs %s: must be the absolute path of a root directory; jail image copy NAME DIR makes one of an image", r.Rootfs)
+		case r.Template != "" && !jail.ValidName(r.Template):
+			return Login{}, fmt.Errorf("--template %.40q: is no name of a template", r.Template)
 		}
-		if !filepath.IsAbs(r.Rootfs) {
-			return Login{}, fmt.Errorf("--rootfs %s: must be an absolute path", r.Rootfs)
+		for _, there := range w.jails {
+			if there.rootfs == filepath.Clean(r.Rootfs) {
+				return Login{}, fmt.Errorf("--rootfs %s: is jail %s's; --jail %[2]s has the login land there", r.Rootfs, there.jail)
+			}
 		}
 		k = known{jail: name, file: filepath.Join(w.dir, name+".toml"), rootfs: filepath.Clean(r.Rootfs)}
 	}
-	l := Login{Login: r.Login, Jail: name, Rootfs: k.rootfs, File: k.file, NewJail: !ok, Account: r.Host == nil, Shell: w.shell}
+	l := Login{Login: r.Login, Jail: name, Rootfs: k.rootfs, File: k.file, NewJail: !ok, Template: r.Template, Account: r.Host == nil, Shell: w.shell}
 	if a := r.Host; a != nil {
 		l.Adopted = true
 		l.Joined = !w.host.isIn(Group, r.Login, a.GID)
@@ -237,7 +255,9 @@ func (w *world) plan(r *Request, trees map[string]*tree, frees map[string]*free,
 	t := trees[k.rootfs]
 	if t == nil {
 		var err error
-		if t, err = w.tree(k); err != nil {
+		if t, err = w.tree(k); errors.Is(err, fs.ErrNotExist) && !ok {
+			return Login{}, fmt.Errorf("--rootfs %s: is not there; jail image import and jail image copy make one", k.rootfs)
+		} else if err != nil {
 			return Login{}, fmt.Errorf("root directory %s: %w", k.rootfs, err)
 		}
 		trees[k.rootfs] = t
@@ -333,6 +353,9 @@ func (p *Plan) Steps() []string {
 		what := ""
 		if l.NewJail && !slices.ContainsFunc(p.Logins[:i], func(o Login) bool { return o.Jail == l.Jail }) {
 			what = ", a new jail in " + l.Rootfs
+			if l.Template != "" {
+				what += ", of template " + l.Template
+			}
 		}
 		add("%s: login %s lands in jail %s as uid %d%s", l.File, l.Login, l.Jail, l.Inside.UID, what)
 	}

@@ -3,6 +3,7 @@ package provision
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"testing"
 
@@ -21,8 +22,11 @@ func testWorld() *world {
 		jails:  map[string]known{"web": {"web", "/etc/jail/jail.toml", "/w"}},
 		logins: map[string]string{"gone": "web"},
 		tree: func(k known) (*tree, error) {
-			if k.rootfs == "/empty" {
+			switch k.rootfs {
+			case "/empty":
 				return nil, errAccounts
+			case "/nowhere":
+				return nil, fs.ErrNotExist
 			}
 			return &tree{
 				passwd: []byte("root:x:0:0:::\nwork:x:2001:2001::/home/work:/bin/zsh\ngames:x:5:60:::\n"),
@@ -80,24 +84,30 @@ func TestPlan(t *testing.T) {
 
 func TestPlanRefuses(t *testing.T) {
 	for says, r := range map[string]Request{
-		"is no login name":                         {Login: "Alice"},
-		"the host has an account of that name":     {Login: "ann", Jail: "web"},
-		"the host has a group of that name":        {Login: "jailed", Jail: "web"},
-		"is in the registry already, in jail web":  {Login: "gone", Jail: "web"},
-		"there is no jail alice":                   {Login: "alice"},
-		"must be an absolute path":                 {Login: "alice", Rootfs: "srv"},
-		"leave --rootfs out":                       {Login: "alice", Jail: "web", Rootfs: "/srv"},
-		"has no account files of its own":          {Login: "alice", Rootfs: "/empty"},
-		"--uid 999: must be 1000 or more":          {Login: "alice", Jail: "web", UID: 999},
-		"--uid 1001: an account of the host":       {Login: "alice", Jail: "web", UID: 1001},
-		"a group inside has the id 1003":           {Login: "alice", Jail: "web", UID: 1003},
-		"a group inside is called staff":           {Login: "staff", Jail: "web"},
-		"which is no person's":                     {Login: "games", Jail: "web"},
-		"/home/left inside belongs to uid 4711":    {Login: "left", Jail: "web"},
-		"\"../x\" is no name of a jail":            {Login: "alice", Jail: "../x"},
-		"key \"ssh-ed25519 AAAA\"":                 {Login: "alice", Jail: "web", Keys: []string{"ssh-ed25519 AAAA"}},
-		`"x; rm -rf /" is no name of a jail`:       {Login: "alice", Jail: "x; rm -rf /"},
-		`"root:x\n": is no login name: a lower-ca`: {Login: "root:x\n"},
+		"is no login name":                     {Login: "Alice"},
+		"the host has an account of that name": {Login: "ann", Jail: "web"},
+		"the host has a group of that name":    {Login: "jailed", Jail: "web"},
+		"is in the registry already, in jail web; jail key gone add FILE gives it a key, jail rm gone takes it away": {Login: "gone", Jail: "web"},
+		"is root's or a system account's name":      {Login: "root", Jail: "web"},
+		"cage of the host is around the home":       {Login: "alice", Rootfs: "host"},
+		"--rootfs /w/: is jail web's; --jail web ":  {Login: "alice", Rootfs: "/w/"},
+		"leave --template out":                      {Login: "alice", Jail: "web", Template: "t"},
+		"is no name of a template":                  {Login: "alice", Rootfs: "/srv", Template: "[x"},
+		"/nowhere: is not there; jail image import": {Login: "alice", Rootfs: "/nowhere"},
+		"there is no jail alice":                    {Login: "alice"},
+		"must be the absolute path of a root":       {Login: "alice", Rootfs: "srv"},
+		"leave --rootfs out":                        {Login: "alice", Jail: "web", Rootfs: "/srv"},
+		"has no account files of its own":           {Login: "alice", Rootfs: "/empty"},
+		"--uid 999: must be 1000 or more":           {Login: "alice", Jail: "web", UID: 999},
+		"--uid 1001: an account of the host":        {Login: "alice", Jail: "web", UID: 1001},
+		"a group inside has the id 1003":            {Login: "alice", Jail: "web", UID: 1003},
+		"a group inside is called staff":            {Login: "staff", Jail: "web"},
+		"which is no person's":                      {Login: "games", Jail: "web"},
+		"/home/left inside belongs to uid 4711":     {Login: "left", Jail: "web"},
+		"\"../x\" is no name of a jail":             {Login: "alice", Jail: "../x"},
+		"key \"ssh-ed25519 AAAA\"":                  {Login: "alice", Jail: "web", Keys: []string{"ssh-ed25519 AAAA"}},
+		`"x; rm -rf /" is no name of a jail`:        {Login: "alice", Jail: "x; rm -rf /"},
+		`"root:x\n": is no login name: a lower-ca`:  {Login: "root:x\n"},
 	} {
 		p, err := makePlan(testWorld(), []Request{{Login: "fine", Jail: "web"}, r})
 		assert.ErrorContains(t, err, says)

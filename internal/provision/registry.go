@@ -26,9 +26,13 @@ func (e entry) line() string {
 }
 
 // newFile is the drop-in of a new jail.
-func newFile(name, rootfs string, logins []entry) string {
+func newFile(name, rootfs, template string, logins []entry) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%sversion = 1\n\n[jail.%s]\nrootfs = %s\n\n[jail.%s.users]\n", mark, name, quote(rootfs), name)
+	fmt.Fprintf(&b, "%sversion = 1\n\n[jail.%s]\nrootfs = %s\n", mark, name, quote(rootfs))
+	if template != "" {
+		fmt.Fprintf(&b, "template = %s\n", quote(template))
+	}
+	fmt.Fprintf(&b, "\n[jail.%s.users]\n", name)
 	for _, e := range logins {
 		b.WriteString(e.line())
 	}

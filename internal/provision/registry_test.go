@@ -13,7 +13,8 @@ import (
 )
 
 func TestNewFileIsARegistry(t *testing.T) {
-	text := newFile("web", `/srv/a "quoted" \ place`, []entry{{"alice", 2001}, {"bob", 2002}})
+	assert.Contains(t, newFile("web", "/w", "student", nil), "[jail.web]\nrootfs = \"/w\"\ntemplate = \"student\"\n\n[jail.web.users]\n")
+	text := newFile("web", `/srv/a "quoted" \ place`, "", []entry{{"alice", 2001}, {"bob", 2002}})
 	assert.True(t, ours(text, "web"))
 	assert.False(t, ours(text, "other"))
 	assert.False(t, ours(text+"\n[jail.other]\n", "web"), "somebody has added a jail")

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"jail/config"
+	"jail/internal/count"
 	"jail/internal/inforce"
 	"jail/internal/jail"
 	"jail/internal/rootpath"
@@ -98,7 +99,7 @@ func Add(ctx context.Context, o Options, requests []Request, dry bool) (made int
 	}
 	requests, there := w.passOver(requests)
 	if len(there) > 0 {
-		fmt.Fprintf(o.Stdout, "%d of them have a jail already, and stay as they are: %s\n", len(there), some(there))
+		fmt.Fprintf(o.Stdout, "%s: %s\n", count.Of(len(there), "of them has a jail already, and stays as it is", "of them have a jail already, and stay as they are"), some(there))
 		if len(requests) == 0 {
 			done()
 			return 0, nil
@@ -289,7 +290,7 @@ func (o *Options) register(p *Plan) error {
 		case text != "":
 			return fmt.Errorf("%s is there, and describes no jail %s; move it away", first.File, first.Jail)
 		default:
-			text = newFile(first.Jail, first.Rootfs, entries)
+			text = newFile(first.Jail, first.Rootfs, first.Template, entries)
 		}
 		if err := writeRegistry(first.File, text); err != nil {
 			return err
