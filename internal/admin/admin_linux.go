@@ -26,6 +26,7 @@ import (
 	"jail/internal/fdsock"
 	"jail/internal/inforce"
 	"jail/internal/jail"
+	"jail/internal/launch"
 	"jail/internal/quota"
 	"jail/internal/source"
 	"jail/internal/sys"
@@ -116,7 +117,8 @@ func (r *row) ask(opt Options) {
 }
 
 // PS prints the jails of the registry and those that run without one, or the one called
-// name, if that is not "", as a table, or as JSON.
+// name, if that is not "", as a table, or as JSON. Of one that runs it prints besides what keeps it running,
+// what it uses, and its limits.
 func PS(opt Options, name string, asJSON bool) error {
 	list, err := jails(opt, name)
 	if err != nil {
@@ -136,6 +138,7 @@ func PS(opt Options, name string, asJSON bool) error {
 		head += "\tPORTS\tLOOPBACK"
 	}
 	fmt.Fprintln(tw, head)
+	build, _ := launch.InstalledBuild()
 	for _, r := range list {
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s", r.name, r.state, r.pid, r.sessions, r.served)
 		if disk {
@@ -145,11 +148,22 @@ func PS(opt Options, name string, asJSON bool) error {
 		if network {
 			fmt.Fprintf(tw, "\t%s\t%s", r.ports, r.loopback)
 		}
-		if r.note != "" {
-			fmt.Fprintf(tw, "\t%s", r.note)
+		note := r.note
+		if note == "" && r.answered && build != "" && r.build != build {
+			note = "PID 1 is of another build: jail restart " + r.name
+		}
+		if note != "" {
+			fmt.Fprintf(tw, "\t%s", note)
 		}
 		fmt.Fprintln(tw)
 	}
+	if err := tw.Flush(); err != nil || name == "" || list[0].pid == "-" {
+		return err
+	}
+	spec, _ := find(opt, name)
+	tw = table(opt.Stdout)
+	fmt.Fprintln(tw)
+	describeAll(opt, list, func(string) *jail.Spec { return spec })[0].facts(tw)
 	return tw.Flush()
 }
 
@@ -263,7 +277,7 @@ func (d *diskUse) bytes() string {
 	case !d.kept:
 		return notKept
 	}
-	return fmt.Sprintf("%s of %s", size(d.Bytes), size(d.limit.Bytes))
+	return fmt.Sprintf("%s of %s", count.Size(d.Bytes), count.Size(d.limit.Bytes))
 }
 
 func (d *diskUse) files() string {

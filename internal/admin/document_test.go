@@ -11,6 +11,7 @@ import (
 
 	"jail/internal/needs"
 	"jail/internal/provision"
+	"jail/internal/record"
 	"jail/internal/recording"
 )
 
@@ -20,7 +21,7 @@ func TestJSONDocument(t *testing.T) {
 	text, err := os.ReadFile("../../docs/json.md")
 	require.NoError(t, err)
 	types := map[string]reflect.Type{
-		"sessions": reflect.TypeFor[sessionList](), "jails": reflect.TypeFor[jailList](), "page": reflect.TypeFor[jailPage](),
+		"sessions": reflect.TypeFor[sessionList](), "jails": reflect.TypeFor[jailList](), "page": reflect.TypeFor[jailPage](), "met": reflect.TypeFor[record.Met](),
 		"use": reflect.TypeFor[topList](), "one jail's use": reflect.TypeFor[topJail](),
 		"recordings": reflect.TypeFor[recordingList](), "recording": reflect.TypeFor[recording.Info](),
 		"report": reflect.TypeFor[report](), "finding": reflect.TypeFor[told](),

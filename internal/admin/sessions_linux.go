@@ -230,8 +230,19 @@ func from(c *record.Caller) string {
 	return plain(c.Address)
 }
 
-// how is what became of a session.
+// how is what became of a session, and which limits its jail has met meanwhile.
 func how(s *record.Session) string {
+	if len(s.LimitsMet) == 0 {
+		return ended(s)
+	}
+	met := make([]string, 0, len(s.LimitsMet))
+	for _, l := range s.LimitsMet {
+		met = append(met, plain(l))
+	}
+	return ended(s) + " (limits met: " + strings.Join(met, ", ") + ")"
+}
+
+func ended(s *record.Session) string {
 	switch {
 	case s.State == record.StateRefused:
 		text := "refused: " + plain(s.Reason)

@@ -20,6 +20,7 @@ import (
 	"jail/internal/needs"
 	"jail/internal/quota"
 	"jail/internal/record"
+	"jail/internal/usage"
 	"jail/internal/wire"
 )
 
@@ -52,12 +53,13 @@ func said(opt Options) (out, err string) {
 func TestHow(t *testing.T) {
 	three := 3
 	for want, s := range map[string]record.Session{
-		"status 3":      {State: record.StateEnded, Status: &three},
-		"signal 15":     {State: record.StateEnded, Signal: 15},
-		"out of memory": {State: record.StateEnded, Signal: 9, OutOfMemory: true},
-		"with its jail": {State: record.StateEnded, End: record.WithJail},
-		"nobody saw it": {State: record.StateEnded, End: record.Unseen},
-		"goes on":       {State: record.StateOpen},
+		"status 3":                          {State: record.StateEnded, Status: &three},
+		"signal 15":                         {State: record.StateEnded, Signal: 15},
+		"out of memory":                     {State: record.StateEnded, Signal: 9, OutOfMemory: true},
+		"with its jail":                     {State: record.StateEnded, End: record.WithJail},
+		"nobody saw it":                     {State: record.StateEnded, End: record.Unseen},
+		"goes on":                           {State: record.StateOpen},
+		`status 3 (limits met: pids, \x1b)`: {State: record.StateEnded, Status: &three, LimitsMet: []string{"pids", "\x1b"}},
 	} {
 		assert.Equal(t, want, how(&s))
 	}
@@ -127,24 +129,24 @@ func TestStatus(t *testing.T) {
 	assert.Equal(t, typ.NumField(), strings.Count(section, "\n| `"), "and no other")
 
 	r := &row{name: "web", state: "running", pid: strconv.Itoa(os.Getpid()), sessions: "2", served: "9", rootfs: "/srv/web", from: "-", build: "a", answered: true}
-	j := describe(r, nil, "b")
+	j := describe(r, nil, "b", nil)
 	assert.Equal(t, [4]any{"web", os.Getpid(), true, uint64(2)}, [4]any{j.Name, j.PID, *j.Old, *j.Sessions})
 	assert.Empty(t, j.From)
 	assert.Contains(t, j.Why, "sessions")
 	assert.Empty(t, j.Ports)
 	r.network(&jail.Network{ID: 1, OwnPorts: true, OwnLoopback: true, Ports: []jail.Ports{{First: 25, Last: 25, TCP: true}}})
-	j = describe(r, nil, "b")
+	j = describe(r, nil, "b", nil)
 	assert.Equal(t, [2]string{"25/tcp", "127.64.0.1"}, [2]string{j.Ports, j.Loopback})
 	assert.Nil(t, j.Disk)
 	assert.Zero(t, j.DiskLimit)
 	r.disk = &diskUse{quota.Limit{Bytes: 1 << 30, Files: 100}, quota.Use{Bytes: 5, Files: 6}, true}
-	j = describe(r, nil, "b")
+	j = describe(r, nil, "b", nil)
 	assert.Equal(t, [4]uint64{5, 1 << 30, 6, 100}, [4]uint64{*j.Disk, j.DiskLimit, *j.Files, j.FilesLimit})
 	r.disk.kept = false
-	j = describe(r, nil, "b")
+	j = describe(r, nil, "b", nil)
 	assert.True(t, j.Disk == nil && j.Files == nil && j.DiskLimit == 1<<30, "what is not kept is not said to be zero")
 	r.state, r.pid, r.sessions, r.answered = "stopped", "-", "-", false
-	j = describe(r, nil, "b")
+	j = describe(r, nil, "b", nil)
 	assert.Nil(t, j.Old)
 	assert.Nil(t, j.Sessions)
 	assert.Nil(t, j.Processes)
@@ -153,8 +155,34 @@ func TestStatus(t *testing.T) {
 	none := uint64(0)
 	assert.Equal(t, `processes without a session: 5 (\x1b[31m), 6 (), 7 () and 1 more`, why(&jailJSON{Sessions: &none}, hostile, nil))
 	assert.Equal(t, "nothing: it ends when it has been idle for 15m0s", why(&jailJSON{Sessions: &none}, nil, &jail.Spec{IdleTimeout: 15 * time.Minute}))
-	assert.Equal(t, "1.5 KiB", size(1536))
-	assert.Equal(t, "512.0 MiB", size(512<<20))
+}
+
+// TestLimitsThatAreMet: the page says of each how often and when last, also of one that the registry does
+// not name.
+func TestLimitsThatAreMet(t *testing.T) {
+	zone := time.Local
+	time.Local = time.UTC
+	defer func() { time.Local = zone }()
+	at := time.Date(2026, 11, 28, 3, 12, 0, 0, time.UTC)
+	met := []record.Met{{Limit: "pids", Value: 4096, Count: 12, Last: at}}
+	assert.Equal(t, "pids 4096 (met 12 times, last 2026-11-28 03:12:00)", limits(&jail.Limits{Pids: 4096}, met))
+	assert.Equal(t, "memory 1.0 GiB, pids 4096 (met 12 times, last 2026-11-28 03:12:00)", limits(&jail.Limits{MemoryBytes: 1 << 30}, met), "the default")
+	assert.Equal(t, "memory 1.0 GiB (met 1 time, last 2026-11-28 03:12:00), cpu 50%, disk 1.0 KiB, files 9",
+		limits(&jail.Limits{MemoryBytes: 1 << 30, CPUPercent: 50, DiskBytes: 1024, Files: 9}, []record.Met{{Limit: "memory", Count: 1, Last: at}}))
+	assert.Empty(t, limits(&jail.Limits{}, nil))
+	assert.Len(t, met, 1, "what it was given is as it was")
+
+	used := &usage.Usage{Processes: 3, CPU: 1500 * time.Millisecond, Memory: 5 << 20, Cgroup: true}
+	r := &row{name: "web", state: "running", pid: strconv.Itoa(os.Getpid()), sessions: "2", served: "9", build: "a", answered: true}
+	d := described{describe(r, nil, "b", used), r, &jail.Spec{Limits: jail.Limits{Pids: 4096}}, used}
+	d.LimitsMet, d.Why, d.Processes = met, "sessions", nil
+	var out strings.Builder
+	d.facts(&out)
+	assert.Equal(t, "runs because of\tsessions\nPID 1\t"+r.pid+", of another build than the installed one: jail restart web\nsessions\t2, and 9 since its start\n"+
+		"memory\t5.0 MiB\ncpu\t1.5s since its start\nlimits\tpids 4096 (met 12 times, last 2026-11-28 03:12:00)\n", out.String())
+	assert.Equal(t, [2]uint64{1500, 5 << 20}, [2]uint64{uint64(*d.CPU), *d.Memory})
+	used.Cgroup = false
+	assert.Nil(t, describe(r, nil, "b", used).Memory, "what processes share is in it once for each")
 }
 
 func TestLogs(t *testing.T) {

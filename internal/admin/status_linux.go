@@ -2,11 +2,14 @@ package admin
 
 import (
 	"fmt"
+	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"jail/internal/control"
+	"jail/internal/count"
 	"jail/internal/event"
 	"jail/internal/jail"
 	"jail/internal/launch"
@@ -40,6 +43,7 @@ type jailJSON struct {
 	// Processes are those besides PID 1.
 	Processes *int    `json:"processes,omitempty"`
 	Memory    *uint64 `json:"memory_bytes,omitempty"`
+	CPU       *int64  `json:"cpu_ms,omitempty"`
 	// Disk and Files are what it has of the limits, which are there where it has such; they
 	// are absent where the limits are not kept.
 	Disk       *uint64 `json:"disk_bytes,omitempty"`
@@ -54,10 +58,46 @@ type jailJSON struct {
 	Loopback string `json:"loopback,omitempty"`
 	// Why is what keeps it running.
 	Why string `json:"why,omitempty"`
+	// LimitsMet are the limits that it has met since it was started.
+	LimitsMet []record.Met `json:"limits_met,omitempty"`
 }
 
-// describe makes of a row what programs read. of is what the registry says, nil without.
-func describe(r *row, spec *jail.Spec, build string) jailJSON {
+// described is what describe makes of a row, and what else there is to know of it.
+type described struct {
+	jailJSON
+	row  *row
+	spec *jail.Spec // nil if the registry has none
+	used *usage.Usage
+}
+
+// describeAll describes the jails of a list. The registry is asked by spec.
+func describeAll(opt Options, rows []*row, spec func(name string) *jail.Spec) []described {
+	build, _ := launch.InstalledBuild()
+	first := map[string]int{}
+	for _, r := range rows {
+		if pid, err := strconv.Atoi(r.pid); err == nil {
+			first[r.name] = pid
+		}
+	}
+	used := usage.Places{}.Of(first)
+	list := make([]described, 0, len(rows))
+	for _, r := range rows {
+		d := described{row: r, spec: spec(r.name)}
+		if u, ok := used[r.name]; ok {
+			d.used = &u
+		}
+		d.jailJSON = describe(r, d.spec, build, d.used)
+		if d.PID != 0 || len(rows) == 1 { // all records of all jails are a long read
+			d.LimitsMet, _ = records(opt).Met(r.name)
+		}
+		list = append(list, d)
+	}
+	return list
+}
+
+// describe makes of a row what programs read. spec is what the registry says, and used what it uses; nil
+// without.
+func describe(r *row, spec *jail.Spec, build string, used *usage.Usage) jailJSON {
 	known := func(s string) string {
 		if s == "-" {
 			return ""
@@ -88,8 +128,11 @@ func describe(r *row, spec *jail.Spec, build string) jailJSON {
 	list := control.Processes(j.PID)
 	n := len(list)
 	j.Processes = &n
-	if u, ok := (usage.Places{}).OfCgroup(r.name, j.PID); ok {
-		j.Memory = &u.Memory
+	if used != nil {
+		ms := used.CPU.Milliseconds()
+		if j.CPU = &ms; used.Cgroup {
+			j.Memory = &used.Memory
+		}
 	}
 	j.Why = why(&j, list, spec)
 	return j
@@ -121,14 +164,14 @@ func why(j *jailJSON, list []control.Process, spec *jail.Spec) string {
 
 func printJails(opt Options, rows []*row) error {
 	list := jailList{Version: record.Version, Jails: []jailJSON{}}
-	build, _ := launch.InstalledBuild()
 	reg, _ := load(opt)
-	for _, r := range rows {
-		var spec *jail.Spec
-		if reg != nil {
-			spec = reg.Jail(r.name)
+	for _, d := range describeAll(opt, rows, func(name string) *jail.Spec {
+		if reg == nil {
+			return nil
 		}
-		list.Jails = append(list.Jails, describe(r, spec, build))
+		return reg.Jail(name)
+	}) {
+		list.Jails = append(list.Jails, d.jailJSON)
 	}
 	return printJSON(opt.Stdout, list)
 }
@@ -143,8 +186,8 @@ func Status(opt Options, name string, asJSON bool) error {
 		return err
 	}
 	spec, _ := find(opt, name)
-	build, _ := launch.InstalledBuild()
-	page := jailPage{Version: record.Version, Jail: describe(rows[0], spec, build), Events: []record.Entry{}}
+	is := describeAll(opt, rows, func(string) *jail.Spec { return spec })[0]
+	page := jailPage{Version: record.Version, Jail: is.jailJSON, Events: []record.Entry{}}
 	open, err := sessions(opt, []string{name}, func(s *record.Session) bool { return s.State == record.StateOpen })
 	if err != nil {
 		return err
@@ -159,41 +202,13 @@ func Status(opt Options, name string, asJSON bool) error {
 	if asJSON {
 		return printJSON(opt.Stdout, page)
 	}
-	j := &page.Jail
 	tw := table(opt.Stdout)
-	say := func(what, value string) {
-		if value != "" {
-			fmt.Fprintf(tw, "%s\t%s\n", what, value)
-		}
-	}
-	say("jail", j.Name)
-	say("state", j.State)
-	say("note", j.Note)
-	say("runs because of", j.Why)
-	if j.PID != 0 {
-		text := strconv.Itoa(j.PID)
-		switch {
-		case j.Old == nil:
-		case *j.Old:
-			text += ", of another build than the installed one: jail restart " + j.Name
-		default:
-			text += ", of the installed build"
-		}
-		say("PID 1", text)
-	}
-	if j.Sessions != nil && j.Served != nil {
-		say("sessions", fmt.Sprintf("%d, and %d since its start", *j.Sessions, *j.Served))
-	}
-	if j.Processes != nil {
-		say("processes", strconv.Itoa(*j.Processes))
-	}
-	if j.Memory != nil {
-		say("memory", size(*j.Memory))
-	}
-	say("disk", rows[0].disk.bytes())
-	say("files", rows[0].disk.files())
+	line := func(what, value string) { say(tw, what, value) }
+	line("jail", is.Name)
+	line("state", is.State)
+	line("note", is.Note)
+	is.facts(tw)
 	if spec != nil {
-		say("limits", limits(&spec.Limits))
 		var logins []string
 		for i := range spec.Logins {
 			if i == 10 {
@@ -202,10 +217,10 @@ func Status(opt Options, name string, asJSON bool) error {
 			}
 			logins = append(logins, spec.Logins[i].Name)
 		}
-		say("logins", strings.Join(logins, ", "))
+		line("logins", strings.Join(logins, ", "))
 	}
-	say("root", j.Root)
-	say("from", j.From)
+	line("root", is.Root)
+	line("from", is.From)
 	if err := tw.Flush(); err != nil {
 		return err
 	}
@@ -224,40 +239,85 @@ func Status(opt Options, name string, asJSON bool) error {
 	return nil
 }
 
-func limits(l *jail.Limits) string {
+// say prints one line of a page, unless there is nothing to say.
+func say(tw io.Writer, what, value string) {
+	if value != "" {
+		fmt.Fprintf(tw, "%s\t%s\n", what, value)
+	}
+}
+
+// facts prints what is known of a jail besides its line in the table of ps.
+func (d *described) facts(tw io.Writer) {
+	say(tw, "runs because of", d.Why)
+	if d.PID != 0 {
+		text := strconv.Itoa(d.PID)
+		switch {
+		case d.Old == nil:
+		case *d.Old:
+			text += ", of another build than the installed one: jail restart " + d.Name
+		default:
+			text += ", of the installed build"
+		}
+		say(tw, "PID 1", text)
+	}
+	if d.Sessions != nil && d.Served != nil {
+		say(tw, "sessions", fmt.Sprintf("%d, and %d since its start", *d.Sessions, *d.Served))
+	}
+	if d.Processes != nil {
+		say(tw, "processes", strconv.Itoa(*d.Processes))
+	}
+	if d.used != nil {
+		text := count.Size(d.used.Memory)
+		if !d.used.Cgroup {
+			text += ", of its processes"
+		}
+		say(tw, "memory", text)
+		say(tw, "cpu", d.used.CPU.String()+" since its start")
+	}
+	say(tw, "disk", d.row.disk.bytes())
+	say(tw, "files", d.row.disk.files())
+	var has jail.Limits
+	if d.spec != nil {
+		has = d.spec.Limits
+	}
+	say(tw, "limits", limits(&has, d.LimitsMet))
+}
+
+// limits are those that a jail has by the registry, and those that it has met.
+func limits(l *jail.Limits, met []record.Met) string {
 	var list []string
+	met = slices.Clone(met)
+	often := func(limit string) string {
+		i := slices.IndexFunc(met, func(m record.Met) bool { return m.Limit == limit })
+		if i < 0 {
+			return ""
+		}
+		m := met[i]
+		met = slices.Delete(met, i, i+1)
+		return fmt.Sprintf(" (met %s, last %s)", count.Of(m.Count, "time", "times"), clock(&m.Last))
+	}
 	if l.MemoryBytes > 0 {
-		list = append(list, "memory "+size(l.MemoryBytes))
+		list = append(list, "memory "+count.Size(l.MemoryBytes)+often("memory"))
 	}
 	if l.CPUPercent > 0 {
 		list = append(list, fmt.Sprintf("cpu %d%%", l.CPUPercent))
 	}
 	if l.Pids > 0 {
-		list = append(list, fmt.Sprintf("pids %d", l.Pids))
+		list = append(list, fmt.Sprintf("pids %d", l.Pids)+often("pids"))
 	}
 	if l.IOWeight > 0 {
 		list = append(list, fmt.Sprintf("io_weight %d", l.IOWeight))
 	}
 	if l.DiskBytes > 0 {
-		list = append(list, "disk "+size(l.DiskBytes))
+		list = append(list, "disk "+count.Size(l.DiskBytes)+often("disk"))
 	}
 	if l.Files > 0 {
-		list = append(list, fmt.Sprintf("files %d", l.Files))
+		list = append(list, fmt.Sprintf("files %d", l.Files)+often("files"))
+	}
+	for len(met) > 0 { // the default, or what was set while it ran
+		list = append(list, plain(record.LimitWords(met[0].Limit, met[0].Value))+often(met[0].Limit))
 	}
 	return strings.Join(list, ", ")
-}
-
-// size is a number of bytes for people.
-func size(n uint64) string {
-	const unit = 1024
-	if n < unit {
-		return strconv.FormatUint(n, 10) + " B"
-	}
-	x, i := float64(n)/unit, 0
-	for ; x >= unit && i < 3; i++ {
-		x /= unit
-	}
-	return fmt.Sprintf("%.1f %ciB", x, "KMGT"[i])
 }
 
 // Logs prints the records of a jail, or with "" those that are no jail's: the last n, or all
@@ -363,6 +423,9 @@ func entryLine(e *record.Entry) string {
 	}
 	if e.OutOfMemory {
 		add("end", "out-of-memory")
+	}
+	if e.Limit != "" {
+		text += " " + plain(record.LimitWords(e.Limit, e.Value))
 	}
 	add("end", e.End)
 	if e.OOM > 0 {

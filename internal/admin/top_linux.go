@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"jail/internal/control"
+	"jail/internal/count"
 	"jail/internal/tty"
 	"jail/internal/usage"
 )
@@ -144,7 +145,7 @@ func printTop(out io.Writer, list topList) error {
 	tw := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(tw, "JAIL\tPID\tSESSIONS\tPROCESSES\tCPU\tMEMORY\tBY")
 	for _, j := range list.Jails {
-		fmt.Fprintf(tw, "%s\t%d\t%d\t%d\t%.1f%%\t%s\t%s\n", j.Jail, j.PID, j.Sessions, j.Processes, j.CPU, size(j.Memory), j.From)
+		fmt.Fprintf(tw, "%s\t%d\t%d\t%d\t%.1f%%\t%s\t%s\n", j.Jail, j.PID, j.Sessions, j.Processes, j.CPU, count.Size(j.Memory), j.From)
 	}
 	return tw.Flush()
 }

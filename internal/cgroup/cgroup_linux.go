@@ -556,13 +556,7 @@ func (b *Base) OOMKills(name string) uint64 {
 		return 0
 	}
 	text, _ := os.ReadFile(filepath.Join(d.of(name), memoryEvents))
-	for line := range strings.Lines(string(text)) {
-		if n, ok := strings.CutPrefix(strings.TrimSpace(line), "oom_kill "); ok {
-			count, _ := strconv.ParseUint(n, 10, 64)
-			return count
-		}
-	}
-	return 0
+	return lineOf(text, "oom_kill ")
 }
 
 // RemoveFor removes the cgroup of a jail that has ended.

@@ -7,6 +7,7 @@
 package metrics
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,6 +46,7 @@ type jail struct {
 	failures uint64
 	ends     uint64
 	oom      uint64
+	met      map[string]uint64 // by limit
 }
 
 // kinds of sessions, of record.Entry; whatever else a jail says of its own is "other".
@@ -109,6 +111,8 @@ func (c *Counters) Entry(e *record.Entry) {
 		if j.running == 0 {
 			j.sessions = 0
 		}
+	case record.LimitMet:
+		j.met[e.Limit] += e.Count
 	case record.JailRefused:
 		j.failures++
 	}
@@ -118,7 +122,7 @@ func (c *Counters) jail(name string) *jail {
 	if j := c.jails[name]; j != nil {
 		return j
 	}
-	fresh := &jail{started: map[string]uint64{}}
+	fresh := &jail{started: map[string]uint64{}, met: map[string]uint64{}}
 	if len(c.jails) < MaxJails {
 		c.jails[name] = fresh
 		return fresh
@@ -183,6 +187,13 @@ var families = []family{
 	{"jail_start_failures_total", "counter", "Starts that failed.", perJail(func(j *jail) uint64 { return j.failures })},
 	{"jail_ends_total", "counter", "Ends of the jail, whatever the reason.", perJail(func(j *jail) uint64 { return j.ends })},
 	{"jail_oom_kills_total", "counter", "Processes the kernel has killed for want of memory, known when the jail has ended.", perJail(func(j *jail) uint64 { return j.oom })},
+	{"jail_limits_met_total", "counter", "How often the kernel has kept the jail to a limit, by which: pids, memory.", func(c *Counters, line func(uint64, ...string)) {
+		c.each(func(name string, j *jail) {
+			for _, limit := range slices.Sorted(maps.Keys(j.met)) {
+				line(j.met[limit], "jail", name, "limit", limit)
+			}
+		})
+	}},
 	{"jail_sessions", "gauge", "Sessions there are, as the jail's PID 1 tells.", perJail(func(j *jail) uint64 { return j.sessions })},
 	{"jail_sessions_started_total", "counter", "Sessions that have started, by kind: shell, command, sftp, exec, service, other.", func(c *Counters, line func(uint64, ...string)) {
 		c.each(func(name string, j *jail) {

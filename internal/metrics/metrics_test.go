@@ -50,6 +50,9 @@ func TestCounters(t *testing.T) {
 	tell(record.Entry{Event: record.SessionEnded, Jail: "web", Kind: "shell", OutOfMemory: true})
 	tell(record.Entry{Event: record.SessionRefused, Jail: "web", Count: 3})
 	tell(record.Entry{Event: record.SessionRefused, Jail: "web"})
+	tell(record.Entry{Event: record.LimitMet, Jail: "web", Limit: "pids", Count: 1})
+	tell(record.Entry{Event: record.LimitMet, Jail: "web", Limit: "memory", Count: 2})
+	tell(record.Entry{Event: record.LimitMet, Jail: "web", Limit: "pids", Count: 11})
 	for _, e := range []record.Event{record.RegistryTaken, record.RegistryTaken, record.RegistryFaulty, record.RegistryFailed} {
 		tell(record.Entry{Event: e})
 	}
@@ -68,6 +71,8 @@ jail_starts_total{jail="web"} 1
 jail_start_failures_total{jail="web"} 1
 jail_ends_total{jail="web"} 0
 jail_oom_kills_total{jail="web"} 0
+jail_limits_met_total{jail="web",limit="memory"} 2
+jail_limits_met_total{jail="web",limit="pids"} 12
 jail_sessions{jail="web"} 2
 jail_sessions_started_total{jail="web",kind="sftp"} 1
 jail_sessions_started_total{jail="web",kind="shell"} 2

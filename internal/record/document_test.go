@@ -13,7 +13,7 @@ import (
 )
 
 // events are all there are.
-var events = []Event{SessionStarted, SessionEnded, SessionRefused, JailStarted, JailFound, JailEnded, JailRefused, RegistryTaken, RegistryFaulty, RegistryFailed, Lost}
+var events = []Event{SessionStarted, SessionEnded, SessionRefused, JailStarted, JailFound, JailEnded, JailRefused, LimitMet, RegistryTaken, RegistryFaulty, RegistryFailed, Lost}
 
 // TestDocument: docs/records.md has every field with its type, and every event, and no
 // other.

@@ -35,6 +35,7 @@ const (
 	JailFound      Event = "jail-found" // it runs already; serve is new
 	JailEnded      Event = "jail-ended"
 	JailRefused    Event = "jail-refused" // it could not be started
+	LimitMet       Event = "limit-met"    // the kernel has refused the jail what is beyond a limit
 	RegistryTaken  Event = "registry-taken"
 	RegistryFaulty Event = "registry-faulty" // taken, but for what is out of service
 	RegistryFailed Event = "registry-refused"
@@ -83,7 +84,12 @@ type Entry struct {
 	Reason string `json:"reason,omitempty"`
 	// OOM is how many processes of a jail the kernel has killed for want of memory.
 	OOM uint64 `json:"oom_killed,omitempty"`
-	// Count is how many: connections refused, entries lost.
+	// Limit is what was met, as in the registry: pids or memory; Value what it is, in
+	// processes or bytes, 0 if that is not known.
+	Limit string `json:"limit,omitempty"`
+	Value uint64 `json:"value,omitempty"`
+	// Count is how many: connections refused, entries lost; how often a limit was met since the last
+	// entry that says so.
 	Count uint64 `json:"count,omitempty"`
 	// LateMillis is how long after the event it was told.
 	LateMillis int64 `json:"late_ms,omitempty"`

@@ -19,6 +19,7 @@ var MessageIDs = map[Event]string{
 	JailFound:      "e72e7c95b9e7456ebd65809c76dc7a12",
 	JailEnded:      "2d856eb8f85a4cb0ba25df3a1873380e",
 	JailRefused:    "676e06a1c3b240e5b9bcb1f07ff6d01e",
+	LimitMet:       "807a1d8c192d4483801b9ed542dfa0a0",
 	RegistryTaken:  "500f77015f3b49b0a7f6660c61b6c012",
 	RegistryFaulty: "bcf84912c0b24c0e89c5153d372ee92f",
 	RegistryFailed: "0ca0b9367fe34de4bfa526972ddba237",
@@ -40,7 +41,7 @@ func (e *Entry) priority() string {
 	switch e.Event {
 	case JailRefused, RegistryFailed:
 		return priErr
-	case RegistryFaulty, Lost:
+	case RegistryFaulty, LimitMet, Lost:
 		return priWarning
 	case JailEnded:
 		if e.OOM > 0 || e.Signal != 0 || e.Status != nil && *e.Status != 0 {

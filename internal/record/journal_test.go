@@ -41,7 +41,7 @@ func TestCatalog(t *testing.T) {
 	uid, status, ms := uint32(1), 2, int64(3)
 	full := Entry{
 		Version: 1, Time: noon, Event: "x", Jail: "x", Login: "x", Session: "x", Kind: "x", UID: &uid, PID: 1, TTY: "x", Caller: &Caller{Address: "x"},
-		Command: "x", Status: &status, Signal: 1, Millis: &ms, End: "x", Reason: "x", OOM: 1, Count: 1, LateMillis: 1, Init: &Init{1, 1, "x"},
+		Command: "x", Status: &status, Signal: 1, Millis: &ms, End: "x", Reason: "x", OOM: 1, Limit: "x", Value: 1, Count: 1, LateMillis: 1, Init: &Init{1, 1, "x"},
 	}
 	names := map[string]bool{}
 	for _, f := range full.Fields() {
@@ -106,12 +106,13 @@ func TestInTheJournal(t *testing.T) {
 	tell(run, "alice", started("k7qmw2ab"))
 	tell(run, "alice", ended("k7qmw2ab"))
 	tell(run, "alice", &event.Event{Kind: wire.EventRefused, At: noon, ID: id("k7qmw2ac"), HostUID: 7, Status: 126, Text: event.Quote("no\nPRIORITY=0\nJAIL_LOGIN=root")})
+	run.Met("memory", 1<<30, 3)
 	run.Ended(&event.End{Signal: syscall.SIGKILL, OOM: 2, Lived: time.Hour})
 	r.Registry(RegistryTaken, 0, "")
 	r.Close()
 	const common, session = "|SYSLOG_IDENTIFIER=jail-init|JAIL_TIME=2026-11-28T", "|SYSLOG_FACILITY=10" + "|SYSLOG_IDENTIFIER=jail-init|JAIL_TIME=2026-11-28T"
 	got := heard(t, fd)
-	require.Len(t, got, 6)
+	require.Len(t, got, 7)
 	assert.Regexp(t, `^MESSAGE=jail web started: pid \d+\|MESSAGE_ID=`+MessageIDs[JailStarted]+`\|PRIORITY=6\|SYSLOG_FACILITY=3\|SYSLOG_IDENTIFIER=jail-init\|JAIL_TIME=2026-11-28T12:00:00.000Z\|JAIL_EVENT=jail-started\|JAIL_NAME=web$`, got[0])
 	assert.Equal(t, []string{
 		"MESSAGE=jail web: session k7qmw2ab login alice started: shell, pts/3, pid 8|MESSAGE_ID=" + MessageIDs[SessionStarted] + "|PRIORITY=6" + session +
@@ -120,6 +121,8 @@ func TestInTheJournal(t *testing.T) {
 			"12:01:00.000Z|JAIL_EVENT=session-ended|JAIL_NAME=web|JAIL_LOGIN=alice|JAIL_SESSION=k7qmw2ab|JAIL_KIND=shell|JAIL_STATUS=3|JAIL_DURATION_MS=60000",
 		`MESSAGE=jail web: id=k7qmw2ac login=alice refused: no\nPRIORITY=0\nJAIL_LOGIN=root|MESSAGE_ID=` + MessageIDs[SessionRefused] + "|PRIORITY=5" + session +
 			`12:00:00.000Z|JAIL_EVENT=session-refused|JAIL_NAME=web|JAIL_LOGIN=alice|JAIL_SESSION=k7qmw2ac|JAIL_REASON=no\nPRIORITY=0\nJAIL_LOGIN=root`,
+		"MESSAGE=jail web: limit met: memory 1.0 GiB, 3 times|MESSAGE_ID=" + MessageIDs[LimitMet] + "|PRIORITY=4|SYSLOG_FACILITY=3" + common +
+			"12:00:00.000Z|JAIL_EVENT=limit-met|JAIL_NAME=web|JAIL_LIMIT=memory|JAIL_VALUE=1073741824|JAIL_COUNT=3",
 		"MESSAGE=jail web ended by signal 9 (killed) after 1h0m0s; for want of memory the kernel has killed processes in it, 2 in all|MESSAGE_ID=" + MessageIDs[JailEnded] + "|PRIORITY=4|SYSLOG_FACILITY=3" + common +
 			"12:00:00.000Z|JAIL_EVENT=jail-ended|JAIL_NAME=web|JAIL_SIGNAL=9|JAIL_DURATION_MS=3600000|JAIL_OOM_KILLED=2",
 		"MESSAGE=the registry is in force|MESSAGE_ID=" + MessageIDs[RegistryTaken] + "|PRIORITY=6|SYSLOG_FACILITY=3" + common + "12:00:00.000Z|JAIL_EVENT=registry-taken",

@@ -87,7 +87,9 @@ type Run struct {
 	r    *Recorder
 	jail string
 	init *Init
-	open map[login.ID]Entry // sessions; of the Recorder's goroutine alone
+	// Of the Recorder's goroutine alone.
+	open map[login.ID]Entry // sessions
+	met  map[string]uint64  // by limit, how often it was met
 
 	commands atomic.Pointer[jail.Commands] // what of them is recorded
 }
@@ -177,7 +179,7 @@ func (r *Recorder) Run(name string, pid int, found bool) *Run {
 	if r == nil {
 		return nil
 	}
-	u := &Run{r: r, jail: name, init: initOf(pid), open: map[login.ID]Entry{}}
+	u := &Run{r: r, jail: name, init: initOf(pid), open: map[login.ID]Entry{}, met: map[string]uint64{}}
 	e := Entry{Event: JailStarted, Init: u.init}
 	if found {
 		e.Event = JailFound
@@ -266,6 +268,33 @@ func (u *Run) told(name string, ev *event.Event) {
 		host = wire.NoLogin
 	}
 	u.r.queueUp(item{jail: u.jail, run: u, entry: e, host: host})
+}
+
+// Met records that the jail has met a limit, which is value: total times since it was started, of which
+// those that are recorded already are not recorded again, whoever did so.
+func (u *Run) Met(limit string, value, total uint64) {
+	if u == nil {
+		return
+	}
+	at := u.r.now().UTC().Truncate(time.Millisecond)
+	u.r.put(item{jail: u.jail, run: u, do: func() {
+		n := total - min(total, u.met[limit])
+		if n == 0 {
+			return
+		}
+		u.met[limit] = total
+		e := Entry{Time: at, Event: LimitMet, Jail: u.jail, Limit: limit, Value: value, Count: n}
+		u.r.mu.Lock()
+		each := u.r.each
+		u.r.mu.Unlock()
+		if each != nil {
+			each(&e)
+		}
+		if !u.r.InJournal() { // or it would be there twice
+			u.r.log(e.Words())
+		}
+		u.r.add(u.jail, &e)
+	}})
 }
 
 // Ended records how the jail has ended, and that its sessions have. It is called once,
@@ -370,7 +399,7 @@ func (r *Recorder) record(i *item) {
 		r.abandon(i.jail, r.load(i.jail))
 	case e.Event == JailFound:
 		if was := r.load(i.jail); was.init != nil && i.run.init != nil && *was.init == *i.run.init {
-			i.run.open = was.open
+			i.run.open, i.run.met = was.open, was.met
 		} else {
 			r.abandon(i.jail, was)
 		}
@@ -476,11 +505,12 @@ type life struct {
 	init *Init
 	over bool
 	open map[login.ID]Entry
+	met  map[string]uint64
 }
 
 // load reads it.
 func (r *Recorder) load(name string) life {
-	l := life{over: true, open: map[login.ID]Entry{}}
+	l := life{over: true, open: map[login.ID]Entry{}, met: map[string]uint64{}}
 	if e, ok := r.store.last(name); ok && e.Event == JailEnded {
 		return l
 	}
@@ -488,7 +518,11 @@ func (r *Recorder) load(name string) life {
 	_ = r.store.Read(name, func(e *Entry) bool {
 		switch e.Event {
 		case JailStarted, JailFound:
-			l.init, l.over = e.Init, false
+			if l.init, l.over = e.Init, false; e.Event == JailStarted {
+				clear(l.met)
+			}
+		case LimitMet:
+			l.met[e.Limit] += e.Count
 		case JailEnded:
 			l.init, l.over = nil, true
 			clear(l.open)

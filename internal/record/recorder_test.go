@@ -102,6 +102,62 @@ func TestALifeInTheRecords(t *testing.T) {
 	assert.Empty(t, log.all())
 }
 
+// TestLimitsMet: an entry has how often a limit was met since the last one, also where another
+// recorder wrote that; it is counted, and said in the log once.
+func TestLimitsMet(t *testing.T) {
+	s, log := Open(t.TempDir()), &said{}
+	r := recorder(s, log)
+	var told []uint64
+	r.Tell(func(e *Entry) {
+		if e.Event == LimitMet {
+			told = append(told, e.Count)
+		}
+	})
+	run := r.Run("web", os.Getpid(), false)
+	tell(run, "alice", started("k7qmw2ab"))
+	run.Met("pids", 100, 1)
+	run.Met("memory", 1<<30, 2)
+	run.Met("pids", 100, 1)
+	run.Met("pids", 0, 12)
+	tell(run, "alice", ended("k7qmw2ab"))
+	tell(run, "alice", started("k7qmw2ac"))
+	r.Close()
+	assert.Equal(t, []uint64{1, 2, 11}, told)
+	assert.Equal(t, []string{
+		`12:00:00Z","event":"limit-met","jail":"web","limit":"pids","value":100,"count":1}`,
+		`12:00:00Z","event":"limit-met","jail":"web","limit":"memory","value":1073741824,"count":2}`,
+		`12:00:00Z","event":"limit-met","jail":"web","limit":"pids","count":11}`,
+	}, text(t, s, "web")[2:5])
+	assert.Equal(t, []string{"jail web: limit met: pids 100", "jail web: limit met: memory 1.0 GiB, 2 times", "jail web: limit met: pids, 11 times"}, log.all())
+	met, err := s.Met("web")
+	require.NoError(t, err)
+	assert.Equal(t, []Met{{"pids", 0, 12, noon}, {"memory", 1 << 30, 2, noon}}, met)
+	list, err := s.Sessions("web", func(d *Damage) { t.Error(d) })
+	require.NoError(t, err)
+	assert.Equal(t, [][]string{{"pids", "memory"}, nil}, [][]string{list[0].LimitsMet, list[1].LimitsMet}, "who was there")
+
+	r = recorder(s, &said{})
+	run = r.Run("web", os.Getpid(), true)
+	run.Met("pids", 100, 12)
+	run.Met("pids", 100, 13)
+	run.Met("memory", 1<<30, 5)
+	r.Close()
+	after := text(t, s, "web")
+	assert.Equal(t, []string{
+		`12:00:00Z","event":"limit-met","jail":"web","limit":"pids","value":100,"count":1}`,
+		`12:00:00Z","event":"limit-met","jail":"web","limit":"memory","value":1073741824,"count":3}`,
+	}, after[len(after)-2:])
+
+	r = recorder(s, &said{})
+	r.Run("web", os.Getppid(), false).Met("pids", 100, 1)
+	r.Close()
+	met, err = s.Met("web")
+	require.NoError(t, err)
+	assert.Equal(t, []Met{{"pids", 100, 1, noon}}, met, "another life begins anew")
+	var none *Run
+	none.Met("pids", 1, 1)
+}
+
 // TestNobodySawTheEnd: who comes after a recorder that is gone says so, and does not where
 // the same PID 1 goes on.
 func TestNobodySawTheEnd(t *testing.T) {

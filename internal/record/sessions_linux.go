@@ -38,6 +38,37 @@ type Session struct {
 	Count       uint64  `json:"count,omitempty"`
 	Command     string  `json:"command,omitempty"`
 	Caller      *Caller `json:"caller,omitempty"`
+	// LimitsMet are limits that its jail has met while it went on.
+	LimitsMet []string `json:"limits_met,omitempty"`
+}
+
+// Met is what the records say of a limit that a jail has met.
+type Met struct {
+	Limit string `json:"limit"`
+	// Value is what it was the last time, as of an Entry.
+	Value uint64 `json:"value,omitempty"`
+	// Count is how often it was met since the jail was started, Last when.
+	Count uint64    `json:"count"`
+	Last  time.Time `json:"last"`
+}
+
+// Met returns the limits that a jail has met since it was started, or in its last life if it
+// does not run.
+func (s *Store) Met(name string) (list []Met, err error) {
+	err = s.Read(name, func(e *Entry) bool {
+		switch e.Event {
+		case JailStarted:
+			list = nil
+		case LimitMet:
+			i := slices.IndexFunc(list, func(m Met) bool { return m.Limit == e.Limit })
+			if i < 0 {
+				i, list = len(list), append(list, Met{Limit: e.Limit})
+			}
+			list[i].Value, list[i].Count, list[i].Last = e.Value, list[i].Count+e.Count, e.Time
+		}
+		return true
+	}, func(*Damage) {}) // Sessions names it
+	return list, err
 }
 
 // at is when something happened to it last but its end.
@@ -85,6 +116,12 @@ func (s *Store) Sessions(name string, damaged func(*Damage)) ([]Session, error) 
 				}
 			}
 			ends(i, e)
+		case LimitMet:
+			for _, i := range open {
+				if s := &list[i]; !slices.Contains(s.LimitsMet, e.Limit) {
+					s.LimitsMet = append(s.LimitsMet, e.Limit)
+				}
+			}
 		case SessionRefused:
 			list = append(list, Session{Jail: name, Login: e.Login, Session: e.Session, State: StateRefused, Ended: &t, Reason: e.Reason, Count: e.Count, Caller: e.Caller})
 		}

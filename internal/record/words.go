@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"jail/internal/count"
 	"jail/internal/event"
 )
 
@@ -16,7 +17,7 @@ func (e *Entry) Words() string {
 	if e.Jail != "" {
 		text = "jail " + e.Jail + " "
 		switch e.Event {
-		case SessionStarted, SessionEnded, SessionRefused, JailRefused, Lost:
+		case SessionStarted, SessionEnded, SessionRefused, JailRefused, LimitMet, Lost:
 			text = "jail " + e.Jail + ": "
 		}
 	}
@@ -100,6 +101,12 @@ func (e *Entry) what() string {
 		return end.String()
 	case JailRefused:
 		return because("start failed")
+	case LimitMet:
+		text := "limit met: " + LimitWords(e.Limit, e.Value)
+		if e.Count > 1 {
+			text += ", " + strconv.FormatUint(e.Count, 10) + " times"
+		}
+		return text
 	case RegistryTaken:
 		return "the registry is in force"
 	case RegistryFaulty:
@@ -110,6 +117,17 @@ func (e *Entry) what() string {
 		return because(strconv.FormatUint(e.Count, 10) + " entries are missing before this one")
 	}
 	return string(e.Event)
+}
+
+// LimitWords is a limit of a jail with its value, 0 if that is not known.
+func LimitWords(limit string, value uint64) string {
+	switch {
+	case value == 0:
+		return limit
+	case limit == "memory":
+		return limit + " " + count.Size(value)
+	}
+	return limit + " " + strconv.FormatUint(value, 10)
 }
 
 // words is where a session comes from.

@@ -305,6 +305,14 @@ func follow(opt Options, l *launch.Launcher, j *launch.Jail, spec *jail.Spec, lo
 	say := func(text string) { fmt.Fprintf(opt.Stderr, "jail-init: jail %s: %s\n", name, text) }
 	life := records.Run(name, j.PID, false)
 	life.Commands(spec.Commands)
+	limits, err := cgroup.NewWatch()
+	if err == nil {
+		err = limits.Follow(name, l.CgroupOf(name), func(m cgroup.Met) { life.Met(m.Limit, m.Value, m.Total) })
+	}
+	if err != nil {
+		say("warning: nobody hears of limits that it meets: " + err.Error())
+	}
+	defer limits.Close()
 	told := func(list []event.Event) {
 		login := func(uid uint32) string { return logins[uid] }
 		if !records.InJournal() { // it would be there twice
@@ -346,6 +354,7 @@ func follow(opt Options, l *launch.Launcher, j *launch.Jail, spec *jail.Spec, lo
 			case supervise.Log:
 				fmt.Fprintf(opt.Stderr, "jail-init: jail %s%s\n", name, a.Text)
 			case supervise.Forget:
+				limits.Over(name)
 				services.Over()
 				voice.Over(func(why string) { reason <- why })
 			}

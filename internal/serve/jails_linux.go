@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"jail/internal/cgroup"
 	"jail/internal/control"
 	"jail/internal/count"
 	"jail/internal/event"
@@ -470,6 +471,7 @@ func (s *server) follow(n int, j *jailState, pid, pidfd, conn, stderr int, found
 	run := s.records.Run(name, pid, found)
 	run.Commands(j.spec.Commands)
 	j.record = run
+	s.followLimits(name, run)
 	var voice *control.Voice
 	listening := make(chan struct{})
 	voice = control.Listen(conn, stderr, j.notes, func(text string) { s.log("jail %s: %s", name, text) }, func(list []event.Event) {
@@ -508,6 +510,15 @@ func (s *server) follow(n int, j *jailState, pid, pidfd, conn, stderr int, found
 	}()
 }
 
+// followLimits records when a jail meets a limit of its cgroup, by the kernel's word.
+func (s *server) followLimits(name string, run *record.Run) {
+	err := s.limits.Follow(name, s.cgroupOf(name), func(m cgroup.Met) { run.Met(m.Limit, m.Value, m.Total) })
+	if err != nil && !s.unheard {
+		s.unheard = true
+		s.log("warning: nobody hears when jails that start from now on meet a limit: %v", err)
+	}
+}
+
 // tell sends a running PID 1 what it has to know, as far as it listens. The rest is sent
 // when it has read that.
 func (s *server) tell(n int, j *jailState) {
@@ -541,6 +552,7 @@ func (s *server) tell(n int, j *jailState) {
 // gone: a pidfd becomes readable only after the kernel has ended the namespace.
 func (s *server) forget(n int, j *jailState) {
 	var end event.End
+	s.limits.Over(j.name)
 	if j.ours {
 		end = endOf(j.pid)
 	}

@@ -3,13 +3,18 @@ package serve
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"jail/internal/cgroup"
 	"jail/internal/jail"
+	"jail/internal/record"
+	"jail/internal/supervise"
 	"jail/internal/wire"
 )
 
@@ -109,4 +114,41 @@ func TestSessionLimitsMove(t *testing.T) {
 	})
 	assert.Empty(t, p.next(50*time.Millisecond))
 	w.logged("what sessions may have changes when it starts anew: its PID 1 is of an older build")
+}
+
+// TestLimitsThatAreMet: what the kernel says of a running jail's cgroup is recorded, until the jail has
+// ended, by its host and not by its PID 1.
+func TestLimitsThatAreMet(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	count := func(text string) {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "pids.events"), []byte(text), 0o600))
+	}
+	count("max 0\n")
+	var err error
+	w.limits, err = cgroup.NewWatch()
+	require.NoError(t, err)
+	defer w.limits.Close()
+	w.cgroupOf = func(name string) string {
+		assert.Equal(t, "one", name)
+		return dir
+	}
+	store := record.Open(t.TempDir())
+	w.records = record.New(store, func(text string) { w.log("%s", text) }, w.dir)
+	reg := registry("one: 61001")
+	reg.Jails[0].Autostart = true
+	w.apply(reg)
+	w.run()
+	p := w.pid1("one")
+	count("max 3\n")
+	w.logged("jail-init: jail one: limit met: pids, 3 times")
+	count("max 5\n")
+	p.end()
+	w.logged("jail-init: jail one: limit met: pids, 2 times")
+	w.until("it has ended", func() bool { return w.jails.at(w.byName["one"]).machine.State == supervise.Stopped })
+	w.records.Close() // what is to be written is
+	met, err := store.Met("one")
+	require.NoError(t, err)
+	require.Len(t, met, 1)
+	assert.EqualValues(t, 5, met[0].Count)
 }

@@ -87,8 +87,9 @@ type server struct {
 	launcher *launch.Launcher
 	launch   func(spec *jail.Spec, listeners []int, ctl int) (*launch.Jail, error)
 	load     func() (*config.Registry, error)
-	// setLimits is launcher.Limit.
+	// setLimits is launcher.Limit, and cgroupOf launcher.CgroupOf.
 	setLimits func(name string, l *jail.Limits) error
+	cgroupOf  func(name string) string
 	epfd      int
 	wake      int // eventfd
 	verbs     int // listener; -1 without
@@ -99,6 +100,8 @@ type server struct {
 	records  *record.Recorder
 	recorder recording.Keeper
 	metrics  metrics.Publisher
+	limits   *cgroup.Watch // hears of limits that are met; nil without
+	unheard  bool          // it hears of some no more, and that has been said
 
 	etcMu sync.Mutex
 	etc   *hostfiles.Etc // nil until a jail needs it
@@ -170,7 +173,7 @@ func Run(opt Options) error {
 	if s.launcher, err = launch.New(cgroup.Outlive, ""); err != nil {
 		return err
 	}
-	s.launch, s.setLimits = s.launcher.Start, s.launcher.Limit
+	s.launch, s.setLimits, s.cgroupOf = s.launcher.Start, s.launcher.Limit, s.launcher.CgroupOf
 	s.launcher.Mark(s.network)
 	s.network.Follow(s.launcher.CgroupOf)
 	var callers []int
@@ -196,6 +199,10 @@ func Run(opt Options) error {
 	for _, w := range s.launcher.Warnings() {
 		s.log("warning: %s", w)
 	}
+	if s.limits, err = cgroup.NewWatch(); err != nil {
+		s.log("warning: nobody hears of limits that are met: %v", err)
+	}
+	defer s.limits.Close()
 	if err := s.open(); err != nil {
 		return err
 	}
@@ -257,6 +264,7 @@ func newServer(opt Options) *server {
 		maxLogins: descriptors() - spareFDs,
 		starts:    newTurns(startsAtOnce(), turnPatience, sys.RoomForThread),
 		network:   netkeep.New(opt.RuntimeDir),
+		cgroupOf:  func(string) string { return "" },
 	}
 	s.recorder = recording.Keeper{RuntimeDir: opt.RuntimeDir, ConfigPath: opt.ConfigPath, Stderr: opt.Stderr, Log: s.log}
 	s.metrics = s.newPublisher()

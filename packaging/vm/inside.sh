@@ -173,6 +173,17 @@ ok "... a child that is killed in a shell that goes on is for the shell to say" 
 	out=\$(su - hog -c 'dd if=/dev/zero of=/dev/null bs=300M count=1; echo \$?' 2>&1)
 	echo \"\$out\"; echo \"\$out\" | grep -qx 137 && ! echo \"\$out\" | grep memory"
 ok "... by the kernel, and no swap was used" says "5 0" sh_ "cd $all/jail-hog && echo \$(awk '\$1 == \"oom_kill\" { print \$2 }' memory.events) \$(cat memory.swap.current)"
+ok "... the records have that the limit was met, by the kernel's word, once a minute" sh_ "
+	jail logs hog | grep limit-met; n=\$(jail logs hog | grep -c ' limit-met memory 128.0 MiB count='); [ \$n -ge 1 ] && [ \$n -le 3 ]"
+ok "... so does the log" sh_ 'journalctl -u jail | grep -q "jail hog: limit met: memory 128.0 MiB"'
+ok "... status and ps say it" sh_ 'for verb in status ps; do jail $verb hog | grep "^limits  *memory 128.0 MiB (met [0-9]* times*, last 20.*), cpu 50%, pids 100$" || exit 1; done'
+ok "... last names it of the session that goes on" sh_ 'jail last hog | grep "goes on (limits met: memory)"'
+ok "... the metrics count it" eventually grep '^jail_limits_met_total{jail="hog",limit="memory"} [1-9]' /srv/jail.prom
+ok "... files that are thrown out of the cache for a limit are none" sh_ '
+	events=/sys/fs/cgroup/system.slice/jail-all.service/jail-calm/memory.events
+	su - calm -c "dd if=/dev/zero of=big bs=1M count=32 2>/dev/null" && sync && jail set calm memory=24M && su - calm -c "cat big big >/dev/null" || exit 1
+	cat $events; jail logs calm | grep limit-met && exit 1
+	[ $(awk "\$1 == \"max\" { print \$2 }" $events) -gt 0 ] && jail set calm memory=none && su - calm -c "rm big"'
 ok "... PID 1 lives on" says "$pid" first hog
 ok "... and the other session" answers two
 ok "... and a new one can be had" says work su - hog -c "id -un"
@@ -229,11 +240,15 @@ su - hog -c 'b() { b | b & }; b; sleep 1000' >/dev/null 2>&1 &
 bomb=$!
 ok "a fork bomb comes up to the limit" eventually sh_ '[ $(awk "{ print \$2 }" /sys/fs/cgroup/system.slice/jail-all.service/jail-hog/pids.events) -gt 50 ]'
 ok "... and never beyond" sh_ 'for i in $(seq 50); do [ $(cat /sys/fs/cgroup/system.slice/jail-all.service/jail-hog/pids.current) -le 108 ] || exit 1; done'
+ok "... the records have that" eventually sh_ '[ $(jail logs hog | grep -c " limit-met pids 100 count=") -ge 1 ]'
+ok "... jail status says it" sh_ 'jail status hog | grep "^limits .* pids 100 (met [0-9]* times*, last 20"'
 ok "... another jail is open to logins" says work ssh_as calm id -un
 ok "... a stopped one starts" sh_ 'jail stop plain && [ "$(su - plain -c "id -un")" = work ]'
 ok "... and so is the host" says admin ssh_as admin id -un
 ok "... the jail can be stopped" timeout 30 jail stop hog
 ok "... nothing of it is left" eventually gone hog
+ok "... the records have each fork that was refused, in few entries" eventually sh_ '
+	set -- $(jail logs hog | sed -n "s/.* limit-met pids 100 count=//p"); echo $*; [ $# -ge 2 ] && [ $# -le 15 ] && n=0 && for i in $*; do n=$((n + i)); done && [ $n -gt 50 ]'
 wait $bomb
 ok "... and the next login gets a fresh jail with its limits" sh_ "[ \"\$(su - hog -c 'id -un')\" = work ]"
 ok "... indeed" says "$hogs" limits_of $all/jail-hog
