@@ -228,12 +228,17 @@ func (p *program) connect4() {
 	p.identify(pass)
 	p.flag(network.FlagNone, p.fail(eNETUNREACH))
 	// From the loopback to elsewhere there is no way, as in a network namespace.
-	p.do(asm.LoadMem(asm.R1, ctx, saSock, asm.DWord), asm.JEq.Imm(asm.R1, 0, pass), asm.LoadMem(asm.R2, asm.R1, skSource4, asm.Word),
-		asm.HostTo(asm.BE, asm.R2, asm.Word), asm.RSh.Imm32(asm.R2, 32-network.PoolBits4), asm.JEq.Imm(asm.R2, network.Pool4>>(32-network.PoolBits4), p.fail(eINVAL)),
-		asm.Ja.Label(pass))
+	p.do(asm.LoadMem(asm.R1, ctx, saSock, asm.DWord), asm.JEq.Imm(asm.R1, 0, pass), asm.LoadMem(asm.R2, asm.R1, skSource4, asm.Word))
+	p.ifPoolSource(asm.R2, p.fail(eINVAL))
+	p.jump(pass)
 	p.at("stranger")
 	p.strangerTo4()
 	p.finish()
+}
+
+// ifPoolSource jumps if an address in network order stands for a jail's loopback.
+func (p *program) ifPoolSource(r asm.Register, label string) {
+	p.do(asm.HostTo(asm.BE, r, asm.Word), asm.RSh.Imm32(r, 32-network.PoolBits4), asm.JEq.Imm(r, network.Pool4>>(32-network.PoolBits4), label))
 }
 
 // connectLoopback ends a connect to addr, of 127.0.0.0/8.
@@ -271,7 +276,10 @@ func (p *program) connect6() {
 	p.at("remote")
 	p.flag(network.FlagNone, p.fail(eNETUNREACH))
 	p.do(asm.LoadMem(asm.R1, ctx, saSock, asm.DWord), asm.JEq.Imm(asm.R1, 0, pass), asm.LoadMem(asm.R2, asm.R1, skSource6, asm.Word),
-		asm.Mov.Imm32(asm.R3, pool6[0]), asm.JEq.Reg(asm.R2, asm.R3, p.fail(eINVAL)), asm.Ja.Label(pass))
+		asm.Mov.Imm32(asm.R3, pool6[0]), asm.JEq.Reg(asm.R2, asm.R3, p.fail(eINVAL)),
+		asm.LoadMem(asm.R2, asm.R1, skSource4, asm.Word)) // of one that is mapped
+	p.ifPoolSource(asm.R2, p.fail(eINVAL))
+	p.jump(pass)
 	p.at("six")
 	p.loadPort()
 	p.flag(network.FlagLoopback, "loopback6")
@@ -312,7 +320,8 @@ func (p *program) strangerTo6(root string) {
 
 // send4 judges sendto(2) and sendmsg(2) of UDP over IPv4, by an IPv6 socket too. A
 // connected socket comes here only with control data, then without an address and with
-// port 0: then it is about the source alone.
+// port 0: then it is about the source alone. A source may be given (IP_PKTINFO, ip(7)): what
+// stands for a jail's loopback nobody but that jail and root gives, since the answer goes there.
 func (p *program) send4() {
 	p.do(asm.Mov.Reg(ctx, asm.R1))
 	p.loadPort()
@@ -323,9 +332,15 @@ func (p *program) send4() {
 	p.identify("stranger")
 	p.flag(network.FlagLoopback, "loopback")
 	p.ifPool(p.fail(eCONNREFUSED))
+	p.do(asm.LoadMem(asm.R1, ctx, saSource4, asm.Word))
+	p.ifPoolSource(asm.R1, p.fail(eINVAL))
 	p.jump(pass)
+	p.at("opened")
+	p.load4(saSource4)
+	p.do(asm.Mov.Reg32(asm.R1, addr), asm.RSh.Imm32(asm.R1, 24), asm.JNE.Imm(asm.R1, 127, pass),
+		asm.LoadMem(asm.R2, self, network.JailBlock, asm.Word), asm.RSh.Imm32(asm.R2, 32-network.BlockBits4), asm.Ja.Label("real"))
 	p.at("loopback")
-	p.ifOpened(false, pass)
+	p.ifOpened(false, "opened")
 	p.toOwn(p.fail(eCONNREFUSED))
 	p.findSocket(search{}, found{"there", p.fail(eCONNREFUSED), "nobody"})
 	// A peer of the jail's that is on the real 127.0.0.1: one that had a port and no address
@@ -351,25 +366,42 @@ func (p *program) send4() {
 	p.verdict(allow)
 
 	p.at("remote")
+	p.do(asm.LoadMem(asm.R2, ctx, saSource4, asm.Word))
+	p.ifPoolSource(asm.R2, "alias")
 	p.identify(pass)
 	p.flag(network.FlagNone, p.fail(eNETUNREACH))
-	p.do(asm.LoadMem(asm.R2, ctx, saSource4, asm.Word), asm.HostTo(asm.BE, asm.R2, asm.Word), asm.RSh.Imm32(asm.R2, 32-network.PoolBits4),
-		asm.JEq.Imm(asm.R2, network.Pool4>>(32-network.PoolBits4), p.fail(eINVAL)), asm.Ja.Label(pass))
+	p.jump(pass)
+	p.at("alias")
+	p.identify("borrowed")
+	p.flag(network.FlagNone, p.fail(eNETUNREACH))
+	p.jump(p.fail(eINVAL))
 
 	p.at("connected")
 	p.load4(saSource4)
 	p.do(asm.Mov.Reg32(asm.R1, addr), asm.RSh.Imm32(asm.R1, 24), asm.JNE.Imm(asm.R1, 127, pass))
-	p.identify(pass)
+	p.identify("unknown")
 	p.do(asm.LoadMem(asm.R1, ctx, saSock, asm.DWord), asm.JEq.Imm(asm.R1, 0, pass), asm.LoadMem(asm.R1, asm.R1, skDest4, asm.Word), asm.HostTo(asm.BE, asm.R1, asm.Word),
 		asm.RSh.Imm32(asm.R1, 32-network.BlockBits4), asm.LoadMem(asm.R2, self, network.JailBlock, asm.Word), asm.RSh.Imm32(asm.R2, 32-network.BlockBits4),
 		asm.JNE.Reg(asm.R1, asm.R2, "elsewhere"))
 	p.toOwn(p.fail(eINVAL))
 	p.do(asm.HostTo(asm.BE, addr, asm.Word), asm.StoreMem(ctx, saSource4, addr, asm.Word), asm.Ja.Label(pass))
 	p.at("elsewhere") // an opened port of the host's loopback, or the network
-	p.do(asm.JNE.Imm(asm.R1, network.Loopback4>>(32-network.BlockBits4), p.fail(eINVAL)), asm.Mov.Reg32(asm.R1, addr), asm.RSh.Imm32(asm.R1, 32-network.BlockBits4),
+	p.do(asm.JNE.Imm(asm.R1, network.Loopback4>>(32-network.BlockBits4), p.fail(eINVAL)))
+	p.at("real") // the host's loopback, of which the jail sees a part
+	p.do(asm.Mov.Reg32(asm.R1, addr), asm.RSh.Imm32(asm.R1, 32-network.BlockBits4),
 		asm.JEq.Imm(asm.R1, network.Loopback4>>(32-network.BlockBits4), pass), asm.JEq.Reg(asm.R1, asm.R2, pass), asm.Ja.Label(p.fail(eINVAL)))
+
+	p.at("unknown")
+	p.ifPool("borrowed")
+	p.jump(pass)
 	p.at("stranger")
+	p.do(asm.LoadMem(asm.R1, ctx, saSource4, asm.Word))
+	p.ifPoolSource(asm.R1, "borrowed")
 	p.strangerTo4()
+	p.at("borrowed")
+	p.notOurNamespace()
+	p.unlessRoot()
+	p.jump(p.fail(eINVAL))
 	p.finish()
 }
 
@@ -381,25 +413,43 @@ func (p *program) send6() {
 	p.identify("stranger")
 	p.sort6(pass, "six", "six", p.fail(eCONNREFUSED))
 	p.flag(network.FlagNone, p.fail(eNETUNREACH))
-	p.do(asm.LoadMem(asm.R1, ctx, saSource6, asm.Word), asm.Mov.Imm32(asm.R2, pool6[0]), asm.JEq.Reg(asm.R1, asm.R2, p.fail(eINVAL)), asm.Ja.Label(pass))
+	p.unlessPoolSource6(pass)
+	p.jump(p.fail(eINVAL))
 	p.at("six")
 	p.flag(network.FlagLoopback, "loopback")
-	p.jump(pass)
+	p.unlessPoolSource6(pass)
+	p.jump(p.fail(eINVAL))
 	p.at("loopback")
-	p.ifOpened(true, pass)
+	p.ifOpened(true, "opened")
 	p.findSocket(search{six: true}, found{"there", p.fail(eCONNREFUSED), "there"})
 	p.at("there")
 	p.put6(saSource6)
 	p.put6(saIP6)
 	p.verdict(allow)
+	p.at("opened") // its source is like that of one that is connected
+	p.unlessPoolSource6(pass)
+	p.jump("own")
 	p.at("connected")
-	p.do(asm.LoadMem(asm.R1, ctx, saSource6, asm.Word), asm.Mov.Imm32(asm.R2, pool6[0]), asm.JNE.Reg(asm.R1, asm.R2, pass))
-	p.identify(pass)
+	p.unlessPoolSource6(pass)
+	p.identify("borrowed")
+	p.at("own")
 	p.do(asm.LoadMem(asm.R1, ctx, saSource6+12, asm.Word), asm.LoadMem(asm.R2, self, network.JailAddress6+12, asm.Word),
 		asm.JEq.Reg(asm.R1, asm.R2, pass), asm.Ja.Label(p.fail(eINVAL)))
 	p.at("stranger")
+	p.unlessPoolSource6("to")
+	p.at("borrowed")
+	p.notOurNamespace()
+	p.unlessRoot()
+	p.jump(p.fail(eINVAL))
+	p.at("to")
 	p.strangerTo6(pass)
 	p.finish()
+}
+
+// unlessPoolSource6 jumps unless the source of a call stands for a jail's ::1.
+func (p *program) unlessPoolSource6(label string) {
+	p.do(asm.LoadMem(asm.R1, ctx, saSource6, asm.Word), asm.Mov.Imm32(asm.R2, pool6[0]), asm.JNE.Reg(asm.R1, asm.R2, label),
+		asm.LoadMem(asm.R1, ctx, saSource6+4, asm.Word), asm.Mov.Imm32(asm.R2, pool6[1]), asm.JNE.Reg(asm.R1, asm.R2, label))
 }
 
 // name4 is the way back: what getsockname(2), getpeername(2), accept(2) and recvmsg(2) show
