@@ -21,6 +21,9 @@ func Rebase(opt Options, name string) error {
 		return err
 	})
 	if err != nil {
+		if discard != nil {
+			err = errors.Join(err, discard())
+		}
 		return err
 	}
 	fmt.Fprintf(opt.Stdout, "jail %s begins anew with %s at its next start; /home stays, and the rest, on %s, is there for jail rollback %s\n", name, to, from, name)

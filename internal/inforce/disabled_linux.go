@@ -110,7 +110,7 @@ func Disable(path, name string, login bool, message string) error {
 		return err
 	}
 	file := disabledFile(path, name, login)
-	next := filepath.Join(disabledDir(path), "."+filepath.Base(file))
+	next := half(file)
 	err := os.WriteFile(next, []byte(Message(message)+"\n"), 0o644)
 	if err == nil {
 		err = os.Rename(next, file)
@@ -121,15 +121,21 @@ func Disable(path, name string, login bool, message string) error {
 	return err
 }
 
+// half is what a file is called until it is whole.
+func half(file string) string { return filepath.Join(filepath.Dir(file), "."+filepath.Base(file)) }
+
 // Enable takes that back. was is that it was disabled.
 func Enable(path, name string, login bool) (was bool, err error) {
 	if !jail.ValidName(name) {
 		return false, fmt.Errorf("%.40q is no name", name)
 	}
-	err = os.Remove(disabledFile(path, name, login))
-	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
+	file := disabledFile(path, name, login)
+	os.Remove(half(file)) // of a Disable that was killed
+	if err = os.Remove(file); err == nil {
+		was = true
+	} else if errors.Is(err, os.ErrNotExist) {
+		err = nil
 	}
 	os.Remove(disabledDir(path)) // if it was the last
-	return err == nil, err
+	return was, err
 }

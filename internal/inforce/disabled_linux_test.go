@@ -40,4 +40,17 @@ func TestDisabled(t *testing.T) {
 	was, err = Enable(path, "web", false)
 	require.NoError(t, err)
 	assert.False(t, was)
+
+	// Of one that was killed nothing is left, neither of what was not yet there.
+	path = filepath.Join(t.TempDir(), "jail.toml")
+	dir := filepath.Join(filepath.Dir(path), "disabled")
+	require.NoError(t, os.Mkdir(dir, 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, ".jail.web"), []byte("unt"), 0o644))
+	d, err = ReadDisabled(path)
+	require.NoError(t, err)
+	assert.Empty(t, d.Jails)
+	was, err = Enable(path, "web", false)
+	require.NoError(t, err)
+	assert.False(t, was)
+	assert.NoDirExists(t, dir)
 }

@@ -107,8 +107,15 @@ func PublishJail(runtimeDir, path string, spec *jail.Spec) (remove func(), err e
 // write puts text at name in a directory of ours, at once; with lasting also for a
 // machine that loses its power.
 func write(dir, name string, text []byte, lasting bool) error {
-	// Several may be at it: run of one jail each.
-	tmp := filepath.Join(dir, "."+name+"."+strconv.Itoa(os.Getpid()))
+	// Several may be at it: run of one jail each. What one has left that was killed goes.
+	begin := filepath.Join(dir, "."+name+".")
+	left, _ := filepath.Glob(begin + "*")
+	for _, p := range left {
+		if pid, err := strconv.Atoi(p[len(begin):]); err == nil && unix.Kill(pid, 0) == unix.ESRCH {
+			_ = os.Remove(p)
+		}
+	}
+	tmp := begin + strconv.Itoa(os.Getpid())
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -214,7 +216,15 @@ func TestLookups(t *testing.T) {
 // what it was.
 func TestPublishReplaces(t *testing.T) {
 	dir, f := published(t, registry())
+	// Of one that was killed while it wrote, and of one that is at it.
+	gone := exec.Command("true")
+	require.NoError(t, gone.Run())
+	at := dir + "/.registry." + strconv.Itoa(os.Getppid())
+	for _, p := range []string{dir + "/.registry." + strconv.Itoa(gone.Process.Pid), at} {
+		require.NoError(t, os.WriteFile(p, []byte("half"), 0o600))
+	}
 	require.NoError(t, Publish(dir, regPath, &config.Registry{}))
+	require.NoError(t, os.Remove(at))
 	_, login, _, err := f.Login("alice")
 	require.NoError(t, err)
 	assert.NotNil(t, login)

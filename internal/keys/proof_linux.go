@@ -56,6 +56,7 @@ func WriteProof(runtimeDir, login, key string, from []string) (remove func(), er
 	if old, err := readProof(fd, login); err == nil && old.until > sys.MonotonicMillis() && running(old.pid) {
 		return nil, ErrProof
 	}
+	sweepProofs(dir, fd)
 	text = strconv.Itoa(os.Getpid()) + "\n" + text
 	if err := rootpath.WriteAt(fd, login, []byte(text), 0o600, -1, -1); err != nil {
 		return nil, err
@@ -65,6 +66,17 @@ func WriteProof(runtimeDir, login, key string, from []string) (remove func(), er
 		_ = os.Remove(path)
 		_ = os.Remove(dir) // if nobody else has one there
 	}, nil
+}
+
+// sweepProofs removes what doctors have left that were killed.
+func sweepProofs(dir string, fd int) {
+	names, _ := os.ReadDir(dir)
+	for _, e := range names {
+		p, err := readProof(fd, e.Name())
+		if err == nil && (p.until <= sys.MonotonicMillis() || !running(p.pid)) {
+			_ = sys.Unlinkat(fd, e.Name(), 0)
+		}
+	}
 }
 
 func running(pid int) bool { return pid > 0 && unix.Kill(pid, 0) == nil && pid != os.Getpid() }

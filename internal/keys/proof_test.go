@@ -1,7 +1,9 @@
 package keys
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -81,6 +83,25 @@ func TestProofLine(t *testing.T) {
 	remove()
 	assert.Nil(t, proofLine(req))
 	assert.NoDirExists(t, dir)
+
+	// What a doctor has left that was killed goes with the next one, whoever's login it was; what another is at stays.
+	died := exec.Command("true")
+	require.NoError(t, died.Run())
+	until := sys.MonotonicMillis() + 60_000
+	require.NoError(t, os.MkdirAll(dir, 0o700))
+	for login, f := range map[string]struct {
+		pid   int
+		until int64
+	}{"killed": {died.Process.Pid, until}, "hangs": {os.Getppid(), until - 60_001}, "proves": {os.Getppid(), until}} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, login), []byte(fmt.Sprintf("%d\n%d\n%s\n", f.pid, f.until, `from="::1" `+keyA)), 0o600))
+	}
+	remove, err = WriteProof(run, "alice", keyA, []string{"::1"})
+	require.NoError(t, err)
+	remove()
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, left, 1)
+	assert.Equal(t, "proves", left[0].Name())
 
 	_, err = WriteProof(run, "alice", keyA+"\nssh-rsa AAAA", nil)
 	assert.Error(t, err, "no second line")

@@ -92,6 +92,19 @@ func Doctor(ctx context.Context, o Options, spec *jail.Spec, lg *jail.Login, wak
 	return d.exam
 }
 
+// makeDoctorDir makes a directory for what a doctor needs. Those of doctors that were killed go.
+func makeDoctorDir(in string) (string, error) {
+	const begin = ".jail-doctor-"
+	left, _ := filepath.Glob(filepath.Join(in, begin+"*"))
+	for _, dir := range left {
+		of, _, _ := strings.Cut(filepath.Base(dir)[len(begin):], "-")
+		if pid, err := strconv.Atoi(of); err == nil && unix.Kill(pid, 0) == unix.ESRCH {
+			_ = os.RemoveAll(dir)
+		}
+	}
+	return os.MkdirTemp(in, begin+strconv.Itoa(os.Getpid())+"-")
+}
+
 func (d *doctor) run(o *Options, lg *jail.Login, wake func(string) error) error {
 	var err error
 	if d.says, err = askSSHD(d.login); err != nil {
@@ -107,7 +120,7 @@ func (d *doctor) run(o *Options, lg *jail.Login, wake func(string) error) error 
 	}
 	d.host, d.port = d.says.address()
 	// In memory, and with the machine's own runtime data, where it is gone after a boot.
-	if d.dir, err = os.MkdirTemp("/run", ".jail-doctor-"); err != nil {
+	if d.dir, err = makeDoctorDir("/run"); err != nil {
 		return err
 	}
 	defer os.RemoveAll(d.dir)

@@ -2,7 +2,9 @@ package provision
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -24,6 +26,21 @@ test -z "$(ls -A)" || { echo "it is in the host's memory" >&2; exit 3; }
 `), 0o755))
 	d := &doctor{ctx: t.Context(), spec: &jail.Spec{}, login: "bob", dir: t.TempDir(), host: "127.0.0.1", port: "22"}
 	assert.NoError(t, d.trySCP())
+}
+
+// TestDoctorDir: the key of a doctor that was killed goes with the next one, and none of one that is at work.
+func TestDoctorDir(t *testing.T) {
+	in := t.TempDir()
+	died := exec.Command("true")
+	require.NoError(t, died.Run())
+	require.NoError(t, os.MkdirAll(filepath.Join(in, ".jail-doctor-"+strconv.Itoa(died.Process.Pid)+"-7/key"), 0o700))
+	first, err := makeDoctorDir(in)
+	require.NoError(t, err)
+	second, err := makeDoctorDir(in)
+	require.NoError(t, err)
+	left, err := filepath.Glob(in + "/.*")
+	require.NoError(t, err)
+	assert.ElementsMatch(t, []string{first, second}, left)
 }
 
 // TestSaid: what comes from a jail does nothing to a terminal.

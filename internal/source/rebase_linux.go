@@ -20,8 +20,8 @@ const goneDir = "root.gone"
 
 // Rebase has a jail begin anew, at its next start, with what the registry says now. /home
 // stays; what else it has written is kept beside, for Rollback, and what was kept there
-// before is to be removed by discard, which may take its time. The jail does not run, and
-// the caller has its lock.
+// before is to be removed by discard, which may take its time and is there after some errors, too.
+// The jail does not run, and the caller has its lock.
 func Rebase(spec *jail.Spec) (from, to string, discard func() error, err error) {
 	b, now, err := persistent(spec)
 	if err != nil {
@@ -30,11 +30,13 @@ func Rebase(spec *jail.Spec) (from, to string, discard func() error, err error) 
 	if to, err = b.current(); err != nil {
 		return "", "", nil, err
 	}
+	// What one has left that was killed goes also when there is nothing else to do.
+	discard = func() error { return removeGone(b.State) }
 	switch {
 	case now == "":
-		return "", "", nil, fmt.Errorf("jail %s has nothing that differs from an image yet; its next start takes %s", spec.Name, to)
+		return "", "", discard, fmt.Errorf("jail %s has nothing that differs from an image yet; its next start takes %s", spec.Name, to)
 	case now == to && !b.isDir():
-		return "", "", nil, fmt.Errorf("jail %s is on %s already, which is the current one", spec.Name, to)
+		return "", "", discard, fmt.Errorf("jail %s is on %s already, which is the current one", spec.Name, to)
 	}
 	at := func(name string) string { return path.Join(b.State, name) }
 	// What there is of one that was killed, or could not remove it, is in the way of none.
@@ -53,7 +55,7 @@ func Rebase(spec *jail.Spec) (from, to string, discard func() error, err error) 
 	if err := os.Rename(at(rootDir), at(oldDir)); err != nil {
 		return "", "", nil, err
 	}
-	return now, to, func() error { return removeGone(b.State) }, nil
+	return now, to, discard, nil
 }
 
 // Rollback takes back the last Rebase, or the last Rollback. The jail does not run, and the
