@@ -37,18 +37,13 @@ func (j *Jail) environment(s *Slot, u *passwd.Entry, ttyName string, f *Forward)
 	}
 	j.ownEnvironment(s)
 	for _, e := range s.Req.Env {
-		if isConnection(environ.Name(e)) {
+		name := environ.Name(e)
+		if isConnection(name) || s.Req.Flags&wire.FlagOriginal != 0 && string(name) == "SSH_ORIGINAL_COMMAND" {
 			s.set(e)
 		}
 	}
 	if s.original != nil {
 		s.put("SSH_ORIGINAL_COMMAND=", string(s.original))
-	} else if s.Req.Flags&wire.FlagOriginal != 0 {
-		for _, e := range s.Req.Env {
-			if string(environ.Name(e)) == "SSH_ORIGINAL_COMMAND" {
-				s.set(e)
-			}
-		}
 	}
 	if f.auth != "" {
 		s.put("SSH_USER_AUTH=", j.Auth.Path+"/"+f.auth)
