@@ -189,9 +189,10 @@ func TestUserlandBadly(t *testing.T) {
 	head[19] = 22 // EM_S390, elf.h
 	require.NoError(t, os.Remove(filepath.Join(alien, "bin/sh")))
 	require.NoError(t, os.WriteFile(filepath.Join(alien, "bin/sh"), head, 0o755))
-	r := runCommand(t, exec.Command(initPath, "image", "import", userlandImage+"-alien", packed(t, alien, "alien.tar")), nil)
+	packedAlien := packed(t, alien, "alien.tar")
+	r := runCommand(t, exec.Command(initPath, "image", "import", userlandImage+"-alien", packedAlien), nil)
 	assert.Equal(t, 1, r.status)
-	assert.Equal(t, "jail-init: image "+userlandImage+"-alien: its programs are for a big-endian machine, and this machine is "+runtime.GOARCH+"\n", r.stderr)
+	assert.Equal(t, "jail-init: image "+userlandImage+"-alien: "+packedAlien+": its programs are for a big-endian machine, and this machine is "+runtime.GOARCH+"\n", r.stderr)
 	assert.NoDirExists(t, filepath.Join(imagestore.DefaultDir, userlandImage+"-alien"))
 	// Half imported: it is being made, and no end is in sight.
 	half := userlandImage + "-half"

@@ -126,7 +126,7 @@ func (b *bounded) Read(p []byte) (int, error) {
 func explain(err error) error {
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return errors.New("ends in the middle: it has been cut off")
+		return errors.New("ends in the middle: it has been cut off; fetch it, or make it, once more")
 	case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
 		return fmt.Errorf("zstd: wants a window of more than %d MiB; compress it with --long=27 or less", window>>20)
 	}

@@ -31,6 +31,9 @@ func (s *Store) Copy(ref, to string) (id string, err error) {
 	dir, base := filepath.Split(to)
 	// What copies that were killed have left.
 	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("%s is not there; make it first (mkdir -p %s)", filepath.Clean(dir), filepath.Clean(dir))
+	}
 	if err != nil {
 		return "", err
 	}

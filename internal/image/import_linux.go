@@ -61,6 +61,8 @@ type Import struct {
 	MaxEntries uint64
 	MaxTime    time.Duration
 
+	from string // what messages call the source
+
 	Program string   // jail-import; "" is the one that belongs to this program
 	Stdout  *os.File // the new image's id
 	Stderr  *os.File // how far it is, if it is a terminal, and what is odd
@@ -102,6 +104,7 @@ func (s *Store) Import(o *Import) error {
 		}
 	}
 	defer source.Close()
+	o.from = from
 	fresh, err := s.Begin(o.Name)
 	if err != nil {
 		return err
@@ -127,6 +130,12 @@ func (s *Store) Import(o *Import) error {
 	return nil
 }
 
+// reference matches what stands for an image of a registry: with its host in front, or a tag or a digest
+// behind it, and so no name that a file is likely to have.
+var reference = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(([a-z0-9-]+(\.[a-z0-9-]+)+(:[0-9]+)?|[a-z0-9-]+:[0-9]+)/[a-z0-9._/-]+(:[\w.-]+)?|[a-z0-9._-]+(/[a-z0-9._-]+)*:[\w][\w.-]*)(@sha256:[0-9a-f]{64})?$`)
+})
+
 // registry matches what skopeo(1) calls a transport.
 var registry = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([a-z][a-z-]*):(//)?`) })
 
@@ -144,8 +153,10 @@ func (o *Import) make(s *Store, stop *stop) (f *os.File, from string, err error)
 func (o *Import) open() (f *os.File, from string, err error) {
 	f, err = os.OpenFile(o.Source, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		if m := registry().FindStringSubmatch(o.Source); m != nil && errors.Is(err, fs.ErrNotExist) {
-			return nil, "", noRegistry(o.Source, m[1])
+		if errors.Is(err, fs.ErrNotExist) {
+			if hint := o.elsewhere(); hint != nil {
+				err = hint
+			}
 		}
 		return nil, "", err
 	}
@@ -164,16 +175,26 @@ func (o *Import) open() (f *os.File, from string, err error) {
 	return f, from, nil
 }
 
-// noRegistry says how an image gets here from where only other programs go.
-func noRegistry(source, transport string) error {
-	from := source
+// elsewhere says how an image gets here from where only other programs go, nil if a source that is no
+// file is not of there either.
+func (o *Import) elsewhere() error {
+	from, transport := o.Source, ""
+	if m := registry().FindStringSubmatch(from); m != nil {
+		transport = m[1]
+	}
 	switch transport {
 	case "http", "https":
-		return fmt.Errorf("%s: nothing is fetched from the network; fetch the file first, and see that it is the right one", source)
+		return fmt.Errorf("%s: nothing is fetched from the network; fetch the file first, and see that it is the right one", from)
 	case "oci", "oci-archive", "docker-archive":
-		return fmt.Errorf("%s: no such file; name it without %q before it", source, transport+":")
+		return fmt.Errorf("%s: no such file; name it without %q before it", from, transport+":")
+	case "docker", "docker-daemon", "containers-storage", "ostree", "sif":
+	default:
+		if !reference().MatchString(from) {
+			return nil
+		}
+		from = "docker://" + from // as podman pull and docker pull take it
 	}
-	return fmt.Errorf("%s: nothing is fetched from registries; skopeo does that:\n\tskopeo copy %s oci:DIR && jail image import NAME DIR", source, from)
+	return fmt.Errorf("%s: nothing is fetched from registries; skopeo does that: skopeo copy %s oci:DIR && jail image import %s DIR", o.Source, from, o.Name)
 }
 
 // unpack has jail-import unpack source into the open directory.
@@ -213,7 +234,7 @@ func (o *Import) listen(u *launch.Unpacking, stop *stop) (made wire.Progress, er
 		case fds[1].Revents != 0:
 			return made, ErrInterrupted
 		case n == 0 || left <= 0:
-			return made, fmt.Errorf("takes longer than the %v that it may (--max-time)", o.MaxTime)
+			return made, fmt.Errorf("%s: takes longer than the %v that it may (--max-time)", o.from, o.MaxTime)
 		}
 		if n, err = sys.RecvMsg(u.Conn, buf, true, &m); err != nil {
 			return made, fmt.Errorf("listen to jail-import: %w", err)
@@ -239,7 +260,7 @@ func (o *Import) listen(u *launch.Unpacking, stop *stop) (made wire.Progress, er
 			}
 		case typ == wire.TypeFailed:
 			if text, err = wire.DecodeText(body); err == nil {
-				return made, errors.New(visible(text))
+				return made, fmt.Errorf("%s: %s", o.from, visible(text))
 			}
 		default:
 			err = wire.ErrMalformed

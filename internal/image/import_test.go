@@ -408,16 +408,29 @@ func TestSources(t *testing.T) {
 	s := store(t)
 	empty := t.TempDir()
 	for source, says := range map[string]string{
-		"docker://docker.io/library/alpine": "skopeo copy docker://docker.io/library/alpine oci:DIR && jail image import NAME DIR",
-		"containers-storage:localhost/x":    "skopeo copy containers-storage:localhost/x oci:DIR",
-		"oci:/nowhere":                      `name it without "oci:" before it`,
-		"https://example.org/rootfs.tar.gz": "nothing is fetched from the network",
-		filepath.Join(empty, "nothing"):     "no such file or directory",
-		empty:                               "has neither an index.json nor a manifest.json: no image; of a root directory, make an archive first",
-		"/dev/zero":                         "is neither a file nor a directory",
+		"docker://docker.io/library/alpine":             "skopeo copy docker://docker.io/library/alpine oci:DIR && jail image import x DIR",
+		"docker.io/library/alpine":                      "skopeo copy docker://docker.io/library/alpine oci:DIR && jail image import x DIR",
+		"alpine:3.22":                                   "skopeo copy docker://alpine:3.22 oci:DIR && jail image import x DIR",
+		"localhost:5000/team/app:1":                     "skopeo copy docker://localhost:5000/team/app:1 oci:DIR",
+		"quay.io/x/y@sha256:" + strings.Repeat("0", 64): "skopeo copy docker://quay.io/x/y@sha256:",
+		"alpine.tar.gz":                                 "open alpine.tar.gz: no such file or directory",
+		"trees/alpine.tar":                              "open trees/alpine.tar: no such file or directory",
+		"/srv/it.is/alpine":                             "open /srv/it.is/alpine: no such file or directory",
+		"containers-storage:localhost/x":                "skopeo copy containers-storage:localhost/x oci:DIR",
+		"oci:nowhere:1":                                 `name it without "oci:" before it`,
+		"oci:/nowhere":                                  `name it without "oci:" before it`,
+		"https://example.org/rootfs.tar.gz":             "nothing is fetched from the network",
+		filepath.Join(empty, "nothing"):                 "no such file or directory",
+		empty:                                           "has neither an index.json nor a manifest.json: no image; of a root directory, make an archive first",
+		"/dev/zero":                                     "is neither a file nor a directory",
 	} {
-		assert.ErrorContains(t, s.Import(job(t, "x", source)), says)
+		err := s.Import(job(t, "x", source))
+		assert.ErrorContains(t, err, says)
+		assert.NotContains(t, err.Error(), "\n", "one line")
 	}
+	cut := filepath.Join(empty, "cut.tar")
+	require.NoError(t, os.WriteFile(cut, make([]byte, 1000), 0o600))
+	assert.ErrorContains(t, s.Import(job(t, "x", cut)), cut+": ", "which file it is")
 	for _, name := range []string{"", "..", "a/b", "Debian", ".lock", "-x"} {
 		assert.ErrorContains(t, s.Import(job(t, name, empty)), "an image is called by lower-case letters")
 	}

@@ -44,7 +44,7 @@ func hearing(t *testing.T, fds []int, packets [][]byte) (said string, made wire.
 		_, _ = sys.Write(w, []byte("panic: \x1b[31mred\nat\n"))
 		sys.Close(pair[1])
 	}()
-	o.MaxTime = 20 * time.Second
+	o.MaxTime, o.from = 20*time.Second, "x.tar"
 	made, err = o.listen(&launch.Unpacking{Conn: pair[0], Stderr: crash}, &stop{fd: event})
 	<-spoken
 	kept = descriptors(t) - (before - 1) // pair[1] is closed
@@ -56,7 +56,7 @@ func TestVisible(t *testing.T) {
 	text := func(typ wire.Type, s string) []byte { return wire.AppendText(nil, typ, s) }
 	const evil = "\x1b]0;evil\a\r\nx\u202e\\n"
 	_, _, err := hear(t, nil, text(wire.TypeFailed, evil))
-	assert.EqualError(t, err, `\x1b]0;evil\a\r\nx\u202e\n`)
+	assert.EqualError(t, err, `x.tar: \x1b]0;evil\a\r\nx\u202e\n`)
 
 	var many [][]byte
 	for range 100 {

@@ -269,7 +269,7 @@ func TestCopy(t *testing.T) {
 	_, err = s.Copy("other", filepath.Join(at, "other"))
 	assert.ErrorContains(t, err, "there is no image other")
 	_, err = s.Copy("deb", filepath.Join(at, "nowhere/deb"))
-	assert.ErrorContains(t, err, "no such file or directory")
+	assert.ErrorContains(t, err, at+"/nowhere is not there; make it first")
 }
 
 // TestCopiesAtOnce: no copy takes what another has just begun for what one has left.
