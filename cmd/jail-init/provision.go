@@ -170,6 +170,7 @@ func (c *common) add(args []string) error {
 	}
 	ctx, stop := interruptible()
 	defer stop()
+	defer admin.Waiting(os.Stderr, "making what there is to make; one login of each jail is tried at the end")()
 	made, err := provision.Add(ctx, opt, requests, *dry)
 	if err != nil || *dry {
 		return err
@@ -321,6 +322,7 @@ func (c *common) remove(args []string) error {
 	if err != nil {
 		return err
 	}
+	defer admin.Waiting(os.Stderr, "taking away login %s, whose sessions end first", names[0])()
 	return provision.Remove(opt, names[0], *purge, *dry)
 }
 

@@ -169,6 +169,7 @@ func PS(opt Options, name string, asJSON bool) error {
 
 // jails returns what PS prints, by name.
 func jails(opt Options, name string) ([]*row, error) {
+	defer opt.waiting("asking the jails, of which one does not answer")()
 	rows := map[string]*row{}
 	at := func(name string) *row {
 		if rows[name] == nil {
@@ -366,6 +367,7 @@ func order(opt Options, packet []byte) (int, error) {
 		return 0, fmt.Errorf("connect to jail-init serve: %w", err)
 	}
 	defer sys.Close(fd)
+	defer opt.waiting("waiting for jail-init serve")()
 	var m sys.MsgBuf
 	err = sys.SendMsg(fd, packet, nil, true, &m)
 	for buf := make([]byte, 2048); err == nil; {
@@ -430,6 +432,7 @@ func Stop(opt Options, name string, grace time.Duration) error {
 // stop tells PID 1 to end its jail, and sees to it that it does. It closes c.
 func stop(opt Options, name string, c *control.Conn, grace time.Duration) error {
 	defer c.Close()
+	defer opt.waiting("waiting for jail %s to end: its processes have %v to do so by themselves", name, grace)()
 	// A jail of "run -u UID" has nobody to tidy up behind it. Where there is a serve it
 	// does so, and a socket that was dead a moment ago may have been renewed when it is
 	// removed.
@@ -484,6 +487,7 @@ func stopSilent(opt Options, name string, grace time.Duration, why error) error 
 		return why
 	}
 	defer sys.Close(pidfd)
+	defer opt.waiting("waiting for an answer of jail %s, which is killed if there is none", name)()
 	for deadline := sys.MonotonicMillis() + silence; sys.MonotonicMillis() < deadline; {
 		if n, err := sys.Poll([]sys.PollFD{{FD: int32(pidfd), Events: sys.PollIn}}, 50); err != nil || n > 0 {
 			return err // it has ended
@@ -588,6 +592,7 @@ func Wake(opt Options, name string) error {
 	// closed it, and serve makes it anew.
 	fd := -1
 	defer func() { sys.Close(fd) }()
+	defer opt.waiting("waiting for jail %s to start", name)()
 	start := time.Now()
 	for ; time.Since(start) < 20*time.Second; time.Sleep(20 * time.Millisecond) {
 		if fd >= 0 {

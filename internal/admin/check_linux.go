@@ -26,6 +26,7 @@ var LookInside []string
 // jail or the login that it is about. It returns the exit status: 0 if nothing has to be done,
 // 1 with errors, 2 with warnings only.
 func Check(opt Options, only string, asJSON bool) int {
+	defer opt.waiting("looking at the registry, the host and the jails")()
 	reg, err := inforce.Load(opt.ConfigPath, config.Options{Rootless: opt.Rootless, RuntimeDir: opt.RuntimeDir})
 	v := &verdict{opt: opt, json: asJSON}
 	defer v.end()

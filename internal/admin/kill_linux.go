@@ -56,6 +56,7 @@ func Kill(opt Options, which string, grace time.Duration) error {
 	if !there {
 		return fmt.Errorf("jail %s has no session %s", name, text)
 	}
+	defer opt.waiting("waiting for session %s to end: it has %v to do so by itself", text, grace)()
 	for deadline := time.Now().Add(grace); ; {
 		if there, err = end(opt, name, id, 0); err != nil || !there {
 			return err

@@ -128,6 +128,7 @@ func unreadable(err error) error {
 // sessions returns those of some jails that are wanted, the newest first, and says what of
 // the records is damaged.
 func sessions(opt Options, names []string, wanted func(*record.Session) bool) (sessionList, error) {
+	defer opt.waiting("reading the records")()
 	all := sessionList{Version: record.Version, Sessions: []record.Session{}}
 	store := records(opt)
 	for _, name := range names {

@@ -55,6 +55,10 @@ func Top(opt Options, how TopOptions) error {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(stop)
+	over := func() {}
+	if !live {
+		over = opt.waiting("measuring for %v", how.Every)
+	}
 	before, since := topSample(opt)
 	for {
 		select {
@@ -63,6 +67,7 @@ func Top(opt Options, how TopOptions) error {
 		case <-time.After(how.Every):
 		}
 		now, at := topSample(opt)
+		over()
 		list := compare(before, now, at.Sub(since))
 		before, since = now, at
 		switch {
