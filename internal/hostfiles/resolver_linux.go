@@ -163,8 +163,10 @@ func (r *Resolver) copy() error {
 	if err != nil && !os.IsNotExist(err) {
 		return err
 	}
-	var have [maxResolvConf + 1]byte
-	n, err := syscall.Pread(int(r.file.Fd()), have[:], 0)
+	// One more byte, so that a longer copy is seen to be another. It is not on the stack, which
+	// is that of serve's loop: always in a system call, it is never made smaller.
+	have := make([]byte, len(text)+1)
+	n, err := syscall.Pread(int(r.file.Fd()), have, 0)
 	if err != nil {
 		return &os.PathError{Op: "read", Path: r.path, Err: err}
 	}
