@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/fnv"
-	"io"
 	"reflect"
 )
 
@@ -114,21 +113,28 @@ func decodeValue(b []byte, v reflect.Value) (rest []byte, err error) {
 	panic("inforce: no record can hold a " + v.Kind().String())
 }
 
-// shapeOf sums up the names and types of all that records of these types hold.
+// shapeOf sums up the names and types of all that records of these types hold. Every program
+// that reads the file does so once: nothing is made for a name but in line.
 func shapeOf(types ...any) uint64 {
 	h := fnv.New64a()
+	line := make([]byte, 0, 64)
+	write := func(word string) {
+		line = append(append(line[:0], word...), '\n')
+		_, _ = h.Write(line)
+	}
 	var walk func(t reflect.Type)
 	walk = func(t reflect.Type) {
-		io.WriteString(h, t.Kind().String()+"\n")
+		write(t.Kind().String())
 		switch t.Kind() {
 		case reflect.Slice:
 			walk(t.Elem())
 		case reflect.Struct:
 			for i := range t.NumField() {
-				io.WriteString(h, t.Field(i).Name+"\n")
-				walk(t.Field(i).Type)
+				f := t.Field(i)
+				write(f.Name)
+				walk(f.Type)
 			}
-			io.WriteString(h, "end\n")
+			write("end")
 		}
 	}
 	for _, t := range types {

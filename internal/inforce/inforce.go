@@ -20,6 +20,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 
 	"jail/config"
 	"jail/internal/jail"
@@ -76,7 +77,8 @@ type summary struct {
 	Reserved []jail.Ports
 }
 
-var shape = shapeOf(jailRecord{}, loginRecord{}, summary{}, config.Fault{})
+// shape is what readers compare.
+var shape = sync.OnceValue(func() uint64 { return shapeOf(jailRecord{}, loginRecord{}, summary{}, config.Fault{}) })
 
 type entry struct {
 	key    [keySize]byte
@@ -138,7 +140,7 @@ func compile(path string, reg *config.Registry) []byte {
 	le := binary.LittleEndian
 	out := make([]byte, 0, first+uint64(len(records)))
 	out = append(out, magic...)
-	out = le.AppendUint64(out, shape)
+	out = le.AppendUint64(out, shape())
 	out = le.AppendUint64(out, first+uint64(len(records)))
 	out = le.AppendUint64(out, first+sumOff)
 	out = le.AppendUint32(out, sumLen)
@@ -186,7 +188,7 @@ func newFile(r io.ReaderAt, size int64, closer func() error) (*File, error) {
 		return nil, err
 	}
 	le := binary.LittleEndian
-	if string(h[:len(magic)]) != magic || le.Uint64(h[8:]) != shape {
+	if string(h[:len(magic)]) != magic || le.Uint64(h[8:]) != shape() {
 		return nil, ErrNone
 	}
 	at := uint64(headerSize)

@@ -110,6 +110,11 @@ func TestShapeTellsTypesApart(t *testing.T) {
 	assert.NotEqual(t, shapeOf(a{}), shapeOf(c{}))
 }
 
+// TestShapeMakesNothing: jail-keys works it out for each key lookup.
+func TestShapeMakesNothing(t *testing.T) {
+	assert.Zero(t, testing.AllocsPerRun(10, func() { shapeOf(jailRecord{}, config.Fault{}) }))
+}
+
 func registry() *config.Registry {
 	why := func(s string) config.Errors {
 		return config.Errors{{File: "/etc/jail/jail.toml", Line: 7, Key: "k", Msg: s}}
