@@ -17,8 +17,8 @@ import (
 )
 
 // TestNothingIsPrepared: what one verb needs is not made at the start of all others, serve
-// among them, which would have it for good. A regular expression is, where it is a package's
-// variable.
+// among them, which would have it for good, and a size class of the allocator with it (20 KiB).
+// A regular expression is, or a map, where it is a package's variable.
 func TestNothingIsPrepared(t *testing.T) {
 	cmd := exec.Command("/proc/self/exe", "-test.run=^$")
 	cmd.Env = append(os.Environ(), "GODEBUG=inittrace=1") // package runtime
@@ -29,7 +29,7 @@ func TestNothingIsPrepared(t *testing.T) {
 	for _, l := range lines {
 		bytes, err := strconv.Atoi(l[2])
 		require.NoError(t, err)
-		assert.Less(t, bytes, 8<<10, l[1])
+		assert.LessOrEqual(t, bytes, 1<<10, l[1])
 	}
 }
 

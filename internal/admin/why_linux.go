@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"jail/internal/count"
 	"jail/internal/enter"
@@ -20,32 +21,34 @@ import (
 type kind struct{ what, todo string }
 
 // kinds are those of jail-enter, and words of sshd's and ssh's that users read for an id.
-var kinds = map[string]kind{
-	enter.KindNoJail: {"jail-enter found nobody behind the login's socket",
-		"jail-init serve does not run, or has no socket for this login: it is not in the registry, or out of service"},
-	enter.KindClosed: {"whoever is behind the login's socket closed the connection for a minute, and said nothing",
-		"the jail starts and ends again and again, or its first process has been taken over: jail ps, and the log of jail-init"},
-	enter.KindNotYours: {"the login's socket is not for the uid that jail-enter ran as",
-		"two accounts have one name or uid, or the runtime directory was changed by hand: systemctl restart jail makes it anew"},
-	enter.KindTooLong: {"the command and the environment together are longer than a request may be",
-		"nothing is wrong with the host; the client sends a shorter command, or fewer variables"},
-	enter.KindPath: {"the path of the login's socket is longer than one can be",
-		"--runtime-dir of jail-enter is wrong, in the account's shell or in sshd's ForceCommand"},
-	enter.KindNoAnswer: {"the login's socket took the connection, and no answer came within a minute",
-		"the jail takes too long to start, or the machine is too busy: jail ps, the log of jail-init, and whether a file system answers (jail check)"},
-	enter.KindNonsense: {"the answer of the jail's first process keeps to no protocol",
-		"it has been taken over, or is of a much older build: jail stop ends it, with its sessions"},
-	enter.KindVersion: {"the jail's first process is of another build, which speaks another protocol",
-		"jail stop ends it, with its sessions; the next login starts it anew"},
-	enter.KindSystem: {"a system call of jail-enter's failed; the line that the user has read says which error",
-		"the host has no memory, processes or descriptors left for this login's uid (limits.conf(5), the sshd unit's limits)"},
-	enter.KindNoCommand: {"jail-enter cannot read its own command line in /proc",
-		"/proc is not mounted, or hides processes from their owners"},
-	"permission-denied": {"sshd let the login in by nothing that the client had (\"Permission denied\")",
-		"the key is not inside (jail key LOGIN ls), jail-keys does not read it, or sshd does not ask jail-keys; its reason is in the system's log (journalctl -t jail-keys)"},
-	"connection-closed": {"sshd closed the connection before or after it let the login in",
-		"the account has expired, PAM refuses it, or its login shell cannot be run: journalctl -u ssh -n 20"},
-}
+var kinds = sync.OnceValue(func() map[string]kind {
+	return map[string]kind{
+		enter.KindNoJail: {"jail-enter found nobody behind the login's socket",
+			"jail-init serve does not run, or has no socket for this login: it is not in the registry, or out of service"},
+		enter.KindClosed: {"whoever is behind the login's socket closed the connection for a minute, and said nothing",
+			"the jail starts and ends again and again, or its first process has been taken over: jail ps, and the log of jail-init"},
+		enter.KindNotYours: {"the login's socket is not for the uid that jail-enter ran as",
+			"two accounts have one name or uid, or the runtime directory was changed by hand: systemctl restart jail makes it anew"},
+		enter.KindTooLong: {"the command and the environment together are longer than a request may be",
+			"nothing is wrong with the host; the client sends a shorter command, or fewer variables"},
+		enter.KindPath: {"the path of the login's socket is longer than one can be",
+			"--runtime-dir of jail-enter is wrong, in the account's shell or in sshd's ForceCommand"},
+		enter.KindNoAnswer: {"the login's socket took the connection, and no answer came within a minute",
+			"the jail takes too long to start, or the machine is too busy: jail ps, the log of jail-init, and whether a file system answers (jail check)"},
+		enter.KindNonsense: {"the answer of the jail's first process keeps to no protocol",
+			"it has been taken over, or is of a much older build: jail stop ends it, with its sessions"},
+		enter.KindVersion: {"the jail's first process is of another build, which speaks another protocol",
+			"jail stop ends it, with its sessions; the next login starts it anew"},
+		enter.KindSystem: {"a system call of jail-enter's failed; the line that the user has read says which error",
+			"the host has no memory, processes or descriptors left for this login's uid (limits.conf(5), the sshd unit's limits)"},
+		enter.KindNoCommand: {"jail-enter cannot read its own command line in /proc",
+			"/proc is not mounted, or hides processes from their owners"},
+		"permission-denied": {"sshd let the login in by nothing that the client had (\"Permission denied\")",
+			"the key is not inside (jail key LOGIN ls), jail-keys does not read it, or sshd does not ask jail-keys; its reason is in the system's log (journalctl -t jail-keys)"},
+		"connection-closed": {"sshd closed the connection before or after it let the login in",
+			"the account has expired, PAM refuses it, or its login shell cannot be run: journalctl -u ssh -n 20"},
+	}
+})
 
 // advice says what to do about a refusal, by words in its reason. The first that fits counts.
 var advice = []struct{ words, todo string }{
@@ -98,7 +101,7 @@ func todo(reason, jail, loginName string) string {
 // the story is known, 1 if not.
 func Why(opt Options, id, about string) (int, error) {
 	id = strings.ToLower(strings.Trim(id, "()., "))
-	if k, ok := kinds[id]; ok {
+	if k, ok := kinds()[id]; ok {
 		fmt.Fprintf(opt.Stdout, "%s: %s.\nwhat to do: %s.\n", id, k.what, k.todo)
 		if about == "" {
 			fmt.Fprintf(opt.Stdout, "jail why %s LOGIN looks at that login now\n", id)

@@ -135,7 +135,7 @@ func TestEveryKindIsExplained(t *testing.T) {
 	manual := needs.ReadPage(t, "../../docs/man/jail-init.8")
 	for _, m := range all {
 		manual.Matches(t, `[\s]`+m[1]+`[\s]`)
-		assert.Contains(t, kinds, m[1])
+		assert.Contains(t, kinds(), m[1])
 		assert.False(t, validID(m[1]), "%s could be another's id", m[1])
 	}
 }

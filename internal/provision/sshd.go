@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 
 	"jail/config/examples"
 	"jail/internal/environ"
@@ -96,12 +97,12 @@ func listOf(groups []string) string {
 }
 
 // ourMatch is a Match as blockFor writes it.
-var ourMatch = regexp.MustCompile(`(?m)^` + matchLine + `((?:,[^\s,]+)*)$`)
+var ourMatch = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?m)^` + matchLine + `((?:,[^\s,]+)*)$`) })
 
 // blockGroups are the other groups that the block in sshd_config(5) text is for, as blockFor has written it;
 // what is below its Match may have been changed since. ok is false if there is no such block.
 func blockGroups(text string) (groups []string, ok bool) {
-	m := ourMatch.FindStringSubmatch(text)
+	m := ourMatch().FindStringSubmatch(text)
 	if m == nil {
 		return nil, false
 	}

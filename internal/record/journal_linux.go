@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"jail/internal/journal"
@@ -11,20 +12,22 @@ import (
 
 // MessageIDs are what the journal calls each event (MESSAGE_ID of systemd.journal-fields(7)).
 // They are for ever. packaging/jail.catalog says what each means.
-var MessageIDs = map[Event]string{
-	SessionStarted: "f7c65e0b6c99405e875330b5eab433e6",
-	SessionEnded:   "05d26a8a098d4c638e97db1a6bcfe0be",
-	SessionRefused: "f8c1b4e82d364c83a4d9ba83bf47c04f",
-	JailStarted:    "0bcd0a02e366421a8300b026c6b02bfa",
-	JailFound:      "e72e7c95b9e7456ebd65809c76dc7a12",
-	JailEnded:      "2d856eb8f85a4cb0ba25df3a1873380e",
-	JailRefused:    "676e06a1c3b240e5b9bcb1f07ff6d01e",
-	LimitMet:       "807a1d8c192d4483801b9ed542dfa0a0",
-	RegistryTaken:  "500f77015f3b49b0a7f6660c61b6c012",
-	RegistryFaulty: "bcf84912c0b24c0e89c5153d372ee92f",
-	RegistryFailed: "0ca0b9367fe34de4bfa526972ddba237",
-	Lost:           "972ff2ecb6ab45c89961bc0d471639e0",
-}
+var MessageIDs = sync.OnceValue(func() map[Event]string {
+	return map[Event]string{
+		SessionStarted: "f7c65e0b6c99405e875330b5eab433e6",
+		SessionEnded:   "05d26a8a098d4c638e97db1a6bcfe0be",
+		SessionRefused: "f8c1b4e82d364c83a4d9ba83bf47c04f",
+		JailStarted:    "0bcd0a02e366421a8300b026c6b02bfa",
+		JailFound:      "e72e7c95b9e7456ebd65809c76dc7a12",
+		JailEnded:      "2d856eb8f85a4cb0ba25df3a1873380e",
+		JailRefused:    "676e06a1c3b240e5b9bcb1f07ff6d01e",
+		LimitMet:       "807a1d8c192d4483801b9ed542dfa0a0",
+		RegistryTaken:  "500f77015f3b49b0a7f6660c61b6c012",
+		RegistryFaulty: "bcf84912c0b24c0e89c5153d372ee92f",
+		RegistryFailed: "0ca0b9367fe34de4bfa526972ddba237",
+		Lost:           "972ff2ecb6ab45c89961bc0d471639e0",
+	}
+})
 
 // Priorities of the journal, and facilities (syslog(3)).
 const (
@@ -64,7 +67,7 @@ func (e *Entry) Fields() []journal.Field {
 	}
 	list := []journal.Field{
 		{Name: "MESSAGE", Value: e.Words()},
-		{Name: "MESSAGE_ID", Value: MessageIDs[e.Event]},
+		{Name: "MESSAGE_ID", Value: MessageIDs()[e.Event]},
 		{Name: "PRIORITY", Value: e.priority()},
 		{Name: "SYSLOG_FACILITY", Value: facility},
 		{Name: "SYSLOG_IDENTIFIER", Value: "jail-init"},

@@ -31,7 +31,7 @@ func TestCatalog(t *testing.T) {
 	}
 	assert.Equal(t, strings.Count(string(text), "\n-- "), len(in), "an entry without a header or text")
 	ours := map[string]bool{}
-	for event, id := range MessageIDs {
+	for event, id := range MessageIDs() {
 		assert.Regexp(t, `^[0-9a-f]{12}4[0-9a-f]{3}[89ab][0-9a-f]{15}$`, id, "sd_id128_randomize(3)")
 		assert.False(t, ours[id], "%s has another's", event)
 		ours[id] = true
@@ -55,9 +55,9 @@ func TestCatalog(t *testing.T) {
 
 // TestEveryEventHasAnID: and words of its own.
 func TestEveryEventHasAnID(t *testing.T) {
-	assert.Len(t, MessageIDs, len(events))
+	assert.Len(t, MessageIDs(), len(events))
 	for _, e := range events {
-		assert.NotEmpty(t, MessageIDs[e], e)
+		assert.NotEmpty(t, MessageIDs()[e], e)
 		assert.NotEqual(t, string(e), (&Entry{Event: e}).what())
 	}
 }
@@ -113,19 +113,19 @@ func TestInTheJournal(t *testing.T) {
 	const common, session = "|SYSLOG_IDENTIFIER=jail-init|JAIL_TIME=2026-11-28T", "|SYSLOG_FACILITY=10" + "|SYSLOG_IDENTIFIER=jail-init|JAIL_TIME=2026-11-28T"
 	got := heard(t, fd)
 	require.Len(t, got, 7)
-	assert.Regexp(t, `^MESSAGE=jail web started: pid \d+\|MESSAGE_ID=`+MessageIDs[JailStarted]+`\|PRIORITY=6\|SYSLOG_FACILITY=3\|SYSLOG_IDENTIFIER=jail-init\|JAIL_TIME=2026-11-28T12:00:00.000Z\|JAIL_EVENT=jail-started\|JAIL_NAME=web$`, got[0])
+	assert.Regexp(t, `^MESSAGE=jail web started: pid \d+\|MESSAGE_ID=`+MessageIDs()[JailStarted]+`\|PRIORITY=6\|SYSLOG_FACILITY=3\|SYSLOG_IDENTIFIER=jail-init\|JAIL_TIME=2026-11-28T12:00:00.000Z\|JAIL_EVENT=jail-started\|JAIL_NAME=web$`, got[0])
 	assert.Equal(t, []string{
-		"MESSAGE=jail web: session k7qmw2ab login alice started: shell, pts/3, pid 8|MESSAGE_ID=" + MessageIDs[SessionStarted] + "|PRIORITY=6" + session +
+		"MESSAGE=jail web: session k7qmw2ab login alice started: shell, pts/3, pid 8|MESSAGE_ID=" + MessageIDs()[SessionStarted] + "|PRIORITY=6" + session +
 			"12:00:00.000Z|JAIL_EVENT=session-started|JAIL_NAME=web|JAIL_LOGIN=alice|JAIL_SESSION=k7qmw2ab|JAIL_KIND=shell|JAIL_UID=1000|JAIL_PID=8|JAIL_TTY=pts/3",
-		"MESSAGE=jail web: session k7qmw2ab login alice ended: status 3 after 1m0s|MESSAGE_ID=" + MessageIDs[SessionEnded] + "|PRIORITY=6" + session +
+		"MESSAGE=jail web: session k7qmw2ab login alice ended: status 3 after 1m0s|MESSAGE_ID=" + MessageIDs()[SessionEnded] + "|PRIORITY=6" + session +
 			"12:01:00.000Z|JAIL_EVENT=session-ended|JAIL_NAME=web|JAIL_LOGIN=alice|JAIL_SESSION=k7qmw2ab|JAIL_KIND=shell|JAIL_STATUS=3|JAIL_DURATION_MS=60000",
-		`MESSAGE=jail web: id=k7qmw2ac login=alice refused: no\nPRIORITY=0\nJAIL_LOGIN=root|MESSAGE_ID=` + MessageIDs[SessionRefused] + "|PRIORITY=5" + session +
+		`MESSAGE=jail web: id=k7qmw2ac login=alice refused: no\nPRIORITY=0\nJAIL_LOGIN=root|MESSAGE_ID=` + MessageIDs()[SessionRefused] + "|PRIORITY=5" + session +
 			`12:00:00.000Z|JAIL_EVENT=session-refused|JAIL_NAME=web|JAIL_LOGIN=alice|JAIL_SESSION=k7qmw2ac|JAIL_REASON=no\nPRIORITY=0\nJAIL_LOGIN=root`,
-		"MESSAGE=jail web: limit met: memory 1.0 GiB, 3 times|MESSAGE_ID=" + MessageIDs[LimitMet] + "|PRIORITY=4|SYSLOG_FACILITY=3" + common +
+		"MESSAGE=jail web: limit met: memory 1.0 GiB, 3 times|MESSAGE_ID=" + MessageIDs()[LimitMet] + "|PRIORITY=4|SYSLOG_FACILITY=3" + common +
 			"12:00:00.000Z|JAIL_EVENT=limit-met|JAIL_NAME=web|JAIL_LIMIT=memory|JAIL_VALUE=1073741824|JAIL_COUNT=3",
-		"MESSAGE=jail web ended by signal 9 (killed) after 1h0m0s; for want of memory the kernel has killed processes in it, 2 in all|MESSAGE_ID=" + MessageIDs[JailEnded] + "|PRIORITY=4|SYSLOG_FACILITY=3" + common +
+		"MESSAGE=jail web ended by signal 9 (killed) after 1h0m0s; for want of memory the kernel has killed processes in it, 2 in all|MESSAGE_ID=" + MessageIDs()[JailEnded] + "|PRIORITY=4|SYSLOG_FACILITY=3" + common +
 			"12:00:00.000Z|JAIL_EVENT=jail-ended|JAIL_NAME=web|JAIL_SIGNAL=9|JAIL_DURATION_MS=3600000|JAIL_OOM_KILLED=2",
-		"MESSAGE=the registry is in force|MESSAGE_ID=" + MessageIDs[RegistryTaken] + "|PRIORITY=6|SYSLOG_FACILITY=3" + common + "12:00:00.000Z|JAIL_EVENT=registry-taken",
+		"MESSAGE=the registry is in force|MESSAGE_ID=" + MessageIDs()[RegistryTaken] + "|PRIORITY=6|SYSLOG_FACILITY=3" + common + "12:00:00.000Z|JAIL_EVENT=registry-taken",
 	}, got[1:])
 	assert.Empty(t, log.all())
 }
@@ -152,9 +152,9 @@ func TestAJournalThatIsFull(t *testing.T) {
 	r.Close()
 	got := heard(t, fd)
 	require.Len(t, got, 2)
-	assert.Contains(t, got[0], "MESSAGE_ID="+MessageIDs[Lost])
+	assert.Contains(t, got[0], "MESSAGE_ID="+MessageIDs()[Lost])
 	assert.Regexp(t, `\|JAIL_COUNT=`+strconv.Itoa(many-took)+`$`, got[0])
-	assert.Contains(t, got[1], "MESSAGE_ID="+MessageIDs[RegistryFaulty])
+	assert.Contains(t, got[1], "MESSAGE_ID="+MessageIDs()[RegistryFaulty])
 	assert.Len(t, text(t, s, ""), many+1)
 	require.Len(t, log.all(), 1)
 	assert.Contains(t, log.all()[0], "the journal does not take what is recorded (resource temporarily unavailable)")
