@@ -22,9 +22,11 @@ import (
 const (
 	// maxWords is how many words of jail-enter are kept that no session has been told of
 	// yet, and maxOfUID how many of those are of one uid: PID 1 tells of a session after
-	// a tenth of a second. More are thrown away.
+	// a tenth of a second. More are thrown away. Who has many uids (subuid(5)) can fill all of
+	// that; maxSpare is how many of a login that speaks on its own socket are kept all the same.
 	maxWords = 4096
 	maxOfUID = 256
+	maxSpare = 8
 	// wordsFor is how long one is kept.
 	wordsFor = 10 * time.Second
 	// maxMute is how many connections are kept on which nothing has come yet, and muteFor
@@ -76,7 +78,7 @@ type word struct {
 
 // calls is the socket of one login.
 type calls struct {
-	fd    int  // -1 if it could not be made
+	fd    int  // -1 if it could not be made, or has had descriptors put into it
 	plain bool // no descriptors come
 	run   *Run // of the session that was told of last
 	last  uint64
@@ -136,13 +138,14 @@ func (c *callers) read(uid uint32, now time.Time) {
 		}
 		if rights && !q.plain { // whoever takes them has to close them
 			c.forget(uid)
+			c.own[uid] = &calls{-1, false, q.run, q.last} // and none anew
 			return
 		}
 		if !q.plain {
 			_, _, _, _ = sys.RecvCred(q.fd, c.small[:], false, &c.m)
 		}
 		if err == nil {
-			c.understand(c.buf[:n], &cred, now)
+			c.understand(c.buf[:n], &cred, now, maxSpare)
 		}
 	}
 }
@@ -256,7 +259,7 @@ func (c *callers) hear(m mute, now time.Time) {
 		return
 	}
 	if err == nil && n > 0 && !rights {
-		c.understand(c.buf[:n], &m.cred, now)
+		c.understand(c.buf[:n], &m.cred, now, 0)
 	}
 	if sys.Quiet(m.fd, &c.m) {
 		sys.Close(m.fd)
@@ -274,9 +277,12 @@ func keyOf(w *wire.Caller, cred *syscall.Ucred) (key sessionKey, ok bool) {
 	return sessionKey{uid: wire.NoLogin, pid: w.PID, jail: string(w.Jail)}, cred.Uid == 0 || cred.Uid == uint32(os.Geteuid())
 }
 
-// understand keeps what a packet says, where that makes sense and there is room.
-func (c *callers) understand(packet []byte, cred *syscall.Ucred, now time.Time) {
-	full := func(uid uint32) bool { return len(c.words) >= maxWords || c.of[uid] >= maxOfUID }
+// understand keeps what a packet says, where that makes sense and there is room; spare is how many
+// words of its uid there is room for in any case.
+func (c *callers) understand(packet []byte, cred *syscall.Ucred, now time.Time, spare int) {
+	full := func(uid uint32) bool {
+		return len(c.words) >= maxWords && c.of[uid] >= spare || c.of[uid] >= maxOfUID
+	}
 	if full(cred.Uid) && now.Sub(c.expired) >= time.Second { // not for each packet of a flood
 		c.expire(now)
 	}

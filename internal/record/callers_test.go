@@ -344,6 +344,22 @@ func TestOwnQueue(t *testing.T) {
 			assert.Nil(t, c.find(sessionKey{uid: uid, pid: 100}, run, now))
 			assert.NotNil(t, c.find(sessionKey{uid: uid, pid: 101}, run, now), "in any order")
 
+			for n := range uint32(maxWords) { // of somebody who has many uids
+				c.keep(sessionKey{uid: 100_000 + n/maxOfUID, pid: n}, word{since: now})
+			}
+			for pid := uint32(200); pid < 203; pid++ {
+				require.Zero(t, send(word1(pid)))
+			}
+			for pid := uint32(200); pid < 203; pid++ {
+				assert.NotNil(t, c.find(sessionKey{uid: uid, pid: pid}, run, now), "there is no room for others")
+			}
+			for pid := range uint32(maxSpare + 1) {
+				require.Zero(t, send(word1(300+pid)))
+			}
+			c.find(sessionKey{uid: uid, pid: 1}, run, now)
+			assert.Len(t, c.words, maxWords+maxSpare, "and not too much for this one")
+			c.words, c.of = nil, nil
+
 			other := filepath.Join(filepath.Dir(own), "..", "77", "calls")
 			require.NoError(t, os.Mkdir(filepath.Dir(other), 0o711))
 			c.find(sessionKey{uid: 77, pid: 1}, run, now)
@@ -397,9 +413,16 @@ func TestOwnQueueTakesNoDescriptors(t *testing.T) {
 	case <-time.After(5 * time.Second):
 		require.Fail(t, "it closes what came")
 	}
-	assert.NoFileExists(t, own, "until it is closed")
+	assert.NoFileExists(t, own)
 	says(t, path, word1(3))
 	assert.NotNil(t, c.find(sessionKey{uid: uid, pid: 3}, run, now), "by the listener of all")
+	require.Eventually(t, func() bool { return c.closer.Left(int(uid)) == 0 }, 10*time.Second, time.Millisecond)
+	c.find(sessionKey{uid: uid, pid: 4}, run, now)
+	assert.NoFileExists(t, own, "as long as its jail runs")
+	c.forgetRun(run)
+	c.find(sessionKey{uid: uid, pid: 5}, run, now)
+	assert.FileExists(t, own)
+	c.forgetRun(run)
 }
 
 // TestOwnQueuesAreBounded: those that have been here last have one.

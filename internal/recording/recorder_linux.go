@@ -267,8 +267,7 @@ func (r *Recorder) connection(fd int) {
 }
 
 // leave closes a connection. Anybody of the host may have one and put descriptors into it,
-// before Linux 6.16, that take as long as he likes to be closed: of one uid no more than one
-// thread waits for that.
+// before Linux 6.16, that take as long as he likes to be closed.
 func (r *Recorder) leave(uid uint32, fd int) {
 	var m sys.MsgBuf
 	if sys.Quiet(fd, &m) {

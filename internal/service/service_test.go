@@ -172,7 +172,7 @@ func TestRunnerFinds(t *testing.T) {
 	close(r.outputs[0].over)
 	require.NoError(t, r.outputs[0].file.Close())
 	r.outputs[0] = nil
-	sys.Close(conn)
+	require.NoError(t, syscall.Shutdown(conn, syscall.SHUT_RDWR)) // which closes it at its end
 	_, err := syscall.Write(out, []byte("alone\n"))
 	require.NoError(t, err, "its output does not break")
 

@@ -46,5 +46,5 @@ func TestRunnerWaitsForNoDescriptor(t *testing.T) {
 			t.Fatal("it waits for a descriptor")
 		}
 	}
-	assert.Positive(t, r.closer.Left(0))
+	assert.Eventually(t, func() bool { return r.closer.Left(0) == 0 }, 10*time.Second, time.Millisecond)
 }
