@@ -78,48 +78,33 @@ const (
 	firstRelay
 )
 
+// flow is how far a session's relays have come.
+type flow struct {
+	in, out    *relay // of the terminal; nil without
+	exited     bool   // the command has ended,
+	end        wire.Exited
+	late       int   // so many bytes of the terminal came since,
+	quietSince int64 // and nothing at all since then
+}
+
+// flushed reports whether the terminal's output has been taken, as far as it was read.
+func (f *flow) flushed() bool { return f.out == nil || f.out.empty() }
+
+// over reports whether the terminal has nothing more to show, once the command has ended.
+// idle says that nothing was ready.
+func (f *flow) over(idle bool) bool {
+	return f.flushed() && (f.out == nil || f.out.eof || f.out.dead || f.late >= lateBytes || idle)
+}
+
 // relay is the session from its start to its end.
 func (s *session) relay() int {
-	var in, out *relay
+	var f flow
 	if s.master >= 0 {
-		in, out = s.terminal()
+		f.in, f.out = s.terminal()
 	}
-	exited := false
-	var end wire.Exited
-	late, quietSince := 0, int64(0)
 	for {
-		fds := append(s.fds[:0], sys.PollFD{FD: int32(s.conn), Events: sys.PollIn}, s.signals.poll(), sys.PollFD{FD: -1})
-		if exited {
-			fds[connFD].FD = -1
-		} else if s.watch {
-			fds[stderrFD].FD = 2 // for POLLERR and POLLHUP
-		}
-		relays := s.relays[:s.used]
-		for i := range relays {
-			r := &relays[i]
-			rd, wr := sys.PollFD{FD: -1}, sys.PollFD{FD: -1}
-			if !r.dead && !r.empty() {
-				wr = sys.PollFD{FD: int32(r.to), Events: sys.PollOut}
-			} else if !r.eof && !r.dead {
-				rd = sys.PollFD{FD: int32(r.from), Events: sys.PollIn}
-			}
-			fds = append(fds, rd, wr)
-		}
-		agentFD := len(fds)
-		if !exited {
-			fds = s.agent.poll(fds)
-		}
-		timeout := -1
-		if s.recorder.held > 0 {
-			timeout = holdMillis
-		}
-		if exited {
-			timeout = 0
-			if s.pendingFiles() {
-				timeout = lateMillis
-			}
-		}
-		n, e := wait(fds, timeout)
+		fds, agentFD := s.awaited(f.exited)
+		n, e := wait(fds, s.patience(f.exited))
 		if e != 0 {
 			s.cooked()
 			return complain("cannot wait for the session: ", e.Error())
@@ -129,7 +114,7 @@ func (s *session) relay() int {
 		}
 		if fds[signalFD].Revents != 0 {
 			for sig := s.signals.next(); sig != 0; sig = s.signals.next() {
-				s.handle(sig, exited)
+				s.handle(sig, f.exited)
 			}
 		}
 		if fds[stderrFD].Revents != 0 {
@@ -137,69 +122,120 @@ func (s *session) relay() int {
 			s.disconnected()
 		}
 		s.agent.handle(fds[agentFD:])
-		progress := false
-		for i := range relays {
-			r := &relays[i]
-			rd, wr := &fds[firstRelay+2*i], &fds[firstRelay+2*i+1]
-			if wr.Revents != 0 {
-				r.flush()
-				progress = true
-			}
-			if rd.Revents != 0 && r.fill() {
-				progress = true
-				switch r {
-				case out:
-					s.record(wire.TypeOutput, r.buf[:r.w])
-				case in:
-					s.record(wire.TypeInput, r.buf[:r.w])
-				}
-				if r == out && exited {
-					late += r.w
-				}
-				r.flush()
-			}
-			switch {
-			case r == in && r.eof && !exited, r == out && r.dead && !exited:
-				// The caller's terminal is gone. Going too hangs up the one inside.
-				s.endRecording()
-				s.cooked()
-				if r.failed != 0 && r.failed != syscall.EIO { // which says just that
-					return complain("cannot go on with the terminal: ", r.failed.Error())
-				}
-				return 128 + int(syscall.SIGHUP)
-			case r == in, r == out:
-			case r.dead || r.eof && r.empty():
-				s.finish(r)
-			}
+		progress, gone := s.copy(fds, &f)
+		if gone != nil {
+			return s.hungUp(gone)
 		}
-		if !exited && fds[connFD].Revents != 0 {
-			var gone bool
-			if end, gone = s.event(); gone {
-				return s.lost(out)
+		if !f.exited {
+			if fds[connFD].Revents == 0 {
+				continue
+			}
+			var lost bool
+			if f.end, lost = s.event(); lost {
+				return s.lost(f.out)
 			}
 			if s.used == 0 { // nothing is under way
-				return s.leave(end)
+				return s.leave(f.end)
 			}
-			exited = true
-			quietSince = sys.MonotonicMillis()
-			continue
-		}
-		if !exited {
+			f.exited, f.quietSince = true, sys.MonotonicMillis()
 			continue
 		}
 		if progress {
-			quietSince = sys.MonotonicMillis()
+			f.quietSince = sys.MonotonicMillis()
 		}
-		flushed := out == nil || out.empty()
-		drained := out == nil || out.eof || out.dead || late >= lateBytes || n == 0
-		if flushed && drained && (!s.pendingFiles() || sys.MonotonicMillis()-quietSince >= lateMillis) {
-			return s.leave(end)
+		if f.over(n == 0) && (!s.pendingFiles() || sys.MonotonicMillis()-f.quietSince >= lateMillis) {
+			return s.leave(f.end)
 		}
-		if n == 0 && !flushed {
+		if n == 0 && !f.flushed() {
 			// A slow reader still has to take what is in the buffer.
-			s.room(out)
+			s.room(f.out)
 		}
 	}
+}
+
+// awaited is what the session waits for. The agent's begin at agentFD.
+func (s *session) awaited(exited bool) (fds []sys.PollFD, agentFD int) {
+	fds = append(s.fds[:0], sys.PollFD{FD: int32(s.conn), Events: sys.PollIn}, s.signals.poll(), sys.PollFD{FD: -1})
+	if exited {
+		fds[connFD].FD = -1
+	} else if s.watch {
+		fds[stderrFD].FD = 2 // for POLLERR and POLLHUP
+	}
+	relays := s.relays[:s.used]
+	for i := range relays {
+		r := &relays[i]
+		rd, wr := sys.PollFD{FD: -1}, sys.PollFD{FD: -1}
+		if !r.dead && !r.empty() {
+			wr = sys.PollFD{FD: int32(r.to), Events: sys.PollOut}
+		} else if !r.eof && !r.dead {
+			rd = sys.PollFD{FD: int32(r.from), Events: sys.PollIn}
+		}
+		fds = append(fds, rd, wr)
+	}
+	agentFD = len(fds)
+	if !exited {
+		fds = s.agent.poll(fds)
+	}
+	return fds, agentFD
+}
+
+// patience is how long the session waits, in milliseconds; -1 is for as long as it takes.
+func (s *session) patience(exited bool) int {
+	switch {
+	case exited && s.pendingFiles():
+		return lateMillis
+	case exited:
+		return 0
+	case s.recorder.held > 0:
+		return holdMillis
+	}
+	return -1
+}
+
+// copy has each relay do what it can, and reports whether one did something. gone is the
+// relay of the caller's terminal, if that is gone before the command has ended.
+func (s *session) copy(fds []sys.PollFD, f *flow) (progress bool, gone *relay) {
+	relays := s.relays[:s.used]
+	for i := range relays {
+		r := &relays[i]
+		rd, wr := &fds[firstRelay+2*i], &fds[firstRelay+2*i+1]
+		if wr.Revents != 0 {
+			r.flush()
+			progress = true
+		}
+		if rd.Revents != 0 && r.fill() {
+			progress = true
+			switch r {
+			case f.out:
+				s.record(wire.TypeOutput, r.buf[:r.w])
+			case f.in:
+				s.record(wire.TypeInput, r.buf[:r.w])
+			}
+			if r == f.out && f.exited {
+				f.late += r.w
+			}
+			r.flush()
+		}
+		switch {
+		case r == f.in && r.eof && !f.exited, r == f.out && r.dead && !f.exited:
+			return progress, r
+		case r == f.in, r == f.out:
+		case r.dead || r.eof && r.empty():
+			s.finish(r)
+		}
+	}
+	return progress, nil
+}
+
+// hungUp ends the session because the caller's terminal, which r is of, is gone. Going too
+// hangs up the one inside.
+func (s *session) hungUp(r *relay) int {
+	s.endRecording()
+	s.cooked()
+	if r.failed != 0 && r.failed != syscall.EIO { // which says just that
+		return complain("cannot go on with the terminal: ", r.failed.Error())
+	}
+	return 128 + int(syscall.SIGHUP)
 }
 
 // room waits until there is room behind r, a signal comes, or lateMillis are over. It
