@@ -138,26 +138,31 @@ func (a *auditor) owner(uid uint32, l *login) string {
 func (a *auditor) checkHome(l *login) {
 	const where = "/etc/passwd, home directory"
 	move := "usermod -d " + emptyHome + " " + LoginName
-	switch h := &l.home; {
+	h := &l.home
+	inside := h.inside
+	if what, own := strings.CutSuffix(inside, " "+l.jail.Name); own {
+		inside = what + " " + JailName
+	}
+	switch {
 	case strings.HasPrefix(h.inside, "the cage"):
-		a.add(l, Warning, "home-in-jail", where, fmt.Sprintf("%s is %s, whose tenant writes what host programs read there as the login: %s; before the account gets another, give the login home = %q in the registry",
-			l.Home, h.inside, a.homeReads(l), l.Home), move)
+		a.add(l, Warning, "home-in-jail", where, fmt.Sprintf("%s is %s, whose tenant writes what host programs read there as the login: %s; before the account gets another, give the login home = \"%s\" in the registry",
+			homeName, inside, a.homeReads(l), homeName), move)
 	case h.inside != "":
 		a.add(l, Warning, "home-in-jail", where, fmt.Sprintf("%s is in %s, whose tenants write what host programs read there as the login: %s",
-			l.Home, h.inside, a.homeReads(l)), move)
+			homeName, inside, a.homeReads(l)), move)
 	case h.writer != "":
 		a.add(l, Warning, "home-writable", where, fmt.Sprintf("%s can be changed by %s, and with it what host programs read there as the login: %s",
-			l.Home, h.writer, a.homeReads(l)), move)
+			homeName, h.writer, a.homeReads(l)), move)
 	case h.trail.missing():
 		fix := move
 		if l.Home == emptyHome {
 			fix = "install -d -m 0755 " + emptyHome
 		}
-		a.add(l, Note, "home-missing", where, l.Home+" does not exist, which sshd and su complain about at every login", fix)
+		a.add(l, Note, "home-missing", where, homeName+" does not exist, which sshd and su complain about at every login", fix)
 	case h.trail.err != nil:
-		a.add(l, Warning, "home-unknown", where, fmt.Sprintf("%s cannot be judged (%v)", l.Home, h.trail.err), move)
+		a.add(l, Warning, "home-unknown", where, fmt.Sprintf("%s cannot be judged (%v)", homeName, h.trail.err), move)
 	case !h.trail.end().isDir():
-		a.add(l, Note, "home-missing", where, l.Home+" is not a directory, which sshd and su complain about at every login", move)
+		a.add(l, Note, "home-missing", where, homeName+" is not a directory, which sshd and su complain about at every login", move)
 	}
 }
 

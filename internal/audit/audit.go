@@ -9,6 +9,7 @@ package audit
 import (
 	"bytes"
 	"fmt"
+	"path"
 	"slices"
 	"sort"
 	"strconv"
@@ -129,6 +130,7 @@ type Options struct {
 type Remark struct {
 	Severity                          Severity
 	ID, Login, Jail, Where, What, Fix string
+	Home                              string // the login's
 }
 
 // Kernel is what a jail needs of the kernel.
@@ -250,25 +252,26 @@ const (
 	passwordEmpty
 )
 
-// LoginName stands in a Remark's Fix for the login's name, JailName in Where or Fix for the
-// jail's, so that what is the same of many is told once.
+// LoginName stands in a Remark's Fix for the login's name, JailName in Where, What or Fix for the
+// jail's, homeName in What for the login's home directory, so that what is the same of many is told once.
 const (
 	LoginName = "\x00"
 	JailName  = "\x01"
+	homeName  = "\x02"
 )
 
 // add takes a finding; l is nil if it is about no login.
 func (a *auditor) add(l *login, sev Severity, id, where, what, fix string) {
 	d := Remark{Severity: sev, ID: id, Where: where, What: what, Fix: fix}
 	if l != nil {
-		d.Login, d.Jail = l.Name, l.jail.Name
+		d.Login, d.Jail, d.Home = l.Name, l.jail.Name, l.Home
 	}
 	a.drafts = append(a.drafts, d)
 }
 
 // addJail takes a finding about one jail.
 func (a *auditor) addJail(j *jail.Spec, sev Severity, id, where, what, fix string) {
-	a.drafts = append(a.drafts, Remark{sev, id, "", j.Name, where, what, fix})
+	a.drafts = append(a.drafts, Remark{Severity: sev, ID: id, Jail: j.Name, Where: where, What: what, Fix: fix})
 }
 
 // load finds the account of every login: in the files, else as package config has
@@ -384,6 +387,7 @@ func (a *auditor) grouped() []Finding {
 	}
 	var found []*Finding
 	index := map[key]*Finding{}
+	homes := map[*Finding][]Remark{}
 	for _, d := range a.drafts {
 		if d.Severity < Error && a.opt.Acknowledged != nil && a.opt.Acknowledged(d.ID, d.Jail) {
 			continue
@@ -397,6 +401,9 @@ func (a *auditor) grouped() []Finding {
 		}
 		if d.Login != "" {
 			f.Logins = append(f.Logins, d.Login)
+		}
+		if d.Home != "" {
+			homes[f] = append(homes[f], d)
 		}
 		if d.Jail != "" {
 			f.Jails = append(f.Jails, d.Jail)
@@ -415,8 +422,13 @@ func (a *auditor) grouped() []Finding {
 		case strings.Contains(f.Fix, JailName):
 			f.Fix = forEach(f.Fix, JailName, names)
 		}
-		if strings.Contains(f.Where, JailName) {
-			f.Where = strings.ReplaceAll(f.Where, JailName, list(f.Jails))
+		for _, text := range []*string{&f.Where, &f.What} {
+			if strings.Contains(*text, JailName) {
+				*text = strings.ReplaceAll(*text, JailName, list(f.Jails))
+			}
+		}
+		if strings.Contains(f.What, homeName) {
+			f.What = strings.ReplaceAll(f.What, homeName, listHomes(homes[f]))
 		}
 		out = append(out, *f)
 	}
@@ -430,6 +442,22 @@ func forEach(command, it string, names []string) string {
 		return strings.ReplaceAll(command, it, names[0])
 	}
 	return "for u in " + strings.Join(names, " ") + "; do " + strings.ReplaceAll(command, it, "$u") + "; done"
+}
+
+// listHomes are the home directories of some logins: of many in one place what a registry calls them.
+func listHomes(of []Remark) string {
+	dir := path.Dir(of[0].Home)
+	var all []string
+	same := len(of) > 1
+	for _, d := range of {
+		same = same && d.Home == path.Join(dir, d.Login)
+		all = append(all, d.Home)
+	}
+	if same {
+		return path.Join(dir, "{user}")
+	}
+	slices.Sort(all)
+	return list(slices.Compact(all))
 }
 
 // list is names for people: all of a few, the first of many.

@@ -907,6 +907,45 @@ func TestFindingsOfSeveralLoginsAreOne(t *testing.T) {
 	assert.True(t, slices.IsSortedFunc(found, func(a, b Finding) int { return int(b.Severity) - int(a.Severity) }))
 }
 
+// What is the same of the homes of many, a class in cages above all, is a line.
+func TestHomesOfSeveralLoginsAreOne(t *testing.T) {
+	w := newWorld(t)
+	w.run()
+	cage := func(name string, uid int, home string) jail.Spec {
+		w.files[home] = fakeFile{dir: true, uid: uint32(uid)}
+		return jail.Spec{Name: name, Source: jail.Source{Kind: jail.Host, Home: home, Prepared: "/run/jail/host/root"},
+			Logins: []jail.Login{{Name: name, HostUID: jail.HostUID(uid), UID: jail.UID(uid)}}}
+	}
+	audit := func(homes ...string) string {
+		var jails []jail.Spec
+		passwd := "root:x:0:0::/root:/bin/sh\n"
+		for i, home := range homes {
+			name := fmt.Sprintf("s%d", i)
+			jails = append(jails, cage(name, 3000+i, home))
+			passwd += fmt.Sprintf("%s:x:%d:3000::%s:/usr/bin/jail-enter\n", name, 3000+i, home)
+		}
+		o := Options{Passwd: []byte(passwd), Group: []byte("root:x:0:\n"), Shadow: []byte{}, Kernel: &w.kernel, files: w.files,
+			Effective: func(string) (string, error) { return w.ssh, nil }, Version: func() string { return w.vers },
+			JailEnter: []string{"/usr/bin/jail-enter"}, JailKeys: "/usr/lib/jail/jail-keys"}
+		var about []string
+		for line := range strings.Lines(lines(Run(&config.Registry{Jails: jails}, o))) {
+			if strings.Contains(line, "home-in-jail") {
+				about = append(about, line)
+			}
+		}
+		require.Len(t, about, 1)
+		return about[0]
+	}
+	one := audit("/home/s0")
+	assert.Contains(t, one, "s0: /etc/passwd, home directory: /home/s0 is the cage of jail s0, whose")
+	assert.Contains(t, one, `give the login home = "/home/s0" in`)
+	many := audit("/home/s0", "/home/s1", "/home/s2")
+	assert.Contains(t, many, "s0, s1, s2: /etc/passwd, home directory: /home/{user} is the cage of jail s0, s1, s2, whose")
+	assert.Contains(t, many, `give the login home = "/home/{user}" in`, "as a template of the registry has it")
+	assert.Contains(t, many, "for u in s0 s1 s2; do usermod -d /var/lib/jail/empty-home $u; done")
+	assert.Contains(t, audit("/home/s0", "/home/others/s1"), "directory: /home/others/s1, /home/s0 is the cage")
+}
+
 func TestALineStaysALine(t *testing.T) {
 	f := Finding{Severity: Error, ID: "x", Login: "alice", Where: "/srv/\x1b[2J\n", What: `a "word" and a \`}
 	assert.Equal(t, `error: alice: /srv/\x1b[2J\n: a "word" and a \ [x]`, f.String())

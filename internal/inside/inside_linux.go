@@ -236,6 +236,12 @@ func lookAt(spec *jail.Spec, lg *jail.Login, maps *idmaps) (found []audit.Remark
 			}
 		}
 	}
+	if dir := src.HostFiles(); dir != "" {
+		if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) { // the same for all cages there are
+			say(audit.Warning, "inside-closed", "was not looked into: serve prepares what it shows of the host's /etc, and has not done so yet", "systemctl start jail, and jail check again")
+			return found
+		}
+	}
 	keys.Look(spec, lg, func(s *keys.Seen) {
 		if s.Err != nil {
 			say(audit.Error, "inside-closed", "cannot be looked into: "+s.Err.Error(), "look at "+src.String()+" and what the registry mounts")

@@ -72,7 +72,11 @@ func TestWhatALoginMeets(t *testing.T) {
 		"one of the login's own":            {func(r string, _ *jail.Spec) error { return os.Chown(r, 61001, 0) }, "warning inside-root-owner belongs to uid 61001"},
 		"one that others write to":          {func(r string, _ *jail.Spec) error { return os.Chmod(r, 0o777) }, "warning inside-root-owner mode 0777"},
 		"one that is not there":             {os2(os.RemoveAll), "error inside-closed cannot be looked into"},
-		"nobody of that uid":                {func(r string, _ *jail.Spec) error { return os.Truncate(r+"/etc/passwd", 0) }, "error inside-user has no entry"},
+		"a cage of a host on which serve has not run": {func(r string, s *jail.Spec) error {
+			s.Source = jail.Source{Kind: jail.Host, Home: r, Prepared: r + "/none"}
+			return nil
+		}, "warning inside-closed serve prepares"},
+		"nobody of that uid": {func(r string, _ *jail.Spec) error { return os.Truncate(r+"/etc/passwd", 0) }, "error inside-user has no entry"},
 		"a passwd that is a FIFO": {func(r string, _ *jail.Spec) error {
 			return first(os.Remove(r+"/etc/passwd"), unix.Mkfifo(r+"/etc/passwd", 0o644))
 		}, "error inside-user not a regular file"},
