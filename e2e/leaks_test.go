@@ -271,11 +271,12 @@ func running(text string) []process {
 }
 
 // jailPIDs returns every PID 1 of that jail, as the host sees it: none or one,
-// if all is well.
+// if all is well. A child of one that is to become a session, or records a logout, has its arguments, too.
 func jailPIDs(name string) []int {
 	var pids []int
-	for pid, p := range processes() {
-		if p.args == "jail-init: "+name {
+	all := processes()
+	for pid, p := range all {
+		if p.args == "jail-init: "+name && all[p.parent].args != p.args {
 			pids = append(pids, pid)
 		}
 	}

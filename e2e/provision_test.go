@@ -198,7 +198,9 @@ func TestAddAndRemove(t *testing.T) {
 	assert.Contains(t, r.stdout, ": newbie, jail deb\n")
 	assert.Contains(t, r.stdout, "what to do: jail enable")
 	assert.Contains(t, r.stdout, "jail check newbie, now:\n")
+	assert.NotContains(t, r.stdout, "nothing keeps it out")
 	require.Zero(t, jailVerb(t, "", "enable", "newbie").status)
+	assert.Contains(t, jailVerb(t, "", "why", id).stdout, "nothing keeps it out")
 	lost := runCommand(t, exec.Command(enterPath, "--runtime-dir", "/nonexistent"), nil)
 	assert.Contains(t, lost.stderr, "(id no-jail)\n")
 	assert.Equal(t, 125, lost.status)
@@ -352,7 +354,7 @@ func TestAddLeavesNothing(t *testing.T) {
 	require.NoError(t, sshd.Process.Kill())
 	sshd.Wait()
 	r = jailVerb(t, "", "add", "newbie", "--rootfs", debianRoot)
-	assert.Contains(t, r.stderr, "Connection refused")
+	assert.Contains(t, r.stderr, "Connection refused): sshd does not run, systemctl start ssh; nothing")
 	assert.Contains(t, r.stderr, "nothing of it remains")
 	sameState(t, before, "no sshd")
 }

@@ -48,7 +48,9 @@ func TestRestart(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, os.Rename(kept, pid1Path)) })
 	require.NoError(t, command("sh", "-c", "cp -p "+kept+" "+kept+".new && echo >>"+kept+".new && mv "+kept+".new "+pid1Path))
 	s.kill(syscall.SIGTERM)
+	assert.Contains(t, verb("check", "centos").stdout, "warning: jail-init serve: does not run: 1 jail goes on without it")
 	require.NoError(t, s.start())
+	assert.NotContains(t, verb("check", "centos").stdout, "[serve-down]")
 	third := generation(t, "centos")
 	assert.Contains(t, verb("check", "centos").stdout, "fix: jail restart centos [pid1-old]\n")
 	assert.Equal(t, result{stdout: "jail centos runs anew\n"}, verb("restart", "--old"))
@@ -58,7 +60,7 @@ func TestRestart(t *testing.T) {
 
 	r = verb("restart", "nobody")
 	assert.Equal(t, 1, r.status)
-	assert.Contains(t, r.stderr, "jail nobody is not in force")
+	assert.Equal(t, "jail-init: no jail \"nobody\" in "+registryPath+", and none of that name runs\n", r.stderr)
 	require.Zero(t, verb("disable", "centos").status)
 	r = verb("restart", "centos")
 	assert.Contains(t, r.stderr, "jail centos is disabled, so it would not start again")

@@ -112,6 +112,8 @@ func restart(opt Options, name string, grace time.Duration) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("jail %s: %w", name, err)
+	case spec == nil && !Runs(opt, name):
+		return noSuch(opt, name)
 	case spec == nil:
 		return fmt.Errorf("jail %s is not in force, so it would not start again; jail stop ends it", name)
 	}

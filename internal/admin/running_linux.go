@@ -3,6 +3,7 @@ package admin
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -73,7 +74,11 @@ func running(opt Options, reg *config.Registry) (found []audit.Remark) {
 	case err != nil:
 		say(audit.Note, "sockets-unknown", "", "", opt.RuntimeDir, "whether somebody listens on the sockets of logins is not known: "+err.Error(), "modprobe unix_diag")
 	case len(deaf) > 0 && !serving:
-		say(audit.Error, "serve-down", "", "", "jail-init serve", fmt.Sprintf("does not run, so %d of %s refused (\"cannot reach the jail\")", len(deaf), count.Of(len(uids), "login is", "logins are")), start)
+		say(audit.Error, "serve-down", "", "", "jail-init serve", fmt.Sprintf("does not run, so %d of %s refused (\"no jail answers\")", len(deaf), count.Of(len(uids), "login is", "logins are")), start)
+	}
+	if n := orphans(opt, reg); n > 0 && !serving && err == nil && len(deaf) == 0 {
+		say(audit.Warning, "serve-down", "", "", "jail-init serve", "does not run: "+count.Of(n, "jail goes on", "jails go on")+
+			" without it, records nothing, and its logins are refused when it has ended", start)
 	}
 	if serving && err == nil {
 		for _, uid := range deaf {
@@ -85,6 +90,21 @@ func running(opt Options, reg *config.Registry) (found []audit.Remark) {
 		say(audit.Warning, "registry-stale", "", "", opt.ConfigPath, "says something else than what is in force, which jail-init serve has read before", "jail reload")
 	}
 	return append(found, firsts(opt, reg)...)
+}
+
+// orphans counts the jails of the registry that run and have been started by a serve: not by run, which stays
+// with its jail.
+func orphans(opt Options, reg *config.Registry) (n int) {
+	for _, name := range Running(opt) {
+		spec := reg.Jail(name)
+		if spec == nil || slices.ContainsFunc(spec.Logins, func(l jail.Login) bool { return inforce.Kept(opt.RuntimeDir, l.Name) }) {
+			continue
+		}
+		if Runs(opt, name) {
+			n++
+		}
+	}
+	return n
 }
 
 // servePID is the pid of serve, 0 if it is not known.

@@ -9,6 +9,7 @@ import (
 	"jail/internal/count"
 	"jail/internal/enter"
 	"jail/internal/event"
+	"jail/internal/inforce"
 	"jail/internal/login"
 	"jail/internal/record"
 )
@@ -45,6 +46,8 @@ var kinds = sync.OnceValue(func() map[string]kind {
 			"/proc is not mounted, or hides processes from their owners"},
 		"permission-denied": {"sshd let the login in by nothing that the client had (\"Permission denied\")",
 			"the key is not inside (jail key LOGIN ls), jail-keys does not read it, or sshd does not ask jail-keys; its reason is in the system's log (journalctl -t jail-keys)"},
+		"connection-refused": {"nobody listens where the client connects, so no jail has been asked (\"Connection refused\")",
+			"sshd does not run, or has another port: systemctl start ssh; journalctl -u ssh -n 20, and sshd -t, say why not"},
 		"connection-closed": {"sshd closed the connection before or after it let the login in",
 			"the account has expired, PAM refuses it, or its login shell cannot be run: journalctl -u ssh -n 20"},
 	}
@@ -182,8 +185,24 @@ func story(opt Options, s *record.Session) {
 // now checks a login as it is at the moment.
 func now(opt Options, name string) error {
 	fmt.Fprintf(opt.Stdout, "jail check %s, now:\n", name)
-	if Check(opt, name, false) == 0 {
+	if Check(opt, name, false) == 0 && !shut(opt, name) {
 		fmt.Fprintln(opt.Stdout, "nothing keeps it out")
 	}
 	return nil
+}
+
+// shut reports whether a login, or its jail, is disabled, which check has only a note for.
+func shut(opt Options, name string) bool {
+	d, err := inforce.ReadDisabled(opt.ConfigPath)
+	if err != nil {
+		return true // nobody knows
+	}
+	_, yes := d.Logins[name]
+	if reg, err := load(opt); err == nil && !yes {
+		if spec, _ := reg.Login(name); spec != nil {
+			name = spec.Name
+		}
+		_, yes = d.Jails[name]
+	}
+	return yes
 }

@@ -104,6 +104,12 @@ func PublishJail(runtimeDir, path string, spec *jail.Spec) (remove func(), err e
 	return remove, nil
 }
 
+// Kept reports whether run keeps the jail of a login (PublishJail).
+func Kept(runtimeDir, login string) bool {
+	_, err := os.Lstat(filepath.Join(runtimeDir, singles, login))
+	return err == nil
+}
+
 // write puts text at name in a directory of ours, at once; with lasting also for a
 // machine that loses its power.
 func write(dir, name string, text []byte, lasting bool) error {

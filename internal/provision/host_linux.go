@@ -83,12 +83,16 @@ func said(text string) string {
 	if last == "" {
 		return ""
 	}
-	return fmt.Sprintf(" (%.300s)", strings.Map(func(r rune) rune {
+	text = fmt.Sprintf(" (%.300s)", strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) { // C1 and what turns text round among it
 			return ' '
 		}
 		return r
 	}, last))
+	if strings.HasSuffix(last, ": Connection refused") { // of ssh
+		text += ": sshd does not run, systemctl start ssh"
+	}
+	return text
 }
 
 // addAccount makes the account of a login. No subordinate ids: nobody needs them, and they
