@@ -50,13 +50,13 @@ func (b *bench) based() (err error) {
 		return s.String()
 	}
 	for _, persist := range []string{"home", "all"} {
-		s, err := b.serve("based", registry(1, false, persist))
+		s, err := b.serve("based", registry(1, false, persist)+b.coldJail())
 		if err != nil {
 			return err
 		}
-		ours, other := b.enter(uidBased, "--runtime-dir", s.runtimeDir(), "-c", "true"), b.enter(uidCold, "-c", "true")
+		ours, other := b.enter(uidBased, "--runtime-dir", s.runtimeDir(), "-c", "true"), b.enter(uidCold, "--runtime-dir", s.runtimeDir(), "-c", "true")
 		ours.after = func() error { return s.halt("based0") }
-		other.after = func() error { return b.server.halt("cold") }
+		other.after = func() error { return s.halt("cold") }
 		err = errors.Join(interleave(b.n(150, 25), b.share(), ours, other), ours.err, other.err)
 		s.stop()
 		if err != nil {

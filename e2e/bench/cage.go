@@ -40,7 +40,7 @@ func (b *bench) cage() error {
 		}
 		text += fmt.Sprintf("[jail.%[1]s]\nrootfs = \"host\"\n[jail.%[1]s.users.%[2]s]\nhome = %[3]q\nshell = \"%[3]s/true\"\n", name, login(uid), home)
 	}
-	s, err := b.serve("cages", text)
+	s, err := b.serve("cages", text+b.coldJail())
 	if err != nil {
 		return err
 	}
@@ -48,19 +48,16 @@ func (b *bench) cage() error {
 	enter := func(uid uint32) *contestant {
 		return b.enter(uid, "--runtime-dir", s.runtimeDir(), "-c", "true")
 	}
-	directory := func(uid uint32) *contestant {
-		c := b.enter(uid, "-c", "true")
-		c.name = "the same in a directory"
-		return c
-	}
-	ours, other := enter(uidCage), directory(uidTrue)
+	ours, other := enter(uidCage), b.enter(uidTrue, "-c", "true")
+	other.name = "the same in a directory"
 	if err := interleave(b.n(400, 60), b.share(), ours, other); err != nil {
 		return err
 	}
 	b.race("cage of the host, warm: static true", ours, nil, []*contestant{other}, nil, "≤ 1.1 × a directory", other, 1.1)
-	ours, other = enter(uidColdCage), directory(uidCold)
+	ours, other = enter(uidColdCage), enter(uidCold)
+	other.name = "the same in a directory"
 	ours.after = func() error { return s.halt("coldcage") }
-	other.after = func() error { return b.server.halt("cold") }
+	other.after = func() error { return s.halt("cold") }
 	if err := interleave(b.n(150, 25), b.share(), ours, other); err != nil {
 		return err
 	}

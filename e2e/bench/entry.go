@@ -108,6 +108,12 @@ func (b *bench) warmShell() error {
 	return nil
 }
 
+// coldJail is the entry of jail cold, to be started beside another kind of jail by the same serve: one lets a jail be
+// started for logins 200 times, and then five times a second (supervise.StartsAtOnce).
+func (b *bench) coldJail() string {
+	return fmt.Sprintf("[jail.cold]\nrootfs = %q\n[jail.cold.users]\n%s = { uid = 1000, shell = %q }\n", b.root("cold"), login(uidCold), trueInside)
+}
+
 // cold: the first command in a jail that does not run.
 func (b *bench) cold() error {
 	ours := b.enter(uidCold, "-c", "true")
