@@ -205,6 +205,10 @@ func TestPS(t *testing.T) {
 	l.expect("ready\n")
 	assert.Equal(t, "running", stateInPS(t, "debian"))
 	assert.Equal(t, "stopped", stateInPS(t, "centos"))
+	assert.Regexp(t, `^JAIL[^\n]*\ndebian +running [^\n]*\n\n`+
+		`runs because of +sessions, with processes \d+ \(\w+\)[^\n]*\nPID 1 +\d+, of the installed build\nsessions +1, and 1 since its start\n`+
+		`processes +\d+\nmemory +[\d.]+ [KM]iB[^\n]*\ncpu +[\d.]+m?s since its start\n(limits|$)`,
+		runCommand(t, exec.Command(initPath, "ps", "debian"), nil).stdout)
 	l.in.Close()
 	assert.Zero(t, l.wait().status)
 	eventually(t, "the jail is idle", func() bool { return stateInPS(t, "debian") == "idle" })
