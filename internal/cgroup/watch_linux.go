@@ -180,16 +180,28 @@ func (w *Watch) pause(m *meter, d time.Duration) {
 
 // tell tells how often the limit was met, if that is more than before, and reports whether it is.
 func (m *meter) tell() bool {
-	text, _ := os.ReadFile(filepath.Join(m.dir, m.events))
-	total := lineOf(text, m.key)
+	var buf [512]byte
+	total := lineOf(read(filepath.Join(m.dir, m.events), buf[:]), m.key)
 	if total <= m.total {
 		return false
 	}
 	m.total, m.quiet = total, 0
-	text, _ = os.ReadFile(filepath.Join(m.dir, m.max))
+	text := read(filepath.Join(m.dir, m.max), buf[:])
 	value, _ := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64) // or "max"
 	m.told(Met{m.limit, value - min(value, m.others), total})
 	return true
+}
+
+// read reads a short file of the kernel's, empty if it cannot: every start and end of a jail does so, in
+// the loop of serve.
+func read(path string, buf []byte) []byte {
+	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	n, _ := syscall.Read(fd, buf)
+	syscall.Close(fd)
+	return buf[:max(n, 0)]
 }
 
 // listen waits for the kernel's word.
