@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -225,7 +226,7 @@ rootfs = %q
 func (b *bench) needJail() error {
 	c := b.enter(uidTrue, "-c", "true")
 	if err := interleave(1, time.Minute, c); err != nil {
-		return fmt.Errorf("%w (%s)", err, b.server.last)
+		return b.server.because(err)
 	}
 	return c.err
 }
@@ -265,6 +266,14 @@ func (b *bench) serve(name, registry string) (*server, error) {
 	s.cmd = exec.Command(s.bin, "--config", s.config(), "--runtime-dir", s.runtimeDir(), "serve")
 	s.cmd.Env, s.cmd.Dir = environment, "/"
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	place, err := b.place()
+	if err != nil {
+		return nil, err
+	}
+	if place != nil {
+		defer place.Close()
+		s.cmd.SysProcAttr.UseCgroupFD, s.cmd.SysProcAttr.CgroupFD = true, int(place.Fd())
+	}
 	log, err := s.cmd.StderrPipe()
 	if err != nil {
 		return nil, err
@@ -280,6 +289,36 @@ func (b *bench) serve(name, registry string) (*server, error) {
 		return nil, fmt.Errorf("jail-init serve: %s", s.last)
 	}
 	return s, nil
+}
+
+// place is the cgroup in which servers run: their jails get theirs beside it. Another bench on
+// the machine has jails of the same names, and one jail has a cgroup at a time. It is nil where
+// the unified hierarchy is not in its place, or somebody has put the bench into a part of it.
+func (b *bench) place() (*os.File, error) {
+	const root = "/sys/fs/cgroup"
+	text, err := os.ReadFile("/proc/self/cgroup")
+	var st unix.Statfs_t
+	if err != nil || !slices.Contains(strings.Split(string(text), "\n"), "0::/") || unix.Statfs(root, &st) != nil || st.Type != unix.CGROUP2_SUPER_MAGIC {
+		return nil, err
+	}
+	for _, c := range []string{"cpu", "memory", "pids", "io"} { // those that are to be had
+		_ = os.WriteFile(filepath.Join(root, "cgroup.subtree_control"), []byte("+"+c), 0)
+	}
+	dir := filepath.Join(root, filepath.Base(b.scratch), "supervisor")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	return os.Open(dir)
+}
+
+// because adds to an error why a jail has not started, if one has not.
+func (s *server) because(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil || s.failed == "" || strings.Contains(err.Error(), s.failed) {
+		return err
+	}
+	return fmt.Errorf("%w (%s)", err, s.failed)
 }
 
 // follow reads the server's log.
@@ -310,15 +349,20 @@ func (s *server) follow(log io.Reader, ready *bool) {
 	s.mu.Unlock()
 }
 
-// until waits until cond, asked under the lock, is true.
+// until waits until cond, asked under the lock, is true, or a jail has not started.
 func (s *server) until(limit time.Duration, cond func() bool) bool {
+	return s.wait(limit, cond, func() bool { return s.gone || s.failed != "" })
+}
+
+// wait waits until cond is true, or vain; both are asked under the lock.
+func (s *server) wait(limit time.Duration, cond, vain func() bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	end := time.Now().Add(limit)
 	timer := time.AfterFunc(limit, func() { s.mu.Lock(); s.changed.Broadcast(); s.mu.Unlock() })
 	defer timer.Stop()
 	for !cond() {
-		if s.gone || s.failed != "" || time.Now().After(end) {
+		if vain() || time.Now().After(end) {
 			return cond()
 		}
 		s.changed.Wait()
@@ -333,15 +377,14 @@ func (s *server) pid(jail string) int {
 	return s.pids[jail]
 }
 
-// halt ends a jail and returns when the server knows.
+// halt ends a jail and returns when the server knows. That another one has not started is
+// nothing to it.
 func (s *server) halt(jail string) error {
 	err := command(s.bin, "--config", s.config(), "--runtime-dir", s.runtimeDir(), "stop", "--grace", "0s", jail)
-	if err == nil && !s.until(time.Minute, func() bool { return s.pids[jail] == 0 }) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		err = fmt.Errorf("jail %s has not ended: %s", jail, s.failed)
+	if err == nil && !s.wait(time.Minute, func() bool { return s.pids[jail] == 0 }, func() bool { return s.gone }) {
+		err = fmt.Errorf("jail %s has not ended", jail)
 	}
-	return err
+	return s.because(err)
 }
 
 // stop ends all jails, then the server.

@@ -104,7 +104,7 @@ func outerStage(o options) (status int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(scratch), removeCgroups()) }()
+	defer func() { err = errors.Join(err, os.RemoveAll(scratch), removeCgroups(filepath.Base(scratch))) }()
 	if err := os.Chmod(scratch, 0o755); err != nil { // the logins execute programs in it
 		return 0, err
 	}
@@ -285,11 +285,18 @@ func command(name string, args ...string) error {
 	return nil
 }
 
-// removeCgroups removes the cgroups a peer was kept from removing.
-func removeCgroups() error {
+// others is the name of the place that a bench has (see place).
+var others = regexp.MustCompile("^" + mark + "-[0-9]+$")
+
+// removeCgroups removes those that servers have been in, below own, and those that a peer was
+// kept from removing.
+func removeCgroups(own string) error {
 	var found []string
 	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() && strings.Contains(path, mark) {
+			if name := d.Name(); others.MatchString(name) && name != own {
+				return fs.SkipDir
+			}
 			found = append(found, path)
 		}
 		return nil

@@ -189,7 +189,7 @@ rootfs = %q
 	}
 	keys, plain := first("keys", uidCold), first("plain", uidFlat)
 	if err := interleave(b.n(150, 25), b.share(), keys, plain); err != nil {
-		return err
+		return s.because(err)
 	}
 	plain.name = "without the keys"
 	b.race("network: first command in a stopped jail with the keys", keys, plain, nil, nil, "≤ 1.05 × without", plain, 1.05)
