@@ -56,6 +56,12 @@ var differences = map[string]difference{
 	"no hosts": {
 		reason: "a jail's own name is known inside by /etc/hosts, over which PID 1 shows one with the name in it; a root file system without that file has no place for it, and sudo says that it cannot resolve the name. The log says what to add",
 	},
+	"quoted interrupt": {
+		reason: "until the jail has answered, ^V before a ^C or ^\\ keeps it from ending jail-enter, as it would keep it from ending a shell; not in su -c, where the terminal is not jail-enter's controlling one and only the kernel can send the signal: there it ends the waiting",
+	},
+	"utmp": {
+		reason: "a session is in the jail's wtmp and lastlog, and where sshd writes it on the host; who(1) inside shows nobody, since /run/utmp says who is on a machine that has booted, and getlogin(3) does without it",
+	},
 	"unknown locale": {
 		reason:  "what the client's locale is called means nothing to a system that does not have it, and every program would complain",
 		onPlain: regexp.MustCompile(`(?m)^LC_(MESSAGES|TIME)=de_DE(\.UTF-8)?\r?\n`),

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -76,9 +75,7 @@ func (c *common) doctor(args []string) (int, error) {
 		}
 	}
 	if *asJSON {
-		out := json.NewEncoder(os.Stdout)
-		out.SetIndent("", "  ")
-		return status, out.Encode(exams)
+		return status, admin.PrintJSON(os.Stdout, exams)
 	}
 	return status, nil
 }

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -193,7 +192,7 @@ func (v *verdict) say(severity, id, what string) {
 		v.found = append(v.found, told{Severity: severity, ID: id, What: what})
 		return
 	}
-	fmt.Fprintf(v.opt.Stdout, "%s: %s\n", severity, what)
+	fmt.Fprintf(v.opt.Stdout, "%s: %s\n", severity, event.Printable(what))
 }
 
 func (v *verdict) finding(f *audit.Finding) {
@@ -221,8 +220,5 @@ func (v *verdict) end() {
 	if v.found == nil {
 		v.found = []told{}
 	}
-	out := json.NewEncoder(v.opt.Stdout)
-	out.SetIndent("", "  ")
-	out.SetEscapeHTML(false)
-	_ = out.Encode(report{v.status, v.found})
+	_ = PrintJSON(v.opt.Stdout, report{v.status, v.found})
 }

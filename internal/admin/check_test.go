@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"jail/config"
+	"jail/internal/audit"
 	"jail/internal/fdsock"
 	"jail/internal/inforce"
 	"jail/internal/jail"
@@ -136,6 +137,21 @@ func TestCheckOfOne(t *testing.T) {
 	assert.Equal(t, 1, Check(opt, "four", true))
 	assert.Empty(t, out.String())
 	assert.Contains(t, errs.String(), `no jail and no login "four"`)
+}
+
+// TestCheckIsForATerminal: what is found may name what a tenant has named.
+func TestCheckIsForATerminal(t *testing.T) {
+	const hostile = "/home/ü\u009b2J\u202e"
+	for _, asJSON := range []bool{false, true} {
+		var out bytes.Buffer
+		v := &verdict{opt: Options{Stdout: &out}, json: asJSON}
+		v.say("error", "registry", hostile)
+		v.finding(&audit.Finding{Where: hostile, What: hostile})
+		v.end()
+		assert.Equal(t, 3, strings.Count(out.String(), `/home/ü\u009b2J\u202e`), out.String())
+		assert.NotContains(t, out.String(), "\u009b")
+		assert.NotContains(t, out.String(), "\u202e")
+	}
 }
 
 func TestCheckOfWhatIsAcknowledged(t *testing.T) {

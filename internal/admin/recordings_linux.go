@@ -2,7 +2,6 @@ package admin
 
 import (
 	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -38,7 +37,7 @@ func Recordings(opt Options, login string, asJSON bool) error {
 		if list == nil {
 			list = []recording.Info{}
 		}
-		return json.NewEncoder(opt.Stdout).Encode(recordingList{1, list})
+		return printJSON(opt.Stdout, recordingList{1, list}, "")
 	}
 	w := tabwriter.NewWriter(opt.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "RECORDING\tLOGIN\tJAIL\tBEGAN\tSIZE\tSTATE")

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -44,7 +45,7 @@ func Who(opt Options, asJSON bool) error {
 		list.Incomplete = incomplete(opt, names, list.Sessions)
 	}
 	if asJSON {
-		return printJSON(opt.Stdout, list)
+		return PrintJSON(opt.Stdout, list)
 	}
 	if err := printOpen(opt, list.Sessions); err != nil {
 		return err
@@ -104,7 +105,7 @@ func Last(opt Options, login string, n int, asJSON bool) error {
 		list.Sessions = list.Sessions[:n]
 	}
 	if asJSON {
-		return printJSON(opt.Stdout, list)
+		return PrintJSON(opt.Stdout, list)
 	}
 	tw := table(opt.Stdout)
 	fmt.Fprintln(tw, "SESSION\tLOGIN\tJAIL\tKIND\tBY\tFROM\tSTARTED\tDURATION\tEND")
@@ -162,12 +163,19 @@ func sayDamage(opt Options, damage []string) {
 
 func table(out io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(out, 0, 8, 2, ' ', 0) }
 
-// printJSON prints one document.
-func printJSON(out io.Writer, v any) error {
-	e := json.NewEncoder(out)
+// PrintJSON prints one document, of which no terminal obeys anything.
+func PrintJSON(out io.Writer, v any) error { return printJSON(out, v, "  ") }
+
+func printJSON(out io.Writer, v any, indent string) error {
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
 	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
+	e.SetIndent("", indent)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	_, err := out.Write(event.PrintableJSON(text.Bytes()))
+	return err
 }
 
 // plain is what a cell of a table may have in it: a file of records may say anything.

@@ -173,7 +173,7 @@ func printJails(opt Options, rows []*row) error {
 	}) {
 		list.Jails = append(list.Jails, d.jailJSON)
 	}
-	return printJSON(opt.Stdout, list)
+	return PrintJSON(opt.Stdout, list)
 }
 
 // lastEvents is how many entries of the records Status shows.
@@ -200,7 +200,7 @@ func Status(opt Options, name string, asJSON bool) error {
 		return true
 	}, func(*record.Damage) {}) // which sessions has named
 	if asJSON {
-		return printJSON(opt.Stdout, page)
+		return PrintJSON(opt.Stdout, page)
 	}
 	tw := table(opt.Stdout)
 	line := func(what, value string) { say(tw, what, value) }
@@ -345,7 +345,7 @@ func Logs(opt Options, name string, n int, follow, asJSON bool, over <-chan stru
 	defer tail.Close()
 	show := func(e *record.Entry) error {
 		if asJSON {
-			_, err := opt.Stdout.Write(e.Line())
+			_, err := opt.Stdout.Write(event.PrintableJSON(e.Line()))
 			return err
 		}
 		_, err := fmt.Fprintln(opt.Stdout, entryLine(e))

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -72,7 +71,7 @@ func Top(opt Options, how TopOptions) error {
 		before, since = now, at
 		switch {
 		case how.JSON:
-			return json.NewEncoder(opt.Stdout).Encode(list)
+			return printJSON(opt.Stdout, list, "")
 		case !live:
 			return printTop(opt.Stdout, list)
 		}

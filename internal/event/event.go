@@ -8,11 +8,13 @@
 package event
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"jail/internal/count"
@@ -170,6 +172,26 @@ func Printable(s string) string {
 		s = s[n:]
 	}
 	return b.String()
+}
+
+// PrintableJSON is Printable for a text of JSON: the escapes are JSON's, so that it says the same.
+func PrintableJSON(text []byte) []byte {
+	if !bytes.ContainsFunc(text, hidden) {
+		return text
+	}
+	var safe []byte
+	for _, r := range string(text) {
+		switch {
+		case !hidden(r):
+			safe = utf8.AppendRune(safe, r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			safe = fmt.Appendf(safe, `\u%04x\u%04x`, high, low)
+		default:
+			safe = fmt.Appendf(safe, `\u%04x`, r)
+		}
+	}
+	return safe
 }
 
 func hidden(r rune) bool { return r != '\n' && !strconv.IsGraphic(r) }

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"encoding/json"
 	"math"
 	"strings"
 	"testing"
@@ -95,6 +96,18 @@ func FuzzLine(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestPrintableJSON: no terminal obeys it, and it says the same.
+func TestPrintableJSON(t *testing.T) {
+	said := map[string]string{"what": "ü \u009b2J \u202ehs \U000e0041 \x1b[2J\n"}
+	text, err := json.MarshalIndent(said, "", "  ")
+	require.NoError(t, err)
+	safe := PrintableJSON(append(text, '\n'))
+	assert.Equal(t, "{\n  \"what\": \"ü \\u009b2J \\u202ehs \\udb40\\udc41 \\u001b[2J\\n\"\n}\n", string(safe))
+	var again map[string]string
+	require.NoError(t, json.Unmarshal(safe, &again))
+	assert.Equal(t, said, again)
 }
 
 func TestPrintable(t *testing.T) {
