@@ -12,10 +12,6 @@ import (
 	"jail/internal/source"
 )
 
-// emptyHome is made by "make install": a directory of root's with nothing in it but
-// .ssh/agent, also root's, where every login may make sockets.
-const emptyHome = "/var/lib/jail/empty-home"
-
 func decimal(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
 
 // home is what is known about a login's home directory on the host.
@@ -137,7 +133,7 @@ func (a *auditor) owner(uid uint32, l *login) string {
 
 func (a *auditor) checkHome(l *login) {
 	const where = "/etc/passwd, home directory"
-	move := "usermod -d " + emptyHome + " " + LoginName
+	move := "usermod -d " + jail.EmptyHome + " " + LoginName
 	h := &l.home
 	inside := h.inside
 	if what, own := strings.CutSuffix(inside, " "+l.jail.Name); own {
@@ -155,8 +151,8 @@ func (a *auditor) checkHome(l *login) {
 			homeName, h.writer, a.homeReads(l)), move)
 	case h.trail.missing():
 		fix := move
-		if l.Home == emptyHome {
-			fix = "install -d -m 0755 " + emptyHome
+		if l.Home == jail.EmptyHome {
+			fix = "install -d -m 0755 " + jail.EmptyHome
 		}
 		a.add(l, Note, "home-missing", where, homeName+" does not exist, which sshd and su complain about at every login", fix)
 	case h.trail.err != nil:

@@ -5,6 +5,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"jail/internal/jail"
 )
 
 // pamServices are the ways to become a login that end in its shell, or in
@@ -142,7 +144,7 @@ func (a *auditor) checkPAM(l *login) {
 		case p.module == "pam_mkhomedir" || p.module == "pam_oddjob_mkhomedir":
 			if l.home.trail.missing() {
 				a.add(l, Warning, "pam-mkhomedir", p.where, "the next login makes "+l.Home+" and gives it to the login, who then says what host programs read there",
-					"usermod -d "+emptyHome+" "+LoginName)
+					"usermod -d "+jail.EmptyHome+" "+LoginName)
 			} else {
 				a.add(l, Note, "pam-mkhomedir", p.where, p.module+" makes a missing home directory and gives it to the login", skip)
 			}

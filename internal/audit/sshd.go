@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"jail/internal/fdsock"
+	"jail/internal/jail"
 	"jail/internal/wire"
 )
 
@@ -428,7 +429,7 @@ func (a *auditor) checkAgent(l *login) {
 		return
 	}
 	fix := "install -d -m 0700 -o " + LoginName + " " + dir
-	if kind == "shared" || contains(emptyHome, dir) {
+	if kind == "shared" || contains(jail.EmptyHome, dir) {
 		fix = "install -d -m 1777 " + dir
 	}
 	a.add(l, Note, "sshd-agent-socket", "sshd_config, AllowAgentForwarding yes",

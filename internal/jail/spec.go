@@ -10,11 +10,13 @@ import (
 	"jail/internal/wire"
 )
 
+// EmptyHome is the home, on the host, of a login's account. It is made by "make install": a
+// directory of root's with nothing in it but .ssh/agent, also root's, where every login may make
+// sockets.
+const EmptyHome = "/var/lib/jail/empty-home"
+
 // HostUID is a uid as the host's kernel and passwd database know it.
 type HostUID uint32
-
-// HostGID is a gid on the host.
-type HostGID uint32
 
 // UID is a uid as the jail's own passwd knows it: the id stored on the
 // rootfs's disk, whatever id map is in force.

@@ -29,8 +29,8 @@ const (
 	maxProof = 4096
 )
 
-// ErrProof says that somebody else proves the same login.
-var ErrProof = errors.New("another jail doctor is at this login")
+// errProof says that somebody else proves the same login.
+var errProof = errors.New("another jail doctor is at this login")
 
 // WriteProof has jail-keys print a line for a key, by which a login may come from the
 // addresses of from, for as long as a Proof may count. key is its type and its base64. The
@@ -54,7 +54,7 @@ func WriteProof(runtimeDir, login, key string, from []string) (remove func(), er
 		return nil, fmt.Errorf("the key of the proof: %w", err)
 	}
 	if old, err := readProof(fd, login); err == nil && old.until > sys.MonotonicMillis() && running(old.pid) {
-		return nil, ErrProof
+		return nil, errProof
 	}
 	sweepProofs(dir, fd)
 	text = strconv.Itoa(os.Getpid()) + "\n" + text

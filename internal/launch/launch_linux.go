@@ -174,7 +174,7 @@ func New(life cgroup.Life, program string) (*Launcher, error) {
 		l.hardFiles = min(lim.Max, 1<<20)
 	}
 	l.cgroups = cgroup.Find(life)
-	if path, ok := SFTPServer(own); ok {
+	if path, ok := sftpServer(own); ok {
 		l.sftp = path
 	} else {
 		l.noSFTP = "the built-in sftp server " + path + " is missing: sftp works only in jails whose root file system has a server"

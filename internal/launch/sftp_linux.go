@@ -5,9 +5,9 @@ import (
 	"jail/internal/wire"
 )
 
-// SFTPServer returns the path of the built-in sftp server that belongs to the
+// sftpServer returns the path of the built-in sftp server that belongs to the
 // jail-init at exe, and whether it is there.
-func SFTPServer(exe string) (path string, ok bool) {
+func sftpServer(exe string) (path string, ok bool) {
 	return companion(exe, "sftp-server", "jail-sftp-server")
 }
 

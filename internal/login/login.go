@@ -18,7 +18,7 @@ import (
 // Limits of what is read and made for one login.
 const (
 	MaxDatabase = 1 << 20 // bytes of a passwd or group file
-	MaxGroups   = 256     // groups, the primary one among them
+	maxGroups   = 256     // groups, the primary one among them
 
 	maxKept = 64 << 10 // bytes of a passwd file, to recognise it by
 )
@@ -78,10 +78,10 @@ func first(words ...string) string {
 }
 
 // Groups appends u's groups to dst: the primary one, then those that groupText, the
-// text of the jail's group(5), lists the name in, MaxGroups at most. Group 0 is
+// text of the jail's group(5), lists the name in, maxGroups at most. Group 0 is
 // nobody's by a line in that file.
 func Groups(dst []uint32, u *passwd.Entry, groupText []byte) []uint32 {
-	return passwd.Groups(append(dst, u.GID), groupText, u.Name, false, len(dst)+MaxGroups)
+	return passwd.Groups(append(dst, u.GID), groupText, u.Name, false, len(dst)+maxGroups)
 }
 
 // KeysPath is the path of u's authorized_keys inside, in two parts: the home, an

@@ -17,9 +17,9 @@ import (
 	"jail/internal/record"
 )
 
-// MaxJails bounds the jails that have lines of their own: those that have run, or that somebody
+// maxJails bounds the jails that have lines of their own: those that have run, or that somebody
 // wanted to start, since serve has. The others are counted together, as jail="".
-const MaxJails = 2000
+const maxJails = 2000
 
 // Counters are what is counted.
 type Counters struct {
@@ -30,7 +30,7 @@ type Counters struct {
 	reads    [3]uint64 // of the registry: taken, with faults, refused
 	inForce  [3]uint64 // jails, logins, out of service
 	jails    map[string]*jail
-	leftOver *jail // nil until there is one jail more than MaxJails
+	leftOver *jail // nil until there is one jail more than maxJails
 }
 
 // jail is what is counted of one.
@@ -123,7 +123,7 @@ func (c *Counters) jail(name string) *jail {
 		return j
 	}
 	fresh := &jail{started: map[string]uint64{}, met: map[string]uint64{}}
-	if len(c.jails) < MaxJails {
+	if len(c.jails) < maxJails {
 		c.jails[name] = fresh
 		return fresh
 	}

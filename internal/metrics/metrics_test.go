@@ -104,14 +104,14 @@ func TestFoundJail(t *testing.T) {
 // TestBounds: no jail can make more lines, or others than its own.
 func TestBounds(t *testing.T) {
 	c := New("1\"2\\3\n4\x1b[31m"+strings.Repeat("x", 1000), began)
-	for i := range MaxJails + 50 {
+	for i := range maxJails + 50 {
 		c.Entry(&record.Entry{Event: record.JailStarted, Jail: fmt.Sprintf("j%05d", i), Time: began})
 	}
 	for range 1000 {
 		c.Entry(&record.Entry{Event: record.SessionEnded, Jail: "j00000", Time: began})
 	}
 	text := c.text()
-	assert.Equal(t, MaxJails+1, strings.Count(text, "\njail_starts_total{"))
+	assert.Equal(t, maxJails+1, strings.Count(text, "\njail_starts_total{"))
 	assert.Contains(t, text, "\njail_starts_total{jail=\"\"} 50\n", "the others together")
 	assert.Contains(t, text, "\njail_sessions{jail=\"j00000\"} 0\n", "not less than none")
 	assert.Equal(t, `jail_build_info{version="1_2_3_4_[31m`+strings.Repeat("x", maxLabel-12)+`"} 1`, lines(text, "jail_build"))

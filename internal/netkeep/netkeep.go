@@ -89,12 +89,12 @@ func (k *Keeper) Apply(reg *config.Registry) error {
 	return k.apply(reg.Jails, reg.Reserved)
 }
 
-// Again does what Apply did last, if that would change something (Stale): jails have ended, or
+// Again does what Apply did last, if that would change something (stale): jails have ended, or
 // the host's name servers are others.
 func (k *Keeper) Again() error {
 	k.applying.Lock()
 	defer k.applying.Unlock()
-	if !k.Stale() {
+	if !k.stale() {
 		return nil // somebody has done it meanwhile
 	}
 	k.mu.Lock()
@@ -149,9 +149,9 @@ func somethingIn(dir string) bool {
 	return len(entries) > 0 || err != nil && !errors.Is(err, os.ErrNotExist)
 }
 
-// Stale reports whether Again would change something: a jail has ended whose network was
+// stale reports whether Again would change something: a jail has ended whose network was
 // still there, or the host's name servers are others.
-func (k *Keeper) Stale() bool {
+func (k *Keeper) stale() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.unsettled {
@@ -168,16 +168,16 @@ func (k *Keeper) Stale() bool {
 // host with a login's uid may be there longer than the jail, which nobody hears of, again and
 // again, at last each minute. It returns when nothing is left, or somebody else is at it.
 func (k *Keeper) Settle() error {
-	if !k.Stale() {
+	if !k.stale() {
 		return nil
 	}
 	if err := k.Again(); err != nil || !k.settling.TryLock() {
 		return err
 	}
 	defer k.settling.Unlock()
-	for pause := k.pause; k.Stale(); pause = min(2*pause, time.Minute) {
+	for pause := k.pause; k.stale(); pause = min(2*pause, time.Minute) {
 		time.Sleep(pause)
-		if !k.Stale() {
+		if !k.stale() {
 			break
 		}
 		if err := k.Again(); err != nil {

@@ -55,7 +55,7 @@ func TestNobodyHasKeys(t *testing.T) {
 	require.NoError(t, k.Apply(nobody))
 	assert.Empty(t, *asked, "most hosts")
 	assert.NoError(t, k.Refused(&plain))
-	assert.False(t, k.Stale())
+	assert.False(t, k.stale())
 
 	pinned(t, k, "1-1", 1) // of a time when there were some
 	assert.ErrorContains(t, k.Apply(nobody), "not asked")
@@ -105,15 +105,15 @@ func TestStale(t *testing.T) {
 	a := network.Answer{Unsettled: true}
 	k, asked := kept(t, func() (network.Answer, error) { return a, nil })
 	require.NoError(t, k.Apply(registry(web)))
-	assert.True(t, k.Stale(), "somebody is still there")
+	assert.True(t, k.stale(), "somebody is still there")
 	a.Unsettled = false
 	require.NoError(t, k.Again())
-	assert.False(t, k.Stale())
+	assert.False(t, k.stale())
 	require.NoError(t, k.Again(), "of two who saw it one does it")
 	require.NoError(t, os.WriteFile(k.resolvConf, []byte("nameserver 127.0.0.53\n"), 0o600))
-	assert.True(t, k.Stale(), "the host's name server is another")
+	assert.True(t, k.stale(), "the host's name server is another")
 	require.NoError(t, k.Again())
-	assert.False(t, k.Stale())
+	assert.False(t, k.stale())
 	require.Len(t, *asked, 3)
 	last := (*asked)[2]
 	require.Len(t, last.Plan.Jails, 1)
@@ -140,9 +140,9 @@ func TestSettle(t *testing.T) {
 	})
 	k.pause = time.Millisecond
 	require.NoError(t, k.Apply(registry(mail)))
-	require.True(t, k.Stale())
+	require.True(t, k.stale())
 	require.NoError(t, k.Settle())
-	assert.False(t, k.Stale())
+	assert.False(t, k.stale())
 	assert.Len(t, *asked, 4)
 	require.NoError(t, k.Settle())
 	assert.Len(t, *asked, 4, "nothing is left to do")

@@ -39,13 +39,13 @@ const (
 // one (RFC 4193) and on the loopback interface only.
 var Pool6 = [12]byte{0xfd, 0x6a, 0x61, 0x69, 0x6c, 0x00}
 
-// Block4 is the first address of a jail's block, in host order.
-func Block4(id uint16) uint32 { return Pool4 + uint32(id-1)<<(32-BlockBits4) }
+// block4 is the first address of a jail's block, in host order.
+func block4(id uint16) uint32 { return Pool4 + uint32(id-1)<<(32-BlockBits4) }
 
 // Address4 is what stands for 127.0.0.1.
 func Address4(id uint16) netip.Addr {
 	var a [4]byte
-	binary.BigEndian.PutUint32(a[:], Block4(id)+1)
+	binary.BigEndian.PutUint32(a[:], block4(id)+1)
 	return netip.AddrFrom4(a)
 }
 

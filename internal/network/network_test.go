@@ -102,7 +102,7 @@ func TestPlan(t *testing.T) {
 	uids := p.UIDs()
 	assert.Len(t, uids, 5)
 	plain := uids[Prefix{1 << 20, 16}.Key()]
-	assert.Equal(t, uint32(PlainID), native.Uint32(plain[JailID:]))
+	assert.Equal(t, uint32(plainID), native.Uint32(plain[JailID:]))
 	assert.Equal(t, make([]byte, JailSize-4), plain[4:])
 	assert.Zero(t, IDOf(plain))
 	mail := uids[Prefix{1000, 32}.Key()]
@@ -115,21 +115,21 @@ func TestPlan(t *testing.T) {
 	assert.Equal(t, uint32(FlagPorts|FlagLoopback|FlagPrivate|FlagNone), native.Uint32(alone[JailFlags:]))
 
 	owners := p.Owners()
-	assert.Equal(t, map[uint16]Owner{25: {7, 7}, 53: {0, 7}, 3306: {ReservedOwner, ReservedOwner}}, owners)
+	assert.Equal(t, map[uint16]Owner{25: {7, 7}, 53: {0, 7}, 3306: {reservedOwner, reservedOwner}}, owners)
 	assert.Equal(t, owners[53], OwnerOf(owners[53].Value()))
 
 	opened, err := p.Opened()
 	require.NoError(t, err)
 	want := map[[OpenSize]byte]bool{}
 	for _, a := range []string{"127.0.0.1", "::1"} {
-		want[OpenKey(7, netip.MustParseAddr(a), 5432, 6)] = true
+		want[openKey(7, netip.MustParseAddr(a), 5432, 6)] = true
 	}
 	for _, a := range []string{"127.0.0.53", "::1"} {
-		want[OpenKey(7, netip.MustParseAddr(a), 53, 6)] = true
-		want[OpenKey(7, netip.MustParseAddr(a), 53, 17)] = true
+		want[openKey(7, netip.MustParseAddr(a), 53, 6)] = true
+		want[openKey(7, netip.MustParseAddr(a), 53, 17)] = true
 	}
 	assert.Equal(t, want, opened, "not for who has no network, nor for who has its own resolv.conf")
-	k := OpenKey(7, netip.MustParseAddr("127.0.0.53"), 53, 17)
+	k := openKey(7, netip.MustParseAddr("127.0.0.53"), 53, 17)
 	assert.Equal(t, []byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 53}, k[4:20], "as the kernel's programs write it")
 	assert.Equal(t, uint16(53), binary.NativeEndian.Uint16(k[20:]))
 

@@ -113,10 +113,10 @@ const (
 	// Offsets in the value of a jail.
 	JailID, JailBlock, JailFlags, JailAddress6 = 0, 4, 8, 16
 
-	// PlainID is what a jail without an ID has in its value.
-	PlainID = 0xfffffffe
-	// ReservedOwner is the owner of what [host].reserved has.
-	ReservedOwner = 0xffffffff
+	// plainID is what a jail without an ID has in its value.
+	plainID = 0xfffffffe
+	// reservedOwner is the owner of what [host].reserved has.
+	reservedOwner = 0xffffffff
 
 	// MaxOpened is how many keys Opened may come to, all jails together.
 	MaxOpened = 65536
@@ -134,11 +134,11 @@ var native = binary.NativeEndian
 func (j *Jail) Value() [JailSize]byte {
 	var v [JailSize]byte
 	if j.ID == 0 {
-		native.PutUint32(v[JailID:], PlainID)
+		native.PutUint32(v[JailID:], plainID)
 		return v
 	}
 	native.PutUint32(v[JailID:], uint32(j.ID))
-	native.PutUint32(v[JailBlock:], Block4(j.ID))
+	native.PutUint32(v[JailBlock:], block4(j.ID))
 	native.PutUint32(v[JailFlags:], j.Flags)
 	a := Address6(j.ID).As16()
 	copy(v[JailAddress6:], a[:])
@@ -214,12 +214,12 @@ func (p *Plan) Owners() map[uint16]Owner {
 	for i := range p.Jails {
 		give(p.Jails[i].Ports, uint32(p.Jails[i].ID))
 	}
-	give(p.Reserved, ReservedOwner)
+	give(p.Reserved, reservedOwner)
 	return all
 }
 
-// OpenKey is the key for one port of the host's loopback that a jail reaches.
-func OpenKey(id uint16, address netip.Addr, port uint16, protocol uint16) [OpenSize]byte {
+// openKey is the key for one port of the host's loopback that a jail reaches.
+func openKey(id uint16, address netip.Addr, port uint16, protocol uint16) [OpenSize]byte {
 	var k [OpenSize]byte
 	native.PutUint32(k[:], uint32(id))
 	a := address.As16()
@@ -238,10 +238,10 @@ func (p *Plan) Opened() (map[[OpenSize]byte]bool, error) {
 		for _, o := range j.Opened {
 			for n := int(o.Ports.First); n <= int(o.Ports.Last); n++ {
 				if o.Ports.TCP {
-					all[OpenKey(j.ID, o.Address, uint16(n), tcp)] = true
+					all[openKey(j.ID, o.Address, uint16(n), tcp)] = true
 				}
 				if o.Ports.UDP {
-					all[OpenKey(j.ID, o.Address, uint16(n), udp)] = true
+					all[openKey(j.ID, o.Address, uint16(n), udp)] = true
 				}
 			}
 		}
@@ -267,7 +267,7 @@ func Resolvers(text []byte) []netip.Addr {
 
 // IDOf is the ID of a value of Jail.Value, 0 of a jail without one.
 func IDOf(v [JailSize]byte) uint16 {
-	if id := native.Uint32(v[JailID:]); id != PlainID {
+	if id := native.Uint32(v[JailID:]); id != plainID {
 		return uint16(id)
 	}
 	return 0

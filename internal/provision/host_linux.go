@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 	"unicode"
+
+	"jail/internal/jail"
 )
 
 // commandWithin is how long a command of the host may take. useradd(8) waits for the
@@ -99,7 +101,7 @@ func said(text string) string {
 // would take the ranges that jails get.
 func addAccount(l *Login) error {
 	_, err := command("", "useradd", "-K", "SUB_UID_COUNT=0", "-K", "SUB_GID_COUNT=0", "-U", "-G", Group, "-M", "-p", "*",
-		"-d", EmptyHome, "-s", l.Shell, "-u", fmt.Sprint(l.HostUID), "-c", "jail "+l.Jail, "--", l.Login)
+		"-d", jail.EmptyHome, "-s", l.Shell, "-u", fmt.Sprint(l.HostUID), "-c", "jail "+l.Jail, "--", l.Login)
 	return err
 }
 

@@ -13,9 +13,6 @@ import (
 	"jail/internal/rootpath"
 )
 
-// StateDir is where a plan is kept until its run has ended.
-const StateDir = "/var/lib/jail"
-
 // journal is the plan of the run that is under way, or of one that has not ended.
 type journal struct {
 	dir  *os.File // of the state, locked

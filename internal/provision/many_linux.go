@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"jail/internal/jail"
 	"jail/internal/rootpath"
 )
 
@@ -204,7 +205,7 @@ func (h *hostAccounts) add(logins []Login) error {
 			}
 			gids = append(gids, gid)
 			taken[l.HostUID] = true
-			lines["passwd"] = append(lines["passwd"], fmt.Sprintf("%s:x:%d:%d:jail %s:%s:%s\n", l.Login, l.HostUID, gid, l.Jail, EmptyHome, l.Shell))
+			lines["passwd"] = append(lines["passwd"], fmt.Sprintf("%s:x:%d:%d:jail %s:%s:%s\n", l.Login, l.HostUID, gid, l.Jail, jail.EmptyHome, l.Shell))
 			lines["shadow"] = append(lines["shadow"], fmt.Sprintf("%s:*:%d:0:99999:7:::\n", l.Login, time.Now().Unix()/86400))
 			lines["gshadow"] = append(lines["gshadow"], l.Login+":!::\n")
 			own = append(own, fmt.Sprintf("%s:x:%d:\n", l.Login, gid))

@@ -25,9 +25,6 @@ import (
 // Group is the group of the host's that the block for sshd is for.
 const Group = "jailed"
 
-// EmptyHome is the home, on the host, of every login's account.
-const EmptyHome = "/var/lib/jail/empty-home"
-
 // Request is one login to be made.
 type Request struct {
 	Login string
@@ -343,7 +340,7 @@ func (p *Plan) Steps() []string {
 			add("account %s of the host is there: uid %d%s", l.Login, l.HostUID, l.adoption())
 			continue
 		}
-		add("account %s of the host: uid %d, group %s, home %s, shell %s, no password", l.Login, l.HostUID, Group, EmptyHome, l.Shell)
+		add("account %s of the host: uid %d, group %s, home %s, shell %s, no password", l.Login, l.HostUID, Group, jail.EmptyHome, l.Shell)
 	}
 	if p.Main {
 		add("the registry, with nothing in it but its version")

@@ -21,7 +21,7 @@ import (
 // Options are the host, and the parts of this program that others have.
 type Options struct {
 	ConfigPath, RuntimeDir string
-	// StateDir is where an unfinished plan is; "" is StateDir.
+	// StateDir is where an unfinished plan is; "" is inforce.StateDir.
 	StateDir string
 	// Enter is where jail-enter is installed.
 	Enter          string
@@ -34,7 +34,7 @@ type Options struct {
 
 func (o *Options) complete() {
 	if o.StateDir == "" {
-		o.StateDir = StateDir
+		o.StateDir = inforce.StateDir
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"jail/config"
 	"jail/internal/count"
+	"jail/internal/jail"
 	"jail/internal/rootpath"
 	"jail/internal/sys"
 )
@@ -80,8 +81,8 @@ func (o *Options) setups() ([]setup, error) {
 		path string
 		mode os.FileMode
 	}{
-		{filepath.Dir(o.ConfigPath), 0o755}, {o.dropins(), 0o755}, {EmptyHome, 0o755},
-		{EmptyHome + "/.ssh", 0o755}, {EmptyHome + "/.ssh/agent", 0o777 | os.ModeSticky},
+		{filepath.Dir(o.ConfigPath), 0o755}, {o.dropins(), 0o755}, {jail.EmptyHome, 0o755},
+		{jail.EmptyHome + "/.ssh", 0o755}, {jail.EmptyHome + "/.ssh/agent", 0o777 | os.ModeSticky},
 	} {
 		_, err := os.Lstat(d.path)
 		steps = append(steps, setup{what: "directory " + d.path, have: err == nil, do: func() error {

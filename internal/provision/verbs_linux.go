@@ -113,7 +113,7 @@ func (o *Options) planRemoval(name string, purge bool) (p *Plan, last bool, err 
 			return nil, false, fmt.Errorf("account %s has the uid %.20q", name, fields[2])
 		}
 		// One with a home of its own is somebody's whom jail add has found.
-		l.Account, l.HostUID, l.Shell = path.Clean(fields[5]) == EmptyHome, uint32(uid), fields[6]
+		l.Account, l.HostUID, l.Shell = path.Clean(fields[5]) == jail.EmptyHome, uint32(uid), fields[6]
 		l.Adopted = !l.Account
 	}
 	reg, err := inforce.Load(o.ConfigPath, config.Options{RuntimeDir: o.RuntimeDir, SkipPlaces: true})

@@ -115,7 +115,7 @@ func Look(path string, within time.Duration) (Looked, error) {
 		if at == path {
 			use, _ = Of(fd)
 		}
-		done <- outcome{Looked: Looked{Kept(fd), use}}
+		done <- outcome{Looked: Looked{kept(fd), use}}
 	}()
 	select {
 	case o := <-done:
@@ -147,8 +147,8 @@ func Of(dir int) (u Use, ok bool) {
 	return Use{q.Space, q.Files}, err == nil
 }
 
-// Kept reports whether the file system of a directory keeps limits of projects.
-func Kept(dir int) bool {
+// kept reports whether the file system of a directory keeps limits of projects.
+func kept(dir int) bool {
 	fd, err := open(dir, ".", syscall.O_DIRECTORY)
 	if err != nil {
 		return false

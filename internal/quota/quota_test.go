@@ -101,7 +101,7 @@ func TestLookAtWhatIsNotThere(t *testing.T) {
 	for _, missing := range []string{at + "/state", at + "/states/state"} {
 		is, err := Look(missing, shortWait)
 		require.NoError(t, err)
-		assert.Equal(t, Looked{Kept: Kept(fd)}, is, missing)
+		assert.Equal(t, Looked{Kept: kept(fd)}, is, missing)
 	}
 	require.NoError(t, os.Symlink("/", at+"/link"))
 	_, err = Look(at+"/link/none", shortWait)

@@ -360,18 +360,18 @@ func TestSessions(t *testing.T) {
 // TestWhoLives: a process that has ended and that nobody has waited for is none.
 func TestWhoLives(t *testing.T) {
 	var none *Init
-	assert.False(t, none.Alive())
-	assert.True(t, initOf(os.Getpid()).Alive())
+	assert.False(t, none.alive())
+	assert.True(t, initOf(os.Getpid()).alive())
 	cmd := exec.Command("cat")
 	in, err := cmd.StdinPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
 	init := initOf(cmd.Process.Pid)
-	assert.True(t, init.Alive())
+	assert.True(t, init.alive())
 	require.NoError(t, in.Close())
-	assert.Eventually(t, func() bool { return !init.Alive() }, 10*time.Second, time.Millisecond)
+	assert.Eventually(t, func() bool { return !init.alive() }, 10*time.Second, time.Millisecond)
 	require.NoError(t, cmd.Wait())
-	assert.False(t, init.Alive())
+	assert.False(t, init.alive())
 }
 
 // TestClocksThatJump: the order is that of the clock; a session ends when it ends.

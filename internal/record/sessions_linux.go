@@ -127,7 +127,7 @@ func (s *Store) Sessions(name string, damaged func(*Damage)) ([]Session, error) 
 		}
 		return true
 	}, damaged)
-	if err != nil || len(open) == 0 || init.Alive() {
+	if err != nil || len(open) == 0 || init.alive() {
 		return list, err
 	}
 	for _, i := range open {
@@ -136,8 +136,8 @@ func (s *Store) Sessions(name string, damaged func(*Damage)) ([]Session, error) 
 	return list, nil
 }
 
-// Alive reports whether that PID 1 still runs.
-func (i *Init) Alive() bool {
+// alive reports whether that PID 1 still runs.
+func (i *Init) alive() bool {
 	if i == nil {
 		return false
 	}

@@ -41,8 +41,8 @@ type based struct {
 	bounded bool
 }
 
-// StateInside is where a jail that is based on something has its landmark.
-const StateInside = "/dev/jail/state"
+// stateInside is where a jail that is based on something has its landmark.
+const stateInside = "/dev/jail/state"
 
 // The directories of a state.
 const (
@@ -62,7 +62,7 @@ func (b *based) Places() []string { return []string{b.State} }
 
 func (b *based) HostFiles() string { return "" }
 
-func (b *based) Landmark() Landmark { return Landmark{Path: Mark(b.State), At: StateInside} }
+func (b *based) Landmark() Landmark { return Landmark{Path: Mark(b.State), At: stateInside} }
 
 // Mark is the directory of a state that no two jails may have at a time.
 func Mark(state string) string { return path.Join(state, markDir) }
@@ -144,7 +144,7 @@ func (b *based) Open(touch func(string)) (_ *Opened, err error) {
 		return err
 	}
 	// Nobody's inside, and 0700: nobody there can lock it, or get hold of it at all.
-	if err := add(markDir, StateInside, sys.MountAttrRdonly|sys.MountAttrNosuid|sys.MountAttrNodev|sys.MountAttrNoexec, NoIDs); err != nil {
+	if err := add(markDir, stateInside, sys.MountAttrRdonly|sys.MountAttrNosuid|sys.MountAttrNodev|sys.MountAttrNoexec, NoIDs); err != nil {
 		return nil, err
 	}
 	o.Exclusive = o.Mounts[0].FD

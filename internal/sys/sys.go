@@ -660,7 +660,6 @@ const (
 	CapNetBindService Caps = 1 << 10
 	CapNetRaw         Caps = 1 << 13
 	CapSysChroot      Caps = 1 << 18
-	CapSysPtrace      Caps = 1 << 19
 	CapSysAdmin       Caps = 1 << 21
 	CapSysResource    Caps = 1 << 24
 	CapMknod          Caps = 1 << 27

@@ -8,9 +8,9 @@ import (
 	"jail/internal/wire"
 )
 
-// Literal returns t as a terminal that takes what is written in the manner of
+// literal returns t as a terminal that takes what is written in the manner of
 // wire.AppendTyped for what it is: canonical, without an echo.
-func Literal(t wire.Termios) wire.Termios {
+func literal(t wire.Termios) wire.Termios {
 	t.Iflag = 0
 	t.Lflag &^= syscall.ECHO | syscall.ECHONL | syscall.ISIG | extproc
 	t.Lflag |= syscall.ICANON | syscall.IEXTEN
@@ -34,7 +34,7 @@ func Type(master, slave int, modes *wire.Termios, typed []byte) error {
 	if !ok {
 		return syscall.EINVAL
 	}
-	t := Literal(*modes)
+	t := literal(*modes)
 	t.Iflag, t.CC[syscall.VSTOP] = syscall.IXON, wire.TypedStop
 	if err := SetTermios(slave, &t); err != nil {
 		return err
@@ -66,7 +66,7 @@ func Typed(master, slave int, modes *wire.Termios, stopped bool) error {
 		return err
 	}
 	if !stopped || modes.Iflag&syscall.IXON == 0 {
-		t := Literal(*modes) // lets the output go (n_tty_set_termios)
+		t := literal(*modes) // lets the output go (n_tty_set_termios)
 		if err := SetTermios(slave, &t); err != nil {
 			return err
 		}
@@ -156,7 +156,7 @@ func push(fd int, modes *wire.Termios, all int) (n int, err error) {
 // the line. As a return it does what it would have done, since that becomes a newline at
 // the other end.
 func pushed(modes *wire.Termios) wire.Termios {
-	t := Literal(*modes)
+	t := literal(*modes)
 	t.Lflag &^= syscall.IEXTEN
 	t.CC = [wire.NCCS]uint8{}
 	if newlines(modes) {
@@ -317,7 +317,7 @@ func Return(fd int, modes *wire.Termios, typed, later []byte) error {
 		}
 		n += got
 	}
-	t := Literal(*modes)
+	t := literal(*modes)
 	if err := SetTermios(fd, &t); err != nil {
 		return err
 	}
