@@ -132,6 +132,9 @@ var golden = []string{
 	"/etc/pki/tls/private/site.pem", "/etc/mysql/conf.d/galera.cnf", "/etc/mysql/mariadb.conf.d/60-galera.cnf", "/etc/php/8.2/fpm/pool.d/site.conf", "/var/log/nginx/access.log", "/run/postgresql/.s.PGSQL.5432.lock", "/run/exim4/exim.pid",
 	"/etc/sudoers.d/local", "/etc/shadow-", "/etc/jail/note", "/etc/krb5.keytab", "/etc/default/backup",
 	"/var/log/mail.log", "/var/lib/jail/note", "/srv/people/other/public.txt", "/srv/backup.sql", "/run/user/1/secret",
+	"/opt/app/.env", "/boot/loader/secret", "/media/disk/secret", "/var/backups/dump.sql", "/var/mail/other", "/var/spool/cron/crontabs/other",
+	"/etc/ssl/certs/behind-a-certificate.pem", "/etc/opt/app.conf", "/etc/xinetd.conf", "/etc/docker/daemon.json", "/etc/containers/auth.json", "/etc/netplan/wifi.yaml",
+	"/etc/NetworkManager/system-connections/wifi", "/etc/systemd/network/wg.netdev", "/etc/samba/smbpasswd", "/etc/ldap.secret", "/etc/sssd/sssd.conf", "/etc/crypttab", "/etc/libvirt/qemu.conf",
 	"/usr/src/site/settings.py", "/usr/local/cpanel/whostmgr/token", "/usr/local/psa/admin/conf/panel.ini",
 }
 
@@ -139,8 +142,16 @@ var golden = []string{
 // the programs, then looks for it as the tenant and as uid 0 inside.
 func TestSecretsBehindACage(t *testing.T) {
 	const planted = "planted-4b1d"
+	for _, dir := range []string{"/opt", "/boot", "/media", "/var/backups", "/var/mail", "/var/spool"} {
+		require.NoError(t, empty(dir, 0o755))
+		t.Cleanup(func() { require.NoError(t, unix.Unmount(dir, unix.MNT_DETACH)) })
+	}
 	for _, path := range golden {
-		plant(t, path, planted+"\n")
+		text := planted + "\n"
+		if strings.HasPrefix(path, "/etc/ssl/certs/behind") { // which everybody is to read
+			text = "-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\n" + text
+		}
+		plant(t, path, text)
 	}
 	closed := map[string]os.FileMode{"/usr/share/closed-0600": 0o600, "/usr/local/share/closed-0640": 0o640}
 	for path, mode := range closed {
@@ -151,7 +162,7 @@ func TestSecretsBehindACage(t *testing.T) {
 	names := strings.Join(golden, " ")
 	readable := strings.Fields(contents("testdata/readable-in-a-cage"))
 	// Under its own name and, the text not being in the command, under any other.
-	search := "ls -d " + names + " 2>/dev/null; grep -rsl 'planted-[4]b1d' /etc /home /media /mnt /opt /root /run /srv /tmp /usr/src /usr/local/cpanel /usr/local/psa " +
+	search := "ls -d " + names + " 2>/dev/null; grep -rsl 'planted-[4]b1d' /boot /etc /home /media /mnt /opt /root /run /srv /tmp /usr/src /usr/local/cpanel /usr/local/psa " +
 		"/usr/share/closed* /usr/local/share/closed* /var"
 	for _, who := range identities {
 		assert.Empty(t, inCage(t, who, search).stdout, who.name)

@@ -191,6 +191,7 @@ func Run(reg *config.Registry, opt Options) []Finding {
 		a.checkResolver(&a.jails[i])
 	}
 	a.checkShown()
+	a.checkOpenText()
 	a.checkKernel()
 	if opt.Remarks != nil {
 		a.drafts = append(a.drafts, opt.Remarks()...)

@@ -342,6 +342,23 @@ func TestFindings(t *testing.T) {
 			}
 			w.files["/usr/local/etc/private.key"] = fakeFile{text: "x", mode: 0o600}
 		}, []want{{Warning, "/srv/tools/.pgpass", "has the name of a secret (all: /srv/tools/.pgpass, /usr/local/etc/site.key)", "chmod o-r /srv/tools/.pgpass"}}, nil},
+		{"what has a password in it and is seen in cages", func(w *world) {
+			w.jails[0].Source = jail.Source{Kind: jail.Host, Home: "/home/alice", Prepared: "/run/jail/host/root"}
+			w.jails[0].OwnResolver = true
+			for file, text := range map[string]string{
+				"/etc/npmrc":               "registry=https://npm.example.org/\n//npm.example.org/:_authToken=abcdef\nother:_authToken=abcdef\n",
+				"/etc/pip.conf":            "[global]\n# https://a:b@example.org\nindex-url = https://bot:hunter2@pypi.example.org/simple\n",
+				"/etc/maven/settings.xml":  "<settings>\n<password>${env.PASSWORD}</password>\n<password>hunter2</password>\n",
+				"/etc/odbc.ini":            "[db]\nPwd = hunter2\n",
+				"/etc/profile.d/a.sh":      "export DB_PASSWORD=$(cat /run/x)\nPWD=$HOME\nexport http_proxy=http://proxy.example.org:3128/\n",
+				"/etc/gitconfig":           "[url \"https://example.org/\"]\n\tinsteadOf = git@example.org:\n[credential]\n\thelper = cache\n",
+				"/etc/php/8.2/cli/php.ini": ";mysqli.default_pw = x\nmysqli.default_pw =\nsession.use_only_cookies = 1\n",
+				"/etc/nginx/nginx.conf":    "password=hunter2\n",
+			} {
+				w.files[file] = fakeFile{text: text}
+			}
+			w.files["/etc/profile.d/b.sh"] = fakeFile{text: "export TOKEN=hunter2\n", mode: 0o600}
+		}, []want{{Warning, "/etc/npmrc:2", "what looks like a password in it (all: /etc/npmrc:2, /etc/pip.conf:3, /etc/odbc.ini:2, /etc/maven/settings.xml:3)", "chmod o-r /etc/npmrc, or keep the password where its user alone can read it"}}, nil},
 		{"without a cage nobody looks for secrets", func(w *world) {
 			w.files["/usr/local"] = fakeFile{dir: true}
 			w.files["/usr/local/site.key"] = fakeFile{text: "x"}

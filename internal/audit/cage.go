@@ -2,10 +2,13 @@ package audit
 
 import (
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
+	"jail/internal/jail"
 	"jail/internal/source"
 )
 
@@ -51,6 +54,55 @@ func (a *auditor) checkShown() {
 	}
 	a.add(nil, Warning, "cage-secret", found[0], "is seen in cages of the host and readable by everybody, and has the name of a secret (all: "+names+")",
 		"chmod o-r "+found[0])
+}
+
+// openText are files of /etc that cages show, since programs want them, and in which administrators leave
+// passwords: those of package indexes, proxies, databases.
+var openText = []string{
+	"/etc/environment", "/etc/profile", "/etc/bash.bashrc", "/etc/profile.d/*", "/etc/npmrc", "/etc/pip.conf", "/etc/gitconfig", "/etc/wgetrc",
+	"/etc/lftp.conf", "/etc/odbc.ini", "/etc/maven/settings.xml", "/etc/mercurial/hgrc", "/etc/php/*/cli/php.ini", "/etc/php/*/cli/conf.d/*",
+	"/etc/mysql/my.cnf", "/etc/mysql/conf.d/mysql*.cnf", "/etc/skel/.*",
+}
+
+// credential matches what looks like a password: in a URL, as a value of that name, as an element of XML.
+var credential = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s:@"'$]*:[^/\s@"'${]+@` +
+		`|(?i:(password|passwd|passphrase|secret|token|api_?key|_auth|\bpwd)["']?\s*=\s*["']?[^\s"'$<%;]{3})` +
+		`|<(?i:password|passphrase)>[^<${]`)
+})
+
+// checkOpenText looks for passwords in what cages show of /etc.
+func (a *auditor) checkOpenText() {
+	if !slices.ContainsFunc(a.jails, func(j jail.Spec) bool { return source.Of(&j).HostFiles() != "" }) {
+		return
+	}
+	var found []string
+	for _, pattern := range openText {
+		for _, p := range a.files.glob(pattern) {
+			if st, err := a.files.lstat(p); err != nil || !st.isRegular() || st.mode&0o004 == 0 {
+				continue
+			}
+			text, err := a.files.read(p)
+			if err != nil {
+				continue
+			}
+			n := 0
+			for line := range strings.Lines(string(text)) {
+				n++
+				line = strings.TrimSpace(line)
+				if line != "" && !strings.HasPrefix(line, "<!--") && line[0] != '#' && line[0] != ';' && credential().MatchString(line) {
+					found = append(found, p+":"+strconv.Itoa(n))
+					break
+				}
+			}
+		}
+	}
+	if len(found) == 0 {
+		return
+	}
+	file, _, _ := strings.Cut(found[0], ":")
+	a.add(nil, Warning, "cage-secret", found[0], "is seen in cages of the host and readable by everybody, and has what looks like a password in it (all: "+list(found)+")",
+		"chmod o-r "+file+", or keep the password where its user alone can read it")
 }
 
 func (a *auditor) secretsIn(found []string, p string, deep int, left *int) []string {

@@ -1,6 +1,7 @@
 package hostfiles
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +22,7 @@ import (
 //
 // What is copied is named (etcNames); what a host has besides, passwords, keys and the
 // settings of its daemons, is not there and so cannot be read, whatever its permissions.
-// Of what is named, only what everybody may read is copied. A link is copied as a link.
+// Of what is named, only what everybody may read is copied, and no private key. A link is copied as a link.
 type Etc struct {
 	from, to string
 	resolver string // the copy that Resolver keeps, linked as resolv.conf
@@ -371,18 +372,35 @@ func (c *etcCopy) file(fd int, name, at string) (bool, error) {
 	if c.bytes += is.Size(); c.bytes > maxEtcBytes {
 		return false, fmt.Errorf("more than %d MiB in all", maxEtcBytes>>20)
 	}
-	return true, c.write(at, f, is.Size(), is.Mode().Perm()&0o555|0o444, is.ModTime())
+	mode := is.Mode().Perm()&0o555 | 0o444
+	if c.has(at, is.Size(), mode, is.ModTime()) {
+		return true, nil
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxEtcBytes))
+	if err != nil || bytes.Contains(text, privateKey) {
+		return false, err
+	}
+	return true, c.write(at, bytes.NewReader(text), is.Size(), mode, is.ModTime())
+}
+
+// privateKey ends the first line of a private key (RFC 7468; OpenSSH's are alike). A file with one is
+// never copied, whatever its name is and whoever may read it: it may stand behind a certificate.
+var privateKey = []byte("PRIVATE KEY-----")
+
+// has reports whether a file of the copy is there as it was.
+func (c *etcCopy) has(at string, size int64, mode os.FileMode, changed time.Time) bool {
+	was, err := os.Lstat(filepath.Join(c.to, at))
+	return err == nil && was.Mode().IsRegular() && was.Size() == size && was.ModTime().Equal(changed) && was.Mode().Perm() == mode
 }
 
 // write makes a file of the copy, unless it is there as it was. It is replaced by rename,
 // so that nobody sees half of it.
 func (c *etcCopy) write(at string, r io.Reader, size int64, mode os.FileMode, changed time.Time) error {
-	to := filepath.Join(c.to, at)
-	was, err := os.Lstat(to)
-	if err == nil && was.Mode().IsRegular() && was.Size() == size && was.ModTime().Equal(changed) && was.Mode().Perm() == mode {
+	if c.has(at, size, mode, changed) {
 		return nil
 	}
-	if err == nil && was.IsDir() {
+	to := filepath.Join(c.to, at)
+	if was, err := os.Lstat(to); err == nil && was.IsDir() {
 		if err := os.RemoveAll(to); err != nil {
 			return err
 		}

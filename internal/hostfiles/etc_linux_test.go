@@ -31,6 +31,8 @@ func etcOf(t *testing.T) string {
 		"profile.d/closed/b.sh":      {"b", 0o644},
 		"ssl/certs/ca.pem":           {"cert", 0o644},
 		"ssl/private/host.pem":       {"key", 0o644},
+		"ssl/certs/both.pem":         {"-----BEGIN CERTIFICATE-----\nx\n-----BEGIN EC PRIVATE KEY-----\nx\n", 0o644},
+		"profile.d/key":              {"-----BEGIN OPENSSH PRIVATE KEY-----\nx\n", 0o644},
 		"ssh/ssh_config":             {"Host *\n", 0o644},
 		"ssh/sshd_config":            {"Port 22\n", 0o644},
 		"python3.11/x.py":            {"x", 0o644},
