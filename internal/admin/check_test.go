@@ -102,6 +102,15 @@ func TestCheckOfWhatRuns(t *testing.T) {
 	found, _ = findings(t, opt, out, "")
 	assert.Equal(t, "warning", found["registry-stale"].Severity)
 	assert.Equal(t, "jail reload", found["registry-stale"].Fix)
+	// What nobody has read yet has no socket either.
+	more := strings.Replace(string(text), "daemon = { uid = 1000 }", "daemon = { uid = 1000 }, bin = { uid = 1001 }", 1)
+	require.NoError(t, os.WriteFile(opt.ConfigPath, []byte(more), 0o644))
+	found, status = findings(t, opt, out, "")
+	assert.Equal(t, 1, status)
+	assert.Equal(t, "error", found["registry-stale"].Severity)
+	assert.Contains(t, found["registry-stale"].What, ": 1 login is not let in yet")
+	assert.NotContains(t, found, "login-socket")
+	require.NoError(t, os.WriteFile(opt.ConfigPath, text, 0o644))
 
 	// A control socket behind which nobody says who he is.
 	ctl, err := fdsock.ListenControl(opt.RuntimeDir, "two")

@@ -80,14 +80,37 @@ func running(opt Options, reg *config.Registry) (found []audit.Remark) {
 		say(audit.Warning, "serve-down", "", "", "jail-init serve", "does not run: "+count.Of(n, "jail goes on", "jails go on")+
 			" without it, records nothing, and its logins are refused when it has ended", start)
 	}
+	was := taken(opt)
+	let := map[string]bool{} // logins in force
+	if was != nil {
+		for i := range was.Jails {
+			for _, l := range was.Jails[i].Logins {
+				let[l.Name] = true
+			}
+		}
+	}
 	if serving && err == nil {
 		for _, uid := range deaf {
 			o := owners[uid]
+			if was != nil && !let[o.login] {
+				continue // registry-stale says it
+			}
 			say(audit.Error, "login-socket", o.jail, o.login, opt.RuntimeDir, "nobody listens on the socket of the login, which jail-init serve should", "jail reload")
 		}
 	}
-	if stale(opt, reg) {
-		say(audit.Warning, "registry-stale", "", "", opt.ConfigPath, "says something else than what is in force, which jail-init serve has read before", "jail reload")
+	if was != nil && stale(was, reg) {
+		const what = "says something else than what is in force, which jail-init serve has read before"
+		n := 0
+		for _, o := range owners {
+			if !let[o.login] {
+				n++
+			}
+		}
+		if n > 0 {
+			say(audit.Error, "registry-stale", "", "", opt.ConfigPath, what+": "+count.Of(n, "login is", "logins are")+" not let in yet", "jail reload")
+		} else {
+			say(audit.Warning, "registry-stale", "", "", opt.ConfigPath, what, "jail reload")
+		}
 	}
 	return append(found, firsts(opt, reg)...)
 }
@@ -129,17 +152,22 @@ func exeIsGone(pid int) bool {
 	return err == nil && strings.HasSuffix(exe, " (deleted)")
 }
 
-// stale reports whether what is in force differs from the registry.
-func stale(opt Options, reg *config.Registry) bool {
+// taken is the registry in force, nil if there is none.
+func taken(opt Options) *config.Registry {
 	f, err := inforce.Open(opt.RuntimeDir, opt.ConfigPath)
 	if err != nil {
-		return false
+		return nil
 	}
 	defer f.Close()
 	was, err := f.Registry()
 	if err != nil {
-		return false
+		return nil
 	}
+	return was
+}
+
+// stale reports whether what is in force, was, differs from the registry.
+func stale(was, reg *config.Registry) bool {
 	for i := range reg.Jails {
 		spec := was.Jail(reg.Jails[i].Name)
 		if spec == nil || normal(*spec) != normal(reg.Jails[i]) {

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path"
@@ -243,6 +244,10 @@ func lookAt(spec *jail.Spec, lg *jail.Login, maps *idmaps) (found []audit.Remark
 		}
 	}
 	keys.Look(spec, lg, func(s *keys.Seen) {
+		if spec.Source.Kind == jail.Host && errors.Is(s.Err, fs.ErrNotExist) {
+			say(audit.Error, "inside-closed", "cannot be looked into: "+s.Err.Error()+"; jail-init serve prepares it when it reads the registry", "jail reload")
+			return
+		}
 		if s.Err != nil {
 			say(audit.Error, "inside-closed", "cannot be looked into: "+s.Err.Error(), "look at "+src.String()+" and what the registry mounts")
 			return
