@@ -104,7 +104,7 @@ on_tty() {
 off_tty() {
 	printf 'exit\n' >&7
 	exec 7>&-
-	wait $tty || :
+	wait "$tty" || :
 	eventually sh_inside '! loginctl list-sessions --no-legend | grep -qw '"$1"
 	sleep 1 # a logout of this very second last(1) takes for none
 }
