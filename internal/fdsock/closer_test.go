@@ -86,7 +86,7 @@ func TestCloserOfAFullMachine(t *testing.T) {
 func TestCloserWhoseProcessesHang(t *testing.T) {
 	var c Closer
 	var buried atomic.Int32
-	ended := make(chan func(), maxHung)
+	ended := make(chan func(), 10*maxHung)
 	c.bury = func(fds []int, late func() func()) bool {
 		buried.Add(1)
 		ended <- late()

@@ -33,6 +33,9 @@ const (
 	// for how long: jail-enter sends as soon as it has connected.
 	maxMute = 64
 	muteFor = time.Second
+	// maxHeard is how many connections are taken in a second: anybody of the host can make
+	// some, and those of all jails wait for what is recorded meanwhile.
+	maxHeard = 8192
 	// maxOwn is how many logins have a queue of their own: those that have been here last.
 	maxOwn = 1024
 	// heldFor is how long the start of a session waits for jail-enter's word: that is sent
@@ -58,6 +61,8 @@ type callers struct {
 	turn   uint64 // sessions that were told of
 
 	expired time.Time // when words were last looked through
+	second  time.Time // since when so many have been
+	heard   int       // taken of the listeners
 	m       sys.MsgBuf
 	small   [1]byte // for what is only to be taken
 	buf     [wire.MaxCaller]byte
@@ -225,13 +230,16 @@ func (c *callers) listen(now time.Time) {
 	for _, m := range waiting {
 		c.hear(m, now)
 	}
-	const most = 8192 // of somebody who never stops
+	if since := now.Sub(c.second); since >= time.Second || since < 0 {
+		c.second, c.heard = now, 0
+	}
 	for _, l := range c.fds {
-		for range most {
+		for c.heard < maxHeard {
 			fd, err := sys.Accept(l)
 			if err != nil {
 				break
 			}
+			c.heard++
 			cred, err := sys.PeerCred(fd)
 			if err != nil {
 				c.closer.Close(-1, fd)

@@ -265,6 +265,25 @@ func TestCallersAreBounded(t *testing.T) {
 	assert.Empty(t, c.mute, "nothing has come")
 }
 
+// TestCallersTakeLittleTime: whoever connects without end takes so much of a second.
+func TestCallersTakeLittleTime(t *testing.T) {
+	c, path := hearing(t)
+	now := time.Now()
+	c.listen(now)
+	c.heard = maxHeard - 3
+	for n := range uint32(5) {
+		says(t, path, word1(n))
+	}
+	c.listen(now.Add(time.Second - 1))
+	assert.Len(t, c.words, 3)
+	c.listen(now.Add(time.Second))
+	assert.Len(t, c.words, 5)
+	c.heard = maxHeard
+	says(t, path, word1(9))
+	c.listen(now.Add(-time.Hour)) // the clock was set
+	assert.NotNil(t, c.take(sessionKey{uid: uint32(os.Getuid()), pid: 9}))
+}
+
 // TestWhatACallerSays: jail-enter's uid may say anything.
 func TestWhatACallerSays(t *testing.T) {
 	const (
