@@ -155,7 +155,7 @@ func Quote(s string) string {
 
 // Printable makes text safe for a terminal that may have a name or path from inside a jail in it, and
 // leaves it readable: what is not graphic, such as what begins an escape sequence or turns
-// the order of a line round, is as in a Go string literal. Line feeds stay.
+// the order of a line round, is as in a Go string literal. Line feeds and tabs stay.
 func Printable(s string) string {
 	if utf8.ValidString(s) && !strings.ContainsFunc(s, hidden) {
 		return s
@@ -194,4 +194,4 @@ func PrintableJSON(text []byte) []byte {
 	return safe
 }
 
-func hidden(r rune) bool { return r != '\n' && !strconv.IsGraphic(r) }
+func hidden(r rune) bool { return r != '\n' && r != '\t' && !strconv.IsGraphic(r) }

@@ -114,7 +114,7 @@ func TestPrintable(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                                 "",
 		"open /home/jürgen: a \\ \"b\"\nc": "open /home/jürgen: a \\ \"b\"\nc",
-		"\x1b[2J\r\x7f\x00\t":              `\x1b[2J\r\x7f\x00\t`,
+		"\x1b[2J\r\x7f\x00\t":              `\x1b[2J\r\x7f\x00` + "\t",
 		"ü\u009b2J \u202ehs":               `ü\u009b2J \u202ehs`,
 		"\x9b\xff":                         `\x9b\xff`,
 	} {

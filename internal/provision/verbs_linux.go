@@ -351,7 +351,7 @@ func (k *Keys) List() error {
 			for _, o := range key.Options {
 				options = append(options, o.Name)
 			}
-			fmt.Fprintf(k.o.Stdout, "%d\t%s\t%s\t%s\t%s\n", n, fingerprint(key.Blob), key.Type, dash(strings.Join(options, ",")), dash(event.Printable(key.Comment)))
+			fmt.Fprintf(k.o.Stdout, "%d\t%s\t%s\t%s\t%s\n", n, fingerprint(key.Blob), key.Type, dash(strings.Join(options, ",")), dash(strings.ReplaceAll(event.Printable(key.Comment), "\t", " ")))
 		}
 		return true
 	})
