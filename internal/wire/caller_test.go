@@ -2,13 +2,10 @@ package wire
 
 import (
 	"bytes"
-	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"jail/internal/needs"
 )
 
 func TestCaller(t *testing.T) {
@@ -58,10 +55,6 @@ func TestCaller(t *testing.T) {
 	} {
 		_, err := DecodeCaller(b)
 		assert.ErrorIs(t, err, ErrMalformed, claim)
-	}
-	doc := needs.ReadPage(t, "../../docs/protocol.md")
-	for _, row := range []string{"| " + strconv.Itoa(int(TypeCaller)) + " | Caller |", "| MaxCaller | " + strconv.Itoa(MaxCaller) + " |", "| MaxConnection | " + strconv.Itoa(MaxConnection) + " |", "| MaxCommand | " + strconv.Itoa(MaxCommand) + " |", "| MaxJailName | " + strconv.Itoa(MaxJailName) + " |"} {
-		doc.Has(t, row)
 	}
 }
 

@@ -1,13 +1,10 @@
 package wire
 
 import (
-	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"jail/internal/needs"
 )
 
 func TestEnd(t *testing.T) {
@@ -40,7 +37,4 @@ func TestEnd(t *testing.T) {
 		_, err := DecodeEnds(b)
 		assert.ErrorIs(t, err, ErrMalformed, claim)
 	}
-	doc := needs.ReadPage(t, "../../docs/protocol.md")
-	doc.Has(t, "| "+strconv.Itoa(int(TypeEnd))+" | End |")
-	doc.Has(t, "| "+strconv.Itoa(int(TypeEnds))+" | Ends |")
 }

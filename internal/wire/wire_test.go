@@ -2,7 +2,13 @@ package wire
 
 import (
 	"bytes"
+	"go/ast"
+	"go/constant"
+	"go/parser"
+	"go/token"
+	"go/types"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -387,27 +393,76 @@ func TestImpossibleEndIsRefused(t *testing.T) {
 	}
 }
 
-// TestDocument holds docs/protocol.md to the constants here.
+// numbers are the constants of this package whose names are prefix and another name, by that name.
+func numbers(t *testing.T, prefix string) map[string]int64 {
+	t.Helper()
+	fset := token.NewFileSet()
+	names, err := filepath.Glob("*.go")
+	require.NoError(t, err)
+	var files []*ast.File
+	for _, name := range names {
+		if !strings.HasSuffix(name, "_test.go") {
+			f, err := parser.ParseFile(fset, name, nil, 0)
+			require.NoError(t, err)
+			files = append(files, f)
+		}
+	}
+	pkg, err := new(types.Config).Check("wire", fset, files, nil) // it imports nothing
+	require.NoError(t, err)
+	m := map[string]int64{}
+	for _, name := range pkg.Scope().Names() {
+		c, ok := pkg.Scope().Lookup(name).(*types.Const)
+		if rest, is := strings.CutPrefix(name, prefix); ok && is && ast.IsExported(rest) {
+			n, exact := constant.Int64Val(c.Val())
+			require.True(t, exact, name)
+			m[rest] = n
+		}
+	}
+	return m
+}
+
+// rows are those of the table whose head begins so: what is in the column of names, up to a
+// comma, and the number in that of numbers.
+func rows(t *testing.T, p needs.Page, head string, name, number int) map[string]int64 {
+	t.Helper()
+	_, text, found := strings.Cut(p.Text, "\n"+head)
+	require.True(t, found, head)
+	text, _, _ = strings.Cut(text, "\n\n")
+	m := map[string]int64{}
+	for _, line := range strings.Split(text, "\n")[2:] {
+		cells := strings.Split(line, " | ")
+		require.Greater(t, len(cells), max(name, number), line)
+		key, _, _ := strings.Cut(strings.Trim(cells[name], "| "), ",")
+		assert.NotContains(t, m, key, "twice")
+		n, err := strconv.ParseInt(strings.Trim(cells[number], "| "), 10, 64)
+		require.NoError(t, err, line)
+		m[key] = n
+	}
+	return m
+}
+
+// TestDocument: docs/protocol.md has each type of message, each limit and each kind of event
+// that there is, and no other.
 func TestDocument(t *testing.T) {
 	doc := needs.ReadPage(t, "../../docs/protocol.md")
-	for name, typ := range map[string]Type{
-		"Request": TypeRequest, "Started": TypeStarted, "Exited": TypeExited, "Refused": TypeRefused,
-		"Signal": TypeSignal, "Disconnected": TypeDisconnected, "Hello": TypeHello, "Status": TypeStatus, "Stop": TypeStop,
-		"AddLogin": TypeAddLogin, "DropLogin": TypeDropLogin, "Log": TypeLog, "Exec": TypeExec, "Events": TypeEvents, "Service": TypeService, "Proof": TypeProof,
-		"Sessions": TypeSessions,
-		"Setup":    TypeSetup, "Ready": TypeReady, "Failed": TypeFailed,
-		"Reload": TypeReload, "Limit": TypeLimit, "Start": TypeStart, "Verdict": TypeVerdict, "Unpack": TypeUnpack, "Progress": TypeProgress, "Unpacked": TypeUnpacked,
-		"Record": TypeRecord, "Output": TypeOutput, "Input": TypeInput, "Resize": TypeResize, "Dropped": TypeDropped,
-	} {
-		doc.Has(t, "| "+strconv.Itoa(int(typ))+" | "+name+" |")
+	assert.Equal(t, numbers(t, "Type"), rows(t, doc, "| type | name |", 1, 0))
+	limits := numbers(t, "Max")
+	delete(limits, "Event") // which comes of others
+	limits["SetupLogins"] = SetupLogins
+	listed := map[string]int64{}
+	for name, n := range rows(t, doc, "| limit |", 0, 1) {
+		listed[strings.TrimPrefix(name, "Max")] = n
 	}
-	for name, v := range map[string]int{
-		"MaxPacket": MaxPacket, "MaxString": MaxString, "MaxArgs": MaxArgs, "MaxEnv": MaxEnv, "MaxAuth": MaxAuth, "MaxDisplay": MaxDisplay, "MaxCookie": MaxCookie, "MaxTyped": MaxTyped, "MaxText": MaxText, "MaxMounts": MaxMounts, "SetupLogins": SetupLogins, "MaxFDs": MaxFDs, "MaxEvents": MaxEvents,
-		"MaxReference": MaxReference, "MaxMachine": MaxMachine, "MaxServices": MaxServices, "MaxService": MaxService, "MaxRlimits": MaxRlimits,
-		"MaxProofKey": MaxProofKey, "MaxProofMillis": MaxProofMillis,
-	} {
-		doc.Has(t, "| "+name+" | "+strconv.Itoa(v)+" |")
+	assert.Equal(t, limits, listed)
+	kinds := map[int64]bool{}
+	for _, n := range numbers(t, "Event") {
+		kinds[n] = true
 	}
+	described := map[int64]bool{}
+	for _, n := range rows(t, doc, "| kind | event |", 1, 0) {
+		described[n] = true
+	}
+	assert.Equal(t, kinds, described)
 	doc.Has(t, "Version "+strconv.Itoa(Version)+".")
 }
 
