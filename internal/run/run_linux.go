@@ -103,7 +103,6 @@ func Letters(opt Options, spec jail.Spec, stay bool) error { return start(opt, s
 func start(opt Options, spec jail.Spec, stay bool, marks cgroup.Marks) error {
 	syscall.Umask(0o077)
 	var made []string
-	var fds []int
 	defer func() {
 		for _, p := range made {
 			_ = os.Remove(p)
@@ -114,49 +113,9 @@ func start(opt Options, spec jail.Spec, stay bool, marks cgroup.Marks) error {
 			}
 		}
 	}()
-	given, err := activated(opt.RuntimeDir, &spec)
+	fds, err := opt.listen(&spec, &made)
 	if err != nil {
 		return err
-	}
-	if err := fdsock.PrepareDir(opt.RuntimeDir); err != nil {
-		return err
-	}
-	if given != nil {
-		fds = given
-		// Listeners from systemd are already open; clients that connected before this
-		// file existed sent fewer variables, never more.
-		for _, lg := range spec.Logins {
-			if err := fdsock.WriteAccept(opt.RuntimeDir, lg.HostUID, environ.RecordLine(spec.Record, spec.RecordInput), spec.EnvAccept); err != nil {
-				return err
-			}
-		}
-	} else {
-		uids := make([]jail.HostUID, len(spec.Logins))
-		for i := range spec.Logins {
-			uids[i] = spec.Logins[i].HostUID
-		}
-		switch uid, there, err := fdsock.Listens(opt.RuntimeDir, uids); {
-		case err != nil:
-			return err
-		case there:
-			return fmt.Errorf("somebody listens for uid %d already (jail-init serve, or a running jail)", uid)
-		}
-		for _, lg := range spec.Logins {
-			made = append(made, fdsock.LoginPath(opt.RuntimeDir, lg.HostUID))
-			if err := fdsock.WriteAccept(opt.RuntimeDir, lg.HostUID, environ.RecordLine(spec.Record, spec.RecordInput), spec.EnvAccept); err != nil {
-				return err
-			}
-			fd, err := fdsock.ListenLogin(opt.RuntimeDir, lg.HostUID)
-			if err != nil {
-				return err
-			}
-			fds = append(fds, fd)
-		}
-	}
-	for _, lg := range spec.Logins {
-		if err := fdsock.SetX11(opt.RuntimeDir, lg.HostUID, spec.X11); err != nil {
-			return err
-		}
 	}
 	life := cgroup.Alone
 	if stay {
@@ -190,19 +149,9 @@ func start(opt Options, spec jail.Spec, stay bool, marks cgroup.Marks) error {
 	}
 	var records *record.Recorder
 	if stay { // or nobody would hear the end
-		var callers []int
-		for _, lg := range spec.Logins {
-			path := filepath.Join(filepath.Dir(fdsock.LoginPath(opt.RuntimeDir, lg.HostUID)), wire.CallerName)
-			if fd, err := fdsock.ListenCaller(path); err != nil {
-				fmt.Fprintf(opt.Stderr, "jail-init: warning: the records do not say where login %s comes from: %v\n", lg.Name, err)
-			} else {
-				callers = append(callers, fd)
-				defer os.Remove(path)
-			}
-		}
-		records = record.New(record.Open(record.Dir(opt.RuntimeDir)), func(text string) { fmt.Fprintf(opt.Stderr, "jail-init: %s\n", text) }, opt.RuntimeDir, callers...)
-		records.Journal(opt.Journal)
-		defer records.Close()
+		var end func()
+		records, end = opt.records(&spec)
+		defer end()
 	}
 	if spec.Record {
 		end, err := recording.Within(opt.RuntimeDir, &spec, func(format string, args ...any) {
@@ -254,6 +203,76 @@ func start(opt Options, spec jail.Spec, stay bool, marks cgroup.Marks) error {
 		}
 	}
 	return follow(opt, l, j, &spec, logins, sigs, resolver, records)
+}
+
+// listen returns the listeners of the logins, in order: those that systemd passes, or new
+// ones, whose paths it adds to made, also when it fails.
+func (opt Options) listen(spec *jail.Spec, made *[]string) ([]int, error) {
+	fds, err := activated(opt.RuntimeDir, spec)
+	if err != nil {
+		return nil, err
+	}
+	if err := fdsock.PrepareDir(opt.RuntimeDir); err != nil {
+		return nil, err
+	}
+	given := fds != nil
+	if !given {
+		uids := make([]jail.HostUID, len(spec.Logins))
+		for i := range spec.Logins {
+			uids[i] = spec.Logins[i].HostUID
+		}
+		switch uid, there, err := fdsock.Listens(opt.RuntimeDir, uids); {
+		case err != nil:
+			return nil, err
+		case there:
+			return nil, fmt.Errorf("somebody listens for uid %d already (jail-init serve, or a running jail)", uid)
+		}
+	}
+	for _, lg := range spec.Logins {
+		if !given {
+			*made = append(*made, fdsock.LoginPath(opt.RuntimeDir, lg.HostUID))
+		}
+		// Listeners from systemd are open already; clients that connected before this
+		// file existed sent fewer variables, never more.
+		if err := fdsock.WriteAccept(opt.RuntimeDir, lg.HostUID, environ.RecordLine(spec.Record, spec.RecordInput), spec.EnvAccept); err != nil {
+			return nil, err
+		}
+		if !given {
+			fd, err := fdsock.ListenLogin(opt.RuntimeDir, lg.HostUID)
+			if err != nil {
+				return nil, err
+			}
+			fds = append(fds, fd)
+		}
+	}
+	for _, lg := range spec.Logins {
+		if err := fdsock.SetX11(opt.RuntimeDir, lg.HostUID, spec.X11); err != nil {
+			return nil, err
+		}
+	}
+	return fds, nil
+}
+
+// records returns who keeps the jail's records, and what ends that.
+func (opt Options) records(spec *jail.Spec) (_ *record.Recorder, end func()) {
+	var callers []int
+	var paths []string
+	for _, lg := range spec.Logins {
+		path := filepath.Join(filepath.Dir(fdsock.LoginPath(opt.RuntimeDir, lg.HostUID)), wire.CallerName)
+		if fd, err := fdsock.ListenCaller(path); err != nil {
+			fmt.Fprintf(opt.Stderr, "jail-init: warning: the records do not say where login %s comes from: %v\n", lg.Name, err)
+		} else {
+			callers, paths = append(callers, fd), append(paths, path)
+		}
+	}
+	records := record.New(record.Open(record.Dir(opt.RuntimeDir)), func(text string) { fmt.Fprintf(opt.Stderr, "jail-init: %s\n", text) }, opt.RuntimeDir, callers...)
+	records.Journal(opt.Journal)
+	return records, func() {
+		records.Close()
+		for _, path := range paths {
+			_ = os.Remove(path)
+		}
+	}
 }
 
 // activated takes the listeners systemd passes (sd_listen_fds(3)); nil if there
