@@ -67,6 +67,7 @@ func (s *Store) Copy(ref, to string) (id string, err error) {
 	// FIFOs; nobody else changes either tree.
 	cmd := exec.Command("cp", "-a", "--reflink=auto", "--", from.Name()+"/.", fresh)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C"}
+	cmd.ExtraFiles = []*os.File{into} // locked, as long as there is a cp that writes there
 	var said strings.Builder
 	cmd.Stderr = &said
 	if err := stop.run(cmd); err != nil {

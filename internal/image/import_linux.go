@@ -363,8 +363,11 @@ func (s *stop) release() { signal.Stop(s.signals) }
 
 // run runs a program of the host's, which is ended when this one is asked to end.
 func (s *stop) run(cmd *exec.Cmd) error {
-	// A process group of its own: ^C is for us, and what it has started goes with it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// A process group of its own: ^C is for us, and what it has started goes with it. It ends with us, too:
+	// with this thread, says prctl(2), which is here until it has ended.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	if err := cmd.Start(); err != nil {
 		return err
 	}

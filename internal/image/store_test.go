@@ -2,10 +2,13 @@ package image
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -310,6 +313,62 @@ func TestCopiesAtOnce(t *testing.T) {
 	left, err := os.ReadDir(at)
 	require.NoError(t, err)
 	assert.Len(t, left, 5)
+}
+
+// TestCopyKilled: the program that copies ends with the one that has started it, and what they leave goes
+// with the next copy, not before.
+func TestCopyKilled(t *testing.T) {
+	s := store(t)
+	require.NoError(t, s.Import(job(t, "deb", archiveOf(t, dir("."), file("x", "x")))))
+	at, bin := t.TempDir(), t.TempDir()
+	pidFile := filepath.Join(bin, "pid")
+	// A cp that is in no hurry, also to end.
+	require.NoError(t, os.WriteFile(filepath.Join(bin, "cp"), []byte("#!/bin/sh\ntrap 'while [ -e "+bin+"/stay ]; do sleep 0.1; done; exit 1' TERM\necho $$ >"+pidFile+".new\nmv "+pidFile+".new "+pidFile+"\n"+
+		"while :; do sleep 0.1; done\n"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(bin, "stay"), nil, 0o600))
+	victim := exec.Command(os.Args[0], "-test.run=^TestCopyKilledVictim$")
+	victim.Env = append(os.Environ(), "JAIL_TEST_KILLED="+s.Dir(), "JAIL_TEST_COPY="+filepath.Join(at, "one"), "PATH="+bin+":"+os.Getenv("PATH"))
+	require.NoError(t, victim.Start())
+	var pid int
+	require.Eventually(t, func() bool {
+		text, err := os.ReadFile(pidFile)
+		if err == nil {
+			pid, err = strconv.Atoi(strings.TrimSpace(string(text)))
+		}
+		return err == nil
+	}, 20*time.Second, 10*time.Millisecond)
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	require.NoError(t, err)
+	defer unix.Close(pidfd)
+	defer unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
+	require.NoError(t, victim.Process.Kill())
+	_ = victim.Wait()
+	left := func() []string {
+		names, _ := filepath.Glob(filepath.Join(at, ".*"))
+		return names
+	}
+	_, err = s.Copy("deb", filepath.Join(at, "two"))
+	require.NoError(t, err)
+	assert.Len(t, left(), 1, "somebody writes there")
+	require.NoError(t, os.Remove(filepath.Join(bin, "stay")))
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 20_000)
+	require.NoError(t, err)
+	require.Equal(t, 1, n, "cp has not ended")
+	_, err = s.Copy("deb", filepath.Join(at, "three"))
+	require.NoError(t, err)
+	assert.Empty(t, left())
+}
+
+// TestCopyKilledVictim is the process that TestCopyKilled kills.
+func TestCopyKilledVictim(t *testing.T) {
+	to := os.Getenv("JAIL_TEST_COPY")
+	if to == "" {
+		return
+	}
+	s, err := OpenStore(os.Getenv("JAIL_TEST_KILLED"))
+	require.NoError(t, err)
+	_, err = s.Copy("deb", to)
+	require.NoError(t, err)
 }
 
 // TestCopyToAFullDisk leaves nothing.
