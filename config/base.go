@@ -134,8 +134,12 @@ func (v *validator) judgeState(d *draft, dir string, s *seen) {
 	}
 	at := d.rootOrigin()
 	switch {
-	case s.errno == unix.ENOENT:
+	case s.errno == unix.ENOENT && path.Dir(dir) == root.DefaultStates:
 		return
+	case s.errno == unix.ENOENT && s.aboveErrno == unix.ENOENT:
+		up := path.Dir(dir)
+		d.errorf(at, "%s cannot be made: %s is missing; make it, root's (mkdir -p -m 0700 %s)", dir, up, up)
+	case s.errno == unix.ENOENT:
 	case s.errno != 0:
 		d.errorf(at, "%s", s.fault(dir, ""))
 	case s.mode&unix.S_IFMT != unix.S_IFDIR:

@@ -117,6 +117,8 @@ func TestPlacesOfABase(t *testing.T) {
 		want string
 	}{
 		"a state that is not there yet":  {"/srv/s", seen{errno: unix.ENOENT}, ""},
+		"a state that nobody makes":      {"/srv/s", seen{errno: unix.ENOENT, aboveErrno: unix.ENOENT}, "/srv/s cannot be made: /srv is missing; make it, root's (mkdir -p -m 0700 /srv)"},
+		"one that another may make":      {"/srv/s", seen{errno: unix.ENOENT, above: []seenDir{{mode: dir, uid: 1500}, root}}, "somebody besides root may write to /srv"},
 		"a state of root's":              {"/srv/s", seen{mode: closed}, ""},
 		"another's":                      {"/srv/s", seen{mode: closed, uid: 1500}, "must be root's and nobody else's to enter"},
 		"open to others":                 {"/srv/s", seen{mode: dir}, "must be root's and nobody else's to enter"},

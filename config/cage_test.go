@@ -40,6 +40,20 @@ func TestCage(t *testing.T) {
 	assert.Equal(t, []jail.Login{{Name: "centos", HostUID: 1500, UID: 1500, GID: 1500, HasGID: true, JailName: "c", Home: "/srv/homes/c", Shell: "/bin/zsh"}}, reg.Jails[0].Logins)
 }
 
+// TestHiddenInCagesOnly: plan says of no other jail that it hides what the defaults hide in cages.
+func TestHiddenInCagesOnly(t *testing.T) {
+	opt := testOptions()
+	for name, shows := range map[string]bool{"web": true, "plain": false} {
+		opt.Explain = name
+		reg, errs := load(t, opt, cageText("")+"[defaults]\nshow = [\"/var/cache/man\"]\nhide = [\"/usr/games\"]\n[jail.plain]\nrootfs = \"/srv/plain\"\nusers = [\"bob\"]\n")
+		require.Empty(t, errs)
+		all := fmt.Sprint(reg.Explained.Settings)
+		for _, dir := range []string{"/var/cache/man", "/usr/games"} {
+			assert.Equal(t, shows, strings.Contains(all, dir), "%s: %s", name, all)
+		}
+	}
+}
+
 // TestWhatIsNoCage: each fault is one line that says what to do, and the jail is out of
 // service.
 func TestWhatIsNoCage(t *testing.T) {

@@ -143,11 +143,13 @@ func (d *draft) explainSettings(e *Explanation) {
 	for _, p := range s.EnvAccept {
 		add("env_accept", shown(p.v), p.origin)
 	}
-	for _, p := range s.Show {
-		add("show", shown(p.v), p.origin)
-	}
-	for _, p := range s.Hide {
-		add("hide", shown(p.v), p.origin)
+	if d.isCage() { // of [defaults], others have none
+		for _, p := range s.Show {
+			add("show", shown(p.v), p.origin)
+		}
+		for _, p := range s.Hide {
+			add("hide", shown(p.v), p.origin)
+		}
 	}
 	text("hosts", s.Hosts, "auto")
 	text("resolv_conf", s.ResolvConf, "host")

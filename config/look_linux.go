@@ -126,6 +126,9 @@ func lookAtOne(p string, above map[string]*seen) *seen {
 		if s.errno == unix.ELOOP {
 			s.link = linkIn(p)
 		}
+		if s.errno == unix.ENOENT { // it may be to be made there
+			s.lookedAbove(p, above)
+		}
 		return &s
 	}
 	defer unix.Close(fd)
@@ -135,9 +138,14 @@ func lookAtOne(p string, above map[string]*seen) *seen {
 		return &s
 	}
 	s.id, s.mode, s.uid = idOf(&st), st.Mode, st.Uid
-	if p == "/" {
-		return &s
+	if p != "/" {
+		s.lookedAbove(p, above)
 	}
+	return &s
+}
+
+// lookedAbove is what is to be seen above p, looked at once for all paths in a directory.
+func (s *seen) lookedAbove(p string, above map[string]*seen) {
 	dir := path.Dir(p)
 	d := above[dir]
 	if d == nil {
@@ -145,7 +153,6 @@ func lookAtOne(p string, above map[string]*seen) *seen {
 		above[dir] = d
 	}
 	s.above, s.aboveErrno = d.above, d.aboveErrno
-	return &s
 }
 
 // lookAbove looks at a directory and those above it.

@@ -224,6 +224,7 @@ func TestUserlandBadly(t *testing.T) {
 		"an image that is not there":    {`base = "nothing"`, "base: there is no image nothing; jail image ls shows those that are there, jail image import makes one"},
 		"one that is half imported":     {`base = "` + half + `"`, "base: there is no image " + half + "; jail image ls"},
 		"a state in a root directory":   {"base = \"" + userlandImage + "\"\nstate = \"" + alien + "/state\"\n[jail.twin]\nusers = [\"spare2\"]\nrootfs = \"" + alien + "\"", alien + " contains the rootfs of jail \"bad\""},
+		"a state in no directory":       {"base = \"" + userlandImage + "\"\nstate = \"/srv/nowhere/one\"", "/srv/nowhere/one cannot be made: /srv/nowhere is missing; make it"},
 		"two jails on one state":        {"base = \"" + userlandImage + "\"\nstate = \"" + states + "/one\"\n[jail.twin]\nusers = [\"spare2\"]\nbase = \"" + userlandImage + "\"\nstate = \"" + states + "/one\"", states + "/one is the rootfs of jail"},
 		"a home that is a link":         {"rootfs = \"host\"\n[jail.bad.users.spare1]\nhome = \"/srv/linked\"", "/srv/linked is a symbolic link"},
 		"a template for root":           {"rootfs = \"/srv/none\"\n[template.t]\nrootfs = \"host\"\n[[match]]\nuser = \"root\"\ntemplate = \"t\"", `match: user = "root" stands for root`},
