@@ -576,11 +576,29 @@ func TestSetup(t *testing.T) {
 	r = jailVerb(t, "", "setup", "--undo")
 	assert.Contains(t, r.stderr, "1 login is left (anna)")
 	assert.Contains(t, r.stderr, "by taking it out of the registry")
+	// Nobody gets onto the host because the registry cannot be read, or has him out of service.
+	for text, says := range map[string]string{
+		"version = [\n": "it is not known who would get onto the host",
+		"version = 1\n[jail.x]\nrootfs = \"/nowhere\"\nnonsense = 1\nusers = [\"anna\"]\n": "1 login is left (anna)",
+	} {
+		require.NoError(t, os.WriteFile(registryPath, []byte(text), 0o644))
+		r = jailVerb(t, "", "setup", "--undo")
+		assert.Equal(t, 1, r.status)
+		assert.Contains(t, r.stderr, says)
+		assert.Contains(t, forcedOf("anna"), "forcecommand exec /usr/bin/jail-enter --forced\n")
+	}
+	require.NoError(t, os.WriteFile(registryPath, []byte("version = 1\n"), 0o644))
+	dropped := filepath.Join(filepath.Dir(registryPath), "jail.d/half.toml")
+	require.NoError(t, os.WriteFile(dropped, []byte("[[[\n"), 0o644))
+	r = jailVerb(t, "", "setup", "--undo")
+	assert.True(t, r.status == 1 && strings.Contains(r.stderr, dropped) && strings.Contains(r.stderr, "it is not known who"), "%+v", r)
+	require.NoError(t, os.Remove(dropped))
 	require.NoError(t, command("userdel", "anna"))
 	require.NoError(t, os.WriteFile(dropin, []byte(strings.Replace(contents(dropin), "AllowTcpForwarding yes", "AllowTcpForwarding no", 1)), 0o644))
 	require.NoError(t, os.WriteFile(registryPath, []byte("version = 1\n"), 0o644))
 	require.Zero(t, jailVerb(t, "", "setup", "--undo").status)
 	assert.NoFileExists(t, dropin)
+	assert.Equal(t, result{stdout: "nothing of jail setup is there\n"}, jailVerb(t, "", "setup", "--undo"))
 	for _, g := range []string{"class", "mixed"} {
 		require.NoError(t, command("groupdel", g))
 	}

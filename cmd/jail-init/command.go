@@ -316,13 +316,24 @@ func report(err error) int {
 		fmt.Fprintln(os.Stderr, "jail-init: "+string(u))
 		return exitUsage
 	case errors.As(err, &many):
-		for _, e := range many {
-			fmt.Fprintln(os.Stderr, "jail-init: "+event.Printable(e.Error()))
-		}
+		fmt.Fprintln(os.Stderr, event.Printable(faults(err, many)))
 	default:
 		fmt.Fprintln(os.Stderr, "jail-init: "+event.Printable(err.Error())) // it may name what a tenant has named
 	}
 	return exitFailure
+}
+
+// faults are those of the registry in a line each, or in one what they keep from being done, and the first.
+func faults(err error, many config.Errors) string {
+	whole := many.Error()
+	if err.Error() == whole {
+		return "jail-init: " + strings.ReplaceAll(whole, "\n", "\njail-init: ")
+	}
+	first := many[0].Error()
+	if n := len(many) - 1; n > 0 {
+		first += fmt.Sprintf(", and %d more", n)
+	}
+	return "jail-init: " + strings.Replace(err.Error(), whole, first, 1)
 }
 
 // parse parses the options behind a verb; want is how many arguments follow.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -31,6 +32,14 @@ func TestNothingIsPrepared(t *testing.T) {
 		require.NoError(t, err)
 		assert.LessOrEqual(t, bytes, 1<<10, l[1])
 	}
+}
+
+// TestFaults: what is not done because of the registry is said with why.
+func TestFaults(t *testing.T) {
+	many := config.Errors{{File: "a.toml", Line: 1, Msg: "one"}, {File: "b.toml", Line: 2, Msg: "two"}}
+	assert.Equal(t, "jail-init: "+many[0].Error()+"\njail-init: "+many[1].Error(), faults(many, many))
+	assert.Equal(t, "jail-init: nothing is added: "+many[0].Error()+", and 1 more", faults(fmt.Errorf("nothing is added: %w", many), many))
+	assert.Equal(t, "jail-init: nothing is added: "+many[1].Error(), faults(fmt.Errorf("nothing is added: %w", many[1:]), many[1:]))
 }
 
 // TestWrongOptions: who mistypes is told in one line what, and where the right word is; help is about the verb.

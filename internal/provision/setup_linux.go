@@ -318,10 +318,12 @@ func Undo(o Options, dry bool) error {
 		return fmt.Errorf("%s left (%s): without sshd's block they would not be kept in their jails; jail rm them first, "+
 			"and those that a [[match]] gives a jail by taking it out of the registry", count.Of(len(left), "login is", "logins are"), names)
 	}
+	n := 0
 	for _, s := range o.undos() {
 		if s.have {
 			continue
 		}
+		n++
 		if dry {
 			fmt.Fprintf(o.Stdout, "to do:  %s\n", s.what)
 			continue
@@ -330,6 +332,9 @@ func Undo(o Options, dry bool) error {
 			return fmt.Errorf("%s: %w", s.what, err)
 		}
 		fmt.Fprintf(o.Stdout, "done:   %s\n", s.what)
+	}
+	if n == 0 {
+		fmt.Fprintln(o.Stdout, "nothing of jail setup is there")
 	}
 	return nil
 }
@@ -344,10 +349,24 @@ func (o *Options) people() ([]string, error) {
 			all = append(all, name)
 		}
 	}
-	reg, _ := config.Load(o.ConfigPath, config.Options{RuntimeDir: o.RuntimeDir, SkipPlaces: true})
-	for i := range reg.Jails {
-		for _, l := range reg.Jails[i].Logins {
-			add(l.Name)
+	// Who is out of service by a fault is somebody, too, and whom a file that cannot be read is about nobody knows.
+	if _, err := os.Stat(o.ConfigPath); !errors.Is(err, os.ErrNotExist) {
+		reg, err := config.Load(o.ConfigPath, config.Options{RuntimeDir: o.RuntimeDir, SkipPlaces: true})
+		if err != nil {
+			return nil, unknownPeople(err)
+		}
+		for i := range reg.Jails {
+			for _, l := range reg.Jails[i].Logins {
+				add(l.Name)
+			}
+		}
+		for i := range reg.Faults {
+			for _, l := range reg.Faults[i].Logins {
+				add(l.Name)
+			}
+			if len(reg.Faults[i].Logins) == 0 && len(reg.Faults[i].Errors) > 0 {
+				return nil, unknownPeople(reg.Faults[i].Errors[0])
+			}
 		}
 	}
 	groupText, err := os.ReadFile("/etc/group")
@@ -362,6 +381,10 @@ func (o *Options) people() ([]string, error) {
 		}
 	}
 	return all, nil
+}
+
+func unknownPeople(err error) error {
+	return fmt.Errorf("the registry has a fault, so it is not known who would get onto the host without sshd's block; mend it first (jail check): %w", err)
 }
 
 // undos are the steps back; have says that there is nothing to do.
