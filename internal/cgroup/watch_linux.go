@@ -98,7 +98,8 @@ func (w *Watch) Close() {
 }
 
 // Follow has told called when the jail name, whose cgroup is dir, meets a limit: at once with what it has
-// met so far, if it has. told must not wait. It is no error if there is nothing to be followed.
+// met so far, if it has. told must not wait. It is no error if there is nothing to be followed; where there is one,
+// limits are told a minute late.
 func (w *Watch) Follow(name, dir string, told func(Met)) error {
 	if w == nil || dir == "" {
 		return nil
@@ -115,6 +116,7 @@ func (w *Watch) Follow(name, dir string, told func(Met)) error {
 		list = append(list, meter{bound: &bounds[i], dir: dir, told: told, wd: -1})
 		if err := w.look(&list[i]); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			failed = err
+			w.pause(&list[i], metAgain)
 		}
 	}
 	w.meters[name] = list
@@ -174,7 +176,10 @@ func (w *Watch) pause(m *meter, d time.Duration) {
 	m.later = w.after(d, func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		_ = w.look(m)
+		if w.look(m) != nil { // root has no watches left; so it is told a minute late
+			m.tell()
+			w.pause(m, metAgain)
+		}
 	})
 }
 

@@ -147,6 +147,22 @@ func TestWhatIsNoLimit(t *testing.T) {
 	x.waiting(elseFirst)
 }
 
+// TestNoWatchIsLeft: where the kernel has none for the moment, it is asked again.
+func TestNoWatchIsLeft(t *testing.T) {
+	x := watch(t)
+	x.follow("hog")
+	x.write("pids.events", "max 1\n")
+	x.next()
+	hidden := filepath.Join(x.dir, "hidden")
+	require.NoError(t, os.Rename(filepath.Join(x.dir, "pids.events"), hidden))
+	x.pass(metAgain)
+	assert.Equal(t, 1, x.asked())
+	require.NoError(t, os.Rename(hidden, filepath.Join(x.dir, "pids.events")))
+	x.write("pids.events", "max 5\n")
+	x.pass(metAgain)
+	assert.Equal(t, Met{"pids", 100, 5}, x.next())
+}
+
 // TestTheEndOfAJail: what has come to a limit until its end is told, and nothing after it; another jail of that
 // name begins anew.
 func TestTheEndOfAJail(t *testing.T) {

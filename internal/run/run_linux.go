@@ -329,7 +329,7 @@ func follow(opt Options, l *launch.Launcher, j *launch.Jail, spec *jail.Spec, lo
 		err = limits.Follow(name, l.CgroupOf(name), func(m cgroup.Met) { life.Met(m.Limit, m.Value, m.Total) })
 	}
 	if err != nil {
-		say("warning: nobody hears of limits that it meets: " + err.Error())
+		say("warning: limits that it meets are told a minute late, or not: " + err.Error())
 	}
 	defer limits.Close()
 	told := func(list []event.Event) {

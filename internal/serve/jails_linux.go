@@ -515,7 +515,7 @@ func (s *server) followLimits(name string, run *record.Run) {
 	err := s.limits.Follow(name, s.cgroupOf(name), func(m cgroup.Met) { run.Met(m.Limit, m.Value, m.Total) })
 	if err != nil && !s.unheard {
 		s.unheard = true
-		s.log("warning: nobody hears when jails that start from now on meet a limit: %v", err)
+		s.log("warning: limits that jails meet are told a minute late: %v (fs.inotify.max_user_watches)", err)
 	}
 }
 

@@ -101,7 +101,7 @@ type server struct {
 	recorder recording.Keeper
 	metrics  metrics.Publisher
 	limits   *cgroup.Watch // hears of limits that are met; nil without
-	unheard  bool          // it hears of some no more, and that has been said
+	unheard  bool          // it hears of some late, and that has been said
 
 	etcMu sync.Mutex
 	etc   *hostfiles.Etc // nil until a jail needs it
