@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -79,6 +80,7 @@ func TestNetworkForwards(t *testing.T) {
 			return parties["B"].ask(t, "accept l w") == "127.0.0.1 127.0.0.1 127.0.0.1"
 		})
 		play(t, parties, []networkRow{{"B", "send w by-W", "4"}, {"B", "close w", "ok"}})
+		require.NoError(t, out.(*os.File).SetReadDeadline(time.Now().Add(deadline)))
 		line, err := bufio.NewReader(out).ReadString('W')
 		require.NoError(t, err)
 		assert.Equal(t, "by-W", line)
@@ -86,7 +88,7 @@ func TestNetworkForwards(t *testing.T) {
 	within("-D", func(t *testing.T) {
 		forward(t, parties, server, work, "10003", "-D", "127.0.0.1:10003")
 		socks := func(port uint16) (net.Conn, bool) { // RFC 1928
-			c, err := net.Dial("tcp", "127.0.0.1:10003")
+			c, err := net.DialTimeout("tcp", "127.0.0.1:10003", deadline)
 			require.NoError(t, err)
 			require.NoError(t, c.SetDeadline(time.Now().Add(deadline)))
 			_, err = c.Write([]byte{5, 1, 0, 5, 1, 0, 1, 127, 0, 0, 1, byte(port >> 8), byte(port)})

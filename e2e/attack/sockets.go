@@ -8,10 +8,12 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,7 +27,8 @@ import (
 //	                                   and listen; the answer is the name it has
 //	rebind S ADDRESS PORT              bind one that is there
 //	listen S                           the answer is the port
-//	connect S FAMILY TYPE ADDRESS PORT [from=ADDRESS]
+//	connect S FAMILY TYPE ADDRESS PORT [from=ADDRESS] [as4]
+//	                                   as4 is a struct sockaddr_in on an IPv6 socket
 //	accept S NEW                       the answers: peer of accept, own name, peer's name
 //	names S                            own name and peer's
 //	send S TEXT [source=ADDRESS] [segment]
@@ -34,6 +37,11 @@ import (
 //	echo S                             recv, and send back what came with an r in front
 //	opt S LEVEL NAME NUMBER
 //	device S [NAME]                    SO_BINDTODEVICE; - is none
+//	disconnect S                       connect to AF_UNSPEC
+//	unspecified S PORT                 bind to AF_UNSPEC, which is all addresses
+//	through S ADDRESS                  all goes by that address first (IPOPT_LSRR)
+//	abstract S NAME                    wait on a unix socket with an abstract name
+//	reach NAME                         connect to one
 //	give S PATH, take PATH S           a descriptor over a socket with a path: take makes that,
 //	offer S PATH, fetch PATH S         at the first time, and receives at the second; offer
 //	                                   makes it, and fetch receives
@@ -54,13 +62,21 @@ func sockets(in io.Reader, out io.Writer) int {
 	return 0
 }
 
+// backlog is how many connections may wait on a listener: who is asked until something has changed
+// is not to find it full.
+const backlog = 1024
+
+// ipLocalPortRange is IP_LOCAL_PORT_RANGE (linux/in.h).
+const ipLocalPortRange = 51
+
 type socketTable struct {
 	fds     map[string]int
 	waiting map[string]int // listeners of take
 }
 
-// patience bounds what a socket is waited for.
-const patience = 2 * time.Second
+// patience bounds what a socket is waited for: what is to come is there at once, if the machine
+// is not busy.
+var patience = 20 * time.Second
 
 func (s *socketTable) line(text string) string {
 	f := strings.Fields(text)
@@ -109,6 +125,15 @@ func (s *socketTable) do(op string, a []string) (string, error) {
 		return s.connect(a)
 	case op == "fetch" && len(a) == 2:
 		return "ok", s.fetch(a[0], a[1])
+	case op == "abstract" && len(a) == 2:
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return "", err
+		}
+		s.fds[a[0]] = fd
+		return "ok", errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: "@" + a[1]}), unix.Listen(fd, backlog))
+	case op == "reach" && len(a) == 1:
+		return "connected", overA(unix.SOCK_STREAM, "@"+a[0], func(int) error { return nil })
 	case op == "take" && len(a) == 2:
 		return "ok", s.take(a[0], a[1])
 	case len(a) == 0:
@@ -120,7 +145,7 @@ func (s *socketTable) do(op string, a []string) (string, error) {
 	}
 	switch op {
 	case "listen":
-		if err := unix.Listen(fd, 8); err != nil {
+		if err := unix.Listen(fd, backlog); err != nil {
 			return "", err
 		}
 		sa, err := unix.Getsockname(fd)
@@ -188,6 +213,25 @@ func (s *socketTable) do(op string, a []string) (string, error) {
 			err = unix.Bind(fd, sa)
 		}
 		return a[1] + " " + a[2], err
+	case "disconnect":
+		unspec := make([]byte, unix.SizeofSockaddrInet4)
+		return "ok", callWith(unix.SYS_CONNECT, fd, unspec)
+	case "unspecified":
+		port, err := strconv.Atoi(a[1])
+		if err != nil {
+			return "", err
+		}
+		unspec := make([]byte, unix.SizeofSockaddrInet4)
+		binary.BigEndian.PutUint16(unspec[2:], uint16(port))
+		return "ok", callWith(unix.SYS_BIND, fd, unspec)
+	case "through":
+		hop, err := netip.ParseAddr(a[1])
+		if err != nil {
+			return "", err
+		}
+		const nop, looseSourceRoute = 1, 131 // IPOPT_NOP, IPOPT_LSRR (linux/ip.h)
+		route := append([]byte{nop, looseSourceRoute, 7, 4}, hop.AsSlice()...)
+		return "ok", unix.SetsockoptString(fd, unix.IPPROTO_IP, unix.IP_OPTIONS, string(route))
 	case "give":
 		return "ok", give(fd, a[1])
 	case "offer":
@@ -245,6 +289,13 @@ func (s *socketTable) bind(a []string) (string, error) {
 			err = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TRANSPARENT, 1)
 		case "device":
 			err = unix.BindToDevice(fd, val)
+		case "range": // from Linux 6.3 on; before, the kernel chooses any
+			var n int
+			if n, err = strconv.Atoi(val); err == nil {
+				if err = unix.SetsockoptInt(fd, unix.IPPROTO_IP, ipLocalPortRange, n<<16|n); err == unix.ENOPROTOOPT {
+					err = nil
+				}
+			}
 		default:
 			err = fmt.Errorf("no option %s", o)
 		}
@@ -264,7 +315,7 @@ func (s *socketTable) bind(a []string) (string, error) {
 		return "", err
 	}
 	if a[2] != "udp" && a[2] != "ping" {
-		if err := unix.Listen(fd, 8); err != nil {
+		if err := unix.Listen(fd, backlog); err != nil {
 			return "", err
 		}
 	}
@@ -302,13 +353,15 @@ func (s *socketTable) connect(a []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if six, is := sa.(*unix.SockaddrInet6); is && slices.Contains(a[5:], "as4") {
+		sa = &unix.SockaddrInet4{Port: six.Port, Addr: [4]byte(six.Addr[12:])}
+	}
 	_ = unix.SetNonblock(fd, true)
 	defer unix.SetNonblock(fd, false)
 	err = unix.Connect(fd, sa)
 	if err == unix.EINPROGRESS {
-		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-		if n, _ := unix.Poll(p, int(patience.Milliseconds())); n == 0 {
-			return "timeout", nil
+		if err := waitFor(fd, unix.POLLOUT); err != nil {
+			return "", err
 		}
 		var errno int
 		if errno, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR); err == nil && errno != 0 {
@@ -334,8 +387,11 @@ func (s *socketTable) send(fd int, to unix.Sockaddr, a []string) (string, error)
 			if err != nil {
 				return "", err
 			}
-			info := unix.Inet4Pktinfo{Spec_dst: addr.As4()}
-			control = unix.PktInfo4(&info)
+			if addr.Is6() {
+				control = unix.PktInfo6(&unix.Inet6Pktinfo{Addr: addr.As16()})
+			} else {
+				control = unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: addr.As4()})
+			}
 		case "segment":
 			control = make([]byte, unix.CmsgSpace(2))
 			h := (*[16]byte)(control)
@@ -351,12 +407,28 @@ func (s *socketTable) send(fd int, to unix.Sockaddr, a []string) (string, error)
 	return strconv.Itoa(n), err
 }
 
-func waitReadable(fd int) error {
-	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	if n, err := unix.Poll(p, int(patience.Milliseconds())); n == 0 && err == nil {
-		return errors.New("timeout")
+// errTimeout is that nothing has come of a socket in time.
+var errTimeout = errors.New("timeout")
+
+func waitReadable(fd int) error { return waitFor(fd, unix.POLLIN) }
+
+// waitFor waits until a socket is ready, for as long as patience. The Go runtime's signal, which
+// has a thread let another goroutine run, ends a poll(2) as any does: what was to come is still
+// to come then, and who goes on waits for it in another call for ever.
+func waitFor(fd int, events int16) error {
+	for end := time.Now().Add(patience); ; {
+		p := []unix.PollFd{{Fd: int32(fd), Events: events}}
+		n, err := unix.Poll(p, int(max(0, time.Until(end).Milliseconds())))
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return err
+		case n == 0:
+			return errTimeout
+		default:
+			return nil
+		}
 	}
-	return nil
 }
 
 func names(fd int) (string, error) {
@@ -489,8 +561,18 @@ func give(fd int, path string) error {
 	return over(path, func(c int) error { return unix.Sendmsg(c, []byte("x"), unix.UnixRights(fd), nil, 0) })
 }
 
-func over(path string, f func(c int) error) error {
-	c, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+// callWith is bind(2) or connect(2) with bytes that are no address to package unix.
+func callWith(call uintptr, fd int, address []byte) error {
+	if _, _, errno := unix.Syscall(call, uintptr(fd), uintptr(unsafe.Pointer(&address[0])), uintptr(len(address))); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+func over(path string, f func(c int) error) error { return overA(unix.SOCK_SEQPACKET, path, f) }
+
+func overA(kind int, path string, f func(c int) error) error {
+	c, err := unix.Socket(unix.AF_UNIX, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
