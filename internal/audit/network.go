@@ -59,6 +59,21 @@ var loopback4 = netip.MustParsePrefix("127.0.0.0/22")
 // checkNetwork looks whose the ports are by now that a jail owns, or could take, and whether
 // the kernel can know whose they are.
 func (a *auditor) checkNetwork(reserved []jail.Ports) {
+	// Where the kernel takes ports by itself, and does not.
+	local, err := network.ParseRange(a.text("/proc/sys/net/ipv4/ip_local_port_range"))
+	if err != nil {
+		local = network.Range{First: 32768, Last: 60999}
+	}
+	keptText := strings.TrimSpace(a.text("/proc/sys/net/ipv4/ip_local_reserved_ports"))
+	kept, _ := network.ParseReserved(keptText)
+	if given := network.Ephemeral(reserved, local, kept); len(given) > 0 {
+		line := network.FormatRanges(given)
+		if keptText != "" {
+			line = keptText + "," + line
+		}
+		a.add(nil, Warning, "reserved-ephemeral", "[host] reserved", fmt.Sprintf("the kernel gives ports of %d-%d to anybody who leaves the choice to it, so a jail can have what is reserved of them: %s", local.First, local.Last, network.FormatRanges(given)),
+			"sysctl -w net.ipv4.ip_local_reserved_ports="+line+" (and in /etc/sysctl.d)")
+	}
 	if !slices.ContainsFunc(a.jails, func(j jail.Spec) bool { return j.Network.ID != 0 }) {
 		return
 	}
@@ -72,11 +87,6 @@ func (a *auditor) checkNetwork(reserved []jail.Ports) {
 		a.add(nil, Error, "network-no-cgroup", "cgroups", a.opt.Kernel.NotKnown+", so jails with userns = false and a network of their own, which are known by their cgroup, do not start: "+list(unknown), a.opt.Kernel.NotKnownFix)
 	}
 	var free []network.Range // the host's, that any jail could take
-	local, err := network.ParseRange(a.text("/proc/sys/net/ipv4/ip_local_port_range"))
-	if err != nil {
-		local = network.Range{First: 32768, Last: 60999}
-	}
-	kept, _ := network.ParseReserved(a.text("/proc/sys/net/ipv4/ip_local_reserved_ports"))
 	for _, l := range a.listeners() {
 		owner, of := a.portOwner(l), a.jailOf(l.uid)
 		where := fmt.Sprintf("/proc/net/%s, port %d", l.protocol, l.port)

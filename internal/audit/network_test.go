@@ -51,6 +51,14 @@ func TestCheckNetwork(t *testing.T) {
 		about())
 	assert.NotContains(t, about(jail.Ports{First: 3300, Last: 5432, TCP: true}), "[host] reserved")
 
+	ephemeral := jail.Ports{First: 60990, Last: 61010, TCP: true}
+	const given = "warning: [host] reserved: the kernel gives ports of 32768-60999 to anybody who leaves the choice to it, so a jail can have what is reserved of them: "
+	assert.Contains(t, about(ephemeral), given+"60990-60999; fix: sysctl -w net.ipv4.ip_local_reserved_ports=60990-60999 (and in /etc/sysctl.d) [reserved-ephemeral]\n")
+	w.files["/proc/sys/net/ipv4/ip_local_reserved_ports"] = fakeFile{text: "8080,60990-60995\n"}
+	assert.Contains(t, about(ephemeral), given+"60996-60999; fix: sysctl -w net.ipv4.ip_local_reserved_ports=8080,60990-60995,60996-60999 (and")
+	w.files["/proc/sys/net/ipv4/ip_local_reserved_ports"] = fakeFile{text: "60990-60999\n"}
+	assert.NotContains(t, about(ephemeral), given)
+
 	w.kernel.NotKnown, w.kernel.NotKnownFix = "there is no cgroup", "do this"
 	assert.Contains(t, about(), "error: cgroups: there is no cgroup, so jails with userns = false and a network of their own, which are known by their cgroup, do not start: mail; fix: do this [network-no-cgroup]\n")
 	w.jails[1].Userns.Enabled = true
