@@ -72,6 +72,7 @@ const (
 	debianRoot  = jailsDir + "/debian"
 	busyboxRoot = jailsDir + "/busybox"
 	serviceRoot = jailsDir + "/services"
+	daemonRoot  = jailsDir + "/daemons"
 	oracleRoot  = "/srv/oracle"
 )
 

@@ -2,11 +2,14 @@ package e2e
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -18,10 +21,26 @@ var treeMakers = map[string]func(dir string) error{
 	"debian":   makeDebian,
 	"busybox":  makeBusybox,
 	"services": makeServices,
+	"daemons":  makeDaemons,
+}
+
+// rareTrees are large, and for one test each: they are made when that is run, or no test at
+// all, which is how trees are made beforehand.
+var rareTrees = map[string]string{"daemons": "TestNetworkDaemons"}
+
+// wanted reports whether a tree is for any of the tests that -test.run names.
+func wanted(tree, run string) bool {
+	test, rare := rareTrees[tree]
+	if !rare || run == "^$" {
+		return true
+	}
+	name, _, _ := strings.Cut(run, "/")
+	match, err := regexp.Compile(name)
+	return err == nil && match.MatchString(test)
 }
 
 // treeRecipes tell a tree from one that is made otherwise.
-var treeRecipes = map[string]string{"debian": debianPackages, "busybox": "2", "services": servicePackages}
+var treeRecipes = map[string]string{"debian": debianPackages, "busybox": "2", "services": servicePackages, "daemons": daemonPackages}
 
 // debianPackages are needed beyond the essential ones: ps, an sftp-server, a
 // terminal multiplexer, Python to ask the kernel directly, what the attacks and
@@ -56,6 +75,9 @@ func copyTrees(scratch string) error {
 		return err
 	}
 	for name, make := range treeMakers {
+		if !wanted(name, flag.Lookup("test.run").Value.String()) {
+			continue
+		}
 		tree, err := keepTree(kept, name, treeRecipes[name], make)
 		if err != nil {
 			return fmt.Errorf("the %s tree: %w", name, err)
@@ -186,9 +208,14 @@ func flock(f *os.File, how int) error {
 // servicePackages are daemons as Debian has them.
 const servicePackages = "cron,nginx-light,postfix"
 
+// daemonPackages are what people run in a jail, and what talks to it.
+const daemonPackages = "redis-server,postgresql,nginx-light,dnsmasq-base,bind9-dnsutils,curl,nodejs,python3-minimal"
+
 func makeDebian(dir string) error { return debootstrap(dir, debianPackages) }
 
 func makeServices(dir string) error { return debootstrap(dir, servicePackages) }
+
+func makeDaemons(dir string) error { return debootstrap(dir, daemonPackages) }
 
 func debootstrap(dir, packages string) error {
 	// It ends with whoever has asked for it, and not some minutes later, and what it mounts
