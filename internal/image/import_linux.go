@@ -361,6 +361,9 @@ func (s *stop) caught() bool { return s.asked.Load() }
 // release has signals do again what they did. The descriptor stays: it may be written to.
 func (s *stop) release() { signal.Stop(s.signals) }
 
+// cleanupWithin is how long a program of the host's that has been asked to end may clean up undisturbed.
+const cleanupWithin = time.Minute
+
 // run runs a program of the host's, which is ended when this one is asked to end.
 func (s *stop) run(cmd *exec.Cmd) error {
 	// A process group of its own: ^C is for us, and what it has started goes with it. It ends with us, too:
@@ -373,6 +376,7 @@ func (s *stop) run(cmd *exec.Cmd) error {
 	}
 	over := make(chan error, 1)
 	go func() { over <- cmd.Wait() }()
+	var told time.Time
 	for {
 		select {
 		case err := <-over:
@@ -381,7 +385,9 @@ func (s *stop) run(cmd *exec.Cmd) error {
 			}
 			return err
 		case <-time.After(50 * time.Millisecond):
-			if s.caught() {
+			// Once: what it starts then cleans up behind it.
+			if s.caught() && time.Since(told) > cleanupWithin {
+				told = time.Now()
 				_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
 			}
 		}

@@ -47,7 +47,9 @@ func TestMmdebstrap(t *testing.T) {
 
 	started := filepath.Join(bin, "started")
 	finished := filepath.Join(bin, "finished")
-	fake(": >" + started + "; sleep 5; : >" + finished)
+	cleaned := filepath.Join(bin, "cleaned")
+	// As mmdebstrap does, which removes its tree by a program.
+	fake("trap 'sleep 0.5 && : >" + cleaned + "; exit 1' TERM; : >" + started + "; sleep 5; : >" + finished)
 	go func() {
 		for range 1000 {
 			if _, err := os.Stat(started); err == nil {
@@ -60,5 +62,6 @@ func TestMmdebstrap(t *testing.T) {
 	_, err = run("bookworm")
 	assert.ErrorIs(t, err, ErrInterrupted)
 	assert.NoFileExists(t, finished)
+	assert.FileExists(t, cleaned, "it is left in peace")
 	nothingLeft(t, s)
 }
