@@ -23,6 +23,7 @@ import (
 	"jail/internal/control"
 	"jail/internal/count"
 	"jail/internal/enter"
+	"jail/internal/event"
 	"jail/internal/fdsock"
 	"jail/internal/inforce"
 	"jail/internal/jail"
@@ -633,7 +634,7 @@ func refusalOf(fd int) (why string, closed bool) {
 	}
 	if typ, _, body, err := wire.Header(buf[:n]); err == nil && typ == wire.TypeRefused {
 		if r, err := wire.DecodeRefused(body); err == nil {
-			return control.Quote(r.Text), true
+			return event.Quote(r.Text), true
 		}
 	}
 	return "", true

@@ -14,7 +14,6 @@ import (
 	"syscall"
 	"time"
 
-	"jail/internal/event"
 	"jail/internal/fdsock"
 	"jail/internal/sys"
 	"jail/internal/wire"
@@ -289,7 +288,3 @@ func parseStat(pid int, text string) (process, bool) {
 	p.exiting = flags&4 != 0 // PF_EXITING
 	return p, err == nil
 }
-
-// Quote makes text from inside a jail safe for a terminal and for a log of lines. Its
-// quotation marks stay as they are.
-func Quote(s string) string { return event.Quote(s) }

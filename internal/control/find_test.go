@@ -44,10 +44,6 @@ func TestOwnRoot(t *testing.T) {
 	assert.Equal(t, places[""], places.of("/"))
 }
 
-func TestQuote(t *testing.T) {
-	assert.Equal(t, `open "a b": no\n\x1b[2J\\`, Quote("open \"a b\": no\n\x1b[2J\\"))
-}
-
 // TestLandmark: a process 1 is found by what is mounted where, and by nothing less.
 func TestLandmark(t *testing.T) {
 	needs.Root(t, "it makes namespaces and mounts")

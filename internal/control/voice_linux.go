@@ -211,7 +211,7 @@ func (v *Voice) packet(p []byte) {
 		return
 	}
 	if why, ok := strings.CutPrefix(text, endsPrefix); ok {
-		v.because(Quote(why))
+		v.because(event.Quote(why))
 		return
 	}
 	if flags&wire.FlagNote != 0 && !v.notes.fresh(text) {
@@ -344,7 +344,7 @@ func ReadPieces(f *os.File, over <-chan struct{}, most, perSecond int, use func(
 // say logs a line, unless there are too many.
 func (v *Voice) say(what, text string) {
 	if v.allows() {
-		v.log(what + Quote(text))
+		v.log(what + event.Quote(text))
 	}
 }
 

@@ -121,3 +121,7 @@ func TestPrintable(t *testing.T) {
 		assert.Equal(t, want, Printable(text), "%q", text)
 	}
 }
+
+func TestQuote(t *testing.T) {
+	assert.Equal(t, `open "a b": no\n\x1b[2J\\`, Quote("open \"a b\": no\n\x1b[2J\\"))
+}

@@ -6,7 +6,7 @@ import (
 	"syscall"
 	"time"
 
-	"jail/internal/control"
+	"jail/internal/event"
 	"jail/internal/jail"
 	"jail/internal/rootfs"
 	"jail/internal/sys"
@@ -47,7 +47,7 @@ func awaitReady(conn int, deadline time.Time) error {
 			return ErrBusy
 		}
 		if err == nil {
-			return errors.New(control.Quote(text)) // the rootfs may have a say in it
+			return errors.New(event.Quote(text)) // the rootfs may have a say in it
 		}
 	}
 	return errors.New("PID 1's answer makes no sense")

@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"time"
 
-	"jail/internal/control"
+	"jail/internal/event"
 	"jail/internal/jail"
 	"jail/internal/sys"
 )
@@ -196,7 +196,7 @@ func describe(pids []int) (who, jailName string) {
 		}
 	}
 	comm, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pids[0]), "comm"))
-	return fmt.Sprintf("process %d (\"%s\")", pids[0], control.Quote(strings.TrimSuffix(string(comm), "\n"))), ""
+	return fmt.Sprintf("process %d (\"%s\")", pids[0], event.Quote(strings.TrimSuffix(string(comm), "\n"))), ""
 }
 
 // titles bounds the threads that read command lines.

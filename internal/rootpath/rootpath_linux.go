@@ -13,6 +13,7 @@ package rootpath
 
 import (
 	"errors"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -148,7 +149,7 @@ func reopen(pathFD, flags int) (int, error) {
 	flags |= alwaysFlags
 	// O_NOFOLLOW would refuse the magic link itself.
 	flags &^= unix.O_NOFOLLOW
-	name := "/proc/self/fd/" + itoa(pathFD)
+	name := "/proc/self/fd/" + strconv.Itoa(pathFD)
 	for {
 		fd, err := unix.Open(name, flags, 0)
 		if err != unix.EINTR {
@@ -180,16 +181,4 @@ func checkPath(path string) error {
 		}
 	}
 	return nil
-}
-
-func itoa(n int) string {
-	var buf [20]byte
-	i := len(buf)
-	for {
-		i--
-		buf[i] = byte('0' + n%10)
-		if n /= 10; n == 0 {
-			return string(buf[i:])
-		}
-	}
 }

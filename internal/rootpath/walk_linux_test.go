@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -109,8 +110,8 @@ func TestWalkIsBounded(t *testing.T) {
 	// Each link walks two others: without a bound, 2^30 steps.
 	symlink(t, "/etc", filepath.Join(root, "l0"))
 	for i := 1; i < 30; i++ {
-		prev := "/l" + itoa(i-1)
-		symlink(t, prev+"/.."+prev, filepath.Join(root, "l"+itoa(i)))
+		prev := "/l" + strconv.Itoa(i-1)
+		symlink(t, prev+"/.."+prev, filepath.Join(root, "l"+strconv.Itoa(i)))
 	}
 	for _, path := range []string{deep + "f", "loop", "l29/passwd", strings.Repeat("etc/../", 300) + "etc/passwd"} {
 		promptly(t, func() {
@@ -122,16 +123,16 @@ func TestWalkIsBounded(t *testing.T) {
 	// As many links as the kernel follows, and one more.
 	symlink(t, "etc/passwd", filepath.Join(root, "c1"))
 	for i := 2; i <= maxLinks+1; i++ {
-		symlink(t, "c"+itoa(i-1), filepath.Join(root, "c"+itoa(i)))
+		symlink(t, "c"+strconv.Itoa(i-1), filepath.Join(root, "c"+strconv.Itoa(i)))
 	}
-	file, err := (&Tree{Root: fd}).Walk("/", "c"+itoa(maxLinks), nil)
+	file, err := (&Tree{Root: fd}).Walk("/", "c"+strconv.Itoa(maxLinks), nil)
 	require.NoError(t, err)
 	file.Close()
-	_, err = os.Stat(filepath.Join(root, "c"+itoa(maxLinks)))
+	_, err = os.Stat(filepath.Join(root, "c"+strconv.Itoa(maxLinks)))
 	require.NoError(t, err)
-	_, err = (&Tree{Root: fd}).Walk("/", "c"+itoa(maxLinks+1), nil)
+	_, err = (&Tree{Root: fd}).Walk("/", "c"+strconv.Itoa(maxLinks+1), nil)
 	assert.ErrorIs(t, err, unix.ELOOP)
-	_, err = os.Stat(filepath.Join(root, "c"+itoa(maxLinks+1)))
+	_, err = os.Stat(filepath.Join(root, "c"+strconv.Itoa(maxLinks+1)))
 	assert.ErrorIs(t, err, unix.ELOOP)
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"jail/internal/control"
 	"jail/internal/count"
+	"jail/internal/event"
 	"jail/internal/fdsock"
 )
 
@@ -150,7 +151,7 @@ func (l *lines) line() {
 	}
 	l.room--
 	l.count()
-	l.say(control.Quote(string(text)))
+	l.say(event.Quote(string(text)))
 }
 
 // count says how many lines were left out since the last time.

@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"jail/internal/control"
+	"jail/internal/event"
 	"jail/internal/fdsock"
 	"jail/internal/jail"
 	"jail/internal/supervise"
@@ -164,7 +164,7 @@ func (r *Runner) attend(i int, find bool) {
 		case typ == wire.TypeRefused:
 			var no wire.Refused
 			no, err = wire.DecodeRefused(body)
-			ev.Kind, ev.Text = supervise.ServiceRefused, control.Quote(no.Text)
+			ev.Kind, ev.Text = supervise.ServiceRefused, event.Quote(no.Text)
 		default:
 			err = wire.ErrMalformed
 		}
