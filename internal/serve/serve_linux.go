@@ -299,15 +299,21 @@ func (s *server) open() (err error) {
 	return s.watch(s.wake, syscall.EPOLLIN, kindWake, 0)
 }
 
+// lockWait is how long the lock may still be held by what a serve that has ended had just
+// started: a process that has not executed its program yet, or is about to end (sys.Bury).
+const lockWait = time.Second
+
 // lockDir makes sure that only one serve works in a runtime directory.
 func lockDir(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "serve.lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("another jail-init serve works in %s; stop it first", dir)
+	for begun := time.Now(); syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil; time.Sleep(10 * time.Millisecond) {
+		if time.Since(begun) >= lockWait {
+			f.Close()
+			return nil, fmt.Errorf("another jail-init serve works in %s; stop it first", dir)
+		}
 	}
 	return f, nil
 }
