@@ -50,7 +50,7 @@ func TestRestart(t *testing.T) {
 	s.kill(syscall.SIGTERM)
 	assert.Contains(t, verb("check", "centos").stdout, "warning: jail-init serve: does not run: 1 jail goes on without it")
 	require.NoError(t, s.start())
-	assert.NotContains(t, verb("check", "centos").stdout, "[serve-down]")
+	eventually(t, "that is over", func() bool { return !strings.Contains(verb("check", "centos").stdout, "[serve-down]") })
 	third := generation(t, "centos")
 	assert.Contains(t, verb("check", "centos").stdout, "fix: jail restart centos [pid1-old]\n")
 	assert.Regexp(t, `(?m)^centos +idle .*  PID 1 is of another build: jail restart centos$`, verb("ps").stdout)
