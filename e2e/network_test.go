@@ -69,7 +69,8 @@ func ownCgroup(t *testing.T) {
 		return os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0)
 	}
 	before := cgroupOf(t, os.Getpid())
-	dir := filepath.Join(root, fmt.Sprint("jail-e2e-", os.Getpid()))
+	// Its name is that of nobody else's: each run counts processes from 1.
+	dir := filepath.Join(root, filepath.Base(world.scratch))
 	own := filepath.Join(dir, "supervisor")
 	require.NoError(t, os.MkdirAll(own, 0o755))
 	require.NoError(t, move(own))
@@ -796,6 +797,16 @@ func networkLife(t *testing.T, mode string) {
 			{"B", "sendto m ::ffff:" + hostAddress + " 15002 q", "ENETUNREACH"},
 			{"B", "make f 4 tcp", "ok"},
 			{"B", "sendto f " + hostAddress + " 15001 q fastopen", "ENETUNREACH"},
+			// Everybody near, by multicast, broadcast, and addresses of one link.
+			{"B", "sendto m ff02::1 15002 q", "ENETUNREACH"},
+			{"B", "sendto m fe80::1 15002 q", "ENETUNREACH"},
+			{"B", "connect s 6 tcp fe80::1 80", "ENETUNREACH"},
+			{"B", "make mc 4 udp", "ok"},
+			{"B", "opt mc 1 6 1", "ok"}, // SO_BROADCAST
+			{"B", "sendto mc 224.0.0.1 15002 q", "ENETUNREACH"},
+			{"B", "sendto mc 255.255.255.255 15002 q", "ENETUNREACH"},
+			{"B", "bind mb 4 udp 224.0.0.1 15003", "EADDRNOTAVAIL"},
+			{"B", "bind mb 6 udp ff02::1 15003", "EADDRNOTAVAIL"},
 			{"A", "make i 4 ping", "ok"},
 			{"B", "make i 4 ping", "EPROTONOSUPPORT"},
 			{"B", "make i 4 mptcp", "EPROTONOSUPPORT"},
@@ -1150,8 +1161,28 @@ func TestNetLoad(t *testing.T) {
 			return parties["user"].ask(t, "bind w 4 tcp 0.0.0.0 8005") == "0.0.0.0 8005"
 		})
 		resetAll(t, parties)
+		for range 2 { // a second time it leaves what it finds
+			require.NoError(t, command(initPath, "net-load"))
+			play(t, parties, []networkRow{{"user", "bind w 4 tcp 0.0.0.0 8005", "EACCES"}, {"user", "bind w 4 tcp 0.0.0.0 8100", "0.0.0.0 8100"}, {"user", "close w", "ok"}})
+			generations, err := os.ReadDir("/sys/fs/bpf/jail")
+			require.NoError(t, err)
+			require.Len(t, generations, 1)
+			assert.Equal(t, "1-1", generations[0].Name())
+		}
+		// And without a jail with keys it takes all away.
+		registry, err := os.ReadFile(registryPath)
+		require.NoError(t, err)
+		for _, as := range []account{centos, work} {
+			world.part(as)
+		}
+		require.NoError(t, os.WriteFile(registryPath, []byte(twoNetworks("", "", "").text), 0o644))
 		require.NoError(t, command(initPath, "net-load"))
-		play(t, parties, []networkRow{{"user", "bind w 4 tcp 0.0.0.0 8005", "EACCES"}, {"user", "bind w 4 tcp 0.0.0.0 8100", "0.0.0.0 8100"}})
+		assert.NoDirExists(t, "/sys/fs/bpf/jail")
+		eventually(t, "what was loaded is gone", func() bool {
+			return parties["user"].ask(t, "bind w 4 tcp 0.0.0.0 8005") == "0.0.0.0 8005"
+		})
+		resetAll(t, parties)
+		require.NoError(t, os.WriteFile(registryPath, registry, 0o644))
 		require.NoError(t, s.start())
 		eventually(t, "serve hears of orders", func() bool { return command(initPath, "reload") == nil })
 		play(t, parties, []networkRow{{"user", "bind x 4 tcp 0.0.0.0 8005", "EACCES"}})
