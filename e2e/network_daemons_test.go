@@ -32,6 +32,25 @@ func TestNetworkDaemons(t *testing.T) {
 client_body_temp_path /tmp/n1; proxy_temp_path /tmp/n2; fastcgi_temp_path /tmp/n3; uwsgi_temp_path /tmp/n4; scgi_temp_path /tmp/n5;
 server { listen 8080; listen [::]:8080; return 200 %s; } }`, who))
 	}
+	// The host's own, as one of its users, of before there are jails, and of after.
+	onHost := func(script string) *exec.Cmd {
+		cmd := exec.Command("chroot", fmt.Sprintf("--userspec=%d:%[1]d", alice.id), daemonRoot, "/bin/sh", "-c", "PATH=/usr/bin:/bin:/usr/sbin; "+script)
+		cmd.Dir = "/"
+		return cmd
+	}
+	host := func(script string) {
+		cmd := onHost(script)
+		require.NoError(t, cmd.Start())
+		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	}
+	hosts := func(t *testing.T) {
+		t.Helper()
+		for _, ask := range []string{`redis-cli set who host >/dev/null && redis-cli get who`, `redis-cli -p 6381 set who host >/dev/null && redis-cli -p 6381 get who`} {
+			out, _ := onHost(ask + " 2>&1").CombinedOutput()
+			assert.Equal(t, "host\n", string(out), ask)
+		}
+	}
+	host(`cd /tmp && exec redis-server --save "" --bind 127.0.0.1 ::1`)
 	own(t, registry{
 		text: fmt.Sprintf(`version = 1
 [jail.a]
@@ -55,6 +74,16 @@ loopback = []
 		out, _ := inside(jail, script+" 2>&1").CombinedOutput()
 		return strings.TrimSpace(string(out))
 	}
+	host(`cd /tmp && exec redis-server --save "" --port 6381 --bind '*' --protected-mode no`)
+	within("the host's", func(t *testing.T) {
+		eventually(t, "they answer", func() bool {
+			out, _ := onHost("redis-cli ping && redis-cli -p 6381 ping").CombinedOutput()
+			return string(out) == "PONG\nPONG\n"
+		})
+		hosts(t)
+		assert.Contains(t, asked("a", "redis-cli get who"), "refused", "they are not the jails'")
+		assert.Contains(t, asked("b", "redis-cli -p 6381 get who"), "refused")
+	})
 	user := partyOf(t, alice.id)
 	parties := map[string]*party{"user": user}
 	for _, d := range []struct {
@@ -63,7 +92,7 @@ loopback = []
 		ask       []string // each answers the jail's name
 		only      string   // the jail that runs it, if not both
 	}{
-		{"redis", `exec redis-server --save ""`, []int{6379}, []string{
+		{"redis", `exec redis-server --save "" --bind 127.0.0.1 ::1`, []int{6379}, []string{
 			`redis-cli set who $who >/dev/null && redis-cli get who`, `redis-cli -h ::1 get who`, `redis-cli -h localhost get who`}, ""},
 		{"redis on all addresses", `exec redis-server --save "" --port 6380 --bind '*' --protected-mode no`, []int{6380}, []string{
 			`redis-cli -p 6380 set who $who >/dev/null && redis-cli -p 6380 get who`}, ""},
@@ -112,7 +141,11 @@ loopback = []
 					}
 				}
 			}
+			hosts(t)
 			for _, port := range d.ports {
+				if d.name == "redis" {
+					continue // the host's is there
+				}
 				play(t, parties, []networkRow{
 					{"user", fmt.Sprint("connect c 4 tcp 127.0.0.1 ", port), "ECONNREFUSED"},
 					{"user", fmt.Sprint("connect c 6 tcp ::1 ", port), "ECONNREFUSED"},
