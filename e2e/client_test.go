@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -560,7 +561,7 @@ func quietPort(t testing.TB) int {
 	defer ports.Unlock()
 	for range 1000 {
 		ports.next++
-		port := 20000 + (os.Getpid()*37+ports.next)%10000
+		port := 20000 + (ports.first+ports.next)%10000
 		if l, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
 			l.Close()
 			return port
@@ -570,10 +571,12 @@ func quietPort(t testing.TB) int {
 	return 0
 }
 
-var ports struct {
+// ports begins anywhere: another run on the machine, whose process has the same number in its
+// namespace, is not to try the same ones at the same time.
+var ports = struct {
 	sync.Mutex
-	next int
-}
+	first, next int
+}{first: rand.IntN(10000)}
 
 // documentPath is from the package's directory, whatever is mounted over it.
 const documentPath = "../docs/compatibility.md"
