@@ -49,7 +49,7 @@ func TestMmdebstrap(t *testing.T) {
 	finished := filepath.Join(bin, "finished")
 	cleaned := filepath.Join(bin, "cleaned")
 	// As mmdebstrap does, which removes its tree by a program.
-	fake("trap 'sleep 0.5 && : >" + cleaned + "; exit 1' TERM; : >" + started + "; sleep 5; : >" + finished)
+	fake("trap 'trap : TERM; sleep 0.5 && : >" + cleaned + "; exit 1' TERM; : >" + started + "; sleep 5; : >" + finished)
 	go func() {
 		for range 1000 {
 			if _, err := os.Stat(started); err == nil {
