@@ -29,6 +29,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"jail/internal/jail"
+	"jail/internal/rootpath"
 )
 
 // DefaultDir is where images are.
@@ -60,7 +61,7 @@ var validID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`
 
 // Open returns the store in dir, which it makes where it is missing.
 func Open(dir string) (*Store, error) {
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+	if err := rootpath.MakePublic(filepath.Dir(dir)); err != nil {
 		return nil, err
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {

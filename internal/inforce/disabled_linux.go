@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"jail/internal/jail"
+	"jail/internal/rootpath"
 )
 
 // A jail or a login may be disabled for a while, without a change of the registry: by a
@@ -106,7 +107,7 @@ func Disable(path, name string, login bool, message string) error {
 	if !jail.ValidName(name) {
 		return fmt.Errorf("%.40q is no name", name)
 	}
-	if err := os.MkdirAll(disabledDir(path), 0o755); err != nil {
+	if err := rootpath.MakePublic(disabledDir(path)); err != nil {
 		return err
 	}
 	file := disabledFile(path, name, login)

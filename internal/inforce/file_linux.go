@@ -13,6 +13,7 @@ import (
 
 	"jail/config"
 	"jail/internal/jail"
+	"jail/internal/rootpath"
 	"jail/internal/sys"
 )
 
@@ -54,7 +55,7 @@ func Keep(runtimeDir, path string, reg *config.Registry) error {
 	if err != nil {
 		return err
 	}
-	if err := os.Mkdir(StateDir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := rootpath.MakePublic(StateDir); err != nil { // the homes of logins without one are below it
 		return err
 	}
 	return write(StateDir, name, compile(path, reg), true)

@@ -23,7 +23,7 @@ const journalName = "unfinished"
 
 // openJournal takes the lock that makes runs one after the other.
 func openJournal(dir string) (*journal, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := rootpath.MakePublic(dir); err != nil {
 		return nil, err
 	}
 	lock, err := os.OpenFile(filepath.Join(dir, "."+journalName+".lock"), os.O_RDWR|os.O_CREATE, 0o600)

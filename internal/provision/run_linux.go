@@ -247,7 +247,7 @@ func writeRegistry(path, text string) error {
 	if err := unix.Lstat(path, &st); err == nil {
 		mode, uid, gid = st.Mode&0o777, int(st.Uid), int(st.Gid)
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := rootpath.MakePublic(filepath.Dir(path)); err != nil {
 		return err
 	}
 	dir, err := rootpath.OpenDir(filepath.Dir(path), unix.O_RDONLY)

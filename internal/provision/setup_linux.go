@@ -86,7 +86,7 @@ func (o *Options) setups() ([]setup, error) {
 	} {
 		_, err := os.Lstat(d.path)
 		steps = append(steps, setup{what: "directory " + d.path, have: err == nil, do: func() error {
-			if err := os.MkdirAll(d.path, 0o755); err != nil {
+			if err := rootpath.MakePublic(d.path); err != nil {
 				return err
 			}
 			return os.Chmod(d.path, d.mode)
@@ -230,7 +230,7 @@ func difference(file, added string) string {
 }
 
 func writeSSHD(file, text string) error {
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+	if err := rootpath.MakePublic(filepath.Dir(file)); err != nil {
 		return err
 	}
 	dir, err := rootpath.OpenDir(filepath.Dir(file), unix.O_RDONLY)

@@ -114,6 +114,24 @@ func TidyDir(dir string) error {
 	return err
 }
 
+// MakePublic makes a directory of the host's own that everybody may enter, and those above it that are missing,
+// whatever the umask is. One that is there stays as it is.
+func MakePublic(dir string) error {
+	err := os.Mkdir(dir, 0o755)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = MakePublic(filepath.Dir(dir)); err == nil {
+			err = os.Mkdir(dir, 0o755)
+		}
+	}
+	switch st, errStat := os.Stat(dir); {
+	case err == nil:
+		return os.Chmod(dir, 0o755)
+	case errors.Is(err, fs.ErrExist) && errStat == nil && st.IsDir():
+		return nil
+	}
+	return err
+}
+
 // How is what PutAt does otherwise than WriteAt.
 type How struct {
 	// Lazy leaves it to a later syncfs(2) that the file is on the disk.

@@ -90,3 +90,22 @@ func TestWalkDir(t *testing.T) {
 		assert.ErrorIs(t, err, want, "%q", p)
 	}
 }
+
+// TestMakePublic: a directory for everybody is one whatever umask root has, and so are those above it that
+// had to be made.
+func TestMakePublic(t *testing.T) {
+	top := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(top, "own"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(top, "file"), nil, 0o600))
+	defer unix.Umask(unix.Umask(0o077))
+	for range 2 {
+		require.NoError(t, MakePublic(filepath.Join(top, "own/a/b")))
+	}
+	for path, mode := range map[string]os.FileMode{"own": 0o700, "own/a": 0o755, "own/a/b": 0o755} {
+		st, err := os.Stat(filepath.Join(top, path))
+		require.NoError(t, err)
+		assert.Equal(t, mode, st.Mode().Perm(), path)
+	}
+	assert.ErrorIs(t, MakePublic(filepath.Join(top, "file")), os.ErrExist)
+	assert.Error(t, MakePublic(filepath.Join(top, "file/a")))
+}

@@ -186,7 +186,7 @@ func (b *based) prepare() (state int, err error) {
 	}()
 	state = -1
 	if path.Dir(b.State) == DefaultStates {
-		if err := os.MkdirAll(path.Dir(DefaultStates), 0o755); err != nil {
+		if err := rootpath.MakePublic(path.Dir(DefaultStates)); err != nil {
 			return -1, err
 		}
 		if err := os.Mkdir(DefaultStates, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
