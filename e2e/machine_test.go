@@ -27,7 +27,7 @@ func furnish(scratch string) error {
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("mount /proc: %w", err)
 	}
-	for _, d := range []string{"etc", "usr", "tmp", "logs", "mux"} {
+	for _, d := range []string{"etc", "usr", "lib", "tmp", "logs", "mux"} {
 		if err := os.MkdirAll(filepath.Join(scratch, d), 0o755); err != nil {
 			return err
 		}
@@ -41,6 +41,11 @@ func furnish(scratch string) error {
 		if err := bind(logs, filepath.Join(scratch, "logs")); err != nil {
 			return err
 		}
+	}
+	// A machine may lack /var/lib/jail. Made on the machine, it would have to be removed there, and
+	// with a directory go the mounts on it in all namespaces (since Linux 3.18): those of another run.
+	if err := overlaid("/var/lib", filepath.Join(scratch, "lib")); err != nil {
+		return err
 	}
 	for _, place := range []struct {
 		path string
@@ -106,6 +111,23 @@ func empty(path string, mode os.FileMode) error {
 	return os.Chmod(path, mode)
 }
 
+// overlaid has what is written below a directory of the machine's go to memory, mounted at another.
+func overlaid(path, memory string) error {
+	if err := unix.Mount("tmpfs", memory, "tmpfs", 0, "mode=755"); err != nil {
+		return err
+	}
+	upper, workdir := filepath.Join(memory, "upper"), filepath.Join(memory, "work")
+	for _, d := range []string{upper, workdir} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			return err
+		}
+	}
+	if err := unix.Mount("overlay", path, "overlay", 0, "lowerdir="+path+",upperdir="+upper+",workdir="+workdir); err != nil {
+		return fmt.Errorf("overlay on %s: %w", path, err)
+	}
+	return nil
+}
+
 // terminals gives the namespace ptys of its own, so that one left open shows.
 func terminals() error {
 	if err := unix.Mount("devpts", "/dev/pts", "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620,gid=5"); err != nil {
@@ -120,18 +142,8 @@ func terminals() error {
 // installPrograms puts the programs where the accounts and sshd_config expect
 // them: into an overlay on /usr.
 func installPrograms(scratch string) error {
-	memory := filepath.Join(scratch, "usr")
-	if err := unix.Mount("tmpfs", memory, "tmpfs", 0, "mode=755"); err != nil {
+	if err := overlaid("/usr", filepath.Join(scratch, "usr")); err != nil {
 		return err
-	}
-	upper, workdir := filepath.Join(memory, "upper"), filepath.Join(memory, "work")
-	for _, d := range []string{upper, workdir} {
-		if err := os.Mkdir(d, 0o755); err != nil {
-			return err
-		}
-	}
-	if err := unix.Mount("overlay", "/usr", "overlay", 0, "lowerdir=/usr,upperdir="+upper+",workdir="+workdir); err != nil {
-		return fmt.Errorf("overlay on /usr: %w", err)
 	}
 	install := programs()
 	install["argv"] = argvPath

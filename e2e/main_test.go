@@ -10,8 +10,8 @@
 // first run needs a Debian mirror for mmdebstrap; the tree it makes is kept.
 //
 // Nothing of the machine is changed but /var/tmp and the kept trees: the tests
-// run in mount and pid namespaces of their own, with a copy of /etc, an
-// overlay on /usr, and empty /run, /srv, /tmp, /var/lib/jail and /var/log.
+// run in mount and pid namespaces of their own, with a copy of /etc,
+// overlays on /usr and /var/lib, and empty /run, /srv, /tmp, /var/lib/jail and /var/log.
 //
 // Environment:
 //
@@ -111,10 +111,6 @@ func outerMain() (int, error) {
 		return 0, err
 	}
 	defer os.RemoveAll(scratch)
-	// The one place to mount on that a machine may lack.
-	if err := os.Mkdir("/var/lib/jail", 0o755); err == nil {
-		defer os.Remove("/var/lib/jail")
-	}
 	if err := buildPrograms(filepath.Join(scratch, "bin")); err != nil {
 		return 0, err
 	}

@@ -19,8 +19,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"jail/internal/inforce"
 )
 
 // Logins of the private /etc. They are in jails of their own making; plain is
@@ -141,7 +139,7 @@ func furnish(scratch string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
-	for _, m := range []struct{ fs, path, options string }{{"proc", "/proc", ""}, {"tmpfs", "/run", "mode=755"}, {"tmpfs", "/var/log", "mode=755"}, {"tmpfs", inforce.StateDir, "mode=755"}} {
+	for _, m := range []struct{ fs, path, options string }{{"proc", "/proc", ""}, {"tmpfs", "/run", "mode=755"}, {"tmpfs", "/var/log", "mode=755"}, {"tmpfs", "/var/lib", "mode=755"}} {
 		if err := unix.Mount(m.fs, m.path, m.fs, unix.MS_NOSUID|unix.MS_NODEV, m.options); err != nil {
 			return fmt.Errorf("mount %s: %w", m.path, err)
 		}

@@ -32,8 +32,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"jail/internal/inforce"
 )
 
 // The program runs three times, one inside the other: the outermost one builds
@@ -107,10 +105,6 @@ func outerStage(o options) (status int, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch), removeCgroups(filepath.Base(scratch))) }()
-	// The one place to mount on that a machine may lack.
-	if os.Mkdir(inforce.StateDir, 0o755) == nil {
-		defer os.Remove(inforce.StateDir)
-	}
 	if err := os.Chmod(scratch, 0o755); err != nil { // the logins execute programs in it
 		return 0, err
 	}
