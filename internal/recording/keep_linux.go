@@ -33,6 +33,7 @@ type Keeper struct {
 	mu      sync.Mutex
 	started bool
 	stop    io.Closer
+	runner  *os.Process // the last one that a runner has become, or will
 }
 
 // Start starts a recorder, and another one whenever it ends. It does so once; what it waits for it
@@ -61,13 +62,34 @@ func (k *Keeper) Start() {
 	go k.keep(r, fd, config)
 }
 
-// Stop tells the recorder that serve ends.
+// leaveWithin bounds how long Stop waits for a recorder that is on its way into its scope.
+const leaveWithin = 2 * time.Second
+
+// Stop tells the recorder that serve ends. One that a runner has not become yet is waited for, since it is in serve's
+// cgroup until then, and ended if it does not.
 func (k *Keeper) Stop() {
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	if k.stop != nil {
 		_ = k.stop.Close()
 	}
+	p := k.runner
+	k.mu.Unlock()
+	if p == nil {
+		return
+	}
+	for deadline := time.Now().Add(leaveWithin); beside(p.Pid); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			_ = p.Kill()
+			return
+		}
+	}
+}
+
+// beside reports whether a process is in this one's cgroups.
+func beside(pid int) bool {
+	own, err := os.ReadFile("/proc/self/cgroup")
+	its, errIts := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	return err == nil && errIts == nil && string(own) == string(its)
 }
 
 // How long to wait before a recorder that has ended is started again.
@@ -91,7 +113,14 @@ func (k *Keeper) keep(stop *os.File, listener int, config string) {
 			file := os.NewFile(uintptr(fd), "recorder")
 			cmd.ExtraFiles = []*os.File{file}
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // ^C is serve's
-			err = cmd.Run()
+			if err = cmd.Start(); err == nil {
+				if runner != "" {
+					k.mu.Lock()
+					k.runner = cmd.Process
+					k.mu.Unlock()
+				}
+				err = cmd.Wait()
+			}
 			file.Close()
 		}
 		if exit := new(exec.ExitError); !errors.As(err, &exit) || exit.Exited() {

@@ -3,8 +3,10 @@ package recording
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -44,4 +46,16 @@ func TestRecorderInAScope(t *testing.T) {
 	assert.Equal(t, []string{"/bin/systemd-run", "--scope", "--quiet", "--collect", "--unit=jail-recorder-" + pid + "-2",
 		"--description=Recorder of terminals in jails", "--property=Before=jail-all.service", "--", "/proc/" + pid + "/exe", "--config", "x"},
 		recorder("/bin/systemd-run", 2, "--config", "x").Args)
+}
+
+// TestNothingIsLeftOfARunner: a serve that ends leaves no process in its cgroup that is only on its way out of it.
+func TestNothingIsLeftOfARunner(t *testing.T) {
+	cmd := exec.Command("sleep", "10")
+	require.NoError(t, cmd.Start())
+	k := Keeper{runner: cmd.Process}
+	k.Stop()
+	var exit *exec.ExitError
+	require.ErrorAs(t, cmd.Wait(), &exit)
+	assert.Equal(t, syscall.SIGKILL, exit.Sys().(syscall.WaitStatus).Signal())
+	k.Stop() // it is gone
 }
