@@ -18,7 +18,7 @@ import (
 // its key for the message.
 type snapshot struct {
 	processes   map[string]string // by pid and start time
-	ended       map[string]bool   // those that their parents have not taken notice of yet
+	ended       map[string]bool   // those that are ending, or that their parents have not taken notice of yet
 	mounts      map[string]string
 	files       map[string]string // in the places shared by all: /tmp, /run, ptys
 	descriptors map[string]int    // of the processes of ours that stay, by kind
@@ -88,7 +88,7 @@ func takeSnapshot() snapshot {
 		}
 		key := fmt.Sprintf("%d/%s", pid, p.start)
 		s.processes[key] = fmt.Sprintf("process %d (parent %d): %s", pid, p.parent, p.args)
-		if p.state == "Z" {
+		if p.state == "Z" || strings.HasPrefix(p.args, "[") {
 			s.ended[key] = true
 		}
 		if strings.HasPrefix(p.args, "jail-init") || strings.HasPrefix(p.args, initPath) {

@@ -113,7 +113,7 @@ func (c *common) flags(name string) *flag.FlagSet {
 
 // command runs a verb and returns the exit status.
 func command(args []string) int {
-	defer fdsock.Removed()
+	defer fdsock.Settled()
 	c := defaults()
 	config.Look = []string{"/proc/self/exe", lookVerb}
 	admin.LookInside = []string{"/proc/self/exe", insideVerb}

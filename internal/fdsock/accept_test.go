@@ -58,14 +58,14 @@ func TestRemovedAtTheEnd(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(filepath.Dir(X11Path(run, uid)), strconv.Itoa(i)), nil, 0o600))
 	}
 	RemoveDir(LoginPath(run, uid))
-	Removed()
+	Settled()
 	left, err := os.ReadDir(run)
 	require.NoError(t, err)
 	assert.Empty(t, left)
 
-	removals.Add(1)
-	defer removals.Done()
-	Removed()
+	unsettled.Add(1)
+	defer unsettled.Add(-1)
+	Settled()
 }
 
 func TestAcceptFile(t *testing.T) {

@@ -46,7 +46,7 @@ func (c *Closer) Close(jail int, fds ...int) {
 	c.left[jail] = append(c.left[jail], fds...)
 	if !c.running {
 		c.running = true
-		go c.run()
+		settle(c.run)
 	}
 }
 
@@ -115,7 +115,7 @@ func (c *Closer) slowly(jail int) {
 			delete(c.slow, jail)
 			if !c.running {
 				c.running = true
-				go c.run()
+				settle(c.run)
 			}
 			c.mu.Unlock()
 			return

@@ -29,6 +29,21 @@ func TestCloserTakesNoThreads(t *testing.T) {
 	}
 }
 
+// TestCloserIsSettled: who ends waits for what it is closing.
+func TestCloserIsSettled(t *testing.T) {
+	var c Closer
+	c.bury = func(fds []int, _ func() func()) bool {
+		time.Sleep(20 * time.Millisecond)
+		sys.CloseAll(fds)
+		return true
+	}
+	r, w, err := sys.Pipe()
+	require.NoError(t, err)
+	c.Close(1, r, w)
+	Settled()
+	assert.Zero(t, c.Left(1))
+}
+
 // TestCloserOfAFullMachine: where there can be no process, what takes its time to close holds up what is
 // behind it of the same jail, and nobody else, on a bounded number of threads.
 func TestCloserOfAFullMachine(t *testing.T) {

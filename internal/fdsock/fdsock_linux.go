@@ -9,7 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -206,24 +206,31 @@ func removeTree(runtimeDir, dir string) error {
 		return err
 	}
 	err = os.Rename(dir, filepath.Join(gone, "x11"))
-	removals.Go(func() { _ = os.RemoveAll(gone) })
+	settle(func() { _ = os.RemoveAll(gone) })
 	return err
 }
 
-// removals are the directories that are still being removed.
-var removals sync.WaitGroup
+// unsettled counts the directories that are still being removed, and what Closers are closing.
+var unsettled atomic.Int32
 
-// lastRemovals is how long a program waits with its end for them.
-const lastRemovals = time.Second
+// settle runs f beside the caller.
+func settle(f func()) {
+	unsettled.Add(1)
+	go func() {
+		defer unsettled.Add(-1)
+		f()
+	}()
+}
 
-// Removed waits until what is being removed is gone, for a second at most: then it is the
-// next program's (Sweep). A program that uses this package calls it before it ends.
-func Removed() {
-	gone := make(chan struct{})
-	go func() { removals.Wait(); close(gone) }()
-	select {
-	case <-gone:
-	case <-time.After(lastRemovals):
+// settleWithin is how long a program waits with its end for that.
+const settleWithin = time.Second
+
+// Settled waits until nothing is being removed or closed any more, for a second at most: then a directory is the
+// next program's (Sweep), and a descriptor is closed by the end of this one. A program that
+// uses this package calls it before it ends.
+func Settled() {
+	for until := time.Now().Add(settleWithin); unsettled.Load() > 0 && time.Now().Before(until); {
+		time.Sleep(time.Millisecond)
 	}
 }
 
