@@ -100,7 +100,7 @@ func trees(scratch, busybox string) error {
 	if err := command("chroot", first, "/bin/busybox", "--install", "-s", "/bin"); err != nil {
 		return fmt.Errorf("busybox must be static: %w", err)
 	}
-	for _, name := range []string{"cold", "flat", "lxc", "oci", "bwrap"} {
+	for _, name := range []string{"cold", "flat", "net", "lxc", "oci", "bwrap"} {
 		if err := command("cp", "-a", first, filepath.Join(roots, name)); err != nil {
 			return err
 		}
