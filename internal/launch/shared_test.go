@@ -1,8 +1,10 @@
 package launch_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -391,6 +393,9 @@ func TestLoginuid(t *testing.T) {
 		for _, dir := range all {
 			if its, err := os.Readlink(dir + "/ns/pid"); err == nil && its == ns && dir != fmt.Sprintf("/proc/%d", j.PID) {
 				text, err := os.ReadFile(dir + "/loginuid")
+				if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) { // it has ended
+					continue
+				}
 				require.NoError(t, err)
 				seen[string(text)]++
 			}
