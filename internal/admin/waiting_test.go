@@ -37,6 +37,7 @@ func TestWaiting(t *testing.T) {
 	patience = 0
 	for _, to := range []io.Writer{file, io.Discard} {
 		over := Waiting(to, "not at a terminal")
+		time.Sleep(50 * time.Millisecond) // what is never said would be by then
 		over()
 	}
 	over = Options{Stderr: terminal}.waiting("waiting for jail %s to end", "web")
