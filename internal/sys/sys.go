@@ -192,8 +192,8 @@ type patience struct {
 func (p *patience) retry(dirFD int, path *byte, how *openHow) bool {
 	if how.resolve&ResolveInRoot != 0 && ownRoot(dirFD) {
 		// Nobody gets above his own root: the flag means nothing but that the walk is given
-		// up when somebody renames.
-		how.resolve &^= ResolveInRoot
+		// up when somebody renames, and that no magic link is followed (openat2(2)).
+		how.resolve = how.resolve&^ResolveInRoot | ResolveNoMagiclinks
 		return true
 	}
 	opens := false
